@@ -1,0 +1,87 @@
+"""Circuit files: roles bound to heads, for one lineage of models and one task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr
+
+from circuit_assertions.assertions.schema import HeadList
+from circuit_assertions.heads import Head
+from circuit_assertions.tasks.schema import Strict
+
+__all__ = ["Base", "Binding", "Circuit", "Fits", "bind"]
+
+
+class Fits(Strict):
+    """The shape of the models that a circuit is about."""
+
+    architecture: str = Field(description="the class in config.json, GPT2LMHeadModel")
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1, description="query heads in each layer")
+    d_model: int = Field(ge=1, alias="d_model")
+
+
+class Base(Strict):
+    """The model that the circuit was found on."""
+
+    id: str = Field(description="its hub id or name")
+    fingerprint: str | None = Field(None, description="SHA-256 of its weights, as the audit prints it")
+
+
+class Circuit(Strict):
+    """A circuit file."""
+
+    circuit: str = Field(min_length=1, description="the circuit's name, which suites refer to: `ioi`")
+    fits: Fits
+    base: Base | None = None
+    source: str | None = Field(None, description="the paper or run that named the heads")
+    notes: str | None = Field(None, description="what a reader should know before relying on it")
+    roles: dict[str, HeadList] = Field(min_length=1, description="role -> heads")
+    _file: Path | None = PrivateAttr(None)
+
+    def found_in(self, file: Path) -> Circuit:
+        """The same circuit, remembering its file."""
+        copy = self.model_copy()
+        copy._file = file
+        return copy
+
+    @property
+    def file(self) -> Path | None:
+        """Where the circuit was loaded from."""
+        return self._file
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A circuit bound to a model. `certain` when the weights of the base are known to be this lineage's."""
+
+    circuit: Circuit
+    certain: bool
+
+    def heads(self, role: str) -> tuple[Head, ...]:
+        """The heads that play `role`; empty where the circuit has no such role."""
+        return self.circuit.roles.get(role, ())
+
+    def __str__(self) -> str:
+        name = self.circuit.file.name if self.circuit.file else self.circuit.circuit
+        return name if self.certain else f"{name} (fits by shape: its lineage is assumed)"
+
+
+def bind(circuits: Iterable[Circuit], name: str, shape: dict[str, Any], fingerprints: Iterable[str]) -> Binding | None:
+    """The circuit called `name` that fits a model of this shape, if there is one.
+
+    Args:
+        shape: `architecture`, `layers`, `heads` and `d_model` of the model.
+        fingerprints: those of the model and of its baseline. A circuit found on one of them is bound with certainty and
+            preferred; otherwise the first that fits by shape is taken, its lineage assumed.
+    """
+    fitting = [circuit for circuit in circuits if circuit.circuit == name and circuit.fits.model_dump() == shape]
+    known = set(fingerprints)
+    for circuit in fitting:
+        if circuit.base is not None and circuit.base.fingerprint in known:
+            return Binding(circuit, certain=True)
+    return Binding(fitting[0], certain=False) if fitting else None

@@ -1,0 +1,188 @@
+"""The suite format: what a suite file may say. Everything is validated here, and nothing here imports torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
+
+from circuit_assertions.heads import Head, parse_head
+from circuit_assertions.measures.catalogue import MEASURES
+from circuit_assertions.tasks import Task
+from circuit_assertions.tasks.schema import Strict, closest
+
+__all__ = ["ROLES", "Assertion", "Expectation", "HeadList", "Suite"]
+
+ROLES = (
+    "name-mover",
+    "negative-name-mover",
+    "backup-name-mover",
+    "s-inhibition",
+    "induction",
+    "duplicate-token",
+    "previous-token",
+)
+
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"{value!r} is not a number")
+    return value
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value)):
+        return float(match[1]) / 100
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    raise ValueError(f"{value!r} is no share: write it as 80%, or as 0.8")
+
+
+def _heads(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"\s*L\d+H\d+\s*", value):
+        return value.strip()
+    if isinstance(value, str) or (isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{value!r} names no heads: write a role, `any`, or a list such as [L9H9, L10H0]")
+    return tuple(parse_head(item) for item in value)
+
+
+def _head_list(value: Any) -> tuple[Head, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is no list of heads: write [L9H9, L10H0]")
+    heads = tuple(parse_head(item) for item in value)
+    if len(set(heads)) != len(heads):
+        raise ValueError("a head is listed twice")
+    return heads
+
+
+_HEAD_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^L\d+H\d+$"},
+        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2},
+    ]
+}
+_HEADS_SCHEMA = {
+    "description": "a role, `any`, `all`, or a list of heads such as [L9H9, L10H0]",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": _HEAD_SCHEMA, "minItems": 1}],
+}
+_SHARE_SCHEMA = {"anyOf": [{"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}, {"type": "number"}]}
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
+Heads = Annotated[str | tuple[Head, ...], BeforeValidator(_heads), WithJsonSchema(_HEADS_SCHEMA)]
+HeadList = Annotated[
+    tuple[Head, ...],
+    BeforeValidator(_head_list),
+    PlainSerializer(lambda heads: [str(head) for head in heads]),
+    WithJsonSchema({"type": "array", "items": _HEAD_SCHEMA}),
+]
+
+
+class Expectation(Strict):
+    """What a reading must satisfy. Several together must all hold."""
+
+    at_least: Number | None = Field(None, description="the mean is at least this")
+    at_most: Number | None = Field(None, description="the mean is at most this")
+    between: tuple[Number, Number] | None = Field(None, description="the mean lies between these two")
+    sign: Literal["positive", "negative"] | None = Field(None, description="the mean is clear of zero on this side")
+    rank_within: int | None = Field(
+        None, ge=1, description="among all heads the head is one of the k highest (of the k lowest with sign: negative)"
+    )
+    retains: Share | None = Field(None, description="share of the baseline's reading that must be left, 80%")
+    mostly: Share | None = Field(None, description="share of prompts for which the bounds must hold, 90%")
+
+    @field_validator("between")
+    @classmethod
+    def _ordered(cls, between: tuple[float, float] | None) -> tuple[float, float] | None:
+        if between is not None and between[0] >= between[1]:
+            raise ValueError(f"the lower bound comes first: [{between[1]}, {between[0]}]")
+        return between
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Expectation:
+        bounds = (self.at_least, self.at_most, self.between, self.sign)
+        if all(bound is None for bound in (*bounds, self.rank_within, self.retains)):
+            raise ValueError("nothing is expected: give at-least, at-most, between, sign, rank-within or retains")
+        if self.mostly is not None and all(bound is None for bound in bounds):
+            raise ValueError("`mostly` needs a bound that prompts can meet: at-least, at-most, between or sign")
+        if self.mostly is not None and self.mostly > 1:
+            raise ValueError("`mostly` is a share of prompts, at most 100%")
+        return self
+
+    @property
+    def only_relative(self) -> bool:
+        """Whether nothing is expected but a share of the baseline's reading."""
+        absolute = (self.at_least, self.at_most, self.between, self.sign, self.rank_within)
+        return all(bound is None for bound in absolute)
+
+
+class Assertion(Strict):
+    """One line of a suite: a measure, its operands, and what is expected of it."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the assertion's name, as pytest shows it")
+    measure: str = Field(description="what is read: see `circuit-assertions measures`")
+    task: str = Field(description="one of the suite's tasks")
+    heads: Heads | None = Field(None, description="a role, `any`, `all`, or a list such as [L9H9, L10H0]")
+    layers: tuple[int, int] | None = Field(None, description="only heads in layers from .. to, both included")
+    quantifier: Literal["each", "any", "mean"] | None = Field(
+        None, description="whether each head must meet the expectation (default), any one, or their mean"
+    )
+    at_least_heads: int | None = Field(None, ge=1, description="how many heads must meet it, instead of a quantifier")
+    query: str | None = Field(None, description="the position attended from")
+    key: str | None = Field(None, description="the position attended to")
+    expect: Expectation = Field(description="what the reading must satisfy")
+    why: str | None = Field(None, description="what it means when this breaks, shown with the failure")
+    marks: tuple[str, ...] = Field((), description="pytest marks, for -m")
+
+    @field_validator("measure")
+    @classmethod
+    def _known_measure(cls, measure: str) -> str:
+        if measure not in MEASURES:
+            raise ValueError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
+        return measure
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_in_order(cls, layers: tuple[int, int] | None) -> tuple[int, int] | None:
+        if layers is not None and not 0 <= layers[0] <= layers[1]:
+            raise ValueError("layers are given as [first, last], both counted from 0")
+        return layers
+
+    @property
+    def role(self) -> str | None:
+        """The role that has to be bound by a circuit file, if heads are given by role."""
+        return self.heads if isinstance(self.heads, str) and self.heads not in ("any", "all") else None
+
+    @property
+    def of_all_heads(self) -> bool:
+        """Whether the assertion speaks of whatever heads the model has."""
+        return self.heads in ("any", "all")
+
+    @property
+    def needed(self) -> int | Literal["each", "mean"]:
+        """How many heads must meet the expectation; `each`; or `mean` where they are judged together."""
+        if self.at_least_heads is not None:
+            return self.at_least_heads
+        quantifier = self.quantifier or ("any" if self.heads == "any" else "each")
+        return 1 if quantifier == "any" else quantifier
+
+    @property
+    def operands(self) -> tuple[tuple[str, str], ...]:
+        """The measure's operands as (key, position) pairs."""
+        given = (("query", self.query), ("key", self.key))
+        return tuple((name, position) for name, position in given if position is not None)
+
+
+class Suite(Strict):
+    """A suite file."""
+
+    suite: str = Field(min_length=1, description="what the suite is about")
+    source: str | None = Field(None, description="the paper or report behind it")
+    circuit: str | None = Field(None, description="the circuit whose roles are meant: `ioi`; default the file's name")
+    tasks: dict[str, Task] = Field(min_length=1, description="where prompts come from, by name")
+    assertions: tuple[Assertion, ...] = Field(min_length=1, description="what must hold")

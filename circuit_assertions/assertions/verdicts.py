@@ -1,0 +1,85 @@
+"""Verdicts, and what they rest on."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from circuit_assertions.measures.reading import Interval, Reading
+
+__all__ = ["Finding", "Judgement", "Row", "Verdict", "worst"]
+
+
+class Verdict(enum.Enum):
+    """HELD: the interval lies on the good side. BROKEN: on the bad side. UNRESOLVED: the bound lies inside it."""
+
+    HELD = "HELD"
+    BROKEN = "BROKEN"
+    UNRESOLVED = "UNRESOLVED"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """What is said of conditions that must all hold."""
+    for verdict in (Verdict.BROKEN, Verdict.UNRESOLVED):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.HELD
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One condition judged: what was expected, and what was read where that is not the mean itself."""
+
+    verdict: Verdict
+    expected: str
+    read: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One head (or the whole model, or a mean of heads) judged.
+
+    Attributes:
+        name: `L9H9`, `mean of 3 heads`, or empty for measures that have no heads.
+        baseline: mean of the same reading on the baseline, where there is one.
+        amplified: whether it holds and lies far above the baseline.
+    """
+
+    name: str
+    mean: float
+    interval: Interval
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    baseline: float | None = None
+    amplified: bool = False
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An assertion judged.
+
+    Attributes:
+        expected: the expectation in words, quantifier included.
+        rows: what was judged, the most telling first: the worst where each head must hold, the best where some must.
+        reading: what the verdict rests on.
+        not_judged: conditions that were left out, each with the reason.
+        of_some: whether some of the heads were enough.
+        low_is_good: whether the expectation asks for low values.
+    """
+
+    verdict: Verdict
+    expected: str
+    rows: tuple[Row, ...]
+    reading: Reading
+    not_judged: tuple[str, ...] = field(default=())
+    of_some: bool = False
+    low_is_good: bool = False
+
+    @property
+    def amplified(self) -> bool:
+        """HELD, and far above the baseline."""
+        return self.verdict is Verdict.HELD and any(row.amplified for row in self.rows)

@@ -1,0 +1,205 @@
+"""One audit: models opened once, passes shared, readings remembered.
+
+The caller may say in advance what will be read (`plan`); the first reading of a task on a model then takes everything
+planned for that pair in the same passes, and the rest costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_tokens
+
+if TYPE_CHECKING:
+    from circuit_assertions.checkpoints import Checkpoint, Opening
+    from circuit_assertions.engine import Model
+
+__all__ = ["Audit", "Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One thing to be read: a measure of a task, for some heads. `heads=None` means every head of the model."""
+
+    measure: str
+    task: Task
+    operands: tuple[tuple[str, str], ...] = ()
+    heads: tuple[Head, ...] | None = None
+
+    @property
+    def key(self) -> tuple[str, Task, tuple[tuple[str, str], ...]]:
+        """What must agree for two requests to be one column of the same reading."""
+        return (self.measure, self.task, self.operands)
+
+
+@dataclass
+class Audit:
+    """Everything that is read from checkpoints in one run. Models stay open until `forget` or `close`."""
+
+    opening: Opening
+    baseline: Checkpoint | None = None
+    _models: dict[Checkpoint, Model] = field(default_factory=dict)
+    _broken: dict[Checkpoint, Exception] = field(default_factory=dict)
+    _prompts: dict[tuple[Task, Checkpoint], PromptSet] = field(default_factory=dict)
+    _planned: dict[Checkpoint, list[Request]] = field(default_factory=dict)
+    _readings: dict[tuple[Checkpoint, Any], Reading] = field(default_factory=dict)
+
+    def plan(self, checkpoint: Checkpoint, requests: Iterable[Request]) -> None:
+        """Announce what will be read from a checkpoint, so that it is read together."""
+        self._planned.setdefault(checkpoint, []).extend(requests)
+
+    def model(self, checkpoint: Checkpoint) -> Model:
+        """The checkpoint, opened; once. One that could not be opened raises the same error again at once."""
+        if checkpoint in self._broken:
+            raise self._broken[checkpoint]
+        if checkpoint not in self._models:
+            from circuit_assertions.checkpoints.opening import open_checkpoint
+            from circuit_assertions.engine import Model
+
+            try:
+                self._models[checkpoint] = Model.of(open_checkpoint(checkpoint, self.opening))
+            except Exception as error:
+                self._broken[checkpoint] = error
+                raise
+        return self._models[checkpoint]
+
+    def prompts(self, task: Task, checkpoint: Checkpoint) -> PromptSet:
+        """The task's prompts, made with this checkpoint's tokenizer; with a baseline, made with the baseline's.
+
+        Raises:
+            TaskError: if the task cannot be asked of this model, or its tokenizer differs from the baseline's.
+        """
+        key = (task, checkpoint)
+        if key not in self._prompts:
+            model = self.model(checkpoint)
+            owner = self.model(self.baseline) if self.baseline is not None else model
+            prompts = task.build(owner.source.tokenizer)
+            if owner is not model:
+                ours = model.source.tokenizer
+                check_same_tokens(prompts, ours, owner.source.tokenizer, whose=f"the baseline {self.baseline}")
+            _check_room(prompts, model, checkpoint)
+            self._prompts[key] = prompts
+        return self._prompts[key]
+
+    def read(self, request: Request, checkpoint: Checkpoint) -> Reading:
+        """Take a reading, or remember it.
+
+        Raises:
+            CheckpointError, DeviceError: if the checkpoint cannot be opened.
+            TaskError: if the task cannot be asked of it.
+            MeasuringError: if the measure cannot be taken from it, or gave NaN or infinity.
+        """
+        heads = self._columns(request, checkpoint)
+        known = self._readings.get((checkpoint, request.key))
+        if known is None or not set(heads) <= set(known.heads):
+            self._take(request, checkpoint)
+            known = self._readings[(checkpoint, request.key)]
+        return known.only(heads) if heads else known
+
+    def forget(self, checkpoint: Checkpoint) -> None:
+        """Close a checkpoint: its weights and everything read from it are let go."""
+        self._models.pop(checkpoint, None)
+        self._planned.pop(checkpoint, None)
+        for remembered in (self._prompts, self._readings):
+            for key in [key for key in remembered if checkpoint in key]:
+                del remembered[key]  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Forget the models and everything read from them."""
+        for checkpoint in list(self._models):
+            self.forget(checkpoint)
+
+    def _columns(self, request: Request, checkpoint: Checkpoint) -> tuple[Head, ...]:
+        from circuit_assertions.engine import MeasuringError
+
+        if not MEASURES[request.measure].by_head:
+            return ()
+        layout = self.model(checkpoint).layout
+        everyone = tuple(layout.all_heads())
+        heads = everyone if request.heads is None else request.heads
+        outside = [head for head in heads if head not in set(everyone)]
+        if outside:
+            raise MeasuringError(
+                f"{checkpoint} has no head {outside[0]}: it has {layout.layers} layers of {layout.heads} heads, "
+                f"both counted from 0"
+            )
+        return tuple(heads)
+
+    def _take(self, request: Request, checkpoint: Checkpoint) -> None:
+        """Take everything planned for the request's task that is not yet known, in shared passes."""
+        together: dict[Any, tuple[Request, list[Head]]] = {}
+        planned = [other for other in self._planned.get(checkpoint, []) if other.task == request.task]
+        for wanted in [request, *planned]:
+            known = self._readings.get((checkpoint, wanted.key))
+            if wanted is not request and (known is not None or self._refusal(wanted, checkpoint)):
+                continue
+            heads = together.setdefault(wanted.key, (wanted, list(known.heads) if known else []))[1]
+            heads.extend(head for head in self._columns(wanted, checkpoint) if head not in heads)
+        refusal = self._refusal(request, checkpoint)
+        if refusal:
+            raise refusal
+        self._run(checkpoint, request.task, [(wanted, tuple(heads)) for wanted, heads in together.values()])
+
+    def _refusal(self, request: Request, checkpoint: Checkpoint) -> Exception | None:
+        from circuit_assertions.engine import MeasuringError
+
+        limits = self.model(checkpoint).limits
+        for fact in MEASURES[request.measure].relies_on:
+            if fact in limits:
+                return MeasuringError(f"{request.measure} cannot be measured on {checkpoint}: {limits[fact]}")
+        try:
+            self._columns(request, checkpoint)
+        except MeasuringError as error:
+            return error
+        return None
+
+    def _run(self, checkpoint: Checkpoint, task: Task, wanted: Sequence[tuple[Request, tuple[Head, ...]]]) -> None:
+        from circuit_assertions.engine import MeasuringError, Wanted, run_passes
+        from circuit_assertions.measures.computing import COMPUTED
+
+        model, prompts = self.model(checkpoint), self.prompts(task, checkpoint)
+        everything = Wanted()
+        for request, _ in wanted:
+            everything |= COMPUTED[request.measure].wanted
+        arrays = [np.empty((len(prompts), len(heads)) if heads else len(prompts)) for _, heads in wanted]
+        for taken in run_passes(model, prompts, everything):
+            for array, (request, heads) in zip(arrays, wanted, strict=True):
+                values = COMPUTED[request.measure].values(taken, heads, dict(request.operands))
+                array[list(taken.indices)] = values.double().cpu().numpy()
+        for array, (request, heads) in zip(arrays, wanted, strict=True):
+            if not np.isfinite(array).all():
+                raise MeasuringError(f"{request.measure} on {checkpoint} gave NaN or infinity: the model is damaged")
+            self._readings[(checkpoint, request.key)] = _reading(request, heads, array, model, prompts)
+
+
+def _reading(request: Request, heads: tuple[Head, ...], values: Any, model: Model, prompts: PromptSet) -> Reading:
+    spec = MEASURES[request.measure]
+    settings: Mapping[str, Any] = {
+        "task": dict(prompts.settings),
+        "operands": dict(request.operands),
+        "token_hash": prompts.token_hash,
+        "balance": prompts.balance,
+        "model": model.identity(),
+    }
+    texts = [prompt.text for prompt in prompts.prompts]
+    return Reading(spec.name, spec.unit, spec.kind, values, heads, settings, texts)
+
+
+def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint) -> None:
+    if prompts.longest > model.layout.positions:
+        raise TaskError(
+            f"the prompts have up to {prompts.longest} tokens and {checkpoint} reads {model.layout.positions}: "
+            f"ask shorter ones (`length:` of repeated-tokens, shorter templates for ioi)"
+        )
+    highest = max(max(prompt.tokens) for prompt in prompts.prompts)
+    if highest >= model.layout.vocabulary:
+        raise TaskError(
+            f"the tokenizer gives token {highest} and {checkpoint} knows {model.layout.vocabulary}: "
+            f"the tokenizer belongs to another model; give the right one with --tokenizer=path/"
+        )

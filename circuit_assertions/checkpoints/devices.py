@@ -1,0 +1,75 @@
+"""Which device a model runs on, and how test workers share out the GPUs that the caller may see."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from circuit_assertions.checkpoints.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["choose_device", "claim_worker_share", "gpu_of_worker"]
+
+
+def gpu_of_worker(visible: str | None, present: int, worker: int) -> str | None:
+    """The value of `CUDA_VISIBLE_DEVICES` for one test worker: one of the *caller's* GPUs, round robin.
+
+    Args:
+        visible: the caller's `CUDA_VISIBLE_DEVICES`; None if it is not set.
+        present: how many GPUs the machine has, used where `visible` is not set.
+        worker: the worker's number, from 0.
+
+    Returns:
+        One entry of `visible` (an index, a UUID or a MIG name, as the caller wrote it), or None to leave it alone.
+    """
+    if visible is None:
+        gpus = [str(index) for index in range(present)]
+    else:
+        gpus = [name.strip() for name in visible.split(",") if name.strip()]
+    return gpus[worker % len(gpus)] if gpus else None
+
+
+def claim_worker_share() -> None:
+    """In an xdist worker, restrict this process to its share of GPUs and cores. Must run before CUDA is initialised."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker.startswith("gw"):
+        return
+    import torch
+
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if "OMP_NUM_THREADS" not in os.environ:
+        # As many threads as cores in every worker would have them wait for each other.
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    present = torch.cuda.device_count() if visible is None else 0  # asks the driver, does not initialise CUDA
+    share = gpu_of_worker(visible, present, int(worker.removeprefix("gw")))
+    if share is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = share
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda`, `cuda:1`, `mps` and the like; `auto` means CUDA, then MPS, then CPU.
+
+    Raises:
+        DeviceError: if the device is not there, or nothing torch knows.
+    """
+    import torch
+
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise DeviceError(f"{wanted!r} is no device: use auto, cpu, cuda, cuda:N or mps") from error
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= count):
+        raise DeviceError(f"device {wanted} is not there: this machine shows {count} CUDA devices; use auto or cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device mps is not there: use auto or cpu")
+    if device.type not in {"cpu", "cuda", "mps"}:
+        raise DeviceError(f"device {wanted} cannot be used here: use auto, cpu, cuda, cuda:N or mps")
+    return device

@@ -1,0 +1,127 @@
+"""Weight files as bytes: which there are, whether they are whole, and the fingerprint of what they hold.
+
+The fingerprint is SHA-256 over every tensor's name, dtype, shape and bytes, in the order of their names. It is the same
+however the tensors are spread over shards, is streamed in small pieces, and needs neither torch nor a second copy of
+the weights in memory. The safetensors format: 8 bytes of header length, a JSON header, then the tensors' bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from circuit_assertions.checkpoints.errors import CheckpointError
+from circuit_assertions.checkpoints.sources import read_json
+
+__all__ = ["StoredTensor", "fingerprint", "pickle_files", "read_header", "safetensors_files"]
+
+_PIECE = 1 << 22  # bytes read at a time
+_LONGEST_HEADER = 100_000_000  # the format's own limit
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where one tensor lies in a safetensors file. `start` and `stop` are byte offsets from the file's beginning."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    start: int
+    stop: int
+
+
+def safetensors_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files that make up the checkpoint: those that the index names, or the single file.
+
+    Raises:
+        CheckpointError: if the index names a shard that is not there.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing or not shards:
+            lost = ", ".join(missing) or "any shard"
+            raise CheckpointError(f"{index} speaks of {lost}, which is not there: copy the whole checkpoint")
+        return tuple(folder / shard for shard in shards)
+    for name in ("model.safetensors", "adapter_model.safetensors"):
+        if (folder / name).is_file():
+            return (folder / name,)
+    return tuple(sorted(folder.glob("*.safetensors")))
+
+
+def pickle_files(folder: Path) -> tuple[Path, ...]:
+    """Weight files in pickle format (a trainer's optimizer and random states are never weights)."""
+    names = ("pytorch_model*.bin", "model*.bin", "adapter_model.bin", "*.ckpt", "model*.pt", "model*.pth")
+    return tuple(sorted(file for name in names for file in folder.glob(name)))
+
+
+def read_header(file: Path) -> tuple[StoredTensor, ...]:
+    """Read and check one file's header.
+
+    Raises:
+        CheckpointError: if the file is truncated, or its header does not describe exactly the bytes that follow.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+            raise CheckpointError(f"{file} is truncated or no safetensors file: copy it again, or save it anew")
+        raw = stream.read(length)
+    try:
+        header: dict[str, Any] = json.loads(raw)
+        tensors = tuple(
+            StoredTensor(name, entry["dtype"], tuple(entry["shape"]), file, *_span(entry, 8 + length))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} has a corrupt header ({error}): copy it again, or save it anew") from error
+    end = 8 + length
+    for tensor in sorted(tensors, key=lambda tensor: tensor.start):
+        if tensor.start != end or tensor.stop < tensor.start:
+            raise CheckpointError(f"{file} is corrupt at tensor {tensor.name!r}: copy it again, or save it anew")
+        end = tensor.stop
+    if end != size:
+        kind = "truncated" if size < end else "longer than its header says"
+        raise CheckpointError(f"{file} is {kind} ({size} bytes, {end} expected): copy it again, or save it anew")
+    return tensors
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """Fingerprint of the weights in `files`: 64 hexadecimal digits. Pickles are hashed as plain bytes.
+
+    Raises:
+        CheckpointError: if a safetensors file is truncated or corrupt.
+    """
+    digest = hashlib.sha256()
+    tensors = [tensor for file in files if file.suffix == ".safetensors" for tensor in read_header(file)]
+    for tensor in sorted(tensors, key=lambda tensor: tensor.name):
+        digest.update(f"{tensor.name}\0{tensor.dtype}\0{tensor.shape}\0".encode())
+        _hash_bytes(digest, tensor.file, tensor.start, tensor.stop)
+    for file in files:
+        if file.suffix != ".safetensors":
+            _hash_bytes(digest, file, 0, file.stat().st_size)
+    return digest.hexdigest()
+
+
+def _span(entry: dict[str, Any], offset: int) -> tuple[int, int]:
+    start, stop = entry["data_offsets"]
+    return offset + int(start), offset + int(stop)
+
+
+def _hash_bytes(digest: hashlib._Hash, file: Path, start: int, stop: int) -> None:
+    with file.open("rb") as stream:
+        stream.seek(start)
+        left = stop - start
+        while left > 0:
+            piece = stream.read(min(_PIECE, left))
+            if not piece:
+                raise CheckpointError(f"{file} ended {left} bytes early: copy it again, or save it anew")
+            digest.update(piece)
+            left -= len(piece)

@@ -1,0 +1,128 @@
+"""`circuit-assertions`: the few verbs that are not a test run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from circuit_assertions import CircuitAssertionsError, __version__
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb. Returns 0 when it did its job, 1 when what it checked is not valid, 2 when it could not be done."""
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    if rest and given.verb != "audit":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        code: int = given.run(given, rest)
+    except CircuitAssertionsError as error:
+        print(f"circuit-assertions: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="circuit-assertions", description="Regression tests for the mechanisms inside language models."
+    )
+    parser.add_argument("--version", action="version", version=f"circuit-assertions {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    audit = verbs.add_parser("audit", help="put the packaged suites to a checkpoint: pytest --model on them")
+    audit.add_argument("model", help="a checkpoint folder, a PEFT adapter, a training run, or a hub id")
+    audit.epilog = "Further options are pytest's, and those that `pytest --help` lists under circuit assertions."
+    audit.set_defaults(run=_audit)
+
+    show = verbs.add_parser("show-task", help="print the prompts of a suite's task, as this model reads them")
+    show.add_argument("suite", type=Path, help="a suite file")
+    show.add_argument("task", nargs="?", help="the task's name in the suite; default its first")
+    show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is asked")
+    show.add_argument("--tokenizer", help="take the tokenizer from here instead")
+    show.add_argument("--most", type=int, default=4, help="how many prompts to print (default 4)")
+    show.set_defaults(run=_show_task)
+
+    measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
+    measures.set_defaults(run=_measures)
+
+    validate = verbs.add_parser("validate", help="check suites and circuit files without opening a model")
+    validate.add_argument("paths", nargs="+", type=Path, help="suite files, or folders of them")
+    validate.set_defaults(run=_validate)
+
+    schema = verbs.add_parser("schema", help="print the JSON Schema of the suite format, for editors")
+    schema.set_defaults(run=_schema)
+    return parser
+
+
+def _audit(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    import pytest
+
+    from circuit_assertions.assertions.packaged import packaged_suites
+
+    # The project in the working directory has its own pytest configuration, which is not about these suites.
+    fixed = ["--rootdir", str(packaged_suites()), "-c", "/dev/null", "-p", "no:cacheprovider"]
+    return int(pytest.main([*fixed, f"--model={given.model}", *rest, str(packaged_suites())]))
+
+
+def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    from circuit_assertions.assertions import load_circuits, load_suite
+    from circuit_assertions.checkpoints import Opening, find_checkpoints
+    from circuit_assertions.report import prompts_listing
+    from circuit_assertions.tasks.schema import closest
+
+    tasks = load_suite(given.suite, load_circuits(given.suite.parent / "circuits")).suite.tasks
+    name = given.task or next(iter(tasks))
+    if name not in tasks:
+        raise CircuitAssertionsError(f"{given.suite} has no task {name!r}{closest(name, list(tasks))}")
+    checkpoint = find_checkpoints(given.model)[-1]
+
+    from circuit_assertions.checkpoints.opening import open_tokenizer
+
+    tokenizer = open_tokenizer(checkpoint, Opening(tokenizer=given.tokenizer))
+    prompts = tasks[name].build(tokenizer)
+    print("\n".join(prompts_listing(prompts, lambda ids: tokenizer.convert_ids_to_tokens(list(ids)), given.most)))
+    return 0
+
+
+def _measures(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    from rich.console import Console
+
+    from circuit_assertions.report import measures_table
+
+    Console().print(measures_table())
+    return 0
+
+
+def _validate(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    from circuit_assertions.assertions import SuiteError, load_circuit, load_circuits, load_suite
+    from circuit_assertions.assertions.packaged import packaged_suites
+
+    wrong = 0
+    files = [file for path in given.paths for file in (sorted(path.rglob("*.y*ml")) if path.is_dir() else [path])]
+    if not files:
+        raise CircuitAssertionsError(f"no YAML file in {', '.join(str(path) for path in given.paths)}")
+    for file in files:
+        try:
+            if file.parent.name == "circuits":
+                load_circuit(file)
+            else:
+                circuits = load_circuits(file.parent / "circuits") + load_circuits(packaged_suites() / "circuits")
+                load_suite(file, circuits)
+        except SuiteError as error:
+            print(error)
+            wrong += 1
+        else:
+            print(f"{file}: valid")
+    return 1 if wrong else 0
+
+
+def _schema(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    from circuit_assertions.assertions import Suite
+
+    print(json.dumps(Suite.model_json_schema(by_alias=True), indent=2))
+    return 0

@@ -1,0 +1,14 @@
+"""Exact batched computation on a model: what one forward pass shows, and the exact reading of final rows.
+
+Only this room knows TransformerLens's hook names and module layout.
+"""
+
+from __future__ import annotations
+
+from circuit_assertions.engine.errors import MeasuringError
+from circuit_assertions.engine.layout import Layout
+from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.passes import Pass, Wanted, run_passes
+from circuit_assertions.engine.readout import Readout
+
+__all__ = ["Layout", "MeasuringError", "Model", "Pass", "Readout", "Wanted", "run_passes"]

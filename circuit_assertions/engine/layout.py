@@ -1,0 +1,116 @@
+"""Where things are in a `TransformerBridge`: its hook names, its weights by head, its norms.
+
+Everything else speaks of layers and heads; this file alone knows what TransformerLens calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from circuit_assertions.heads import Head
+
+__all__ = ["FINAL_RESIDUAL", "UNEMBED_INPUT", "Layout"]
+
+FINAL_RESIDUAL = "ln_final.hook_in"
+UNEMBED_INPUT = "unembed.hook_in"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The structural facts of one model, and its weights head by head."""
+
+    bridge: Any
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+        return int(self.bridge.cfg.n_layers)
+
+    @property
+    def heads(self) -> int:
+        """Query heads in each block."""
+        return int(self.bridge.cfg.n_heads)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.bridge.cfg.d_model)
+
+    @property
+    def positions(self) -> int:
+        """Tokens that the model can read at once."""
+        return int(self.bridge.cfg.n_ctx)
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the unembedding."""
+        return int(self.bridge.cfg.d_vocab)
+
+    def all_heads(self) -> Iterator[Head]:
+        """Every query head, layer by layer."""
+        return (Head(layer, head) for layer in range(self.layers) for head in range(self.heads))
+
+    @staticmethod
+    def pattern(layer: int) -> str:
+        """Hook of the attention pattern [prompts, heads, query positions, key positions]."""
+        return f"blocks.{layer}.attn.hook_pattern"
+
+    @staticmethod
+    def head_outputs(layer: int) -> str:
+        """Hook of what the heads hand to the output projection [prompts, positions, heads, d_head]."""
+        return f"blocks.{layer}.attn.hook_z"
+
+    @staticmethod
+    def attention_output(layer: int) -> str:
+        """Hook of the attention block's output before any post-norm [prompts, positions, d_model]."""
+        return f"blocks.{layer}.attn.hook_out"
+
+    @staticmethod
+    def attention_write(layer: int) -> str:
+        """Hook of what attention adds to the residual stream [prompts, positions, d_model]."""
+        return f"blocks.{layer}.hook_attn_out"
+
+    @staticmethod
+    def mlp_write(layer: int) -> str:
+        """Hook of what the MLP adds to the residual stream [prompts, positions, d_model]."""
+        return f"blocks.{layer}.hook_mlp_out"
+
+    @staticmethod
+    def residual_before(layer: int) -> str:
+        """Hook of the residual stream entering a block [prompts, positions, d_model]."""
+        return f"blocks.{layer}.hook_in"
+
+    @staticmethod
+    def residual_after(layer: int) -> str:
+        """Hook of the residual stream leaving a block [prompts, positions, d_model]."""
+        return f"blocks.{layer}.hook_out"
+
+    def W_O(self, layer: int) -> Tensor:
+        """Output projection by head [heads, d_head, d_model]."""
+        weights: Tensor = self.bridge.blocks[layer].attn.W_O
+        return weights
+
+    def b_O(self, layer: int) -> Tensor | None:
+        """Bias of the output projection [d_model]."""
+        bias: Tensor | None = self.bridge.blocks[layer].attn.b_O
+        return bias
+
+    def value_weights(self, head: Head) -> tuple[Tensor, Tensor | None]:
+        """W_V [d_model, d_head] and b_V [d_head] of a head; under grouped-query attention its group's."""
+        attention = self.bridge.blocks[head.layer].attn
+        weights: Tensor = attention.W_V  # [key-value heads, d_model, d_head]
+        bias: Tensor | None = attention.b_V
+        group = head.head // (self.heads // weights.shape[0])
+        return weights[group], None if bias is None else bias[group]
+
+    def attention_norm(self, layer: int) -> Any:
+        """The norm before attention."""
+        return self.bridge.blocks[layer].ln1
+
+    def attention_post_norm(self, layer: int) -> Any | None:
+        """The norm on the attention block's output, where the architecture has one (Gemma 2 and 3)."""
+        return getattr(self.bridge.blocks[layer], "ln1_post", None)

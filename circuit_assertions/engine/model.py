@@ -1,0 +1,65 @@
+"""A checkpoint opened for measuring: the bridge, its layout, and what was found when it was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from circuit_assertions.checkpoints.opening import OpenCheckpoint
+from circuit_assertions.engine.checks import check_model
+from circuit_assertions.engine.layout import Layout
+from circuit_assertions.engine.readout import Readout
+
+__all__ = ["Model"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """An open checkpoint that can be measured.
+
+    Attributes:
+        limits: what cannot be measured on this model, and why: `{"writes": "the heads' writes do not add up ..."}`.
+            Keys are the facts that measures rely on: `patterns`, `writes`, `residual`, `readout`.
+    """
+
+    source: OpenCheckpoint
+    limits: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: OpenCheckpoint) -> Model:
+        """Check the structure of an open checkpoint once, on a few random tokens, and wrap it."""
+        return cls(source, check_model(Layout(source.bridge), source.device))
+
+    @property
+    def bridge(self) -> Any:
+        """The TransformerBridge."""
+        return self.source.bridge
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.source.device
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Structural facts and weights by head."""
+        return Layout(self.source.bridge)
+
+    @cached_property
+    def readout(self) -> Readout:
+        """The end of the model."""
+        return Readout(self.layout)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells readings of this model from those of another: written beside every reading."""
+        return {
+            "fingerprint": self.source.fingerprint,
+            "architecture": self.source.architecture,
+            "dtype": str(self.source.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "attention": "eager",
+        }

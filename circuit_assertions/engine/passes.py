@@ -1,0 +1,137 @@
+"""Forward passes over a task's prompts, each run once for everybody who wants something from it.
+
+Prompts of equal length run together and nothing is padded. Only what somebody wants is kept, and only at the positions
+that are read: the unembedding sees those positions alone, so no logits are formed that nobody looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
+from circuit_assertions.engine.model import Model
+from circuit_assertions.tasks import END, Prompt, PromptSet
+
+__all__ = ["Pass", "Wanted", "run_passes"]
+
+_BUDGET = 256 << 20  # bytes of activations kept and logits formed in one pass
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a pass has to keep. Combine with `|`."""
+
+    patterns: bool = False
+    end_writes: bool = False
+    after_block_0: bool = False
+    target_logits: bool = False
+
+    def __or__(self, other: Wanted) -> Wanted:
+        return Wanted(
+            self.patterns or other.patterns,
+            self.end_writes or other.end_writes,
+            self.after_block_0 or other.after_block_0,
+            self.target_logits or other.target_logits,
+        )
+
+
+@dataclass
+class Pass:
+    """What one forward pass over some prompts of equal length showed. Lists have one entry a layer.
+
+    Attributes:
+        indices: the prompts' indices in their set.
+        patterns: attention [prompts, heads, query positions, key positions].
+        head_outputs: what each head hands to the output projection at `end` [prompts, heads, d_head].
+        attention_outputs: the attention blocks' outputs at `end`, before any post-norm [prompts, d_model].
+        final_residual: the residual stream at `end`, before the final norm [prompts, d_model].
+        after_block_0: the residual stream leaving block 0 [prompts, positions, d_model].
+        target_logits: logits at every target position [prompts, targets, d_vocab].
+    """
+
+    model: Model
+    prompts: tuple[Prompt, ...]
+    indices: tuple[int, ...]
+    patterns: list[Tensor] = field(default_factory=list)
+    head_outputs: list[Tensor] = field(default_factory=list)
+    attention_outputs: list[Tensor] = field(default_factory=list)
+    final_residual: Tensor | None = None
+    after_block_0: Tensor | None = None
+    target_logits: Tensor | None = None
+
+    def positions(self, label: str) -> Tensor:
+        """Where each prompt has `label` [prompts]."""
+        return torch.tensor([prompt.positions[label] for prompt in self.prompts], device=self.model.device)
+
+    def tokens_of(self, which: Callable[[Prompt], int | None]) -> Tensor:
+        """One token id a prompt [prompts]; every prompt must have it."""
+        return torch.tensor([which(prompt) for prompt in self.prompts], device=self.model.device)
+
+
+def run_passes(model: Model, prompts: PromptSet, wanted: Wanted) -> Iterator[Pass]:
+    """Run the clean prompts through the model, batch by batch, and hand out what each pass showed.
+
+    The size of a batch follows from the memory that `wanted` takes; the results do not depend on it.
+    """
+    for indices, batch in prompts.batches(_batch_size(model, prompts, wanted)):
+        yield _run(model, indices, batch, wanted)
+
+
+@torch.no_grad()
+def _run(model: Model, indices: tuple[int, ...], batch: tuple[Prompt, ...], wanted: Wanted) -> Pass:
+    taken = Pass(model, batch, indices)
+    rows = torch.arange(len(batch), device=model.device)
+    end = taken.positions(END)
+    read_at = [[place for place, _ in prompt.targets] or [prompt.positions[END]] for prompt in batch]
+    places = torch.tensor(read_at, device=model.device)  # [prompts, targets]
+
+    def at_end(value: Tensor) -> Tensor:
+        return value[rows, end]
+
+    def into(target: list[Tensor], take: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Any], None]:
+        def hook(value: Tensor, hook: Any) -> None:
+            target.append(take(value))
+
+        return hook
+
+    def keep_final(value: Tensor, hook: Any) -> None:
+        taken.final_residual = at_end(value)
+
+    def keep_block_0(value: Tensor, hook: Any) -> None:
+        taken.after_block_0 = value
+
+    def only_targets(value: Tensor, hook: Any) -> Tensor:
+        return value[rows[:, None], places] if wanted.target_logits else value[:, :1]
+
+    hooks: list[tuple[str, Callable[..., Any]]] = [(UNEMBED_INPUT, only_targets)]
+    for layer in range(model.layout.layers):
+        if wanted.patterns:
+            hooks.append((model.layout.pattern(layer), into(taken.patterns, lambda value: value)))
+        if wanted.end_writes:
+            hooks.append((model.layout.head_outputs(layer), into(taken.head_outputs, at_end)))
+            hooks.append((model.layout.attention_output(layer), into(taken.attention_outputs, at_end)))
+    if wanted.end_writes:
+        hooks.append((FINAL_RESIDUAL, keep_final))
+    if wanted.after_block_0:
+        hooks.append((model.layout.residual_after(0), keep_block_0))
+    tokens = torch.tensor([prompt.tokens for prompt in batch], device=model.device)
+    logits = model.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+    taken.target_logits = logits if wanted.target_logits else None
+    return taken
+
+
+def _batch_size(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
+    layout, length = model.layout, prompts.longest
+    numbers = 8 * length * layout.d_model  # the residual stream and what a block makes of it
+    if wanted.patterns:
+        numbers += layout.layers * layout.heads * length * length
+    if wanted.end_writes:
+        numbers += layout.layers * 2 * layout.d_model
+    if wanted.target_logits:
+        numbers += 2 * layout.vocabulary * max(len(prompt.targets) or 1 for prompt in prompts.prompts)
+    return max(1, _BUDGET // (4 * numbers))

@@ -1,0 +1,46 @@
+"""How each measure is computed from what a pass showed. One function a measure, found by the measure's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from circuit_assertions.engine import Pass, Wanted
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import attending, behaving, copying, effects
+
+__all__ = ["COMPUTED", "Computation"]
+
+Operands = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Computation:
+    """What a measure wants from a pass, and how it computes its values from it.
+
+    `values` gives [prompts], or [prompts, heads] for the heads that were asked for, in their order.
+    """
+
+    wanted: Wanted
+    values: Callable[[Pass, Sequence[Head], Operands], Tensor]
+
+
+_PATTERNS = Wanted(patterns=True)
+_LOGITS = Wanted(target_logits=True)
+_BLOCK_0 = Wanted(after_block_0=True)
+
+COMPUTED: dict[str, Computation] = {
+    "logit-difference": Computation(_LOGITS, behaving.logit_difference),
+    "answer-rate": Computation(_LOGITS, behaving.answer_rate),
+    "probability": Computation(_LOGITS, behaving.probability),
+    "loss": Computation(_LOGITS, behaving.loss),
+    "attention": Computation(_PATTERNS, attending.attention),
+    "previous-token-score": Computation(_PATTERNS, attending.previous_token_score),
+    "duplicate-token-score": Computation(_PATTERNS, attending.duplicate_token_score),
+    "induction-score": Computation(_PATTERNS, attending.induction_score),
+    "copy-score": Computation(_BLOCK_0, copying.copy_score),
+    "negative-copy-score": Computation(_BLOCK_0, copying.negative_copy_score),
+    "direct-effect": Computation(Wanted(end_writes=True), effects.direct_effect),
+}

@@ -1,0 +1,78 @@
+"""Copying: whether what a head reads is what it writes (Wang et al. 2022, section 3.1, as their code computes it)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from circuit_assertions.engine import Pass
+from circuit_assertions.heads import Head
+
+__all__ = ["copy_score", "negative_copy_score"]
+
+_TOP = 5
+_BUDGET = 64 << 20  # bytes of logits formed together
+
+
+def copy_score(taken: Pass, heads: Sequence[Head], operands: Mapping[str, str]) -> Tensor:
+    """Share of the prompt's names that are in the top five of the head's own logits [prompts, heads].
+
+    The residual stream after block 0 at each occurrence of either answer goes through block 1's attention norm, the
+    head's value and output matrices (and post-norm, where there is one), the final norm and the unembedding.
+    """
+    return _share_in_top(taken, heads, sign=1.0)
+
+
+def negative_copy_score(taken: Pass, heads: Sequence[Head], operands: Mapping[str, str]) -> Tensor:
+    """The same with the head's output negated, as for negative name movers [prompts, heads]."""
+    return _share_in_top(taken, heads, sign=-1.0)
+
+
+@torch.no_grad()
+def _share_in_top(taken: Pass, heads: Sequence[Head], sign: float) -> Tensor:
+    assert taken.after_block_0 is not None
+    layout = taken.model.layout
+    owners, places, names = _name_rows(taken)
+    rows = taken.after_block_0[owners, places]  # [rows, d_model]
+    normed = layout.attention_norm(min(1, layout.layers - 1))(rows)
+    per_prompt = torch.bincount(owners, minlength=len(taken.prompts)).to(rows.dtype)
+    scores = []
+    for head in heads:
+        hits = _in_top(taken, sign * _through_head(taken, head, normed), names)  # [rows]
+        found = torch.zeros(len(taken.prompts), dtype=rows.dtype, device=rows.device).index_add(0, owners, hits)
+        scores.append(found / per_prompt)
+    return torch.stack(scores, dim=1)
+
+
+def _name_rows(taken: Pass) -> tuple[Tensor, Tensor, Tensor]:
+    """Prompt, position and token of every occurrence of either answer: three tensors [rows]."""
+    found = [
+        (row, place, token)
+        for row, prompt in enumerate(taken.prompts)
+        for place, token in enumerate(prompt.tokens)
+        if token in (prompt.right, prompt.wrong)
+    ]
+    owners, places, names = torch.tensor(found, device=taken.model.device).T
+    return owners, places, names
+
+
+def _through_head(taken: Pass, head: Head, normed: Tensor) -> Tensor:
+    layout = taken.model.layout
+    W_V, b_V = layout.value_weights(head)
+    values = normed @ W_V if b_V is None else normed @ W_V + b_V  # [rows, d_head]
+    written = values @ layout.W_O(head.layer)[head.head]  # [rows, d_model]
+    post_norm = layout.attention_post_norm(head.layer)
+    return written if post_norm is None else post_norm(written)
+
+
+def _in_top(taken: Pass, written: Tensor, names: Tensor) -> Tensor:
+    size = max(1, _BUDGET // (8 * taken.model.layout.vocabulary))
+    hits = []
+    for rows, wanted in zip(torch.split(written, size), torch.split(names, size), strict=True):
+        logits = taken.model.readout.all_logits(rows)  # [rows, d_vocab]
+        above = (logits > logits.gather(1, wanted[:, None])).sum(dim=1)
+        # A head that writes NaN must not be taken for one that copies.
+        hits.append(torch.where(logits.isfinite().all(dim=1), (above < _TOP).to(logits.dtype), torch.nan))
+    return torch.cat(hits)

@@ -1,0 +1,120 @@
+"""Readings: what a measure returned, prompt by prompt, with its mean, its interval and the settings it was taken under.
+
+Intervals are 95 %: for a value, the percentile bootstrap over prompts (seeded, so that the same readings always give
+the same interval); for a share of prompts, Wilson's score interval, because a bootstrap of a run without a single
+failure has no width and would promise too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_assertions.heads import Head
+
+__all__ = ["CONFIDENCE", "Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share"]
+
+Array = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+_RESAMPLES = 2000
+_Z = 1.959963984540054  # the normal quantile that leaves 2.5 % on either side
+
+
+class Interval(NamedTuple):
+    """A two-sided interval, in the unit of its measure."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"[{self.low:.3g}, {self.high:.3g}]"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one measure read from one model on one task.
+
+    Attributes:
+        values: one value a prompt, [prompts], or one a prompt and head, [prompts, heads]; float64, finite.
+        heads: the columns of `values`; empty for measures that have no heads.
+        settings: everything that another reading must share to be compared with this one.
+        texts: the prompts as text, for explaining the worst of them.
+    """
+
+    measure: str
+    unit: str
+    kind: str
+    values: Array
+    heads: tuple[Head, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    texts: Sequence[str] = ()
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts were read."""
+        return int(self.values.shape[0])
+
+    @property
+    def mean(self) -> float:
+        """Mean over prompts (and heads)."""
+        return float(self.values.mean())
+
+    def of_head(self, head: Head) -> Array:
+        """The head's values [prompts]."""
+        column: Array = self.values[:, self.heads.index(head)]
+        return column
+
+    def columns(self) -> list[tuple[Head | None, Array]]:
+        """The heads with their values [prompts]; a single None for measures that have no heads."""
+        if not self.heads:
+            return [(None, self.values)]
+        return [(head, self.values[:, index]) for index, head in enumerate(self.heads)]
+
+    def only(self, heads: Sequence[Head]) -> Reading:
+        """The same reading for some of its heads, in the order given."""
+        indices = [self.heads.index(head) for head in heads]
+        return Reading(
+            self.measure, self.unit, self.kind, self.values[:, indices], tuple(heads), self.settings, self.texts
+        )
+
+    def interval(self, values: Array) -> Interval:
+        """The interval of the mean of some of this reading's values [prompts]."""
+        return interval_of_share(values) if self.kind == "share" else interval_of_mean(values)
+
+
+def interval_of_mean(values: Array) -> Interval:
+    """Percentile bootstrap of the mean of `values` [prompts]."""
+    means = bootstrap_means(values[:, None])[:, 0]
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return Interval(float(low), float(high))
+
+
+def interval_of_share(hits: Array) -> Interval:
+    """Wilson's score interval for the share of ones among `hits` [prompts] (Wilson 1927)."""
+    count, share = hits.size, float(hits.mean())
+    middle = share + _Z**2 / (2 * count)
+    spread = _Z * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+    scale = 1 + _Z**2 / count
+    return Interval(max(0.0, float((middle - spread) / scale)), min(1.0, float((middle + spread) / scale)))
+
+
+def bootstrap_means(values: Array) -> Array:
+    """Means of `values` [prompts, columns] over resampled prompts -> [resamples, columns].
+
+    Every call with as many prompts draws the same prompts, so that columns, measures and checkpoints stay paired.
+    """
+    return _weights(values.shape[0]) @ values
+
+
+@lru_cache(maxsize=32)
+def _weights(prompts: int) -> Array:
+    generator = np.random.default_rng(20221101)
+    counts = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=_RESAMPLES)  # [resamples, prompts]
+    return counts.astype(np.float64) / prompts

@@ -1,0 +1,131 @@
+"""Command-line options, each with a configuration key of the same name. No torch, no YAML, nothing but pytest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+__all__ = ["Options", "add_options", "chosen_models", "read_options"]
+
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose, command line before configuration before default."""
+
+    models: tuple[str, ...]
+    baseline: str | None
+    tokenizer: str | None
+    device: str
+    dtype: str
+    allow_pickle: bool
+    trust_remote_code: bool
+    unresolved: str
+    suites: tuple[str, ...]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register the options."""
+    group = parser.getgroup("circuit", "circuit assertions: regression tests for the mechanisms inside language models")
+    group.addoption(
+        "--model",
+        action="append",
+        dest="circuit_model",
+        metavar="PATH",
+        help="the checkpoint to audit: a folder, a PEFT adapter, a training run with checkpoint-N/ folders, or a "
+        "hub id (org/name@revision). Repeatable. Without it the plugin does nothing.",
+    )
+    group.addoption(
+        "--baseline",
+        dest="circuit_baseline",
+        metavar="PATH",
+        help="the healthy checkpoint that `retains:` is measured against",
+    )
+    group.addoption(
+        "--tokenizer",
+        dest="circuit_tokenizer",
+        metavar="PATH",
+        help="take the tokenizer from here instead of from the checkpoint",
+    )
+    group.addoption(
+        "--model-device",
+        dest="circuit_device",
+        metavar="DEVICE",
+        help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps. Default: auto",
+    )
+    group.addoption(
+        "--model-dtype",
+        dest="circuit_dtype",
+        choices=_DTYPES,
+        help="what the weights are cast to. Default: float32, which is what to gate in",
+    )
+    group.addoption(
+        "--circuit-suites",
+        action="append",
+        dest="circuit_suites",
+        metavar="PATH",
+        help="suites to run where no test path is given. Default: suites/, or those that came with the package",
+    )
+    group.addoption(
+        "--circuit-unresolved",
+        dest="circuit_unresolved",
+        choices=("report", "fail"),
+        help="what an UNRESOLVED verdict does: `report` (default) shows it and passes, `fail` fails the run",
+    )
+    # These two weaken what keeps a checkpoint from running code; they are not configuration keys, so that
+    # nobody inherits them from a file.
+    group.addoption(
+        "--allow-pickle",
+        action="store_true",
+        dest="circuit_allow_pickle",
+        help="read pickled weights (with weights_only=True) where there are no safetensors",
+    )
+    group.addoption(
+        "--trust-remote-code",
+        action="store_true",
+        dest="circuit_trust_remote_code",
+        help="run the Python code that a checkpoint ships",
+    )
+    parser.addini("model", "default of --model", default=None)
+    parser.addini("baseline", "default of --baseline", default=None)
+    parser.addini("tokenizer", "default of --tokenizer", default=None)
+    parser.addini("model_device", "default of --model-device", default="auto")
+    parser.addini("model_dtype", "default of --model-dtype", default="float32")
+    parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
+    parser.addini("circuit_unresolved", "default of --circuit-unresolved", default="report")
+
+
+def chosen_models(config: pytest.Config) -> tuple[str, ...]:
+    """The models that were asked for; none means that the plugin stays out of the way."""
+    given = config.getoption("circuit_model", None)
+    if given:
+        return tuple(given)
+    configured = config.getini("model")
+    return (str(configured),) if configured else ()
+
+
+def read_options(config: pytest.Config) -> Options:
+    """All options.
+
+    Raises:
+        pytest.UsageError: if a configuration key has a value that its option would not take.
+    """
+    dtype = str(config.getoption("circuit_dtype") or config.getini("model_dtype"))
+    unresolved = str(config.getoption("circuit_unresolved") or config.getini("circuit_unresolved"))
+    if dtype not in _DTYPES:
+        raise pytest.UsageError(f"model_dtype is {dtype!r} in {config.inipath}: use one of {', '.join(_DTYPES)}")
+    if unresolved not in ("report", "fail"):
+        raise pytest.UsageError(f"circuit_unresolved is {unresolved!r} in {config.inipath}: use report or fail")
+    return Options(
+        models=chosen_models(config),
+        baseline=config.getoption("circuit_baseline") or config.getini("baseline") or None,
+        tokenizer=config.getoption("circuit_tokenizer") or config.getini("tokenizer") or None,
+        device=str(config.getoption("circuit_device") or config.getini("model_device")),
+        dtype=dtype,
+        allow_pickle=bool(config.getoption("circuit_allow_pickle")),
+        trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
+        unresolved=unresolved,
+        suites=tuple(config.getoption("circuit_suites") or config.getini("circuit_suites")),
+    )

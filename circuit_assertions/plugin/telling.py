@@ -1,0 +1,116 @@
+"""What the audit says in pytest's own output: the header, the word for UNRESOLVED, and the audit in a screenful.
+
+Verdicts travel with pytest's reports, as plain values, so that the summary is the same with and without workers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from circuit_assertions.assertions.running import SuiteRunner
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.report import Audited, AuditLine, summary_lines
+
+if TYPE_CHECKING:
+    from circuit_assertions.plugin.auditing import AuditPlugin
+
+Status = tuple[str, str, tuple[str, dict[str, bool]]]  # category, letter, word with its colour
+
+__all__ = ["FACTS", "LINE", "TellingPlugin", "facts_of", "record"]
+
+LINE = "circuit_assertion"
+FACTS = "circuit_model"
+
+_COLOURS = {"HELD": "green", "BROKEN": "red", "UNRESOLVED": "yellow", "SKIPPED": "yellow", "ERROR": "red"}
+
+
+def record(item: pytest.Item, name: str, value: Any) -> None:
+    """Attach a value to an item's report, in place of an earlier one of the same name. JUnit files carry it too."""
+    item.user_properties[:] = [pair for pair in item.user_properties if pair[0] != name]
+    item.user_properties.append((name, json.dumps(value)))
+
+
+def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """What a reader of the summary wants to know of a model before its verdicts."""
+    model = runner.audit.model(checkpoint)
+    layout, source = model.layout, model.source
+    shape = f"{source.architecture}, {layout.layers} layers x {layout.heads} heads, d_model {layout.d_model}"
+    facts = [
+        ("", f"{shape}, {str(source.dtype).removeprefix('torch.')} on {source.device}"),
+        ("weights", source.fingerprint[:16]),
+    ]
+    if runner.baseline is not None:
+        facts.append(("baseline", f"{runner.baseline}  {runner.audit.model(runner.baseline).source.fingerprint[:16]}"))
+    bound = {str(binding) for (owner, _), binding in runner.bindings.items() if owner == checkpoint and binding}
+    facts += [("circuit", text) for text in sorted(bound)]
+    facts += [("limits", reason) for reason in dict.fromkeys(model.limits.values())]
+    return facts
+
+
+class TellingPlugin:
+    """Listens to reports, and prints what they add up to."""
+
+    def __init__(self, auditing: AuditPlugin) -> None:
+        self._auditing = auditing
+        self._lines: dict[str, AuditLine] = {}
+        self._facts: dict[str, dict[str, str]] = {}
+
+    def pytest_report_header(self) -> list[str]:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_header"""
+        options = self._auditing.options
+        names = ", ".join(str(checkpoint) for checkpoint in self._auditing.checkpoints)
+        baseline = f", baseline {options.baseline}" if options.baseline else ""
+        return [f"circuit-assertions: {names}{baseline} ({options.dtype}, device {options.device})"]
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Status | None:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_teststatus"""
+        if report.when == "call" and report.skipped:
+            line = _read(report, LINE)
+            if line is not None and line["outcome"] == "UNRESOLVED":
+                return "unresolved", "u", ("UNRESOLVED", {"yellow": True})
+        return None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_runtest_logreport"""
+        plain = _read(report, LINE)
+        if plain is None or report.when == "teardown":
+            return
+        if report.when == "setup" and not report.passed:
+            plain["outcome"] = "SKIPPED" if report.skipped else "ERROR"
+            plain["reason"] = _reason(report)
+        line = AuditLine(**plain)
+        if line.outcome:
+            self._lines[report.nodeid] = line
+            known = self._facts.setdefault(line.model, {})
+            known.update({text: label for label, text in _read(report, FACTS) or []})
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_terminal_summary"""
+        if not self._lines:
+            return
+        terminalreporter.section("circuit audit")
+        models = [str(checkpoint) for checkpoint in self._auditing.checkpoints]
+        for text, outcome in summary_lines(self._audited(models), list(self._lines.values())):
+            colour = {_COLOURS[outcome]: True} if outcome in _COLOURS else {}
+            terminalreporter.write_line(text, **colour)
+
+    def _audited(self, models: list[str]) -> Iterator[Audited]:
+        for model in models:
+            yield Audited(model, [(label, text) for text, label in self._facts.get(model, {}).items()])
+
+
+def _read(report: pytest.TestReport, name: str) -> Any:
+    for key, value in report.user_properties:
+        if key == name:
+            return json.loads(str(value))
+    return None
+
+
+def _reason(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    return report.longreprtext.removeprefix("(as above) ").strip()

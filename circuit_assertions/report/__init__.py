@@ -1,0 +1,9 @@
+"""Reports: what an audit found, for people. Terminal text is plain; colour is added by whoever prints it."""
+
+from __future__ import annotations
+
+from circuit_assertions.report.explaining import explain
+from circuit_assertions.report.listing import measures_table, prompts_listing
+from circuit_assertions.report.summary import Audited, AuditLine, summary_lines
+
+__all__ = ["AuditLine", "Audited", "explain", "measures_table", "prompts_listing", "summary_lines"]

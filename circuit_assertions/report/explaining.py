@@ -1,0 +1,106 @@
+"""One judged assertion in words: what was expected, what was read, on the baseline too, and the worst prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from circuit_assertions.assertions import Assertion, Judgement, Row, Verdict
+from circuit_assertions.measures import Interval, Reading
+
+__all__ = ["explain", "number", "row_lines"]
+
+_MOST_ROWS = 10
+_MOST_CANDIDATES = 3  # shown where any head would have done and none did
+_MOST_PROMPTS = 3
+
+
+def explain(judgement: Judgement, assertion: Assertion, again: str) -> str:
+    """The text of a failure.
+
+    Args:
+        again: the command that reproduces it.
+    """
+    return "\n".join(_lines(judgement, assertion, again))
+
+
+def number(value: float) -> str:
+    """A reading as people compare it: three significant digits, and a sign where it is negative."""
+    if value == 0:
+        return "0"
+    return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else f"{value:.3g}"
+
+
+def interval_text(interval: Interval) -> str:
+    """`[0.41, 0.47]`."""
+    return f"[{number(interval.low)}, {number(interval.high)}]"
+
+
+def row_lines(judgement: Judgement, indent: str) -> Iterator[str]:
+    """The heads (or the model) one a line, the most telling first."""
+    most = _MOST_CANDIDATES if judgement.of_some else _MOST_ROWS
+    width = max(len(row.name) for row in judgement.rows)
+    for row in judgement.rows[:most]:
+        named = f"{row.name:<{width}}  " if row.name else ""
+        verdict = f"  {row.verdict}" if len(judgement.rows) > 1 else ""
+        yield f"{indent}{named}{_row_text(row)}{verdict}"
+    if len(judgement.rows) > most:
+        others = "further heads, none better" if judgement.of_some else "more heads"
+        yield f"{indent}and {len(judgement.rows) - most} {others}"
+
+
+def _row_text(row: Row) -> str:
+    text = f"{number(row.mean)} {interval_text(row.interval)}"
+    if row.baseline is not None:
+        text += f"  baseline {number(row.baseline)}"
+    for finding in row.findings:
+        if finding.read and finding.verdict is not Verdict.HELD:
+            text += f"  {finding.read}"
+    return text
+
+
+def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[str]:
+    reading = judgement.reading
+    yield f"{assertion.id}: {judgement.verdict}"
+    if assertion.why:
+        yield f"  {assertion.why}"
+    yield f"  expected  {_subject(assertion)} {judgement.expected}"
+    rows = list(row_lines(judgement, ""))
+    yield f"  read      {rows[0]}"
+    for row in rows[1:]:
+        yield f"            {row}"
+    yield f"  over      {reading.prompts} prompts, in {reading.unit}; intervals are 95 %"
+    for left_out in judgement.not_judged:
+        yield f"  not asked {left_out}"
+    if judgement.verdict is not Verdict.HELD:
+        yield from _worst_prompts(judgement)
+    yield f"  again     {again}"
+
+
+def _subject(assertion: Assertion) -> str:
+    operands = dict(assertion.operands)
+    where = f" from {operands['query']} to {operands['key']}" if operands else ""
+    if assertion.heads is None:
+        return f"{assertion.measure}{where}"
+    who = assertion.heads if isinstance(assertion.heads, str) else ", ".join(str(head) for head in assertion.heads)
+    return f"{assertion.measure}{where} of {who}"
+
+
+def _worst_prompts(judgement: Judgement) -> Iterator[str]:
+    """The prompts that lie furthest on the bad side of the row that stands first."""
+    reading, row = judgement.reading, judgement.rows[0]
+    if not any(reading.texts):
+        return
+    values = _values_of(reading, row)
+    order = np.argsort(-values if judgement.low_is_good else values, kind="stable")[:_MOST_PROMPTS]
+    yield f"  worst     {'highest' if judgement.low_is_good else 'lowest'} prompts{' of ' + row.name if row.name else ''}"
+    for index in order:
+        yield f"            {number(float(values[index])):>7}  {reading.texts[index]}"
+
+
+def _values_of(reading: Reading, row: Row) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    named = {str(head): head for head in reading.heads}
+    if row.name in named:
+        return reading.of_head(named[row.name])
+    return reading.values if reading.values.ndim == 1 else reading.values.mean(axis=1)

@@ -1,0 +1,9 @@
+"""What can be wrong with a task, or with asking it of one model."""
+
+from __future__ import annotations
+
+from circuit_assertions import CircuitAssertionsError
+
+
+class TaskError(CircuitAssertionsError):
+    """A task cannot be asked of this model: its tokenizer or its positions do not allow it."""

@@ -1,0 +1,159 @@
+"""The `prompts` task: the user's own pairs of clean and counterfactual text, with marked positions and answers.
+
+Positions are marked in the text itself: `{giver:Tim} gave a ball to` labels the last token of `Tim` as `giver`; a
+literal brace is doubled, `{{`. `end` is the last token and needs no mark.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
+
+from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
+from circuit_assertions.tasks.errors import TaskError
+from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
+from circuit_assertions.tasks.schema import Strict
+
+__all__ = ["GivenPrompt", "GivenPromptsTask"]
+
+_MARK = re.compile(r"\{\{|\}\}|\{([^{}:]*):([^{}]*)\}|[{}]")
+_LABEL = re.compile(r"[a-z][a-z0-9-]*")
+
+
+class GivenPrompt(Strict):
+    """One pair: a clean text, its counterfactual twin of the same length, and the answers after the clean text."""
+
+    clean: str = Field(min_length=1, description="the text, positions marked as {label:words}")
+    counterfactual: str | None = Field(None, description="the twin, with as many tokens")
+    right: str | None = Field(None, description="the next word that is right")
+    wrong: str | None = Field(None, description="the next word that it is weighed against")
+
+    @field_validator("clean", "counterfactual")
+    @classmethod
+    def _marks_can_be_read(cls, text: str | None) -> str | None:
+        if text is not None:
+            read_marks(text)
+        return text
+
+
+class GivenPromptsTask(Strict):
+    """The user's own prompts, inline or from a JSONL file."""
+
+    kind: Literal["prompts"]
+    pairs: tuple[GivenPrompt, ...] = Field((), description="the prompts, inline")
+    file: str | None = Field(None, description="a JSONL file with one prompt a line, relative to the suite")
+    bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_file(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("file"), str):
+            return value
+        if value.get("pairs"):
+            raise ValueError("give either `pairs` or `file`, not both")
+        folder = Path((info.context or {}).get("folder", "."))
+        return value | {"pairs": _read_jsonl(folder / value["file"])}
+
+    @model_validator(mode="after")
+    def _has_prompts(self) -> GivenPromptsTask:
+        if not self.pairs:
+            raise ValueError("a task of kind prompts needs `pairs` or a `file`")
+        return self
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What measures can ask of these prompts: only what every one of them has."""
+        has = {
+            "answer": all(pair.right is not None for pair in self.pairs),
+            "wrong-answer": all(pair.wrong is not None for pair in self.pairs),
+            "counterfactual": all(pair.counterfactual is not None for pair in self.pairs),
+        }
+        return frozenset({"positions", *(name for name, given in has.items() if given)})
+
+    def labels(self) -> frozenset[str]:
+        """The positions that every one of these prompts names."""
+        shared = frozenset.intersection(*(frozenset(read_marks(pair.clean).spans) for pair in self.pairs))
+        return shared | {END}
+
+    def build(self, tokenizer: Any) -> PromptSet:
+        """Tokenize the prompts.
+
+        Raises:
+            TaskError: if an answer is not a single token, or a twin has another length.
+        """
+        encoder = Encoder(tokenizer, self.bos)
+        made = tuple(_prompt(number, pair, encoder) for number, pair in enumerate(self.pairs, start=1))
+        return PromptSet(made, {"kind": self.kind, "bos": self.bos, "prompts": len(made)})
+
+
+def read_marks(text: str) -> Marked:
+    """Take the marks out of `text`.
+
+    Raises:
+        ValueError: if a brace is not part of a mark, or a label is no lower-case word.
+    """
+    marked, last = Marked(), 0
+    for match in _MARK.finditer(text):
+        marked.add(text[last : match.start()])
+        last = match.end()
+        label, words = match[1], match[2]
+        if match[0] in ("{{", "}}"):
+            marked.add(match[0][0])
+        elif label is None or not _LABEL.fullmatch(label) or not words.strip():
+            raise ValueError(f"{match[0]!r} in {text!r} is no mark: write {{label:words}}, or {{{{ for a brace")
+        elif label == END or label in marked.spans:
+            raise ValueError(f"label {label!r} is given twice in {text!r} (`end` is always the last token)")
+        else:
+            marked.add(words, label)
+    return marked.add(text[last:])
+
+
+def _read_jsonl(file: Path) -> list[dict[str, Any]]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+    read: list[dict[str, Any]] = []
+    adapter = TypeAdapter(GivenPrompt)
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                read.append(adapter.validate_json(line).model_dump())
+            except ValidationError as error:
+                raise ValueError(f"{file}:{number}: {error.errors()[0]['msg']}") from error
+    return read
+
+
+def _prompt(number: int, pair: GivenPrompt, encoder: Encoder) -> Prompt:
+    marked = read_marks(pair.clean)
+    tokens, positions = encoder.encode(marked)
+    twin = encoder.encode(read_marks(pair.counterfactual))[0] if pair.counterfactual is not None else None
+    if twin is not None and len(twin) != len(tokens):
+        raise TaskError(
+            f"prompt {number}: {marked.text!r} has {len(tokens)} tokens for this tokenizer and its counterfactual "
+            f"{len(twin)}: choose words that give both the same length"
+        )
+    right, wrong = (_answer(number, encoder, marked.text, word) for word in (pair.right, pair.wrong))
+    end = len(tokens) - 1
+    return Prompt(
+        tokens=tokens,
+        text=marked.text,
+        positions=positions | {END: end},
+        right=right,
+        wrong=wrong,
+        counterfactual=twin,
+        template=f"prompt of {len(tokens)} tokens",
+        targets=((end, right),) if right is not None else (),
+    )
+
+
+def _answer(number: int, encoder: Encoder, text: str, word: str | None) -> int | None:
+    if word is None:
+        return None
+    token = encoder.next_token(text, word)
+    if token is None:
+        raise TaskError(f"prompt {number}: {word!r} is not a single token after {text!r} for this tokenizer")
+    return token

@@ -1,0 +1,142 @@
+"""The `ioi` task: indirect object identification (Wang et al. 2022, arXiv 2211.00593, section 2 and appendix).
+
+`Then, Mary and John went to the store. John gave a drink to` -> `Mary`. Half of the prompts name the indirect object
+first (ABBA), half name it second (BABA). The counterfactual twin is the same sentence with three unrelated names in the
+three name slots (the paper's p_ABC).
+"""
+
+from __future__ import annotations
+
+import random
+import string
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
+from circuit_assertions.tasks.errors import TaskError
+from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
+from circuit_assertions.tasks.schema import Strict
+from circuit_assertions.tasks.words import NAMES, OBJECTS, PLACES, TEMPLATES
+
+__all__ = ["IoiTask"]
+
+_SLOTS = ("first", "second", "subject")
+_FEWEST_NAMES = 5  # two for the prompt, three others for its counterfactual
+
+
+class IoiTask(Strict):
+    """Indirect object identification."""
+
+    kind: Literal["ioi"]
+    prompts: int = Field(256, ge=2, le=100_000, description="how many prompts; half ABBA, half BABA")
+    seed: int = Field(0, ge=0, description="two audits with the same seed and tokenizer ask the same prompts")
+    bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
+    names: tuple[str, ...] = Field(NAMES, min_length=_FEWEST_NAMES, description="people's names")
+    places: tuple[str, ...] = Field(PLACES, description="words for {place}")
+    objects: tuple[str, ...] = Field(OBJECTS, description="words for {object}")
+    templates: tuple[str, ...] = Field(TEMPLATES, min_length=1, description="sentences that stop before the answer")
+
+    offers: ClassVar[frozenset[str]] = frozenset({"answer", "wrong-answer", "positions", "counterfactual"})
+
+    @field_validator("templates")
+    @classmethod
+    def _has_its_slots(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+            unknown = set(fields) - {*_SLOTS, "place", "object"}
+            if unknown or any(fields.count(slot) != 1 for slot in _SLOTS):
+                raise ValueError(
+                    f"{template!r} must hold {{first}}, {{second}} and {{subject}} once each, "
+                    f"and besides them only {{place}} and {{object}}"
+                )
+            if fields.index("subject") < max(fields.index("first"), fields.index("second")):
+                raise ValueError(f"{template!r} must name {{subject}} again after {{first}} and {{second}}")
+            if template.rstrip() != template or template.endswith("{subject}"):
+                raise ValueError(f"{template!r} must end with the word before the answer, without a space")
+        return templates
+
+    def labels(self) -> frozenset[str]:
+        """The positions that every prompt of this task names."""
+        return frozenset({"subject-1", "after-subject-1", "subject-2", "indirect-object", END})
+
+    def build(self, tokenizer: Any) -> PromptSet:
+        """Make the prompts for one tokenizer. Words that are not single tokens there are left out.
+
+        Raises:
+            TaskError: if fewer than five names, or no place or object that the templates need, are single tokens.
+        """
+        encoder = Encoder(tokenizer, self.bos)
+        names = encoder.single_tokens(self.names)
+        if len(names) < _FEWEST_NAMES:
+            raise TaskError(
+                f"task ioi needs {_FEWEST_NAMES} names that are single tokens, and only {len(names)} of "
+                f"{len(self.names)} are for this tokenizer ({', '.join(names) or 'none'}): "
+                f"give `names:` from the model's own vocabulary in the suite"
+            )
+        words = {"place": self._usable("place", encoder), "object": self._usable("object", encoder)}
+        rng = random.Random(self.seed)
+        made = tuple(self._prompt(index, rng, encoder, names, words) for index in range(self.prompts))
+        settings = self.model_dump(include={"kind", "prompts", "seed", "bos"}) | {
+            "names": len(names),
+            "places": len(words["place"]),
+            "objects": len(words["object"]),
+            "templates": len(self.templates),
+        }
+        return PromptSet(made, settings)
+
+    def _usable(self, slot: str, encoder: Encoder) -> list[str]:
+        words = self.places if slot == "place" else self.objects
+        usable = list(encoder.single_tokens(words))
+        if not usable and any(f"{{{slot}}}" in template for template in self.templates):
+            raise TaskError(
+                f"no {slot} of task ioi is a single token for this tokenizer: give `{slot}s:` from the model's own "
+                f"vocabulary, or templates without {{{slot}}}"
+            )
+        return usable or [""]
+
+    def _prompt(
+        self, index: int, rng: random.Random, encoder: Encoder, names: dict[str, int], words: dict[str, list[str]]
+    ) -> Prompt:
+        order = "ABBA" if index % 2 == 0 else "BABA"
+        number = (index // 2) % len(self.templates)
+        fill = {slot: rng.choice(choices) for slot, choices in words.items()}
+        right, wrong = rng.sample(list(names), 2)
+        others = rng.sample([name for name in names if name not in (right, wrong)], 3)
+        people = (right, wrong, wrong) if order == "ABBA" else (wrong, right, wrong)
+        clean = _fill(self.templates[number], fill | dict(zip(_SLOTS, people, strict=True)))
+        twin = _fill(self.templates[number], fill | dict(zip(_SLOTS, others, strict=True)))
+        tokens, at = encoder.encode(clean)
+        twin_tokens, _ = encoder.encode(twin)
+        io, subject = ("first", "second") if order == "ABBA" else ("second", "first")
+        found = [tokens[at[io]], tokens[at[subject]], tokens[at["subject"]]]
+        if found != [names[right], names[wrong], names[wrong]] or len(tokens) != len(twin_tokens):
+            raise TaskError(
+                f"the names in {clean.text!r} are not single tokens there: put a space before each name slot"
+            )
+        positions = {
+            "indirect-object": at[io],
+            "subject-1": at[subject],
+            "after-subject-1": at[subject] + 1,
+            "subject-2": at["subject"],
+            END: len(tokens) - 1,
+        }
+        return Prompt(
+            tokens=tokens,
+            text=clean.text,
+            positions=positions,
+            right=names[right],
+            wrong=names[wrong],
+            counterfactual=twin_tokens,
+            template=f"{order}/{number}",
+            targets=((len(tokens) - 1, names[right]),),
+        )
+
+
+def _fill(template: str, words: dict[str, str]) -> Marked:
+    marked = Marked()
+    for literal, slot, _, _ in string.Formatter().parse(template):
+        marked.add(literal)
+        if slot is not None:
+            marked.add(words[slot], slot if slot in _SLOTS else None)
+    return marked

@@ -1,0 +1,86 @@
+"""Prompts with labelled positions: what every task produces and every measure reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["END", "Prompt", "PromptSet"]
+
+END = "end"  # the last token's position, which every prompt has
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt, as token ids of one tokenizer.
+
+    Attributes:
+        tokens: token ids, a BOS included where the policy asks for one.
+        text: what was tokenized, for people; empty for random tokens.
+        positions: label -> index into `tokens`; `end` is always among them.
+        right: the token id that should come after the last token, where the task has an answer.
+        wrong: the token id that the right one is weighed against.
+        counterfactual: the twin's token ids, of the same length.
+        template: the group that balance is counted in, `ABBA/3`.
+        targets: (position, next token id) pairs that loss and probability are averaged over.
+        repeat: (first index, period) of a sequence that is repeated once.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    positions: Mapping[str, int]
+    right: int | None = None
+    wrong: int | None = None
+    counterfactual: tuple[int, ...] | None = None
+    template: str = ""
+    targets: tuple[tuple[int, int], ...] = ()
+    repeat: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """All prompts of a task for one tokenizer, in a fixed order.
+
+    Attributes:
+        settings: how they were made: kind, seed, BOS policy and whatever else the task was told.
+    """
+
+    prompts: tuple[Prompt, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest prompt."""
+        return max(len(prompt.tokens) for prompt in self.prompts)
+
+    @property
+    def token_hash(self) -> str:
+        """SHA-256 over every token id, clean and counterfactual: two readings share it or are not comparable."""
+        digest = hashlib.sha256()
+        for prompt in self.prompts:
+            digest.update(repr((prompt.tokens, prompt.counterfactual, prompt.right, prompt.wrong)).encode())
+        return digest.hexdigest()
+
+    @property
+    def balance(self) -> dict[str, int]:
+        """How many prompts each template gave."""
+        return dict(sorted(Counter(prompt.template for prompt in self.prompts).items()))
+
+    def batches(self, most: int) -> Iterator[tuple[tuple[int, ...], tuple[Prompt, ...]]]:
+        """Prompts of equal length, at most `most` together, each batch with its prompts' indices in this set.
+
+        Nothing is ever padded, so a prompt's activations do not depend on its neighbours' lengths.
+        """
+        by_length: dict[int, list[int]] = {}
+        for index, prompt in enumerate(self.prompts):
+            by_length.setdefault(len(prompt.tokens), []).append(index)
+        for _, indices in sorted(by_length.items()):
+            for start in range(0, len(indices), most):
+                chosen = tuple(indices[start : start + most])
+                yield chosen, tuple(self.prompts[index] for index in chosen)

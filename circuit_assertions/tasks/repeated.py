@@ -1,0 +1,67 @@
+"""The `repeated-tokens` task: random tokens, repeated once (Olsson et al. 2022; Wang et al. 2022, appendix).
+
+No token occurs twice within the first half, so each token of the second half has exactly one earlier occurrence, and
+everything that predicts it must come from there. The published protocol doubles 100 tokens; `length` is shorter by
+default so that models with few positions can be asked.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from circuit_assertions.tasks.encoding import BosPolicy, Encoder
+from circuit_assertions.tasks.errors import TaskError
+from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
+from circuit_assertions.tasks.schema import Strict
+
+__all__ = ["RepeatedTokensTask"]
+
+
+class RepeatedTokensTask(Strict):
+    """Random tokens, repeated."""
+
+    kind: Literal["repeated-tokens"]
+    prompts: int = Field(64, ge=2, le=100_000, description="how many sequences")
+    seed: int = Field(0, ge=0, description="two audits with the same seed and tokenizer ask the same sequences")
+    length: int = Field(24, ge=3, le=10_000, description="tokens before the repetition")
+    bos: BosPolicy = Field("tokenizer", description="whether sequences begin with a BOS token")
+
+    offers: ClassVar[frozenset[str]] = frozenset({"repeat"})
+
+    def labels(self) -> frozenset[str]:
+        """The positions that every prompt of this task names."""
+        return frozenset({END})
+
+    def build(self, tokenizer: Any) -> PromptSet:
+        """Make the sequences for one tokenizer, from all of its tokens that are not special.
+
+        Raises:
+            TaskError: if the vocabulary is smaller than `length`.
+        """
+        encoder = Encoder(tokenizer, self.bos)
+        vocabulary = encoder.ordinary_tokens()
+        if len(vocabulary) < self.length:
+            raise TaskError(
+                f"task repeated-tokens needs {self.length} different tokens, and the vocabulary has "
+                f"{len(vocabulary)}: say `length: {len(vocabulary)}` or less"
+            )
+        rng = random.Random(self.seed)
+        made = tuple(self._prompt(encoder, rng.sample(vocabulary, self.length)) for _ in range(self.prompts))
+        return PromptSet(made, self.model_dump() | {"vocabulary": len(vocabulary)})
+
+    def _prompt(self, encoder: Encoder, drawn: list[int]) -> Prompt:
+        start = len(encoder.prefix)
+        tokens = (*encoder.prefix, *drawn, *drawn)
+        # The repetition's first token cannot be foretold, so the first target is its second.
+        targets = tuple((place, tokens[place + 1]) for place in range(start + self.length, len(tokens) - 1))
+        return Prompt(
+            tokens=tokens,
+            text="",
+            positions={END: len(tokens) - 1},
+            template=f"length {self.length}",
+            targets=targets,
+            repeat=(start, self.length),
+        )

@@ -1,0 +1,40 @@
+"""Two checkpoints can only be compared on the same token ids: check that a second tokenizer reads a task alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from circuit_assertions.tasks.errors import TaskError
+from circuit_assertions.tasks.prompts import PromptSet
+
+__all__ = ["check_same_tokens"]
+
+
+def check_same_tokens(prompts: PromptSet, made_by: Any, other: Any, *, whose: str) -> None:
+    """Check that `other` spells every token of `prompts` as `made_by` does, and splits their texts alike.
+
+    Extra tokens in either vocabulary do no harm; other ids for the tokens that are asked do.
+
+    Raises:
+        TaskError: naming the first token, or the first text, that the two tokenizers read differently.
+    """
+    used = sorted({token for prompt in prompts.prompts for token in (*prompt.tokens, *(prompt.counterfactual or ()))})
+    used = sorted({*used, *(token for prompt in prompts.prompts for _, token in prompt.targets)})
+    pairs = zip(made_by.convert_ids_to_tokens(used), other.convert_ids_to_tokens(used), strict=True)
+    for token, (here, there) in zip(used, pairs, strict=True):
+        if here != there:
+            raise TaskError(
+                f"{whose} has another tokenizer: token {token} is {here!r} for the model and {there!r} there, "
+                f"so their readings cannot be compared; audit checkpoints of one lineage together"
+            )
+    for prompt in prompts.prompts:
+        if prompt.text and _ids(made_by, prompt.text) != _ids(other, prompt.text):
+            raise TaskError(
+                f"{whose} has another tokenizer: it splits {prompt.text!r} differently, "
+                f"so their readings cannot be compared; audit checkpoints of one lineage together"
+            )
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids

@@ -1,0 +1,44 @@
+"""How everything that a suite may say is validated: strictly, with the keys spelled in kebab-case."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+__all__ = ["Strict", "closest"]
+
+
+def closest(word: str, known: list[str]) -> str:
+    """` (did you mean 'at-least'?)`, or the choices where none is close and they are few."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if near:
+        return f" (did you mean {near[0]!r}?)"
+    return f" (one of {', '.join(sorted(known))})" if len(known) <= 24 else ""
+
+
+class Strict(BaseModel):
+    """A mapping in a suite: unknown keys are errors, values are never converted in silence."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=False,  # YAML gives lists where tuples are declared; the field types below are strict where it matters
+        alias_generator=lambda name: name.replace("_", "-"),
+        populate_by_name=False,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            for key in value:
+                if key not in known:
+                    hint = closest(str(key), known)
+                    raise PydanticCustomError(
+                        "unknown_key", "unknown key {key}{hint}", {"key": repr(key), "hint": hint, "at": key}
+                    )
+        return value
