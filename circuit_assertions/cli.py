@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ def _audit(given: argparse.Namespace, rest: Sequence[str]) -> int:
     from circuit_assertions.assertions.packaged import packaged_suites
 
     # The project in the working directory has its own pytest configuration, which is not about these suites.
-    fixed = ["--rootdir", str(packaged_suites()), "-c", "/dev/null", "-p", "no:cacheprovider"]
+    fixed = ["--rootdir", str(packaged_suites()), "-c", os.devnull, "-p", "no:cacheprovider"]
     return int(pytest.main([*fixed, f"--model={given.model}", *rest, str(packaged_suites())]))
 
 

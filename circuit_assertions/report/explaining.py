@@ -94,7 +94,8 @@ def _worst_prompts(judgement: Judgement) -> Iterator[str]:
         return
     values = _values_of(reading, row)
     order = np.argsort(-values if judgement.low_is_good else values, kind="stable")[:_MOST_PROMPTS]
-    yield f"  worst     {'highest' if judgement.low_is_good else 'lowest'} prompts{' of ' + row.name if row.name else ''}"
+    whose = f" of {row.name}" if row.name else ""
+    yield f"  worst     {'highest' if judgement.low_is_good else 'lowest'} prompts{whose}"
     for index in order:
         yield f"            {number(float(values[index])):>7}  {reading.texts[index]}"
 
