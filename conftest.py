@@ -1,10 +1,5 @@
-"""What the project's own tests share. The plugin itself comes through its entry point, as it does for every user."""
+"""What is collected from this root are suites and tests: recipes and benchmarks are programs and take minutes."""
 
 from __future__ import annotations
 
-import os
-
-# No test may ask the network for a model: what is meant to fail offline must fail at once.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-pytest_plugins = ["pytester"]
+collect_ignore = ["fixtures", "benchmarks"]

@@ -49,6 +49,7 @@ class Audit:
     _prompts: dict[tuple[Task, Checkpoint], PromptSet] = field(default_factory=dict)
     _planned: dict[Checkpoint, list[Request]] = field(default_factory=dict)
     _readings: dict[tuple[Checkpoint, Any], Reading] = field(default_factory=dict)
+    _failures: dict[tuple[Checkpoint, Any], Exception] = field(default_factory=dict)
 
     def plan(self, checkpoint: Checkpoint, requests: Iterable[Request]) -> None:
         """Announce what will be read from a checkpoint, so that it is read together."""
@@ -93,8 +94,9 @@ class Audit:
         Raises:
             CheckpointError, DeviceError: if the checkpoint cannot be opened.
             TaskError: if the task cannot be asked of it.
-            MeasuringError: if the measure cannot be taken from it, or gave NaN or infinity.
+            MeasuringError: if the measure cannot be taken from it, or from such a task, or gave NaN or infinity.
         """
+        _check_request(request)
         heads = self._columns(request, checkpoint)
         known = self._readings.get((checkpoint, request.key))
         if known is None or not set(heads) <= set(known.heads):
@@ -106,9 +108,9 @@ class Audit:
         """Close a checkpoint: its weights and everything read from it are let go."""
         self._models.pop(checkpoint, None)
         self._planned.pop(checkpoint, None)
-        for remembered in (self._prompts, self._readings):
-            for key in [key for key in remembered if checkpoint in key]:
-                del remembered[key]  # type: ignore[arg-type]
+        self._prompts = {key: kept for key, kept in self._prompts.items() if key[1] != checkpoint}
+        self._readings = {key: kept for key, kept in self._readings.items() if key[0] != checkpoint}
+        self._failures = {key: kept for key, kept in self._failures.items() if key[0] != checkpoint}
 
     def close(self) -> None:
         """Forget the models and everything read from them."""
@@ -142,13 +144,18 @@ class Audit:
             heads = together.setdefault(wanted.key, (wanted, list(known.heads) if known else []))[1]
             heads.extend(head for head in self._columns(wanted, checkpoint) if head not in heads)
         refusal = self._refusal(request, checkpoint)
-        if refusal:
+        if refusal is None:
+            self._run(checkpoint, request.task, [(wanted, tuple(heads)) for wanted, heads in together.values()])
+            refusal = self._failures.get((checkpoint, request.key))
+        if refusal is not None:
             raise refusal
-        self._run(checkpoint, request.task, [(wanted, tuple(heads)) for wanted, heads in together.values()])
 
     def _refusal(self, request: Request, checkpoint: Checkpoint) -> Exception | None:
         from circuit_assertions.engine import MeasuringError
 
+        failure = self._failures.get((checkpoint, request.key))
+        if failure is not None:
+            return failure
         limits = self.model(checkpoint).limits
         for fact in MEASURES[request.measure].relies_on:
             if fact in limits:
@@ -168,14 +175,42 @@ class Audit:
         for request, _ in wanted:
             everything |= COMPUTED[request.measure].wanted
         arrays = [np.empty((len(prompts), len(heads)) if heads else len(prompts)) for _, heads in wanted]
+        failures: dict[Any, Exception] = {}  # one measure that fails must not take the others with it
         for taken in run_passes(model, prompts, everything):
             for array, (request, heads) in zip(arrays, wanted, strict=True):
-                values = COMPUTED[request.measure].values(taken, heads, dict(request.operands))
-                array[list(taken.indices)] = values.double().cpu().numpy()
+                if request.key in failures:
+                    continue
+                try:
+                    values = COMPUTED[request.measure].values(taken, heads, dict(request.operands))
+                except MeasuringError as error:
+                    failures[request.key] = error
+                else:
+                    array[list(taken.indices)] = values.double().cpu().numpy()
         for array, (request, heads) in zip(arrays, wanted, strict=True):
-            if not np.isfinite(array).all():
-                raise MeasuringError(f"{request.measure} on {checkpoint} gave NaN or infinity: the model is damaged")
-            self._readings[(checkpoint, request.key)] = _reading(request, heads, array, model, prompts)
+            if request.key not in failures and not np.isfinite(array).all():
+                text = f"{request.measure} on {checkpoint} gave NaN or infinity: the model is damaged"
+                failures[request.key] = MeasuringError(text)
+            if request.key in failures:
+                self._failures[(checkpoint, request.key)] = failures[request.key]
+            else:
+                self._readings[(checkpoint, request.key)] = _reading(request, heads, array, model, prompts)
+
+
+def _check_request(request: Request) -> None:
+    """What a suite file is checked for when it is loaded, for requests that Python makes."""
+    from circuit_assertions.engine import MeasuringError
+
+    spec, task, operands = MEASURES[request.measure], request.task, dict(request.operands)
+    lacking = spec.lacking(task.offers)
+    if lacking:
+        raise MeasuringError(f"{spec.name} needs a task with {' and '.join(lacking)}, and {task.kind} has none")
+    if set(operands) != set(spec.operands):
+        wanted = " and ".join(f"`{name}`" for name in spec.operands) or "no operands"
+        raise MeasuringError(f"{spec.name} takes {wanted}, and was given {', '.join(operands) or 'none'}")
+    for name, position in operands.items():
+        if position not in task.labels():
+            known = ", ".join(sorted(task.labels()))
+            raise MeasuringError(f"{name}={position!r}: {task.kind} has no such position (it has {known})")
 
 
 def _reading(request: Request, heads: tuple[Head, ...], values: Any, model: Model, prompts: PromptSet) -> Reading:

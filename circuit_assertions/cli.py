@@ -20,12 +20,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, rest = parser.parse_known_args(arguments)
     if rest and given.verb != "audit":
         parser.error(f"unknown arguments: {' '.join(rest)}")
+    if given.verb == "audit" and _follows_an_option(given.model, sys.argv[1:] if arguments is None else arguments):
+        # pytest's options are not known here, so what follows one may be its value.
+        parser.error(f"audit: give the model first, then pytest's options (is {given.model!r} the model?)")
     try:
         code: int = given.run(given, rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except CircuitAssertionsError as error:
         print(f"circuit-assertions: {error}", file=sys.stderr)
         return 2
     return code
+
+
+def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
+    return arguments[list(arguments).index("audit") + 1] != model
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("task", nargs="?", help="the task's name in the suite; default its first")
     show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is asked")
     show.add_argument("--tokenizer", help="take the tokenizer from here instead")
-    show.add_argument("--most", type=int, default=4, help="how many prompts to print (default 4)")
+    show.add_argument("--most", type=_count, default=4, help="how many prompts to print (default 4)")
     show.set_defaults(run=_show_task)
 
     measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
@@ -60,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of prompts")
+    return int(text)
+
+
 def _audit(given: argparse.Namespace, rest: Sequence[str]) -> int:
     import pytest
 
@@ -67,6 +84,7 @@ def _audit(given: argparse.Namespace, rest: Sequence[str]) -> int:
 
     # The project in the working directory has its own pytest configuration, which is not about these suites.
     fixed = ["--rootdir", str(packaged_suites()), "-c", os.devnull, "-p", "no:cacheprovider"]
+    fixed += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]  # by this very program
     return int(pytest.main([*fixed, f"--model={given.model}", *rest, str(packaged_suites())]))
 
 
@@ -103,6 +121,9 @@ def _validate(given: argparse.Namespace, rest: Sequence[str]) -> int:
     from circuit_assertions.assertions import SuiteError, load_circuit, load_circuits, load_suite
     from circuit_assertions.assertions.packaged import packaged_suites
 
+    missing = [str(path) for path in given.paths if not path.exists()]
+    if missing:
+        raise CircuitAssertionsError(f"no such path: {', '.join(missing)}; give suite files, or folders of them")
     wrong = 0
     files = [file for path in given.paths for file in (sorted(path.rglob("*.y*ml")) if path.is_dir() else [path])]
     if not files:

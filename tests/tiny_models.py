@@ -28,7 +28,7 @@ ARCHITECTURES = ("gpt2", "llama", "qwen3", "gemma2", "gpt-neox", "opt")
 
 def config_of(architecture: str, vocabulary: int, **changes: Any) -> PretrainedConfig:
     """A three-layer configuration: learned positions, rotary, grouped queries, query-key norm, post-norm, parallel."""
-    shape: Mapping[str, Any] = {
+    shape: dict[str, Any] = {
         "vocab_size": vocabulary,
         "hidden_size": 32,
         "intermediate_size": 48,

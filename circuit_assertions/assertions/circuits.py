@@ -20,9 +20,9 @@ class Fits(Strict):
     """The shape of the models that a circuit is about."""
 
     architecture: str = Field(description="the class in config.json, GPT2LMHeadModel")
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1, description="query heads in each layer")
-    d_model: int = Field(ge=1, alias="d_model")
+    layers: int = Field(ge=1, strict=True)
+    heads: int = Field(ge=1, strict=True, description="query heads in each layer")
+    d_model: int = Field(ge=1, strict=True, alias="d_model")
 
 
 class Base(Strict):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.verdicts import Finding, Judgement, Row, Verdict, worst
 from circuit_assertions.heads import Head
@@ -25,6 +26,7 @@ from circuit_assertions.measures.reading import (
 
 __all__ = ["AMPLIFIED", "describe", "judge"]
 
+_ROUNDING = 1e-12  # means that differ by less than this share of the largest are level
 AMPLIFIED = 1.25  # a reading whose interval lies above this multiple of the baseline's is noted as amplified
 
 
@@ -46,8 +48,14 @@ def judge(
 
     Returns:
         The judgement; None when nothing could be judged, because all that is expected is relative to a baseline.
+
+    Raises:
+        CircuitAssertionsError: if the readings were not taken in the same way.
     """
     not_judged: tuple[str, ...] = ()
+    for other in (baseline, everyone):
+        if other is not None:
+            _check_comparable(reading, other)
     if expect.retains is not None and baseline is None:
         not_judged = (f"retains {expect.retains:.0%} of the baseline (no --baseline was given)",)
         if expect.only_relative:
@@ -57,7 +65,8 @@ def judge(
         _judge_row(name, head, values, expect, reading, other, everyone)
         for name, head, values, other in _columns(reading, baseline, needed)
     ]
-    low_is_good = expect.at_most is not None or expect.sign == "negative"
+    of_negatives = expect.only_relative and baseline is not None and baseline.mean < 0
+    low_is_good = expect.at_most is not None or expect.sign == "negative" or of_negatives
     return Judgement(
         verdict=_quantify(rows, needed),
         expected=describe(expect, needed),
@@ -67,6 +76,17 @@ def judge(
         of_some=isinstance(needed, int),
         low_is_good=low_is_good,
     )
+
+
+def _check_comparable(reading: Reading, other: Reading) -> None:
+    """Readings of other measures, prompts or operands are never compared in silence."""
+    ours, theirs = (
+        {"measure": each.measure} | {key: each.settings.get(key) for key in ("operands", "token_hash")}
+        for each in (reading, other)
+    )
+    for key, value in ours.items():
+        if value != theirs[key]:
+            raise CircuitAssertionsError(f"readings that differ in {key} cannot be compared: {value}, {theirs[key]}")
 
 
 def describe(expect: Expectation, needed: int | str = "each") -> str:
@@ -86,7 +106,7 @@ def _conditions(expect: Expectation) -> list[str]:
     if expect.sign is not None:
         said.append(expect.sign)
     if expect.mostly is not None:
-        said[-1] += f" for {expect.mostly:.0%} of prompts"
+        said = [f"{' and '.join(said)} for {expect.mostly:.0%} of prompts"]
     if expect.rank_within is not None:
         said.append(f"rank within {expect.rank_within}")
     if expect.retains is not None:
@@ -154,7 +174,11 @@ def _judge_bounds(values: Array, interval: Interval, expect: Expectation) -> lis
     met = np.logical_and.reduce([(values >= low) & (values <= high) for _, low, high in bounds]).astype(np.float64)
     share = interval_of_share(met)
     text = f"{' and '.join(text for text, _, _ in bounds)} for {expect.mostly:.0%} of prompts"
-    return [Finding(_place(share, expect.mostly, np.inf), text, f"{met.mean():.1%} {share}")]
+    return [
+        Finding(
+            _place(share, expect.mostly, np.inf), text, f"met by {met.mean():.1%} [{share.low:.1%}, {share.high:.1%}]"
+        )
+    ]
 
 
 def _place(interval: Interval, low: float, high: float) -> Verdict:
@@ -168,10 +192,13 @@ def _place(interval: Interval, low: float, high: float) -> Verdict:
 def _judge_rank(head: Head, expect: Expectation, everyone: Reading) -> Finding:
     downwards = expect.sign == "negative"
     means = bootstrap_means(-everyone.values if downwards else everyone.values)  # [resamples, heads]
-    own = everyone.heads.index(head)
-    ranks = 1 + (means > means[:, own : own + 1]).sum(axis=1)
+    lead = means - means[:, everyone.heads.index(head)][:, None]  # of every head over this one
+    tie = _ROUNDING * float(np.abs(means).max())
+    # Heads that are level share their ranks: at best this one is the first of them, at worst the last.
+    first, last = 1 + (lead > tie).sum(axis=1), (lead >= -tie).sum(axis=1)  # [resamples]
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = (int(rank) for rank in np.percentile(ranks, [tail, 100 - tail], method="nearest"))
+    low = int(np.percentile(first, tail, method="nearest"))
+    high = int(np.percentile(last, 100 - tail, method="nearest"))
     k = expect.rank_within or 1
     verdict = Verdict.HELD if high <= k else Verdict.BROKEN if low > k else Verdict.UNRESOLVED
     read = f"rank {low}" if low == high else f"rank {low} to {high}"
@@ -185,7 +212,7 @@ def _judge_retains(values: Array, baseline: Array, share: float) -> Finding:
         return Finding(Verdict.UNRESOLVED, text, f"the baseline's own reading is not clear of zero {before}")
     direction = 1.0 if before.low > 0 else -1.0
     left = interval_of_mean(direction * (values - share * baseline))  # paired by prompt
-    return Finding(_place(left, 0.0, np.inf), text, f"{values.mean() / baseline.mean():.0%}")
+    return Finding(_place(left, 0.0, np.inf), text, f"{values.mean() / baseline.mean():.0%} of it")
 
 
 def _is_amplified(values: Array, baseline: Array) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from circuit_assertions.assertions.circuits import Circuit
 from circuit_assertions.assertions.schema import ROLES, Assertion, Suite
@@ -15,9 +16,12 @@ from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["LoadedSuite", "load_circuit", "load_circuits", "load_suite"]
+__all__ = ["LoadedSuite", "check_operands", "load_circuit", "load_circuits", "load_suite"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
+
+_TASK: TypeAdapter[Task] = TypeAdapter(Task)
+_KINDS = ("ioi", "repeated-tokens", "prompts")
 
 
 class LoadedSuite:
@@ -45,13 +49,13 @@ def load_suite(file: Path, circuits: tuple[Circuit, ...] = ()) -> LoadedSuite:
         SuiteError: with one line for each problem.
     """
     source = read_source(file)
-    suite = _validate(Suite, source)
-    loaded = LoadedSuite(suite, source)
+    suite, problems = _validate(Suite, source)
     roles = {*ROLES, *(role for circuit in circuits for role in circuit.roles)}
-    problems = list(_cross_check(suite, roles))
-    if problems:
+    tasks, assertions, task_names = _valid_parts(source)
+    problems += _cross_check(assertions, tasks, task_names, roles)
+    if suite is None or problems or source.repeated:
         raise source.error(problems)
-    return loaded
+    return LoadedSuite(suite, source)
 
 
 def load_circuit(file: Path) -> Circuit:
@@ -61,7 +65,9 @@ def load_circuit(file: Path) -> Circuit:
         SuiteError: with one line for each problem.
     """
     source = read_source(file)
-    circuit = _validate(Circuit, source)
+    circuit, problems = _validate(Circuit, source)
+    if circuit is None or source.repeated:
+        raise source.error(problems)
     size = f"the {circuit.fits.layers} layers of {circuit.fits.heads} heads that the circuit fits"
     outside = [
         Problem(("roles", role, index), f"{head} is outside {size}")
@@ -80,71 +86,132 @@ def load_circuits(folder: Path) -> tuple[Circuit, ...]:
     return tuple(load_circuit(file) for file in sorted(files))
 
 
-def _validate(model: type[Loaded], source: Source) -> Loaded:
-    try:
-        return model.model_validate(source.values, context={"folder": source.file.parent})
-    except ValidationError as error:
-        raise source.error(_problems(error)) from None
+def _validate(model: type[Loaded], source: Source) -> tuple[Loaded | None, list[Problem]]:
+    """The file as `model`, or every problem that it has. An unknown key hides no other problem of its mapping."""
+    values = copy.deepcopy(source.values)
+    problems: list[Problem] = []
+    while True:
+        try:
+            valid = model.model_validate(values, context={"folder": source.file.parent})
+        except ValidationError as error:
+            found = [entry for entry in error.errors(include_url=False) if not _follows_from_others(entry)]
+            unknown = [entry for entry in found if entry["type"] == "unknown_key"]
+            if not unknown:
+                return None, problems + [_problem(entry) for entry in found]
+            for entry in unknown:
+                problem = _problem(entry)
+                problems.append(problem)
+                _remove(values, problem.path)
+        else:
+            return (None if problems else valid), problems
 
 
-def _problems(error: ValidationError) -> Iterator[Problem]:
-    for found in error.errors(include_url=False):
-        path = tuple(found["loc"])
-        context: dict[str, Any] = found.get("ctx", {})
-        kind, message = found["type"], found["msg"].removeprefix("Value error, ")
-        if kind == "missing":
-            message = f"{path[-1]!r} is missing"
-        elif kind == "unknown_key":
-            path = (*_without_tag(path), context["at"])
-        elif kind == "union_tag_invalid":
-            known = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
-            message, path = f"unknown kind {context['tag']!r}{closest(context['tag'], known)}", (*path, "kind")
-        elif kind == "union_tag_not_found":
-            message = "'kind' is missing: ioi, repeated-tokens or prompts"
-        yield Problem(_without_tag(path), message)
+def _follows_from_others(found: Mapping[str, Any]) -> bool:
+    """Pydantic calls a list too short once none of its items is valid."""
+    return found["type"] == "too_short" and bool(len(found["input"]) >= found["ctx"]["min_length"])
+
+
+def _remove(values: Any, path: tuple[str | int, ...]) -> None:
+    for part in path[:-1]:
+        values = values[part]
+    del values[path[-1]]
+
+
+def _problem(found: Mapping[str, Any]) -> Problem:
+    path = _without_tag(tuple(found["loc"]))
+    context: dict[str, Any] = found.get("ctx", {})
+    kind, given = found["type"], found.get("input")
+    message = found["msg"].removeprefix("Value error, ")
+    if kind == "missing":
+        message = f"{path[-1]!r} is missing"
+    elif kind == "unknown_key":
+        path = (*path, context["at"])
+    elif kind == "union_tag_invalid":
+        message, path = f"unknown kind {context['tag']!r}{closest(str(context['tag']), list(_KINDS))}", (*path, "kind")
+    elif kind == "union_tag_not_found":
+        message = f"'kind' is missing: {', '.join(_KINDS)}"
+    elif kind == "literal_error" and isinstance(given, str):
+        message = f"unknown word {given!r}: {context['expected']}"
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        message = f"is {_called(given)} where a mapping of keys to values is meant"
+    elif kind == "tuple_type":
+        message = f"is {_called(given)} where a list is meant"
+    elif kind == "string_type":
+        message = f"is {_called(given)} where a word is meant"
+    elif kind == "string_pattern_mismatch":
+        message = f"{given!r} is no plain name: spaces and most signs cannot stand in it"
+    elif kind == "too_short" and context.get("actual_length") == 0:
+        message = f"{path[-1]!r} is empty: give at least {context['min_length']}"
+    return Problem(path, message.replace("Input", repr(given), 1) if message.startswith("Input ") else message)
+
+
+def _called(value: Any) -> str:
+    if value is None or value == {}:
+        return "empty"
+    names = {list: "a list", dict: "a mapping", str: "text", bool: "yes or no", int: "a number", float: "a number"}
+    return names.get(type(value), f"a {type(value).__name__}")
 
 
 def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Pydantic puts the chosen kind of a task into the path, where the file has no such level."""
-    if len(path) > 2 and path[0] == "tasks" and path[2] in ("ioi", "repeated-tokens", "prompts"):
-        return (*path[:2], *path[3:])
-    return path
+    return (*path[:2], *path[3:]) if len(path) > 2 and path[0] == "tasks" and path[2] in _KINDS else path
 
 
-def _cross_check(suite: Suite, roles: set[str]) -> Iterator[Problem]:
+def _valid_parts(source: Source) -> tuple[dict[str, Task], list[tuple[int, Assertion]], list[str]]:
+    """What can be checked against each other even where other parts of the file are not valid."""
+    values = source.values if isinstance(source.values, dict) else {}
+    given_tasks, given_assertions = values.get("tasks"), values.get("assertions")
+    named = given_tasks if isinstance(given_tasks, dict) else {}
+    listed = given_assertions if isinstance(given_assertions, list) else []
+    context = {"folder": source.file.parent}
+    tasks: dict[str, Task] = {}
+    assertions: list[tuple[int, Assertion]] = []
+    for name, value in named.items():
+        try:
+            tasks[name] = _TASK.validate_python(value, context=context)
+        except ValidationError:
+            continue
+    for index, value in enumerate(listed):
+        try:
+            assertions.append((index, Assertion.model_validate(value)))
+        except ValidationError:
+            continue
+    return tasks, assertions, list(named)
+
+
+def _cross_check(
+    assertions: Iterable[tuple[int, Assertion]], tasks: Mapping[str, Task], task_names: list[str], roles: set[str]
+) -> Iterator[Problem]:
     seen: set[str] = set()
-    for index, assertion in enumerate(suite.assertions):
+    for index, assertion in assertions:
         here = ("assertions", index)
         if assertion.id in seen:
             yield Problem((*here, "id"), f"id {assertion.id!r} is used twice: each assertion needs its own")
         seen.add(assertion.id)
-        task = suite.tasks.get(assertion.task)
-        if task is None:
-            hint = closest(assertion.task, list(suite.tasks))
+        if assertion.task not in task_names:
+            hint = closest(assertion.task, task_names)
             yield Problem((*here, "task"), f"unknown task {assertion.task!r}{hint}")
-        else:
-            yield from _check_task(assertion, task, here)
+        elif assertion.task in tasks:
+            task, operands = tasks[assertion.task], dict(assertion.operands)
+            for key, message in check_operands(assertion.measure, assertion.task, task, operands):
+                yield Problem((*here, key), message)
         yield from _check_heads(assertion, roles, here)
 
 
-def _check_task(assertion: Assertion, task: Task, here: tuple[str | int, ...]) -> Iterator[Problem]:
-    spec = MEASURES[assertion.measure]
-    offers = set(task.offers) | ({"target"} if {"answer", "repeat"} & set(task.offers) else set())
-    lacking = sorted(spec.needs - offers)
+def check_operands(measure: str, name: str, task: Task, operands: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with reading a measure from a task called `name` with these operands: (key, message) pairs."""
+    spec = MEASURES[measure]
+    lacking = spec.lacking(task.offers)
     if lacking:
-        message = (
-            f"{spec.name} needs a task with {' and '.join(lacking)}, and {assertion.task!r} ({task.kind}) has none"
-        )
-        yield Problem((*here, "measure"), message)
-    for operand in ("query", "key"):
-        position = getattr(assertion, operand)
-        if operand in spec.operands and position is None:
-            yield Problem(here, f"{spec.name} needs `{operand}:`, a position of the task")
-        elif operand not in spec.operands and position is not None:
-            yield Problem((*here, operand), f"{spec.name} takes no `{operand}`")
-        elif position is not None and position not in task.labels():
-            hint = closest(position, sorted(task.labels()))
-            yield Problem((*here, operand), f"{assertion.task!r} has no position {position!r}{hint}")
+        yield "measure", f"{spec.name} needs a task with {' and '.join(lacking)}, and {name!r} ({task.kind}) has none"
+    for operand in sorted({*spec.operands, *operands}):
+        position = operands.get(operand)
+        if operand not in spec.operands:
+            yield operand, f"{spec.name} takes no `{operand}`"
+        elif position is None:
+            yield operand, f"{spec.name} needs `{operand}:`, a position of the task"
+        elif position not in task.labels():
+            yield operand, f"{name!r} has no position {position!r}{closest(position, sorted(task.labels()))}"
 
 
 def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, ...]) -> Iterator[Problem]:
@@ -162,6 +229,9 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
         yield Problem(here, f"{spec.name} needs `heads:`, a role, `any`, or a list such as [L9H9]")
     if assertion.role is not None and assertion.role not in roles:
         yield Problem((*here, "heads"), f"unknown role {assertion.role!r}{closest(assertion.role, sorted(roles))}")
+    listed = assertion.heads if isinstance(assertion.heads, tuple) else None
+    if listed is not None and (assertion.at_least_heads or 0) > len(listed):
+        yield Problem((*here, "at-least-heads"), f"only {len(listed)} heads are listed: this can never hold")
     if assertion.at_least_heads is not None and assertion.quantifier is not None:
         yield Problem((*here, "at-least-heads"), "give either `quantifier` or `at-least-heads`")
     if assertion.expect.rank_within is not None and assertion.needed == "mean":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from circuit_assertions.assertions.circuits import Binding, Circuit, bind
@@ -43,12 +44,13 @@ class SuiteRunner:
     """Judges assertions in one audit, sharing passes among all that were announced.
 
     Attributes:
-        bindings: which circuit was bound for each checkpoint and circuit name; None where none fits.
+        bindings: which circuit was bound for each checkpoint and circuit name, out of which files; None where none
+            fits.
     """
 
     audit: Audit
     baseline: Checkpoint | None = None
-    bindings: dict[tuple[Checkpoint, str], Binding | None] = field(default_factory=dict)
+    bindings: dict[tuple[Checkpoint, str, tuple[Path | None, ...]], Binding | None] = field(default_factory=dict)
     _announced: list[Asked] = field(default_factory=list)
     _planned: set[Checkpoint] = field(default_factory=set)
 
@@ -77,7 +79,7 @@ class SuiteRunner:
 
     def binding(self, checkpoint: Checkpoint, name: str, circuits: Sequence[Circuit]) -> Binding | None:
         """The circuit that fits a checkpoint, remembered."""
-        key = (checkpoint, name)
+        key = (checkpoint, name, tuple(circuit.file for circuit in circuits))
         if key not in self.bindings:
             self.bindings[key] = bind(circuits, name, self.shape(checkpoint), self._fingerprints(checkpoint))
         return self.bindings[key]
@@ -97,6 +99,7 @@ class SuiteRunner:
         """Close a checkpoint that nothing more will be asked of. The baseline is kept."""
         if checkpoint != self.baseline:
             self.audit.forget(checkpoint)
+            self._planned.discard(checkpoint)
 
     def _fingerprints(self, checkpoint: Checkpoint) -> list[str]:
         lineage = [checkpoint] if self.baseline is None else [checkpoint, self.baseline]

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    StrictInt,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from circuit_assertions.heads import Head, parse_head
 from circuit_assertions.measures.catalogue import MEASURES
@@ -34,7 +42,7 @@ def _number(value: Any) -> Any:
 
 
 def _share(value: Any) -> float:
-    if isinstance(value, str) and (match := _PERCENT.fullmatch(value)):
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value)) and float(match[1]) > 0:
         return float(match[1]) / 100
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
         return float(value)
@@ -47,16 +55,20 @@ def _heads(value: Any) -> Any:
     if isinstance(value, str) or (isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)):
         value = [value]
     if not isinstance(value, list) or not value:
+        # A number gets its own sentence: 9.10 may have been meant as head 10 of layer 9.
+        if isinstance(value, float):
+            parse_head(value)
         raise ValueError(f"{value!r} names no heads: write a role, `any`, or a list such as [L9H9, L10H0]")
-    return tuple(parse_head(item) for item in value)
+    return _head_list(value)
 
 
 def _head_list(value: Any) -> tuple[Head, ...]:
-    if not isinstance(value, list):
+    if not isinstance(value, list) or not value:
         raise ValueError(f"{value!r} is no list of heads: write [L9H9, L10H0]")
     heads = tuple(parse_head(item) for item in value)
-    if len(set(heads)) != len(heads):
-        raise ValueError("a head is listed twice")
+    twice = next((head for index, head in enumerate(heads) if head in heads[:index]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is listed twice")
     return heads
 
 
@@ -73,6 +85,7 @@ _HEADS_SCHEMA = {
 _SHARE_SCHEMA = {"anyOf": [{"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}, {"type": "number"}]}
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Mark = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
 Heads = Annotated[str | tuple[Head, ...], BeforeValidator(_heads), WithJsonSchema(_HEADS_SCHEMA)]
 HeadList = Annotated[
@@ -91,7 +104,10 @@ class Expectation(Strict):
     between: tuple[Number, Number] | None = Field(None, description="the mean lies between these two")
     sign: Literal["positive", "negative"] | None = Field(None, description="the mean is clear of zero on this side")
     rank_within: int | None = Field(
-        None, ge=1, description="among all heads the head is one of the k highest (of the k lowest with sign: negative)"
+        None,
+        ge=1,
+        strict=True,
+        description="among all heads the head is one of the k highest (of the k lowest with sign: negative)",
     )
     retains: Share | None = Field(None, description="share of the baseline's reading that must be left, 80%")
     mostly: Share | None = Field(None, description="share of prompts for which the bounds must hold, 90%")
@@ -112,6 +128,8 @@ class Expectation(Strict):
             raise ValueError("`mostly` needs a bound that prompts can meet: at-least, at-most, between or sign")
         if self.mostly is not None and self.mostly > 1:
             raise ValueError("`mostly` is a share of prompts, at most 100%")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("at-least lies above at-most: nothing can meet both")
         return self
 
     @property
@@ -128,16 +146,20 @@ class Assertion(Strict):
     measure: str = Field(description="what is read: see `circuit-assertions measures`")
     task: str = Field(description="one of the suite's tasks")
     heads: Heads | None = Field(None, description="a role, `any`, `all`, or a list such as [L9H9, L10H0]")
-    layers: tuple[int, int] | None = Field(None, description="only heads in layers from .. to, both included")
+    layers: tuple[StrictInt, StrictInt] | None = Field(
+        None, description="only heads in layers from .. to, both included"
+    )
     quantifier: Literal["each", "any", "mean"] | None = Field(
         None, description="whether each head must meet the expectation (default), any one, or their mean"
     )
-    at_least_heads: int | None = Field(None, ge=1, description="how many heads must meet it, instead of a quantifier")
+    at_least_heads: int | None = Field(
+        None, ge=1, strict=True, description="how many heads must meet it, instead of a quantifier"
+    )
     query: str | None = Field(None, description="the position attended from")
     key: str | None = Field(None, description="the position attended to")
     expect: Expectation = Field(description="what the reading must satisfy")
     why: str | None = Field(None, description="what it means when this breaks, shown with the failure")
-    marks: tuple[str, ...] = Field((), description="pytest marks, for -m")
+    marks: tuple[Mark, ...] = Field((), description="pytest marks, for -m")
 
     @field_validator("measure")
     @classmethod

@@ -33,11 +33,17 @@ class Problem:
 
 @dataclass
 class Source:
-    """A YAML file as plain values, with the position of every key and item (both counted from 1)."""
+    """A YAML file as plain values, with the position of every key and item (both counted from 1).
+
+    Attributes:
+        repeated: position of and message for each key that was given before in the same mapping, whose first value was
+            kept.
+    """
 
     file: Path
     values: Any
     marks: dict[Path_, tuple[int, int]] = field(default_factory=dict)
+    repeated: list[tuple[tuple[int, int], str]] = field(default_factory=list)
 
     def place(self, path: Path_) -> tuple[int, int]:
         """Line and column of the deepest part of `path` that the file holds."""
@@ -47,8 +53,9 @@ class Source:
         return self.marks.get(parts, (1, 1))
 
     def error(self, problems: Iterable[Problem]) -> SuiteError:
-        """One error with a line for each problem, in the order of the file."""
-        lines = sorted((self.place(problem.path), problem.message) for problem in problems)
+        """One error with a line for each problem, repeated keys included, in the order of the file."""
+        found = ((self.place(problem.path), problem.message) for problem in problems)
+        lines = sorted({*self.repeated, *found})
         return SuiteError("\n".join(f"{self.file}:{line}:{column}: {text}" for (line, column), text in lines))
 
 
@@ -59,11 +66,17 @@ def read_source(file: Path) -> Source:
         SuiteError: if it cannot be read, or holds anything but plain mappings, lists and scalars.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{file}: cannot be read: {error}") from error
-    if len(text) > _MOST_BYTES:
-        raise SuiteError(f"{file}: is {len(text)} bytes long, a suite has at most {_MOST_BYTES}")
+        raw = file.read_bytes()
+    except OSError as error:
+        raise SuiteError(f"{file}: cannot be read: {error.strerror}") from error
+    if len(raw) > _MOST_BYTES:
+        raise SuiteError(f"{file}: is {len(raw)} bytes long, a suite has at most {_MOST_BYTES}")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        raise SuiteError(f"{file}:{line}:{column}: is not UTF-8: save the file as UTF-8") from error
     source = Source(file, None)
     try:
         _refuse_aliases(source, text)
@@ -99,7 +112,11 @@ def _plain(source: Source, node: yaml.Node, path: Path_) -> Any:
         return _mapping(source, node, path)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(source, item, (*path, index)) for index, item in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except ValueError as error:  # a date that no calendar has, a number with too many digits
+        place = f"{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+        raise SuiteError(f"{source.file}:{place}: {str(error).partition(';')[0]}") from error
 
 
 def _mapping(source: Source, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
@@ -111,10 +128,9 @@ def _mapping(source: Source, node: yaml.MappingNode, path: Path_) -> dict[str, A
         key = key_node.value
         if key in found:
             first = source.marks[(*path, key)][0]
-            raise SuiteError(
-                f"{source.file}:{line}:{column}: duplicate key {key!r}, first given in line {first}: "
-                f"YAML would silently keep the second"
-            )
+            message = f"duplicate key {key!r}, first given in line {first}: YAML would silently keep the second"
+            source.repeated.append(((line, column), message))
+            continue
         source.marks[(*path, key)] = (line, column)
         found[key] = _plain(source, value_node, (*path, key))
     return found

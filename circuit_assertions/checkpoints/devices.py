@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ def gpu_of_worker(visible: str | None, present: int, worker: int) -> str | None:
     """The value of `CUDA_VISIBLE_DEVICES` for one test worker: one of the *caller's* GPUs, round robin.
 
     Args:
-        visible: the caller's `CUDA_VISIBLE_DEVICES`; None if it is not set.
+        visible: the caller's `CUDA_VISIBLE_DEVICES`; None if it is not set. What follows a `-1` is not visible.
         present: how many GPUs the machine has, used where `visible` is not set.
         worker: the worker's number, from 0.
 
@@ -27,7 +28,8 @@ def gpu_of_worker(visible: str | None, present: int, worker: int) -> str | None:
     if visible is None:
         gpus = [str(index) for index in range(present)]
     else:
-        gpus = [name.strip() for name in visible.split(",") if name.strip()]
+        named = (name.strip() for name in visible.split(","))
+        gpus = [name for name in itertools.takewhile(lambda name: name != "-1", named) if name]
     return gpus[worker % len(gpus)] if gpus else None
 
 

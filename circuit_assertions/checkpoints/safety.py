@@ -10,7 +10,7 @@ from circuit_assertions.checkpoints.settings import Permissions
 from circuit_assertions.checkpoints.sources import read_json
 from circuit_assertions.checkpoints.weights import pickle_files, safetensors_files
 
-__all__ = ["inspect_folder", "weight_files"]
+__all__ = ["inspect_folder", "refuse_code", "weight_files"]
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "LMHeadCustomModel")
 
@@ -22,24 +22,35 @@ def inspect_folder(folder: Path, permissions: Permissions) -> dict[str, Any]:
         CheckpointError: if it ships code, holds pickles alone, or is no causal language model.
     """
     config = read_json(folder / "config.json")
-    _refuse_code(folder, config, permissions)
+    refuse_code(folder, permissions)
     weight_files(folder, permissions)
+    if config.get("quantization_config"):
+        raise CheckpointError(f"{folder} holds quantized weights: audit the model that they were made from")
+    if "transformers_weights" in config:
+        raise CheckpointError(
+            f"{folder} has its weights in another file than its name says (transformers_weights in config.json): "
+            f"save it anew with model.save_pretrained(...)"
+        )
     _refuse_other_models(folder, config)
     return config
 
 
-def weight_files(folder: Path, permissions: Permissions) -> tuple[Path, ...]:
+def weight_files(folder: Path, permissions: Permissions, *, adapter: bool = False) -> tuple[Path, ...]:
     """The files that hold the weights of a checkpoint or of an adapter.
 
     Raises:
         CheckpointError: if there are only pickles and they are not permitted, or nothing at all.
     """
-    files = safetensors_files(folder)
+    files = safetensors_files(folder, adapter=adapter)
     if files:
         return files
-    pickles = pickle_files(folder)
+    pickles = pickle_files(folder, adapter=adapter)
     if not pickles:
-        raise CheckpointError(f"{folder} holds no weights: expected model.safetensors or an index of shards")
+        expected = "adapter_model.safetensors" if adapter else "model.safetensors or its shards with their index"
+        raise CheckpointError(
+            f"{folder} holds no weights: expected {expected} (pickles are neither fetched nor read "
+            f"without --allow-pickle)"
+        )
     if not permissions.pickle:
         raise CheckpointError(
             f"{pickles[0]} is a pickle, which can run code when it is read: save the model with "
@@ -48,12 +59,18 @@ def weight_files(folder: Path, permissions: Permissions) -> tuple[Path, ...]:
     return pickles
 
 
-def _refuse_code(folder: Path, config: dict[str, Any], permissions: Permissions) -> None:
+def refuse_code(folder: Path, permissions: Permissions) -> None:
+    """Check that a folder ships no code, unless that is permitted.
+
+    Raises:
+        CheckpointError: naming what it ships.
+    """
     if permissions.remote_code:
         return
     shipped = sorted(file.name for file in folder.glob("*.py"))
-    if "auto_map" in config:
-        shipped.append("auto_map in config.json")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and "auto_map" in read_json(folder / name):
+            shipped.append(f"auto_map in {name}")
     if shipped:
         raise CheckpointError(
             f"{folder} ships code ({', '.join(shipped)}), which would run when it is opened: read it, "
@@ -63,10 +80,14 @@ def _refuse_code(folder: Path, config: dict[str, Any], permissions: Permissions)
 
 def _refuse_other_models(folder: Path, config: dict[str, Any]) -> None:
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise CheckpointError(f"{folder / 'config.json'} has no list of names as `architectures`: save the model anew")
     if not architectures:
         return
     name = str(architectures[0])
-    if name.endswith(_CAUSAL) and not config.get("is_encoder_decoder"):
+    if config.get("is_encoder_decoder"):
+        name += " with an encoder"
+    elif name.endswith(_CAUSAL):
         return
     raise CheckpointError(
         f"{folder} holds a {name}, which is not a causal language model: circuits are audited on decoders "

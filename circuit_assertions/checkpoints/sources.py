@@ -16,11 +16,12 @@ from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError
 
-__all__ = ["Checkpoint", "find_checkpoints", "read_json"]
+__all__ = ["Checkpoint", "find_checkpoints", "local_path", "read_json", "similar_folder"]
 
 _STEP = re.compile(r"checkpoint-(\d+)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model*.bin", "*.pt", "*.pth", "*.ckpt")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model*.bin", "model*.pt", "model*.pth", "*.ckpt")
+_FINAL = "final"  # the weights in the root of a training run
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,7 @@ class Checkpoint:
     adapter: bool = False
 
     def __str__(self) -> str:
-        if self.folder is None or not self.label:
-            return self.given
-        return str(Path(self.given) / self.label) if self.folder.name == self.label else self.given
+        return self.given if self.label in ("", _FINAL) else str(Path(self.given) / self.label)
 
 
 def find_checkpoints(given: str, *, start: Path | None = None) -> tuple[Checkpoint, ...]:
@@ -56,15 +55,34 @@ def find_checkpoints(given: str, *, start: Path | None = None) -> tuple[Checkpoi
     """
     if not given.strip():
         raise CheckpointError("the model is an empty string: give a checkpoint folder or a hub id, --model=path/")
-    folder = (start or Path.cwd()) / Path(given).expanduser()
-    if folder.is_dir():
-        return _in_folder(given, folder)
-    if folder.exists():
-        raise CheckpointError(f"{given} is a file: give the folder that holds config.json and the weights")
-    if _is_meant_as_path(given, folder) or not _HUB_ID.fullmatch(given):
-        raise CheckpointError(f"no such path: {given}{_nearby(folder)}")
+    start = start or Path.cwd()
+    folder = start / local_path(given)
+    try:
+        if folder.is_dir():
+            return _in_folder(given, folder)
+        if folder.exists():
+            raise CheckpointError(f"{given} is a file: give the folder that holds config.json and the weights")
+        if _is_meant_as_path(given, folder, start) or not _HUB_ID.fullmatch(given):
+            raise CheckpointError(f"no such path: {given}{_nearby(folder)}")
+    except OSError as error:  # too long a name, or a folder that may not be read
+        raise CheckpointError(f"{given:.200} cannot be read: {error.strerror}; give a checkpoint folder") from error
     hub_id, _, revision = given.partition("@")
     return (Checkpoint(given, hub_id=hub_id, revision=revision or None),)
+
+
+def local_path(given: str) -> Path:
+    """What the user typed as a path, `~` resolved where it can be."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:  # the home of nobody
+        return Path(given)
+
+
+def similar_folder(folder: Path) -> Path | None:
+    """A folder beside where `folder` should be, whose name is close to its name."""
+    siblings = [child.name for child in folder.parent.iterdir() if child.is_dir()] if folder.parent.is_dir() else []
+    close = difflib.get_close_matches(folder.name, siblings, n=1)
+    return folder.parent / close[0] if close else None
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -75,26 +93,29 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}; save the checkpoint anew") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON: {error}; copy it again, or save it anew") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a JSON object")
+        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a JSON object: save it anew")
     return content
 
 
 def _in_folder(given: str, folder: Path) -> tuple[Checkpoint, ...]:
-    if (folder / "adapter_config.json").is_file():
-        return (Checkpoint(given, folder=folder, adapter=True),)
+    adapter = _is_adapter(folder)
     steps = sorted(
         (int(match[1]), child)
         for child in folder.iterdir()
         if (match := _STEP.fullmatch(child.name)) and child.is_dir() and any(child.iterdir())
     )
-    own_weights = any(any(folder.glob(pattern)) for pattern in _WEIGHTS)
+    own_weights = any(file.is_file() for pattern in _WEIGHTS for file in folder.glob(pattern))
     if steps:
-        run = tuple(_step(given, child) for _, child in steps)
-        last = (Checkpoint(given, folder=folder, label="final"),) if own_weights else ()
+        run = tuple(Checkpoint(given, folder=child, label=child.name, adapter=_is_adapter(child)) for _, child in steps)
+        last = (Checkpoint(given, folder=folder, label=_FINAL, adapter=adapter),) if own_weights or adapter else ()
         return run + last
+    if adapter:
+        return (Checkpoint(given, folder=folder, adapter=True),)
     if not any(folder.iterdir()):
         raise CheckpointError(f"{given} is an empty folder: give one that holds config.json and *.safetensors")
     if not own_weights:
@@ -108,21 +129,20 @@ def _in_folder(given: str, folder: Path) -> tuple[Checkpoint, ...]:
     return (Checkpoint(given, folder=folder),)
 
 
-def _step(given: str, folder: Path) -> Checkpoint:
-    return Checkpoint(given, folder=folder, label=folder.name, adapter=(folder / "adapter_config.json").is_file())
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
 
 
-def _is_meant_as_path(given: str, folder: Path) -> bool:
+def _is_meant_as_path(given: str, folder: Path, start: Path) -> bool:
     spelled_so = given.startswith((".", "/", "~", "\\")) or given.endswith("/") or given.count("/") > 1
-    return spelled_so or "\\" in given or (folder.parent != Path.cwd() and folder.parent.is_dir())
+    return spelled_so or "\\" in given or (folder.parent != start and folder.parent.is_dir())
 
 
 def _nearby(folder: Path) -> str:
     here = folder
     while not here.parent.is_dir() and here != here.parent:
         here = here.parent
-    siblings = [child.name for child in here.parent.iterdir() if child.is_dir()] if here.parent.is_dir() else []
-    close = difflib.get_close_matches(here.name, siblings, n=1)
-    if close:
-        return f" (did you mean {here.parent / close[0]}?)"
+    similar = similar_folder(here)
+    if similar:
+        return f" (did you mean {similar}?)"
     return f" ({here.parent} has no {here.name!r}; give a checkpoint folder, or a hub id such as gpt2)"

@@ -35,30 +35,26 @@ class StoredTensor:
     stop: int
 
 
-def safetensors_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that make up the checkpoint: those that the index names, or the single file.
+def safetensors_files(folder: Path, *, adapter: bool = False) -> tuple[Path, ...]:
+    """The safetensors files that are read when the checkpoint is opened: the single file, or the index's shards.
 
     Raises:
-        CheckpointError: if the index names a shard that is not there.
+        CheckpointError: if the index cannot be read, or names a shard that is not there.
     """
+    single = folder / ("adapter_model.safetensors" if adapter else "model.safetensors")
+    if single.is_file():
+        return (single,)
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-        missing = [shard for shard in shards if not (folder / shard).is_file()]
-        if missing or not shards:
-            lost = ", ".join(missing) or "any shard"
-            raise CheckpointError(f"{index} speaks of {lost}, which is not there: copy the whole checkpoint")
-        return tuple(folder / shard for shard in shards)
-    for name in ("model.safetensors", "adapter_model.safetensors"):
-        if (folder / name).is_file():
-            return (folder / name,)
-    return tuple(sorted(folder.glob("*.safetensors")))
+    return _shards(index) if index.is_file() and not adapter else ()
 
 
-def pickle_files(folder: Path) -> tuple[Path, ...]:
+def pickle_files(folder: Path, *, adapter: bool = False) -> tuple[Path, ...]:
     """Weight files in pickle format (a trainer's optimizer and random states are never weights)."""
-    names = ("pytorch_model*.bin", "model*.bin", "adapter_model.bin", "*.ckpt", "model*.pt", "model*.pth")
-    return tuple(sorted(file for name in names for file in folder.glob(name)))
+    if adapter:
+        return tuple(folder.glob("adapter_model.bin"))
+    single = folder / "pytorch_model.bin"
+    names = ("pytorch_model*.bin", "model*.bin", "*.ckpt", "model*.pt", "model*.pth")
+    return (single,) if single.is_file() else tuple(sorted(file for name in names for file in folder.glob(name)))
 
 
 def read_header(file: Path) -> tuple[StoredTensor, ...]:
@@ -67,12 +63,15 @@ def read_header(file: Path) -> tuple[StoredTensor, ...]:
     Raises:
         CheckpointError: if the file is truncated, or its header does not describe exactly the bytes that follow.
     """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > min(size - 8, _LONGEST_HEADER):
-            raise CheckpointError(f"{file} is truncated or no safetensors file: copy it again, or save it anew")
-        raw = stream.read(length)
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+                raise CheckpointError(f"{file} is truncated or no safetensors file: copy it again, or save it anew")
+            raw = stream.read(length)
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}; copy it again") from error
     try:
         header: dict[str, Any] = json.loads(raw)
         tensors = tuple(
@@ -80,10 +79,10 @@ def read_header(file: Path) -> tuple[StoredTensor, ...]:
             for name, entry in header.items()
             if name != "__metadata__"
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{file} has a corrupt header ({error}): copy it again, or save it anew") from error
     end = 8 + length
-    for tensor in sorted(tensors, key=lambda tensor: tensor.start):
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.start, tensor.stop)):
         if tensor.start != end or tensor.stop < tensor.start:
             raise CheckpointError(f"{file} is corrupt at tensor {tensor.name!r}: copy it again, or save it anew")
         end = tensor.stop
@@ -108,6 +107,18 @@ def fingerprint(files: Sequence[Path]) -> str:
         if file.suffix != ".safetensors":
             _hash_bytes(digest, file, 0, file.stat().st_size)
     return digest.hexdigest()
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    weight_map = read_json(index).get("weight_map")
+    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise CheckpointError(f"{index} does not say which files hold the tensors: copy it again, or save it anew")
+    shards = [index.parent / name for name in sorted(names)]
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise CheckpointError(f"{index} speaks of {', '.join(missing)}, which is not there: copy the whole checkpoint")
+    return tuple(shards)
 
 
 def _span(entry: dict[str, Any], offset: int) -> tuple[int, int]:

@@ -67,6 +67,11 @@ def _check_block(layout: Layout, layer: int, seen: dict[str, Tensor]) -> dict[st
         error = _relative_error(summed if bias is None else summed + bias, output)
         if error is not None:
             limits["writes"] = f"the heads' writes of block {layer} do not add up to its attention output ({error})"
+    if "writes" not in limits and output is not None and write is not None:
+        post_norm = layout.attention_post_norm(layer)
+        error = _relative_error(output if post_norm is None else post_norm(output), write)
+        if error is not None:
+            limits["writes"] = f"block {layer} changes its attention output before adding it ({error})"
     if before is None or after is None or write is None or mlp is None:
         limits["residual"] = f"block {layer} does not show what it adds to the residual stream"
     else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Identity
 
 from circuit_assertions.heads import Head
 
@@ -50,6 +51,14 @@ class Layout:
         """Rows of the unembedding."""
         return int(self.bridge.cfg.d_vocab)
 
+    def d_head(self, layer: int) -> int:
+        """Width of a head's queries, keys and values."""
+        return int(self.bridge.blocks[layer].attn.W_V.shape[-1])
+
+    def groups(self, layer: int) -> int:
+        """How many key-value heads a block has; its query heads share them in groups."""
+        return int(self.bridge.blocks[layer].attn.W_V.shape[0])
+
     def all_heads(self) -> Iterator[Head]:
         """Every query head, layer by layer."""
         return (Head(layer, head) for layer in range(self.layers) for head in range(self.heads))
@@ -80,6 +89,21 @@ class Layout:
         return f"blocks.{layer}.hook_mlp_out"
 
     @staticmethod
+    def mlp_input(layer: int) -> str:
+        """Hook of what the MLP reads, after its norm [prompts, positions, d_model]."""
+        return f"blocks.{layer}.mlp.hook_in"
+
+    @staticmethod
+    def rotary(layer: int) -> tuple[str, str]:
+        """Hooks of cosine and sine of the rotary embedding [1, positions, rotated dimensions]."""
+        return f"blocks.{layer}.attn.hook_cos", f"blocks.{layer}.attn.hook_sin"
+
+    @staticmethod
+    def projected(layer: int, which: str) -> str:
+        """Hook of queries, keys or values (`q`, `k`, `v`) before norm and rotation [prompts, positions, n, d_head]."""
+        return f"blocks.{layer}.attn.hook_{which}"
+
+    @staticmethod
     def residual_before(layer: int) -> str:
         """Hook of the residual stream entering a block [prompts, positions, d_model]."""
         return f"blocks.{layer}.hook_in"
@@ -108,8 +132,9 @@ class Layout:
         return weights[group], None if bias is None else bias[group]
 
     def attention_norm(self, layer: int) -> Any:
-        """The norm before attention."""
-        return self.bridge.blocks[layer].ln1
+        """The norm before attention; where there is none (OLMo 2), heads read the residual stream as it is."""
+        norm = getattr(self.bridge.blocks[layer], "ln1", None)
+        return Identity() if norm is None else norm
 
     def attention_post_norm(self, layer: int) -> Any | None:
         """The norm on the attention block's output, where the architecture has one (Gemma 2 and 3)."""

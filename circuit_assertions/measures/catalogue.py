@@ -5,6 +5,7 @@ This is what a suite is validated against and what `circuit-assertions measures`
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 __all__ = ["MEASURES", "MeasureSpec"]
@@ -17,7 +18,7 @@ class MeasureSpec:
     Attributes:
         by_head: whether it has one value a prompt *and head*; otherwise one a prompt.
         operands: the positions that must be named, by key: `query`, `key`.
-        needs: what the task must offer: `answer`, `wrong-answer`, `positions`, `repeat`.
+        needs: what the task must offer: `answer`, `wrong-answer`, `target`, `positions`, `repeat`.
         relies_on: structural facts of the model, as `Model.limits` names them.
         kind: `share` for values that are 0 or 1 a prompt, `value` otherwise; decides the interval.
     """
@@ -31,6 +32,11 @@ class MeasureSpec:
     needs: frozenset[str] = frozenset()
     relies_on: tuple[str, ...] = ()
     kind: str = "value"
+
+    def lacking(self, offers: Collection[str]) -> list[str]:
+        """What this measure needs and a task that offers these things has not. Answers and repetitions give targets."""
+        has_target = {"answer", "repeat"} & set(offers)
+        return sorted(self.needs - set(offers) - ({"target"} if has_target else set()))
 
 
 _WANG = "Wang et al. 2022, arXiv 2211.00593"

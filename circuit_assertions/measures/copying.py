@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from circuit_assertions.engine import Pass
+from circuit_assertions.engine import MeasuringError, Pass
 from circuit_assertions.heads import Head
 
 __all__ = ["copy_score", "negative_copy_score"]
@@ -47,13 +47,22 @@ def _share_in_top(taken: Pass, heads: Sequence[Head], sign: float) -> Tensor:
 
 
 def _name_rows(taken: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Prompt, position and token of every occurrence of either answer: three tensors [rows]."""
+    """Prompt, position and token of every occurrence of either answer: three tensors [rows].
+
+    Raises:
+        MeasuringError: if a prompt holds neither of its answers.
+    """
     found = [
         (row, place, token)
         for row, prompt in enumerate(taken.prompts)
         for place, token in enumerate(prompt.tokens)
         if token in (prompt.right, prompt.wrong)
     ]
+    for row in set(range(len(taken.prompts))) - {row for row, _, _ in found}:
+        raise MeasuringError(
+            f"a copy score reads the answers where they stand in the prompt, and {taken.prompts[row].text!r} holds "
+            f"neither of its two: ask it of a task whose prompts name their answers, as ioi does"
+        )
     owners, places, names = torch.tensor(found, device=taken.model.device).T
     return owners, places, names
 

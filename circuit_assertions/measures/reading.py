@@ -7,7 +7,7 @@ failure has no width and would promise too much.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
+_BLOCK = 250  # resamples drawn together
+_MOST_KEPT = 4096  # prompts up to which drawn weights are kept for the next reading: 8 MB a block
 _Z = 1.959963984540054  # the normal quantile that leaves 2.5 % on either side
 
 
@@ -83,6 +85,24 @@ class Reading:
             self.measure, self.unit, self.kind, self.values[:, indices], tuple(heads), self.settings, self.texts
         )
 
+    def __ge__(self, bound: float) -> bool:
+        """Whether every head's interval lies at or above `bound`; so for `>`, and below for `<=` and `<`."""
+        return self._lies(bound, lambda interval: interval.low >= bound)
+
+    def __gt__(self, bound: float) -> bool:
+        return self._lies(bound, lambda interval: interval.low > bound)
+
+    def __le__(self, bound: float) -> bool:
+        return self._lies(bound, lambda interval: interval.high <= bound)
+
+    def __lt__(self, bound: float) -> bool:
+        return self._lies(bound, lambda interval: interval.high < bound)
+
+    def _lies(self, bound: float, good: Callable[[Interval], bool]) -> bool:
+        if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):
+            return NotImplemented  # type: ignore[no-any-return]
+        return all(good(self.interval(values)) for _, values in self.columns())
+
     def interval(self, values: Array) -> Interval:
         """The interval of the mean of some of this reading's values [prompts]."""
         return interval_of_share(values) if self.kind == "share" else interval_of_mean(values)
@@ -90,7 +110,8 @@ class Reading:
 
 def interval_of_mean(values: Array) -> Interval:
     """Percentile bootstrap of the mean of `values` [prompts]."""
-    means = bootstrap_means(values[:, None])[:, 0]
+    # Resampled around the first value: where all are the same, weights that sum to 1 only nearly must not matter.
+    means = values[0] + bootstrap_means(values[:, None] - values[0])[:, 0]
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return Interval(float(low), float(high))
@@ -102,7 +123,10 @@ def interval_of_share(hits: Array) -> Interval:
     middle = share + _Z**2 / (2 * count)
     spread = _Z * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
     scale = 1 + _Z**2 / count
-    return Interval(max(0.0, float((middle - spread) / scale)), min(1.0, float((middle + spread) / scale)))
+    # At the ends the interval reaches 0 or 1 exactly, which rounding would miss by a hair and a bound would notice.
+    low = 0.0 if share == 0.0 else max(0.0, float((middle - spread) / scale))
+    high = 1.0 if share == 1.0 else min(1.0, float((middle + spread) / scale))
+    return Interval(low, high)
 
 
 def bootstrap_means(values: Array) -> Array:
@@ -110,11 +134,16 @@ def bootstrap_means(values: Array) -> Array:
 
     Every call with as many prompts draws the same prompts, so that columns, measures and checkpoints stay paired.
     """
-    return _weights(values.shape[0]) @ values
+    prompts = values.shape[0]
+    draw = _kept_weights if prompts <= _MOST_KEPT else _weights
+    return np.concatenate([draw(prompts, block) @ values for block in range(_RESAMPLES // _BLOCK)])
 
 
-@lru_cache(maxsize=32)
-def _weights(prompts: int) -> Array:
-    generator = np.random.default_rng(20221101)
-    counts = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=_RESAMPLES)  # [resamples, prompts]
+def _weights(prompts: int, block: int) -> Array:
+    """How often each prompt is drawn in each resample of a block, over the number of prompts [block, prompts]."""
+    generator = np.random.default_rng((20221101, block))
+    counts = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=_BLOCK)
     return counts.astype(np.float64) / prompts
+
+
+_kept_weights = lru_cache(maxsize=64)(_weights)

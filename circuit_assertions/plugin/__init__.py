@@ -6,6 +6,7 @@ pytest and the standard library. Without a model it registers options and one fi
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +28,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
     """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_load_initial_conftests"""
     respawn_if_root_is_lost(early_config)
-    return (yield)
+    try:
+        return (yield)
+    except argparse.ArgumentError as error:
+        raise pytest.UsageError(
+            f"{error}: a conftest.py defines an option that circuit-assertions has too; rename it there, or run "
+            f"this project with -p no:circuit_assertions"
+        ) from error
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
     """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_cmdline_main"""
     if chosen_models(config):
         from circuit_assertions.plugin.workers import keep_checkpoints_together
 
         keep_checkpoints_together(config)
+    return (yield)
 
 
 @pytest.hookimpl(trylast=True)

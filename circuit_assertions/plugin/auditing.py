@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,9 +24,10 @@ from circuit_assertions.checkpoints import (
     Permissions,
     find_checkpoints,
 )
-from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite
+from circuit_assertions.plugin.items import AssertionItem, SuiteFile, circuits_beside, is_suite
 from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.telling import FACTS, LINE, facts_of, record
+from circuit_assertions.plugin.workers import make_scheduler
 from circuit_assertions.report import AuditLine
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ class AuditPlugin:
                 f"--baseline {self.options.baseline} is a training run: name one of its checkpoints"
             )
         self.checkpoints: tuple[Checkpoint, ...] = tuple(dict.fromkeys(one for run in found for one in run))
+        self._labels = labels_of(self.checkpoints)
+        self._current: Checkpoint | None = None
         self.baseline = baseline[0] if baseline else None
         permissions = Permissions(self.options.allow_pickle, self.options.trust_remote_code)
         opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
@@ -59,9 +64,7 @@ class AuditPlugin:
 
     def label(self, checkpoint: Checkpoint) -> str:
         """What tells a checkpoint from the others in item names; empty when there is only one."""
-        if len(self.checkpoints) == 1:
-            return ""
-        return checkpoint.label or Path(checkpoint.given).name or checkpoint.given
+        return self._labels[checkpoint]
 
     # -- collection ---------------------------------------------------------------------------------------------
 
@@ -69,11 +72,15 @@ class AuditPlugin:
         """Where no test path was given, run the suites and not the project's own tests."""
         if self.config.args_source is pytest.Config.ArgsSource.ARGS:
             return
-        root = self.config.rootpath
-        chosen = [root / path for path in self.options.suites] or [root / "suites"]
-        if not self.options.suites and not chosen[0].is_dir():
-            chosen = [packaged_suites()]
-        self.config.args[:] = [str(path) for path in chosen]
+        self.config.args[:] = [str(path) for path in self.suites]
+
+    @property
+    def suites(self) -> list[Path]:
+        """What is run where no test path is given: files, or folders of suites."""
+        if self.options.suites:
+            return [self.config.invocation_params.dir / path for path in self.options.suites]
+        own = self.config.rootpath / "suites"
+        return [own] if own.is_dir() else [packaged_suites()]
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_collect_file"""
@@ -89,12 +96,12 @@ class AuditPlugin:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """One checkpoint after the other, so that only one is in memory beside the baseline."""
         order = {checkpoint: index for index, checkpoint in enumerate(self.checkpoints)}
-        items.sort(key=lambda item: order[found] if (found := checkpoint_of(item)) in order else 0)
+        items.sort(key=lambda item: order[found] if (found := self.checkpoint_of(item)) in order else 0)
         self.runner.announce(item.asked for item in items if isinstance(item, AssertionItem))
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Python tests that use `audit` run once for each checkpoint."""
-        if "audit" in metafunc.fixturenames and len(self.checkpoints) > 1:
+        if "circuit_checkpoint" in metafunc.fixturenames and len(self.checkpoints) > 1:
             ids = [self.label(checkpoint) for checkpoint in self.checkpoints]
             metafunc.parametrize("circuit_checkpoint", self.checkpoints, ids=ids)
 
@@ -132,33 +139,56 @@ class AuditPlugin:
 
         with self.telling_plainly(circuit_checkpoint):
             self.runner.audit.model(circuit_checkpoint)
-        return AuditedCheckpoint(self.runner, circuit_checkpoint)
+            circuits = circuits_beside(*self.suites)
+        return AuditedCheckpoint(self.runner, circuit_checkpoint, circuits)
+
+    def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_assertrepr_compare"""
+        from circuit_assertions.plugin.face import comparison_lines
+
+        return list(comparison_lines(op, left, right)) or None
 
     @pytest.fixture
     def circuit_judgement(self, request: pytest.FixtureRequest) -> Judgement:
         """The judgement of an assertion item. Made in set-up: what cannot be read is an error, not a failure."""
         item = request.node
         assert isinstance(item, AssertionItem)
-        with self.telling_plainly(item.asked.checkpoint):
+        checkpoint = item.asked.checkpoint
+        with self.telling_plainly(checkpoint):
             judged = self.runner.judge(item.asked)
-        record(item, FACTS, facts_of(self.runner, item.asked.checkpoint))
+            record(item, FACTS, facts_of(self.runner, checkpoint))
         if isinstance(judged, NotAsked):
             pytest.skip(judged.reason)
         record(item, LINE, AuditLine.of(item.asked, item.shown_suite, judged).plain())
         return judged
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        """Close a checkpoint once nothing more is asked of it."""
-        checkpoint = checkpoint_of(item)
-        if checkpoint is not None and (nextitem is None or checkpoint_of(nextitem) != checkpoint):
-            self.runner.forget(checkpoint)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Close the checkpoint before, once another is asked about."""
+        checkpoint = self.checkpoint_of(item)
+        if checkpoint is not None and checkpoint != self._current:
+            if self._current is not None:
+                self.runner.forget(self._current)
+            self._current = checkpoint
+
+    def pytest_sessionfinish(self) -> None:
+        """Nothing stays open behind a session, which may be one of several in its process."""
+        self.runner.audit.close()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """https://pytest-xdist.readthedocs.io: with `-n N` alone, a checkpoint's items stay together."""
+        return make_scheduler(config, log)
 
     @contextlib.contextmanager
     def telling_plainly(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Turn our own errors into one clear sentence; the second time the same one is only pointed at."""
+        """Turn our own errors into one clear sentence; the second time the same one is only pointed at.
+
+        What the libraries behind a model warn of is not the project's: its own warning filters do not see it.
+        """
         try:
-            yield
+            with warnings.catch_warnings(action="ignore"):
+                yield
         except CircuitAssertionsError as error:
             text = str(error)
             known = (checkpoint, text) in self._complained
@@ -166,11 +196,21 @@ class AuditPlugin:
             plainly = pytest.fail.Exception(f"(as above) {text}" if known else text, pytrace=False)
             raise plainly from None
 
+    def checkpoint_of(self, item: pytest.Item) -> Checkpoint | None:
+        """The checkpoint that an item is about, if it is about one."""
+        if isinstance(item, AssertionItem):
+            return item.asked.checkpoint
+        if not isinstance(item, pytest.Function) or "circuit_checkpoint" not in item.fixturenames:
+            return None
+        callspec = getattr(item, "callspec", None)
+        chosen = callspec.params.get("circuit_checkpoint") if callspec is not None else self.checkpoints[0]
+        return chosen if isinstance(chosen, Checkpoint) else self.checkpoints[0]
 
-def checkpoint_of(item: pytest.Item) -> Checkpoint | None:
-    """The checkpoint that an item is about, if it is about one."""
-    if isinstance(item, AssertionItem):
-        return item.asked.checkpoint
-    callspec = getattr(item, "callspec", None)
-    chosen = callspec.params.get("circuit_checkpoint") if callspec is not None else None
-    return chosen if isinstance(chosen, Checkpoint) else None
+
+def labels_of(checkpoints: tuple[Checkpoint, ...]) -> dict[Checkpoint, str]:
+    """The short name of each checkpoint, or all that was typed where short names collide; empty for a single one."""
+    if len(checkpoints) == 1:
+        return {checkpoints[0]: ""}
+    short = {one: one.label or Path(one.given).name or one.given for one in checkpoints}
+    uses = Counter(short.values())
+    return {one: name if uses[name] == 1 else str(one) for one, name in short.items()}

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import Binding, load_circuits
-from circuit_assertions.assertions.packaged import packaged_suites
+from circuit_assertions.assertions import Binding, Circuit
+from circuit_assertions.assertions.loading import check_operands
 from circuit_assertions.assertions.running import SuiteRunner
 from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.heads import Head, parse_head
 from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.report.explaining import interval_text, number
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["AuditedCheckpoint"]
+__all__ = ["AuditedCheckpoint", "comparison_lines"]
+
+_HOLDS: dict[str, Callable[[Reading, float], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 
@@ -35,13 +45,20 @@ class AuditedCheckpoint:
 
     _runner: SuiteRunner
     checkpoint: Checkpoint
+    _circuits: tuple[Circuit, ...] = ()
 
     def circuit(self, name: str) -> Binding:
         """The circuit called `name` that fits this model; its `heads(role)` are tuples of heads.
 
         Skips the test where no circuit file fits, as a suite does.
+
+        Raises:
+            CircuitAssertionsError: if no circuit file speaks of a circuit of this name, for whatever model.
         """
-        binding = self._runner.binding(self.checkpoint, name, load_circuits(packaged_suites() / "circuits"))
+        known = sorted({circuit.circuit for circuit in self._circuits})
+        if name not in known:
+            raise CircuitAssertionsError(f"unknown circuit {name!r}{closest(name, known)}")
+        binding = self._runner.binding(self.checkpoint, name, self._circuits)
         if binding is None:
             pytest.skip(f"no circuit file binds the roles of {name!r} for {self.checkpoint}")
         return binding
@@ -51,7 +68,7 @@ class AuditedCheckpoint:
         measure: str,
         *,
         task: str | dict[str, Any] | Task,
-        heads: Sequence[Head | str] | None = None,
+        heads: Sequence[Head | str] | str | None = None,
         **operands: str,
     ) -> Reading:
         """Take a reading.
@@ -67,9 +84,37 @@ class AuditedCheckpoint:
         """
         if measure not in MEASURES:
             raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
-        wanted = None if heads is None else tuple(parse_head(head) for head in heads)
-        request = Request(measure, _task(task), tuple(operands.items()), wanted)
-        return self._runner.audit.read(request, self.checkpoint)
+        chosen = _task(task)
+        for key, message in check_operands(measure, chosen.kind, chosen, operands):
+            raise CircuitAssertionsError(f"{key}: {message}")
+        wanted = None if heads is None else tuple(parse_head(head) for head in _listed(heads))
+        if wanted is not None and not MEASURES[measure].by_head:
+            raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave `heads` out")
+        if wanted == ():
+            raise CircuitAssertionsError(f"no head is given to read {measure} of: leave `heads` out for every head")
+        return self._runner.audit.read(Request(measure, chosen, tuple(operands.items()), wanted), self.checkpoint)
+
+
+def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
+    """Why `assert reading >= 0.9` failed: the heads with their means and intervals. Nothing for other comparisons."""
+    if op not in _HOLDS or not isinstance(left, Reading) or isinstance(right, bool) or not _is_number(right):
+        return
+    yield f"{left.measure} {op} {right}"
+    yield f"over {left.prompts} prompts, in {left.unit}; intervals are 95 %"
+    width = max(len(str(head)) for head, _ in left.columns())
+    for head, values in left.columns():
+        named = f"{head!s:<{width}}  " if head is not None else ""
+        single = Reading(left.measure, left.unit, left.kind, values)
+        holds = "holds" if _HOLDS[op](single, right) else "does not hold"
+        yield f"{named}{number(single.mean)} {interval_text(left.interval(values))}  {holds}"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float, np.integer, np.floating))
+
+
+def _listed(heads: Sequence[Head | str] | str) -> Sequence[Head | str]:
+    return [heads] if isinstance(heads, (str, Head)) else heads
 
 
 def _task(task: str | dict[str, Any] | Task) -> Task:

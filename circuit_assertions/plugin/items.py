@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_circuits, load_suite
+from circuit_assertions.assertions import Circuit, Judgement, SuiteError, Verdict, load_circuits, load_suite
 from circuit_assertions.assertions.packaged import packaged_suites
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.plugin.telling import LINE, record
@@ -20,9 +22,9 @@ from circuit_assertions.report import AuditLine, explain
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
 
-__all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "is_suite"]
+__all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "circuits_beside", "is_suite"]
 
-_SUITE_KEY = re.compile(r"^suite\s*:", re.MULTILINE)
+_SUITE_KEY = re.compile(r"""^(suite|"suite"|'suite')\s*:""", re.MULTILINE)
 
 
 class NotHeldError(AssertionError):
@@ -36,9 +38,24 @@ class NotHeldError(AssertionError):
 def is_suite(path: Path) -> bool:
     """Whether a YAML file says that it is a suite (`suite:` at its top level)."""
     try:
-        return bool(_SUITE_KEY.search(path.read_text(encoding="utf-8", errors="replace")))
+        return bool(_SUITE_KEY.search(path.read_text(encoding="utf-8-sig", errors="replace")))
     except OSError:
         return False
+
+
+def circuits_beside(*suites: Path) -> tuple[Circuit, ...]:
+    """The circuit files in `circuits/` beside these suites (files, or folders of suites), then the packaged ones.
+
+    Raises:
+        SuiteError: if one of them is not valid.
+    """
+    folders = [(suite if suite.is_dir() else suite.parent) / "circuits" for suite in suites]
+    found = [load_circuits(folder) for folder in dict.fromkeys([*folders, packaged_suites() / "circuits"])]
+    circuits: list[Circuit] = []
+    for circuit in itertools.chain.from_iterable(found):
+        if circuit not in circuits:
+            circuits.append(circuit)
+    return tuple(circuits)
 
 
 class SuiteFile(pytest.File):
@@ -52,20 +69,21 @@ class SuiteFile(pytest.File):
         Raises:
             pytest.Collector.CollectError: with one line for each problem of the suite.
         """
-        folders = dict.fromkeys((self.path.parent / "circuits", packaged_suites() / "circuits"))
         try:
-            found = [circuit for folder in folders for circuit in load_circuits(folder)]
-            circuits = tuple(circuit for index, circuit in enumerate(found) if circuit not in found[:index])
+            circuits = circuits_beside(self.path)
             loaded = load_suite(self.path, circuits)
         except SuiteError as error:
-            raise self.CollectError(_relative(str(error), self.path)) from error
+            raise self.CollectError(_relative(str(error))) from error
         for checkpoint in self.plugin.checkpoints:
             for index, assertion in enumerate(loaded.suite.assertions):
                 label = self.plugin.label(checkpoint)
                 asked = Asked(loaded, assertion, checkpoint, circuits)
                 name = f"{assertion.id}[{label}]" if label else assertion.id
                 item = AssertionItem.from_parent(self, name=name, callobj=_assertion)
-                item.place(asked, loaded.line(index))
+                try:
+                    item.place(asked, loaded.line(index))
+                except pytest.PytestUnknownMarkWarning as warning:  # where the project makes errors of warnings
+                    raise self.CollectError(f"{item.shown_suite}:{loaded.line(index)}: {warning}") from warning
                 yield item
 
 
@@ -88,7 +106,8 @@ class AssertionItem(pytest.Function):
         self.line = line
         for mark in asked.assertion.marks:
             self.add_marker(mark)
-        self.add_marker(pytest.mark.xdist_group(group_of(str(asked.checkpoint), asked.assertion.task)))
+        if self.config.pluginmanager.hasplugin("xdist"):  # without it, nobody has registered the mark
+            self.add_marker(pytest.mark.xdist_group(group_of(str(asked.checkpoint), asked.assertion.task)))
         record(self, LINE, AuditLine(str(asked.checkpoint), self.shown_suite, asked.assertion.id, "").plain())
 
     def conclude(self, judgement: Judgement) -> None:
@@ -109,11 +128,12 @@ class AssertionItem(pytest.Function):
 
     def again(self) -> str:
         """The command that reproduces this item alone."""
-        options = self.plugin.options
-        given = [f"--model={self.asked.checkpoint}"]
-        given += [f"--baseline={options.baseline}"] if options.baseline else []
-        given += [f"--tokenizer={options.tokenizer}"] if options.tokenizer else []
-        return f"pytest {' '.join(given)} {self.shown_suite}::{self.asked.assertion.id}"
+        checkpoint, command = self.asked.checkpoint, [f"--model={self.asked.checkpoint}"]
+        command += self.plugin.options.spelled_out
+        # The last checkpoint of a training run is not reached by a path of its own, but by its label.
+        alone = str(checkpoint) != checkpoint.given or not checkpoint.label
+        command.append(f"{self.shown_suite}::{self.asked.assertion.id if alone else self.name}")
+        return f"pytest {shlex.join(command)}"
 
     @property
     def shown_suite(self) -> str:
@@ -131,7 +151,6 @@ class AssertionItem(pytest.Function):
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
-def _relative(text: str, suite: Path) -> str:
+def _relative(text: str) -> str:
     """Problems name the file as the user would type it."""
-    folder = f"{Path.cwd()}{os.sep}"
-    return text.replace(folder, "")
+    return text.replace(f"{Path.cwd()}{os.sep}", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -24,6 +25,15 @@ class Options:
     trust_remote_code: bool
     unresolved: str
     suites: tuple[str, ...]
+
+    @property
+    def spelled_out(self) -> list[str]:
+        """What an audit of one model hangs on beside the model, as arguments; defaults are left out."""
+        said = [("--baseline", self.baseline), ("--tokenizer", self.tokenizer)]
+        said += [("--model-device", self.device if self.device != "auto" else None)]
+        said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
+        flags = [("--allow-pickle", self.allow_pickle), ("--trust-remote-code", self.trust_remote_code)]
+        return [f"{name}={value}" for name, value in said if value] + [name for name, given in flags if given]
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -102,8 +112,8 @@ def chosen_models(config: pytest.Config) -> tuple[str, ...]:
     given = config.getoption("circuit_model", None)
     if given:
         return tuple(given)
-    configured = config.getini("model")
-    return (str(configured),) if configured else ()
+    configured = _path_from_file(config, "model")
+    return (configured,) if configured else ()
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -120,12 +130,27 @@ def read_options(config: pytest.Config) -> Options:
         raise pytest.UsageError(f"circuit_unresolved is {unresolved!r} in {config.inipath}: use report or fail")
     return Options(
         models=chosen_models(config),
-        baseline=config.getoption("circuit_baseline") or config.getini("baseline") or None,
-        tokenizer=config.getoption("circuit_tokenizer") or config.getini("tokenizer") or None,
+        baseline=config.getoption("circuit_baseline") or _path_from_file(config, "baseline"),
+        tokenizer=config.getoption("circuit_tokenizer") or _path_from_file(config, "tokenizer"),
         device=str(config.getoption("circuit_device") or config.getini("model_device")),
         dtype=dtype,
         allow_pickle=bool(config.getoption("circuit_allow_pickle")),
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
         unresolved=unresolved,
-        suites=tuple(config.getoption("circuit_suites") or config.getini("circuit_suites")),
+        suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
     )
+
+
+def _path_from_file(config: pytest.Config, key: str) -> str | None:
+    """A path or hub id from the configuration file. Paths there are meant from the root, wherever pytest is started."""
+    value = config.getini(key)
+    if not value:
+        return None
+    return _from_root(config, [str(value)])[0] if (config.rootpath / str(value)).exists() else str(value)
+
+
+def _from_root(config: pytest.Config, paths: list[str]) -> list[str]:
+    here = config.invocation_params.dir
+    if here == config.rootpath:
+        return paths
+    return [os.path.relpath(config.rootpath / path, here) for path in paths]

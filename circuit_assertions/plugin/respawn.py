@@ -21,7 +21,7 @@ import pytest
 __all__ = ["attach_values", "respawn_if_root_is_lost"]
 
 _PATH_OPTIONS = ("--model", "--baseline", "--tokenizer", "--circuit-suites")
-_GUARD = "CIRCUIT_ASSERTIONS_RESPAWNED"
+_CONFIGURATION = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 
 
 def attach_values(args: Sequence[str]) -> list[str]:
@@ -30,7 +30,7 @@ def attach_values(args: Sequence[str]) -> list[str]:
     waiting = list(args)
     while waiting:
         arg = waiting.pop(0)
-        if arg in _PATH_OPTIONS and waiting:
+        if arg in _PATH_OPTIONS and waiting and not waiting[0].startswith("-"):
             arg = f"{arg}={waiting.pop(0)}"
         attached.append(arg)
     return attached
@@ -43,32 +43,45 @@ def respawn_if_root_is_lost(config: pytest.Config) -> None:
         pytest.UsageError: if that happened inside a process that is not ours to start anew.
     """
     args = [str(arg) for arg in config.invocation_params.args]
-    if not _root_is_lost(config, args) or os.environ.get(_GUARD):
+    attached = attach_values(args)  # holds no separate value any more, so the second run cannot end up here
+    if attached == args or not _root_is_lost(config, args):
         return
-    attached = attach_values(args)
-    if args != sys.argv[1:]:
+    if not _is_pytests_own_process(args):
         wanted = next(new for new in attached if new not in args)
         raise pytest.UsageError(f"pytest took the value of an option for a test path and lost its root: write {wanted}")
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
         capture.suspend_global_capture(in_=True)
     sys.stdout.flush()
-    environment = os.environ | {_GUARD: "1"}
-    finished = subprocess.run([sys.executable, "-m", "pytest", *attached], env=environment, check=False)
-    os._exit(finished.returncode)
+    sys.stderr.flush()
+    # What stands before the arguments stays: `python -X dev -m pytest`, `pytest`, `coverage run -m pytest`.
+    command = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(args)], *attached]
+    if os.name == "posix":
+        os.execv(sys.executable, command)  # the same process: its signals, exit code and parent stay as they are
+    os._exit(subprocess.run(command, check=False).returncode)
+
+
+def _is_pytests_own_process(args: Sequence[str]) -> bool:
+    started = Path(sys.argv[0])
+    named = started.stem.startswith(("pytest", "py.test")) or started.parts[-2:] == ("pytest", "__main__.py")
+    return named and args == sys.argv[1:] == sys.orig_argv[len(sys.orig_argv) - len(args) :]
 
 
 def _root_is_lost(config: pytest.Config, args: Sequence[str]) -> bool:
+    """Whether a value may have led pytest astray. In doubt it is: a second run with attached values does no harm."""
     here = config.invocation_params.dir
-    outside = [
-        value
-        for option, value in itertools.pairwise(args)
-        if option in _PATH_OPTIONS and _exists_outside(here, Path(value))
-    ]
-    found = config.inipath is not None and here.is_relative_to(config.rootpath)
-    return bool(outside) and not found
+    given = [here / value for option, value in itertools.pairwise(args) if option in _PATH_OPTIONS]
+    mistaken = [value.resolve() for value in given if value.exists()]
+    if not mistaken or config.known_args_namespace.inifilename:
+        return False
+    if not here.is_relative_to(config.rootpath):
+        return True
+    if all(value.is_relative_to(here.resolve()) for value in mistaken):
+        return False  # with a path inside, the search passes through here
+    return config.inipath is None or _has_nearer_configuration(here, config.inipath.parent)
 
 
-def _exists_outside(here: Path, value: Path) -> bool:
-    target = (here / value).resolve()
-    return target.exists() and not target.is_relative_to(here.resolve())
+def _has_nearer_configuration(here: Path, found: Path) -> bool:
+    """Whether a folder from `here` upwards, below the one that was `found`, may configure pytest."""
+    nearer = itertools.takewhile(lambda folder: folder != found, (here, *here.parents))
+    return any((folder / name).is_file() for folder in nearer for name in _CONFIGURATION)

@@ -1,6 +1,7 @@
 """What the audit says in pytest's own output: the header, the word for UNRESOLVED, and the audit in a screenful.
 
-Verdicts travel with pytest's reports, as plain values, so that the summary is the same with and without workers.
+Verdicts travel with pytest's reports, as plain values, and are sorted by where they stand in their suites, so that the
+summary is the same with and without workers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = ["FACTS", "LINE", "TellingPlugin", "facts_of", "record"]
 LINE = "circuit_assertion"
 FACTS = "circuit_model"
 
+_FACTS_IN_ORDER = ("", "weights", "baseline", "circuit", "limits")
 _COLOURS = {"HELD": "green", "BROKEN": "red", "UNRESOLVED": "yellow", "SKIPPED": "yellow", "ERROR": "red"}
 
 
@@ -45,7 +47,7 @@ def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str
     ]
     if runner.baseline is not None:
         facts.append(("baseline", f"{runner.baseline}  {runner.audit.model(runner.baseline).source.fingerprint[:16]}"))
-    bound = {str(binding) for (owner, _), binding in runner.bindings.items() if owner == checkpoint and binding}
+    bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}
     facts += [("circuit", text) for text in sorted(bound)]
     facts += [("limits", reason) for reason in dict.fromkeys(model.limits.values())]
     return facts
@@ -56,7 +58,7 @@ class TellingPlugin:
 
     def __init__(self, auditing: AuditPlugin) -> None:
         self._auditing = auditing
-        self._lines: dict[str, AuditLine] = {}
+        self._lines: dict[str, tuple[str, int, AuditLine]] = {}  # file and line of the assertion, as pytest shows them
         self._facts: dict[str, dict[str, str]] = {}
 
     def pytest_report_header(self) -> list[str]:
@@ -84,7 +86,8 @@ class TellingPlugin:
             plain["reason"] = _reason(report)
         line = AuditLine(**plain)
         if line.outcome:
-            self._lines[report.nodeid] = line
+            file, number, _ = report.location
+            self._lines[report.nodeid] = (file, number or 0, line)
             known = self._facts.setdefault(line.model, {})
             known.update({text: label for label, text in _read(report, FACTS) or []})
 
@@ -94,13 +97,15 @@ class TellingPlugin:
             return
         terminalreporter.section("circuit audit")
         models = [str(checkpoint) for checkpoint in self._auditing.checkpoints]
-        for text, outcome in summary_lines(self._audited(models), list(self._lines.values())):
+        lines = [line for _, _, line in sorted(self._lines.values(), key=lambda placed: placed[:2])]
+        for text, outcome in summary_lines(self._audited(models), lines):
             colour = {_COLOURS[outcome]: True} if outcome in _COLOURS else {}
             terminalreporter.write_line(text, **colour)
 
     def _audited(self, models: list[str]) -> Iterator[Audited]:
         for model in models:
-            yield Audited(model, [(label, text) for text, label in self._facts.get(model, {}).items()])
+            facts = [(label, text) for text, label in self._facts.get(model, {}).items()]
+            yield Audited(model, sorted(facts, key=lambda fact: (_FACTS_IN_ORDER.index(fact[0]), fact[1])))
 
 
 def _read(report: pytest.TestReport, name: str) -> Any:

@@ -1,24 +1,47 @@
-"""pytest-xdist: items of one checkpoint and task stay on one worker, and workers share out the caller's GPUs."""
+"""pytest-xdist: a checkpoint is opened by as few workers as possible, and node ids stay what they are without workers.
+
+xdist's own `--dist=loadgroup` appends the group to node ids, and `--lf` then looks in vain for what failed. Where the
+user asks for nothing but `-n N`, this plugin's own scheduler keeps the items of one suite and checkpoint together; who
+says `--dist=loadgroup` has those of one checkpoint and task together, on the mark that items carry.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
-__all__ = ["group_of", "is_controller", "keep_checkpoints_together"]
+__all__ = ["group_of", "keep_checkpoints_together", "make_scheduler"]
+
+_TOGETHER = pytest.StashKey[bool]()
 
 
 def keep_checkpoints_together(config: pytest.Config) -> None:
-    """With `-n N` and no `--dist` of the user's own, distribute by group instead of item by item."""
-    if getattr(config.option, "numprocesses", None) and config.getoption("dist", "no") == "no":
-        config.option.dist = "loadgroup"
+    """Remember that `-n N` came without a `--dist` of the user's own, before xdist fills in one."""
+    config.stash[_TOGETHER] = bool(getattr(config.option, "numprocesses", None)) and config.option.dist == "no"
 
 
-def is_controller(config: pytest.Config) -> bool:
-    """Whether this process only distributes: it collects nothing and must not open a model."""
-    distributes = getattr(config.option, "numprocesses", None) or getattr(config.option, "tx", None)
-    return bool(distributes) and not hasattr(config, "workerinput")
+def make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The scheduler that keeps checkpoints together, or None where the user chose another."""
+    if not config.stash.get(_TOGETHER, False):
+        return None
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped, unused-ignore]
+
+    class CheckpointScheduling(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+        """Work units are the items of one suite and checkpoint, and single tests otherwise."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid)
+
+    return CheckpointScheduling(config, log)
+
+
+def scope_of(nodeid: str) -> str:
+    """What an item is scheduled with: `suites/ioi.yaml[checkpoint-10]`; a test of another kind goes alone."""
+    name, bracket, label = nodeid.partition("[")
+    file = name.partition("::")[0]
+    return f"{file}{bracket}{label}" if file.endswith((".yaml", ".yml")) else nodeid
 
 
 def group_of(checkpoint: str, task: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from circuit_assertions.assertions import Assertion, Judgement, Row, Verdict
+from circuit_assertions.assertions import Assertion, Expectation, Judgement, Row, Verdict
 from circuit_assertions.measures import Interval, Reading
 
 __all__ = ["explain", "number", "row_lines"]
@@ -72,32 +72,40 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
         yield f"            {row}"
     yield f"  over      {reading.prompts} prompts, in {reading.unit}; intervals are 95 %"
     for left_out in judgement.not_judged:
-        yield f"  not asked {left_out}"
+        yield f"  left out  {left_out}"
     if judgement.verdict is not Verdict.HELD:
-        yield from _worst_prompts(judgement)
+        yield from _worst_prompts(judgement, assertion.expect)
     yield f"  again     {again}"
 
 
 def _subject(assertion: Assertion) -> str:
     operands = dict(assertion.operands)
     where = f" from {operands['query']} to {operands['key']}" if operands else ""
-    if assertion.heads is None:
+    if assertion.heads is None or assertion.of_all_heads:
         return f"{assertion.measure}{where}"
     who = assertion.heads if isinstance(assertion.heads, str) else ", ".join(str(head) for head in assertion.heads)
     return f"{assertion.measure}{where} of {who}"
 
 
-def _worst_prompts(judgement: Judgement) -> Iterator[str]:
+def _worst_prompts(judgement: Judgement, expect: Expectation) -> Iterator[str]:
     """The prompts that lie furthest on the bad side of the row that stands first."""
     reading, row = judgement.reading, judgement.rows[0]
     if not any(reading.texts):
         return
-    values = _values_of(reading, row)
-    order = np.argsort(-values if judgement.low_is_good else values, kind="stable")[:_MOST_PROMPTS]
+    values, too_high = _values_of(reading, row), _errs_upwards(judgement, expect)
+    order = np.argsort(-values if too_high else values, kind="stable")[:_MOST_PROMPTS]
     whose = f" of {row.name}" if row.name else ""
-    yield f"  worst     {'highest' if judgement.low_is_good else 'lowest'} prompts{whose}"
+    yield f"  worst     {'highest' if too_high else 'lowest'} prompts{whose}"
     for index in order:
         yield f"            {number(float(values[index])):>7}  {reading.texts[index]}"
+
+
+def _errs_upwards(judgement: Judgement, expect: Expectation) -> bool:
+    """Whether high values are the bad ones; between two bounds, those on the side where the row lies."""
+    lower, upper = expect.between or (expect.at_least, expect.at_most)
+    if lower is None or upper is None:
+        return judgement.low_is_good
+    return judgement.rows[0].mean > (lower + upper) / 2
 
 
 def _values_of(reading: Reading, row: Row) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

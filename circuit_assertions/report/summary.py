@@ -13,6 +13,14 @@ from circuit_assertions.report.explaining import interval_text, number
 
 __all__ = ["AuditLine", "Audited", "summary_lines"]
 
+_SPOKEN = {
+    "HELD": "held",
+    "BROKEN": "broken",
+    "UNRESOLVED": "unresolved",
+    "SKIPPED": "skipped",
+    "ERROR": "could not be read",
+}
+
 
 @dataclass(frozen=True)
 class AuditLine:
@@ -54,13 +62,20 @@ class AuditLine:
 
 
 def _telling(judgement: Judgement) -> str:
-    """The row that decided: the worst where each head must hold, the best where some must."""
-    row, others = judgement.rows[0], judgement.rows[1:]
-    if judgement.of_some:
-        others = tuple(other for other in others if other.verdict is row.verdict is Verdict.HELD)
-    more = f" (and {len(others)} more)" if others else ""
+    """The row that decided: the worst where each head must hold, the best where some must; and how the others did."""
+    row = judgement.rows[0]
     before = f" baseline {number(row.baseline)}" if row.baseline is not None else ""
-    return f"{row.name} {number(row.mean)} {interval_text(row.interval)}{before}{more}".strip()
+    return f"{row.name} {number(row.mean)} {interval_text(row.interval)}{before}{_others(judgement)}".strip()
+
+
+def _others(judgement: Judgement) -> str:
+    first, count = judgement.rows[0], len(judgement.rows)
+    alike = sum(row.verdict is first.verdict for row in judgement.rows)
+    if count == 1:
+        return ""
+    if judgement.of_some and first.verdict is not Verdict.HELD:
+        return f" (the best of {count} heads)"
+    return f" ({alike} of {count} heads {first.verdict.value.lower()})"
 
 
 @dataclass(frozen=True)
@@ -103,12 +118,9 @@ def _reasons(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     for outcome in ("ERROR", "SKIPPED"):
         reasons = Counter(line.reason for line in lines if line.outcome == outcome)
         for reason, count in reasons.items():
-            yield f"{outcome.lower()} {count}: {reason}", outcome
+            yield f"{count} {_SPOKEN[outcome]}: {reason}", outcome
 
 
 def _counts(lines: Sequence[AuditLine]) -> str:
     counts = Counter(line.outcome for line in lines)
-    said = [f"{counts[outcome]} {outcome.lower()}" for outcome in ("HELD", "BROKEN", "UNRESOLVED") if counts[outcome]]
-    said += [f"{counts['SKIPPED']} skipped"] if counts["SKIPPED"] else []
-    said += [f"{counts['ERROR']} could not be read"] if counts["ERROR"] else []
-    return "verdicts  " + ", ".join(said)
+    return "verdicts  " + ", ".join(f"{counts[outcome]} {said}" for outcome, said in _SPOKEN.items() if counts[outcome])

@@ -64,6 +64,8 @@ class Encoder:
 
     def single_token(self, word: str) -> int | None:
         """The id of `word` after a space, if it is exactly one token there and is known to the vocabulary."""
+        if not word.strip():
+            return None
         carrier = self._ids("the")
         with_word = self._ids(f"the {word}")
         if len(with_word) != len(carrier) + 1 or with_word[:-1] != carrier:
@@ -71,9 +73,13 @@ class Encoder:
         return None if with_word[-1] == self._tokenizer.unk_token_id else with_word[-1]
 
     def single_tokens(self, words: Iterable[str]) -> dict[str, int]:
-        """Those of `words` that are single tokens, with their ids, in the order given."""
-        ids = ((word, self.single_token(word)) for word in words)
-        return {word: token for word, token in ids if token is not None}
+        """Those of `words` that are single tokens, with their ids, in the order given; of two alike the first."""
+        found: dict[int, str] = {}
+        for word in words:
+            token = self.single_token(word)
+            if token is not None:
+                found.setdefault(token, word)  # an uncased vocabulary reads `Mary` and `mary` as one
+        return {word: token for token, word in found.items()}
 
     def next_token(self, text: str, answer: str) -> int | None:
         """The id of `answer` as the next token after `text`; a space is put between them unless one is there."""

@@ -113,9 +113,12 @@ def read_marks(text: str) -> Marked:
 
 def _read_jsonl(file: Path) -> list[dict[str, Any]]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): a JSON string may hold what Unicode takes for a line's end.
+        lines = file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} cannot be read: it is not in UTF-8") from error
     read: list[dict[str, Any]] = []
     adapter = TypeAdapter(GivenPrompt)
     for number, line in enumerate(lines, start=1):
@@ -123,8 +126,16 @@ def _read_jsonl(file: Path) -> list[dict[str, Any]]:
             try:
                 read.append(adapter.validate_json(line).model_dump())
             except ValidationError as error:
-                raise ValueError(f"{file}:{number}: {error.errors()[0]['msg']}") from error
+                raise ValueError(f"{file}:{number}: {_first_problem(error)}") from error
     return read
+
+
+def _first_problem(error: ValidationError) -> str:
+    found = error.errors(include_url=False)[0]
+    if found["type"] == "missing":
+        return f"{found['loc'][-1]!r} is missing"
+    message = found["msg"].removeprefix("Value error, ")
+    return f"{found['loc'][0]}: {message}" if found["loc"] else message
 
 
 def _prompt(number: int, pair: GivenPrompt, encoder: Encoder) -> Prompt:

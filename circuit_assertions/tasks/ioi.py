@@ -29,8 +29,10 @@ class IoiTask(Strict):
     """Indirect object identification."""
 
     kind: Literal["ioi"]
-    prompts: int = Field(256, ge=2, le=100_000, description="how many prompts; half ABBA, half BABA")
-    seed: int = Field(0, ge=0, description="two audits with the same seed and tokenizer ask the same prompts")
+    prompts: int = Field(256, ge=2, le=100_000, strict=True, description="how many prompts; half ABBA, half BABA")
+    seed: int = Field(
+        0, ge=0, strict=True, description="two audits with the same seed and tokenizer ask the same prompts"
+    )
     bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
     names: tuple[str, ...] = Field(NAMES, min_length=_FEWEST_NAMES, description="people's names")
     places: tuple[str, ...] = Field(PLACES, description="words for {place}")
@@ -43,9 +45,11 @@ class IoiTask(Strict):
     @classmethod
     def _has_its_slots(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
-            fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+            parsed = [slot for _, *slot in string.Formatter().parse(template) if slot[0] is not None]
+            fields = [name for name, _, _ in parsed]
             unknown = set(fields) - {*_SLOTS, "place", "object"}
-            if unknown or any(fields.count(slot) != 1 for slot in _SLOTS):
+            decorated = any(spec or conversion for _, spec, conversion in parsed)
+            if unknown or decorated or any(fields.count(slot) != 1 for slot in _SLOTS):
                 raise ValueError(
                     f"{template!r} must hold {{first}}, {{second}} and {{subject}} once each, "
                     f"and besides them only {{place}} and {{object}}"

@@ -24,9 +24,11 @@ class RepeatedTokensTask(Strict):
     """Random tokens, repeated."""
 
     kind: Literal["repeated-tokens"]
-    prompts: int = Field(64, ge=2, le=100_000, description="how many sequences")
-    seed: int = Field(0, ge=0, description="two audits with the same seed and tokenizer ask the same sequences")
-    length: int = Field(24, ge=3, le=10_000, description="tokens before the repetition")
+    prompts: int = Field(64, ge=2, le=100_000, strict=True, description="how many sequences")
+    seed: int = Field(
+        0, ge=0, strict=True, description="two audits with the same seed and tokenizer ask the same sequences"
+    )
+    length: int = Field(24, ge=3, le=10_000, strict=True, description="tokens before the repetition")
     bos: BosPolicy = Field("tokenizer", description="whether sequences begin with a BOS token")
 
     offers: ClassVar[frozenset[str]] = frozenset({"repeat"})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from circuit_assertions.tasks.errors import TaskError
-from circuit_assertions.tasks.prompts import PromptSet
+from circuit_assertions.tasks.prompts import Prompt, PromptSet
 
 __all__ = ["check_same_tokens"]
 
@@ -18,8 +19,7 @@ def check_same_tokens(prompts: PromptSet, made_by: Any, other: Any, *, whose: st
     Raises:
         TaskError: naming the first token, or the first text, that the two tokenizers read differently.
     """
-    used = sorted({token for prompt in prompts.prompts for token in (*prompt.tokens, *(prompt.counterfactual or ()))})
-    used = sorted({*used, *(token for prompt in prompts.prompts for _, token in prompt.targets)})
+    used = sorted({token for prompt in prompts.prompts for token in _tokens(prompt)})
     pairs = zip(made_by.convert_ids_to_tokens(used), other.convert_ids_to_tokens(used), strict=True)
     for token, (here, there) in zip(used, pairs, strict=True):
         if here != there:
@@ -33,6 +33,14 @@ def check_same_tokens(prompts: PromptSet, made_by: Any, other: Any, *, whose: st
                 f"{whose} has another tokenizer: it splits {prompt.text!r} differently, "
                 f"so their readings cannot be compared; audit checkpoints of one lineage together"
             )
+
+
+def _tokens(prompt: Prompt) -> Iterator[int]:
+    """Every token that is read or asked for."""
+    yield from prompt.tokens
+    yield from prompt.counterfactual or ()
+    yield from (token for _, token in prompt.targets)
+    yield from (token for token in (prompt.right, prompt.wrong) if token is not None)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

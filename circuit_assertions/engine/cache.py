@@ -1,0 +1,102 @@
+"""One captured run: what path patching and ablation take from a clean or a counterfactual pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
+from circuit_assertions.engine.model import Model
+
+__all__ = ["Run", "capture"]
+
+
+@dataclass
+class Run:
+    """What one forward pass over prompts of equal length left behind. Lists have one entry a layer.
+
+    Attributes:
+        tokens: token ids [prompts, positions].
+        residual: the residual stream entering each block [prompts, positions, d_model].
+        head_outputs: what each head hands to the output projection [prompts, positions, heads, d_head].
+        attention_outputs: attention before any post-norm [prompts, positions, d_model].
+        attention_writes: what attention adds to the residual stream [prompts, positions, d_model].
+        mlp_writes: what the MLP adds to the residual stream [prompts, positions, d_model].
+        patterns: attention [prompts, heads, query positions, key positions].
+        mlp_inputs: what the MLP reads, after its norm [prompts, positions, d_model].
+        final: the residual stream before the final norm [prompts, positions, d_model].
+        rotary: cosine and sine of the rotary embedding by layer, where the model shows them [1, positions, rotated].
+    """
+
+    tokens: Tensor
+    residual: list[Tensor] = field(default_factory=list)
+    head_outputs: list[Tensor] = field(default_factory=list)
+    attention_outputs: list[Tensor] = field(default_factory=list)
+    attention_writes: list[Tensor] = field(default_factory=list)
+    mlp_writes: list[Tensor] = field(default_factory=list)
+    patterns: list[Tensor] = field(default_factory=list)
+    mlp_inputs: list[Tensor] = field(default_factory=list)
+    final: Tensor = field(default_factory=lambda: torch.empty(0))
+    rotary: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @property
+    def prompts(self) -> int:
+        """Prompts in the batch."""
+        return int(self.tokens.shape[0])
+
+    @property
+    def positions(self) -> int:
+        """Tokens in each prompt."""
+        return int(self.tokens.shape[1])
+
+
+@torch.no_grad()
+def capture(model: Model, tokens: Tensor) -> Run:
+    """Run `tokens` [prompts, positions] through the model once and keep what patching needs. No logits are formed."""
+    run, layout = Run(tokens), model.layout
+    known = set(layout.bridge.hook_dict)
+    hooks: list[tuple[str, Callable[..., Any]]] = [(UNEMBED_INPUT, lambda value, hook: value[:, :1])]
+
+    def keep(name: str, into: list[Tensor]) -> None:
+        def hook(value: Tensor, hook: Any) -> None:
+            into.append(value.detach())
+
+        hooks.append((name, hook))
+
+    def keep_rotary(layer: int) -> None:
+        seen: list[Tensor] = []
+
+        def hook(value: Tensor, hook: Any) -> None:
+            seen.append(value.detach())
+            if len(seen) == 2:
+                run.rotary[layer] = (seen[0], seen[1])
+
+        hooks.extend((name, hook) for name in layout.rotary(layer))
+
+    finals: list[Tensor] = []
+    keep(FINAL_RESIDUAL, finals)
+    for layer in range(layout.layers):
+        for name, into in _kept(run, model, layer):
+            keep(name, into)
+        if set(layout.rotary(layer)) <= known:
+            keep_rotary(layer)
+    layout.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+    run.final = finals[0]
+    return run
+
+
+def _kept(run: Run, model: Model, layer: int) -> Sequence[tuple[str, list[Tensor]]]:
+    layout = model.layout
+    return (
+        (layout.residual_before(layer), run.residual),
+        (layout.head_outputs(layer), run.head_outputs),
+        (layout.attention_output(layer), run.attention_outputs),
+        (layout.attention_write(layer), run.attention_writes),
+        (layout.mlp_write(layer), run.mlp_writes),
+        (layout.mlp_input(layer), run.mlp_inputs),
+        (layout.pattern(layer), run.patterns),
+    )

@@ -1,0 +1,76 @@
+"""Checkpoints that many tests audit, saved once a session. Torch is not imported until one of them is asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+# Runs inside this process forget what they import. These would be imported anew for each of them otherwise.
+import hypothesis  # noqa: F401
+import pytest
+from suite_texts import REFERENCE_SUITE, circuit_text, write
+
+import circuit_assertions.assertions.running  # noqa: F401
+
+# No test may ask the network for a model: what is meant to fail offline must fail at once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def reference_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference model as a checkpoint."""
+    from reference_model import build_reference_model
+
+    return build_reference_model().save(tmp_path_factory.mktemp("checkpoints") / "reference")
+
+
+@pytest.fixture(scope="session")
+def flipped_folder(reference_folder: Path) -> Path:
+    """The reference model with the output of one name mover, L4H1, negated."""
+    from safetensors.torch import load_file, save_file
+
+    folder = reference_folder.parent / "flipped"
+    shutil.copytree(reference_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    output = weights["transformer.h.4.attn.c_proj.weight"]  # [heads * d_head, d_model]
+    d_head = len(output) // 4
+    output[d_head : 2 * d_head] *= -1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random three-layer GPT-2."""
+    from tiny_models import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def reference_project(tmp_path_factory: pytest.TempPathFactory, reference_folder: Path) -> Path:
+    """A suite for the reference model and the circuit file that binds its roles. Not to be written to."""
+    import json
+
+    from reference_model import CAST
+
+    config = json.loads((reference_folder / "config.json").read_text())
+    keys = {"layers": "n_layer", "heads": "n_head", "d_model": "n_embd"}
+    shape = {"architecture": "GPT2LMHeadModel"} | {key: config[source] for key, source in keys.items()}
+    files = {"suites/ioi.yaml": REFERENCE_SUITE, "suites/circuits/reference.ioi.yaml": circuit_text(shape, CAST)}
+    return write(tmp_path_factory.mktemp("project"), files)
+
+
+@pytest.fixture(scope="session")
+def opened_once(tiny_folder: Path) -> None:
+    """Everything that opening and measuring imports is imported.
+
+    A run inside this process restores `sys.modules` when it ends, and torch cannot be imported twice.
+    """
+    import circuit_assertions.measures.computing  # noqa: F401
+    from circuit_assertions.checkpoints import find_checkpoints
+    from circuit_assertions.checkpoints.opening import open_checkpoint
+    from circuit_assertions.engine import Model
+
+    Model.of(open_checkpoint(find_checkpoints(str(tiny_folder))[0]))

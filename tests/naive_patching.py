@@ -1,0 +1,269 @@
+"""Path patching again, slowly and obviously: hooks on Hugging Face's own modules, one forward pass a sender.
+
+Nothing of the project and nothing of TransformerLens computes here. Freezing means that a pre-hook on the output
+projection puts the clean heads back; patching means that it puts the other run's head in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+Sender = tuple[str, int, int]  # ("head", layer, head) or ("mlp", layer, 0)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Where one architecture keeps its blocks, its output projection, its MLP, and its queries, keys and values.
+
+    `view(attention, which, output)` is a view [prompts, positions, heads, d_head] into the output of `module(which)`.
+    """
+
+    blocks: str
+    attention: str
+    output: str
+    mlp: str
+    module: Callable[[str], str]
+    view: Callable[[Any, str, Tensor], Tensor]
+
+
+def _by(size: int, value: Tensor) -> Tensor:
+    """The last dimension in pieces of `size`, a view [..., pieces, size]."""
+    return value.view(*value.shape[:-1], -1, size)
+
+
+def _own(attention: Any, which: str, output: Tensor) -> Tensor:
+    return _by(attention.head_dim, output)
+
+
+def _thirds(attention: Any, which: str, output: Tensor) -> Tensor:
+    third: Tensor = output.chunk(3, dim=-1)["qkv".index(which)]
+    return _by(attention.head_dim, third)
+
+
+def _by_head(attention: Any, which: str, output: Tensor) -> Tensor:
+    size = attention.head_size
+    start = "qkv".index(which) * size
+    return _by(3 * size, output)[..., start : start + size]
+
+
+def _behind_queries(attention: Any, which: str, output: Tensor) -> Tensor:
+    """Falcon with one key and value head: all queries, the key, the value."""
+    heads = _by(attention.head_dim, output)
+    return {"q": heads[..., :-2, :], "k": heads[..., -2:-1, :], "v": heads[..., -1:, :]}[which]
+
+
+_LLAMA = Wiring("model.layers", "self_attn", "o_proj", "mlp", lambda which: f"{which}_proj", _own)
+WIRINGS: Mapping[str, Wiring] = {
+    **dict.fromkeys(("llama", "qwen3", "gemma2", "gemma3_text", "mistral", "mixtral"), _LLAMA),
+    "gpt2": Wiring("transformer.h", "attn", "c_proj", "mlp", lambda which: "c_attn", _thirds),
+    "gptj": Wiring("transformer.h", "attn", "out_proj", "mlp", lambda which: f"{which}_proj", _own),
+    "gpt_neox": Wiring("gpt_neox.layers", "attention", "dense", "mlp", lambda which: "query_key_value", _by_head),
+    "opt": Wiring("model.decoder.layers", "self_attn", "out_proj", "fc2", lambda which: f"{which}_proj", _own),
+    "phi": Wiring("model.layers", "self_attn", "dense", "mlp", lambda which: f"{which}_proj", _own),
+    "falcon": Wiring(
+        "transformer.h", "self_attention", "dense", "mlp", lambda which: "query_key_value", _behind_queries
+    ),
+}
+
+
+@dataclass
+class Kept:
+    """What a pass leaves for others. Lists have one entry a layer."""
+
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))  # [prompts, positions, d_vocab]
+    z: list[Tensor] = field(default_factory=list)  # [prompts, positions, heads * d_head]
+    mlp: list[Tensor] = field(default_factory=list)  # [prompts, positions, d_model]
+    tapped: dict[int, Tensor] = field(default_factory=dict)  # receivers' inputs [prompts, positions, heads, d_head]
+
+
+class NaivePatching:
+    """One model, a batch of clean prompts and their twins, and effects by one forward pass each."""
+
+    def __init__(self, model: Any, clean: Tensor, twins: Tensor, right: Tensor, wrong: Tensor) -> None:
+        self.model = model
+        self.wiring = WIRINGS[model.config.model_type]
+        self.blocks: list[Any] = list(_find(model, self.wiring.blocks))
+        self.tokens, self.right, self.wrong = clean, right, wrong
+        self.clean, self.other = self.keep(clean), self.keep(twins)
+
+    def difference(self, logits: Tensor) -> Tensor:
+        """logit(right) - logit(wrong) at the last token [prompts]."""
+        rows = torch.arange(len(self.right))
+        return logits[rows, -1, self.right] - logits[rows, -1, self.wrong]
+
+    def lost(self, logits: Tensor) -> Tensor:
+        """What is lost of the clean logit difference [prompts]."""
+        return self.difference(self.clean.logits) - self.difference(logits)
+
+    def to_logits(self, sender: Sender, semantics: str) -> Tensor:
+        """Path effect of one sender on the logits [prompts]."""
+        with self.frozen(sender, semantics):
+            return self.lost(self.keep(self.tokens).logits)
+
+    def to_inputs(
+        self, sender: Sender, which: str, receivers: Sequence[tuple[int, int]], at: Tensor, semantics: str
+    ) -> Tensor:
+        """Path effect of one sender through the receivers' inputs at positions `at` [prompts], groups as groups."""
+        layers = sorted({layer for layer, _ in receivers})
+        with self.frozen(sender, semantics):
+            tapped = self.keep(self.tokens, which, layers).tapped
+        with contextlib.ExitStack() as stack:
+            for layer in layers:
+                heads = [head for of, head in receivers if of == layer]
+                stack.enter_context(self.receiving(layer, which, heads, at, tapped[layer]))
+            return self.lost(self.keep(self.tokens).logits)
+
+    def total(self, sender: Sender, at: Tensor | None = None) -> Tensor:
+        """Effect of the sender's own output of the other run, everything else live [prompts]."""
+        with self.putting(sender, at):
+            return self.lost(self.keep(self.tokens).logits)
+
+    @torch.no_grad()
+    def keep(self, tokens: Tensor, which: str = "q", layers: Sequence[int] = ()) -> Kept:
+        """One forward pass, keeping heads, MLPs and the projections of some layers."""
+        kept = Kept()
+        handles = []
+        for layer, block in enumerate(self.blocks):
+            attention = _find(block, self.wiring.attention)
+            output = _find(attention, self.wiring.output)
+            handles.append(output.register_forward_pre_hook(lambda _m, inputs: kept.z.append(inputs[0].clone())))
+            mlp = _find(block, self.wiring.mlp)
+            handles.append(mlp.register_forward_hook(lambda _m, _i, out: kept.mlp.append(_first(out).clone())))
+            if layer in layers:
+                module = _find(attention, self.wiring.module(which))
+
+                def tap(_m: Any, _i: Any, out: Tensor, layer: int = layer, attention: Any = attention) -> None:
+                    kept.tapped[layer] = self.wiring.view(attention, which, out).clone()
+
+                handles.append(module.register_forward_hook(tap))
+        try:
+            kept.logits = self.model(tokens, use_cache=False).logits
+        finally:
+            for handle in handles:
+                handle.remove()
+        return kept
+
+    @contextlib.contextmanager
+    def frozen(self, sender: Sender, semantics: str) -> Iterator[None]:
+        """All heads clean but the sender; MLPs live (`through-mlps`) or clean too (`direct`)."""
+        kind, of, head = sender
+        with contextlib.ExitStack() as stack:
+            for layer, block in enumerate(self.blocks):
+                z = self.clean.z[layer].clone()
+                if kind == "head" and layer == of:
+                    self.heads(block, z)[:, :, head] = self.heads(block, self.other.z[layer])[:, :, head]
+                stack.enter_context(_put_in(self.output(block), z))
+                if kind == "mlp" and layer == of:
+                    stack.enter_context(_put_out(_find(block, self.wiring.mlp), self.other.mlp[layer]))
+                elif semantics == "direct":
+                    stack.enter_context(_put_out(_find(block, self.wiring.mlp), self.clean.mlp[layer]))
+            yield
+
+    @contextlib.contextmanager
+    def putting(self, sender: Sender, at: Tensor | None) -> Iterator[None]:
+        """The sender's output of the other run, at some positions or everywhere."""
+        kind, layer, head = sender
+        block = self.blocks[layer]
+        rows = torch.arange(len(self.right))
+        source, target = (self.other.z, self.clean.z) if kind == "head" else (self.other.mlp, self.clean.mlp)
+        value = target[layer].clone()
+        if kind == "mlp":
+            with _put_out(
+                _find(block, self.wiring.mlp), source[layer] if at is None else _at(value, source[layer], at)
+            ):
+                yield
+            return
+        mine, theirs = self.heads(block, value), self.heads(block, source[layer])
+        if at is None:
+            mine[:, :, head] = theirs[:, :, head]
+        else:
+            mine[rows, at, head] = theirs[rows, at, head]
+        with _put_in(self.output(block), value):
+            yield
+
+    @contextlib.contextmanager
+    def receiving(self, layer: int, which: str, heads: Sequence[int], at: Tensor, tapped: Tensor) -> Iterator[None]:
+        """The receivers' queries, keys or values at `at`, as tapped; a key or value belongs to its whole group."""
+        attention = _find(self.blocks[layer], self.wiring.attention)
+        rows = torch.arange(len(self.right))
+
+        def hook(_module: Any, _inputs: Any, out: Tensor) -> Tensor:
+            put = out.clone()
+            view = self.wiring.view(attention, which, put)
+            share = 1 if which == "q" else self.model.config.num_attention_heads // view.shape[2]
+            for group in sorted({head // share for head in heads}):
+                view[rows, at, group] = tapped[rows, at, group]
+            return put
+
+        handle = _find(attention, self.wiring.module(which)).register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def heads(self, block: Any, z: Tensor) -> Tensor:
+        """Head outputs by head, a view [prompts, positions, heads, d_head]."""
+        return _by(z.shape[-1] // self.model.config.num_attention_heads, z)
+
+    def output(self, block: Any) -> Any:
+        """The output projection of a block."""
+        return _find(_find(block, self.wiring.attention), self.wiring.output)
+
+
+@contextlib.contextmanager
+def exact_softmax() -> Iterator[None]:
+    """Hugging Face rounds attention to float32 in its softmax whatever the dtype; let float64 stay float64."""
+
+    def softmax(scores: Tensor, dim: int = -1, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+        exponentials = torch.exp(scores - scores.amax(dim=dim, keepdim=True))
+        return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+    with mock.patch("torch.nn.functional.softmax", softmax):
+        yield
+
+
+@contextlib.contextmanager
+def _put_in(module: Any, value: Tensor) -> Iterator[None]:
+    handle = module.register_forward_pre_hook(lambda _module, inputs: (value, *inputs[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def _put_out(module: Any, value: Tensor) -> Iterator[None]:
+    def hook(_module: Any, _inputs: Any, out: Any) -> Any:
+        put = value.clone()  # Falcon adds to its MLP's output in place
+        return (put, *out[1:]) if isinstance(out, tuple) else put
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _at(value: Tensor, source: Tensor, at: Tensor) -> Tensor:
+    rows = torch.arange(len(at))
+    by_prompt = (len(at), -1, value.shape[-1])  # OPT hands its MLP all positions of all prompts in one dimension
+    value.view(by_prompt)[rows, at] = source.view(by_prompt)[rows, at]
+    return value
+
+
+def _first(out: Any) -> Tensor:
+    tensor: Tensor = out[0] if isinstance(out, tuple) else out
+    return tensor
+
+
+def _find(module: Any, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module

@@ -1,0 +1,267 @@
+"""Passes: what is read does not depend on who else reads, how many prompts run together, or in what order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from auditing import Audited, given, ioi, repeated
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+from tiny_models import ARCHITECTURES, save_tiny
+from torch import Tensor
+
+from circuit_assertions.audit import Request
+from circuit_assertions.engine import Layout, MeasuringError, Model, Wanted, passes, run_passes
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import MEASURES
+from circuit_assertions.tasks import PromptSet, Task
+
+IOI = ioi(prompts=12)
+REPEATED = repeated(prompts=4, length=6)
+REQUESTS = tuple(
+    Request(
+        name, REPEATED if "repeat" in spec.needs else IOI, tuple(zip(spec.operands, ("end", "subject-1"), strict=False))
+    )
+    for name, spec in MEASURES.items()
+)
+OF_IOI = tuple(request for request in REQUESTS if request.task == IOI)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "gemma2"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def exact(folder: Path) -> Audited:
+    return Audited(folder, "float64")
+
+
+@pytest.fixture
+def fresh(folder: Path) -> Audited:
+    return Audited(folder, "float64")
+
+
+def values_of(audited: Audited, requests: tuple[Request, ...] = REQUESTS) -> list[Any]:
+    return [audited.audit.read(request, audited.checkpoint).values for request in requests]
+
+
+def count_forwards(audited: Audited) -> list[int]:
+    """Batch sizes of the forward passes that run from now on."""
+    bridge, sizes = audited.audit.model(audited.checkpoint).bridge, []
+    run = bridge.run_with_hooks
+
+    def counting(tokens: Tensor, **options: Any) -> Any:
+        sizes.append(len(tokens))
+        return run(tokens, **options)
+
+    bridge.run_with_hooks = counting
+    return sizes
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_claimed_architecture_passes_the_opening_checks(architecture: str, dtype: str, tmp_path: Path) -> None:
+    audited = Audited(save_tiny(tmp_path, architecture), dtype)
+    assert audited.audit.model(audited.checkpoint).limits == {}
+
+
+@pytest.mark.parametrize("budget", [0, 100_000, 200_000])
+def test_batch_size_changes_nothing(
+    fresh: Audited, exact: Audited, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = values_of(exact)
+    monkeypatch.setattr(passes, "_BUDGET", budget)
+    fresh.plan(*REQUESTS)
+    sizes = count_forwards(fresh)
+    for got, wanted in zip(values_of(fresh), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-12)
+    assert set(sizes) == {1} if budget == 0 else max(sizes) in (2, 4)
+
+
+def test_a_small_budget_means_one_prompt_at_a_time(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "_BUDGET", 0)
+    sizes = count_forwards(fresh)
+    fresh.read("logit-difference", IOI)
+    assert sizes == [1] * 12
+
+
+@for_all(order=st.permutations(range(12)))
+@settings(max_examples=4, deadline=None)
+def test_order_of_prompts_changes_nothing(exact: Audited, order: list[int]) -> None:
+    model = exact.audit.model(exact.checkpoint)
+    prompts = exact.audit.prompts(IOI, exact.checkpoint)
+    shuffled = PromptSet(tuple(prompts.prompts[index] for index in order), prompts.settings)
+    straight, mixed = (_ends(model, each) for each in (prompts, shuffled))
+    torch.testing.assert_close(mixed, straight[list(order)], rtol=0, atol=1e-10)
+
+
+def _ends(model: Model, prompts: PromptSet) -> Tensor:
+    """Final residual at `end` [prompts, d_model]."""
+    ends = torch.empty(len(prompts), model.layout.d_model, dtype=torch.float64)
+    for taken in run_passes(model, prompts, Wanted(end_writes=True)):
+        assert taken.final_residual is not None
+        ends[list(taken.indices)] = taken.final_residual
+    return ends
+
+
+def test_shared_passes_say_what_lonely_ones_say(fresh: Audited, exact: Audited) -> None:
+    fresh.plan(*REQUESTS)
+    for request, together, alone in zip(REQUESTS, values_of(fresh), values_of(exact), strict=True):
+        np.testing.assert_allclose(together, alone, rtol=1e-10, atol=1e-12, err_msg=request.measure)
+
+
+def test_one_pass_a_batch_for_everything_planned(fresh: Audited) -> None:
+    fresh.plan(*REQUESTS)
+    sizes = count_forwards(fresh)
+    values_of(fresh, OF_IOI)
+    lengths = {len(prompt.tokens) for prompt in fresh.audit.prompts(IOI, fresh.checkpoint).prompts}
+    assert len(sizes) == len(lengths)
+    assert sum(sizes) == len(fresh.audit.prompts(IOI, fresh.checkpoint))
+
+
+def test_what_was_read_is_remembered(fresh: Audited) -> None:
+    first = fresh.read("direct-effect", IOI)
+    sizes = count_forwards(fresh)
+    chosen = (Head(2, 1), Head(0, 3))
+    again = fresh.read("direct-effect", IOI, *chosen)
+    assert sizes == []
+    assert again.heads == chosen
+    np.testing.assert_array_equal(again.values, np.stack([first.of_head(head) for head in chosen], axis=1))
+
+
+def test_heads_asked_one_after_another_are_those_asked_together(fresh: Audited, exact: Audited) -> None:
+    for head in (Head(2, 1), Head(0, 3)):
+        one = fresh.read("copy-score", IOI, head).values[:, 0]
+        np.testing.assert_array_equal(one, exact.read("copy-score", IOI).of_head(head))
+
+
+def test_the_unembedding_sees_the_targets_only(fresh: Audited) -> None:
+    bridge = fresh.audit.model(fresh.checkpoint).bridge
+    seen: list[int] = []
+    bridge.unembed.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
+    fresh.read("loss", IOI)
+    assert set(seen) == {1}
+    seen.clear()
+    fresh.read("loss", REPEATED)
+    assert set(seen) == {5}  # six tokens repeated: the first of the repetition cannot be foretold
+    seen.clear()
+    fresh.read("attention", IOI, query="end", key="subject-1")
+    assert set(seen) == {1}  # attention asks for no logits at all: one row is the least that the model can form
+
+
+def damaged_layout(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Any], Any]) -> None:
+    original = getattr(Layout, name)
+    monkeypatch.setattr(Layout, name, lambda layout, layer: change(original(layout, layer)))
+
+
+def test_a_model_whose_writes_do_not_add_up(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged_layout(monkeypatch, "W_O", lambda weights: 1.01 * weights)
+    assert set(fresh.audit.model(fresh.checkpoint).limits) == {"writes"}
+    fresh.plan(*REQUESTS)
+    for measure in ("direct-effect", "copy-score", "negative-copy-score"):
+        with pytest.raises(MeasuringError, match=r"cannot be measured on .*writes of block 0 do not add up"):
+            fresh.read(measure, IOI)
+    assert np.isfinite(fresh.read("attention", IOI, query="end", key="subject-1").values).all()
+
+
+def test_a_model_that_norms_its_attention_output_unbeknownst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Layout, "attention_post_norm", lambda layout, layer: None)
+    audited = Audited(save_tiny(tmp_path, "gemma2"), "float64")
+    assert "changes its attention output before adding it" in audited.audit.model(audited.checkpoint).limits["writes"]
+
+
+def test_a_model_that_hides_its_attention(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Layout, "pattern", staticmethod(lambda layer: f"blocks.{layer}.attn.hook_nothing"))
+    assert set(fresh.audit.model(fresh.checkpoint).limits) == {"patterns"}
+    with pytest.raises(MeasuringError, match="block 0 does not show its attention pattern"):
+        fresh.read("induction-score", REPEATED)
+    assert fresh.read("loss", REPEATED).mean > 0
+    assert np.abs(fresh.read("direct-effect", IOI).values).max() > 0
+
+
+def test_a_model_that_adds_more_than_attention_and_mlp(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "mlp_write"
+    monkeypatch.setattr(Layout, name, staticmethod(lambda layer: f"blocks.{layer}.hook_attn_out"))
+    assert set(fresh.audit.model(fresh.checkpoint).limits) == {"residual"}
+    with pytest.raises(MeasuringError, match="residual stream"):
+        fresh.read("direct-effect", IOI)
+
+
+def test_a_model_whose_end_is_another(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("circuit_assertions.engine.readout.Readout._softcap", lambda readout, logits: logits + 1.0)
+    limits = fresh.audit.model(fresh.checkpoint).limits
+    assert set(limits) == {"readout"}
+    assert "do not give the model's logits" in limits["readout"]
+
+
+def damage(audited: Audited, layer: int) -> None:
+    """Let the MLP of a layer write NaN, behind the opening checks."""
+    bridge = audited.audit.model(audited.checkpoint).bridge
+    bridge.blocks[layer].mlp.register_forward_hook(lambda module, inputs, output: output * float("nan"))
+
+
+def test_nan_is_an_error(fresh: Audited) -> None:
+    damage(fresh, layer=0)
+    fresh.plan(*REQUESTS)
+    for request in (*REQUESTS, *REQUESTS):  # the second time from memory
+        with pytest.raises(MeasuringError, match=f"{request.measure} on .* gave NaN or infinity"):
+            fresh.audit.read(request, fresh.checkpoint)
+
+
+def test_nan_in_one_measure_spares_those_planned_with_it(fresh: Audited, exact: Audited) -> None:
+    damage(fresh, layer=2)  # behind everything that attention patterns and copy scores rest on
+    fresh.plan(*REQUESTS)
+    wanted = Request("attention", IOI, (("query", "end"), ("key", "subject-1")))
+    got = fresh.audit.read(wanted, fresh.checkpoint).values
+    np.testing.assert_allclose(got, exact.audit.read(wanted, exact.checkpoint).values, rtol=1e-10, atol=1e-12)
+    with pytest.raises(MeasuringError, match=r"direct-effect on .* gave NaN"):
+        fresh.read("direct-effect", IOI)
+
+
+@pytest.mark.parametrize("head", [Head(3, 0), Head(0, 4)])
+def test_a_head_that_is_not_there(fresh: Audited, head: Head) -> None:
+    with pytest.raises(MeasuringError, match=f"has no head {head}: it has 3 layers of 4 heads, both counted from 0"):
+        fresh.read("direct-effect", IOI, head)
+    fresh.plan(Request("direct-effect", IOI, (), (head,)))
+    assert fresh.read("copy-score", IOI).prompts == 12  # one impossible plan does not stop the others
+
+
+@pytest.mark.parametrize(
+    ("measure", "task", "operands", "said"),
+    [
+        ("copy-score", REPEATED, {}, "copy-score needs a task with answer and wrong-answer"),
+        ("induction-score", IOI, {}, "induction-score needs a task with repeat"),
+        ("attention", IOI, {"query": "end"}, "attention takes `query` and `key`, and was given query"),
+        ("loss", IOI, {"query": "end"}, "loss takes no operands, and was given query"),
+        ("attention", IOI, {"query": "end", "key": "subject"}, "ioi has no such position"),
+    ],
+)
+def test_questions_that_make_no_sense(
+    exact: Audited, measure: str, task: Task, operands: dict[str, str], said: str
+) -> None:
+    with pytest.raises(MeasuringError, match=said):
+        exact.read(measure, task, **operands)
+
+
+def test_a_copy_score_needs_the_answers_in_the_prompt(exact: Audited) -> None:
+    task = given({"clean": "Then, the store had a", "right": "ring", "wrong": "bone"})
+    assert exact.read("logit-difference", task).prompts == 1
+    with pytest.raises(MeasuringError, match="holds neither of its two"):
+        exact.read("copy-score", task)
+
+
+def test_forgetting_a_checkpoint_forgets_its_readings(fresh: Audited) -> None:
+    fresh.read("loss", IOI)
+    before = fresh.audit.model(fresh.checkpoint)
+    fresh.audit.forget(fresh.checkpoint)
+    assert fresh.audit.model(fresh.checkpoint) is not before
+    sizes = count_forwards(fresh)
+    fresh.read("loss", IOI)
+    assert sum(sizes) == 12

@@ -1,0 +1,128 @@
+"""The suite's vocabulary in Python: the `audit` fixture, readings that compare, and what a failure shows."""
+
+from __future__ import annotations
+
+import operator
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from suite_texts import TINY_SUITE, write
+
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import Reading
+
+READING = Reading("attention", "share", "value", np.array([[0.2, 0.9], [0.3, 0.95]]), (Head(0, 1), Head(1, 0)))
+
+
+def test_a_reading_compares_when_every_head_lies_on_the_good_side() -> None:
+    assert READING >= 0.1
+    assert READING > 0.1
+    assert READING <= 1
+    assert READING < 1
+    assert not READING >= 0.5
+    assert not READING <= 0.5
+    even = Reading("loss", "nats", "value", np.array([0.5, 0.5]))
+    assert even >= 0.5
+    assert even <= 0.5
+    assert not even > 0.5
+    assert not even < 0.5
+
+
+@pytest.mark.parametrize("other", ["0.5", None, True, READING])
+@pytest.mark.parametrize("compare", [operator.ge, operator.gt, operator.le, operator.lt])
+def test_a_reading_compares_with_nothing_but_numbers(compare: Callable[[Any, Any], bool], other: object) -> None:
+    with pytest.raises(TypeError):
+        compare(READING, other)
+
+
+OWN_AUDIT = """\
+import pytest
+
+
+@pytest.fixture
+def audit():
+    return "own"
+
+
+def test_own(audit):
+    assert audit == "own"
+"""
+
+PYTHON_TESTS = """\
+import pytest
+from circuit_assertions import CircuitAssertionsError
+
+
+def test_movers(audit, snapshot):
+    movers = audit.circuit("ioi").heads("name-mover")
+    assert [str(head) for head in movers] == snapshot
+    assert audit.measure("direct-effect", task={"kind": "ioi", "prompts": 16}, heads=movers) >= 0.1
+
+
+@pytest.mark.parametrize(
+    ("measure", "options", "message"),
+    [
+        ("loos", {}, "unknown measure 'loos'"),
+        ("attention", {"heads": ["L0H0"], "query": "end"}, "attention needs `key:`"),
+        ("attention", {"heads": ["L0H0"], "query": "end", "key": "ende"}, "no position 'ende'"),
+        ("induction-score", {}, "needs a task with repeat"),
+        ("loss", {"heads": ["L0H0"]}, "a measure of the whole model"),
+        ("loss", {"query": "end"}, "loss takes no `query`"),
+        ("copy-score", {"heads": []}, "no head is given"),
+        ("copy-score", {"heads": "L0"}, "names no head"),
+        ("copy-score", {"heads": ["L99H0"]}, "has no head L99H0"),
+        ("loss", {"task": "iou"}, "is no task"),
+    ],
+)
+def test_mistakes(audit, measure, options, message):
+    with pytest.raises(CircuitAssertionsError, match=message):
+        audit.measure(measure, **({"task": "ioi"} | options))
+
+
+def test_unknown_circuit(audit):
+    with pytest.raises(CircuitAssertionsError, match="unknown circuit 'iio' .did you mean 'ioi'"):
+        audit.circuit("iio")
+"""
+
+
+@pytest.mark.usefixtures("opened_once")
+def test_python_tests_speak_the_suites_words_and_show_the_heads_that_do_not_hold(
+    pytester: pytest.Pytester, reference_project: Path, reference_folder: Path, flipped_folder: Path
+) -> None:
+    shutil.copytree(reference_project, pytester.path, dirs_exist_ok=True)
+    write(pytester.path, {"tests/test_heads.py": PYTHON_TESTS})
+    missing = pytester.runpytest_inprocess(f"--model={reference_folder}", "tests", "-k", "movers")
+    missing.assert_outcomes(failed=1, deselected=11)
+    written = pytester.runpytest_inprocess(f"--model={reference_folder}", "tests", "--snapshot-update")
+    written.assert_outcomes(passed=12)
+    assert "L4H3" in (pytester.path / "tests" / "__snapshots__" / "test_heads.ambr").read_text()
+
+    broken = pytester.runpytest_inprocess(f"--model={flipped_folder}", "tests", "-k", "movers")
+    broken.assert_outcomes(failed=1, deselected=11)
+    broken.stdout.fnmatch_lines(
+        [
+            "E * direct-effect >= 0.1",
+            "E * over 16 prompts*",
+            "E * L4H1  -* [[]-*, -*]  does not hold",
+            "E * L4H3  * [[]*, *]  holds",
+        ]
+    )
+
+
+@pytest.mark.usefixtures("opened_once")
+def test_a_circuit_that_binds_nothing_here_skips_and_an_audit_of_ones_own_is_left_alone(
+    pytester: pytest.Pytester, tiny_folder: Path
+) -> None:
+    files = {
+        "suites/tiny.yaml": TINY_SUITE,
+        "tests/test_roles.py": "def test_roles(audit):\n    audit.circuit('ioi')\n",
+        "tests/test_own_audit.py": OWN_AUDIT,
+    }
+    write(pytester.path, files)
+    result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "--model=" + str(tiny_folder) + "/", "tests", "-rs")
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED * no circuit file binds the roles of 'ioi' for *"])

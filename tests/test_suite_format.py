@@ -1,0 +1,233 @@
+"""The suite format: valid suites load as meant, every problem is told with its place, and nothing else escapes."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from suite_texts import REFERENCE_SUITE, TINY_SUITE
+
+from circuit_assertions.assertions import SuiteError, load_circuits, load_suite
+from circuit_assertions.assertions.packaged import packaged_suites
+from circuit_assertions.heads import Head, HeadError, parse_head
+
+HEADER = "suite: x\ntasks:\n  ioi: {kind: ioi, prompts: 8}\n  again: {kind: repeated-tokens}\nassertions:\n"
+
+
+def problems(folder: Path, text: str | bytes) -> list[str]:
+    """What is wrong with a suite, one `line:column: message` each; the suite's path is taken off."""
+    file = folder / "x.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SuiteError) as raised:
+        load_suite(file)
+    lines = str(raised.value).splitlines()
+    assert all(line.startswith(f"{file}:") for line in lines)
+    return [line.removeprefix(f"{file}:") for line in lines]
+
+
+def test_the_packaged_suites_and_those_of_these_tests_are_valid(tmp_path: Path) -> None:
+    circuits = load_circuits(packaged_suites() / "circuits")
+    for file in sorted(packaged_suites().glob("*.yaml")):
+        assert load_suite(file, circuits).suite.assertions
+    for text in (TINY_SUITE, REFERENCE_SUITE):
+        (tmp_path / "own.yaml").write_text(text)
+        assert load_suite(tmp_path / "own.yaml").suite.assertions
+
+
+def test_an_assertion_knows_its_line_and_a_suite_its_circuit(tmp_path: Path) -> None:
+    file = tmp_path / "ioi.small.yaml"
+    file.write_text(TINY_SUITE)
+    loaded = load_suite(file)
+    assert TINY_SUITE.splitlines()[loaded.line(1) - 1].strip() == "- id: breaks"
+    assert loaded.circuit == "ioi"
+
+
+def test_a_file_that_windows_saved_loads(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + TINY_SUITE.replace("\n", "\r\n").encode())
+    assert len(load_suite(file).suite.assertions) == 5
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    text = """\
+suite: x
+sorce: y
+tasks:
+  ioi: {kind: ioi, prompts: 48, prompts: 3}
+  rep: {kind: repeated-token}
+assertions:
+  - id: a
+    mesure: loss
+    measure: logit-diffrence
+    task: ioi
+    expect: {at-least: yes, between: [3, 1]}
+  - {id: b, measure: direct-effect, task: io, heads: name-movr, expect: {sign: positive}}
+  - {id: b, measure: attention, task: ioi, heads: L1H1, query: endd, expect: {retains: 80}}
+  - {id: b, measure: attention, task: ioi, heads: L1H1, query: endd, expect: {retains: 80%}}
+"""
+    assert problems(tmp_path, text) == [
+        "2:1: unknown key 'sorce' (did you mean 'source'?)",
+        "4:33: duplicate key 'prompts', first given in line 4: YAML would silently keep the second",
+        "5:9: unknown kind 'repeated-token' (did you mean 'repeated-tokens'?)",
+        "8:5: unknown key 'mesure' (did you mean 'measure'?)",
+        "9:5: unknown measure 'logit-diffrence' (did you mean 'logit-difference'?)",
+        "11:14: True is not a number",
+        "11:29: the lower bound comes first: [1.0, 3.0]",
+        "12:37: unknown task 'io' (did you mean 'ioi'?)",
+        "12:47: unknown role 'name-movr' (did you mean 'name-mover'?)",
+        "13:79: 80 is no share: write it as 80%, or as 0.8",
+        "14:5: attention needs `key:`, a position of the task",
+        "14:6: id 'b' is used twice: each assertion needs its own",
+        "14:57: 'ioi' has no position 'endd' (did you mean 'end'?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("assertion", "place", "message"),
+    [
+        (
+            "measure: loss, task: ioi, heads: any, expect: {at-least: 1}",
+            "heads",
+            "loss is a measure of the whole model",
+        ),
+        ("measure: loss, task: ioi, query: end, expect: {at-least: 1}", "query", "loss takes no `query`"),
+        ("measure: loss, task: ioi, expect: {rank-within: 1}", "rank-within", "loss has no heads to rank"),
+        ("measure: loss, task: ioi, expect: {}", "expect", "nothing is expected"),
+        ("measure: loss, task: ioi, expect: {at-least: .nan}", "at-least", "nan should be a finite number"),
+        ("measure: loss, task: ioi, expect: {at-most: true}", "at-most", "True is not a number"),
+        ("measure: loss, task: ioi, expect: {at-least: 3, at-most: 2}", "expect", "at-least lies above at-most"),
+        ("measure: loss, task: ioi, expect: {mostly: 80%}", "expect", "nothing is expected"),
+        ("measure: loss, task: ioi, expect: {retains: 80%, mostly: 80%}", "expect", "`mostly` needs a bound"),
+        ("measure: loss, task: ioi, expect: {retains: 0%}", "retains", "'0%' is no share"),
+        (
+            "measure: induction-score, task: ioi, heads: any, expect: {at-least: 1}",
+            "measure",
+            "needs a task with repeat",
+        ),
+        ("measure: copy-score, task: ioi, expect: {at-least: 1}", "{id", "copy-score needs `heads:`"),
+        (
+            "measure: copy-score, task: ioi, heads: [9.10], expect: {at-least: 1}",
+            "heads",
+            "9.1 is a number, and YAML reads",
+        ),
+        (
+            "measure: copy-score, task: ioi, heads: 9.10, expect: {at-least: 1}",
+            "heads",
+            "9.1 is a number, and YAML reads",
+        ),
+        ("measure: copy-score, task: ioi, heads: [], expect: {at-least: 1}", "heads", "names no heads"),
+        (
+            "measure: copy-score, task: ioi, heads: [L1H1, [1, 1]], expect: {at-least: 1}",
+            "heads",
+            "L1H1 is listed twice",
+        ),
+        (
+            "measure: copy-score, task: ioi, heads: [L1H1], at-least-heads: 2, expect: {at-least: 1}",
+            "at-least-heads",
+            "only 1 heads",
+        ),
+        (
+            "measure: copy-score, task: ioi, heads: any, at-least-heads: true, expect: {at-least: 1}",
+            "at-least-heads",
+            "True should be",
+        ),
+        (
+            "measure: copy-score, task: ioi, heads: any, layers: [3, 1], expect: {at-least: 1}",
+            "layers",
+            "[first, last]",
+        ),
+        (
+            "measure: copy-score, task: ioi, heads: any, quantifier: eech, expect: {at-least: 1}",
+            "quantifier",
+            "unknown word 'eech'",
+        ),
+        ("measure: loss, task: ioi, marks: [a b], expect: {at-least: 1}", "a b", "'a b' is no plain name"),
+    ],
+)
+def test_a_mistake_is_told_where_it_stands(tmp_path: Path, assertion: str, place: str, message: str) -> None:
+    line = f"  - {{id: a, {assertion}}}"
+    (problem,) = problems(tmp_path, f"{HEADER}{line}\n")
+    assert problem.startswith(f"6:{line.index(place) + 1}: ")
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "1:1: 'assertions' is missing"),
+        ("[]", "1:1: is a list where a mapping of keys to values is meant"),
+        ("abc", "1:1: is text where a mapping of keys to values is meant"),
+        ("~", "1:1: is empty where a mapping of keys to values is meant"),
+        (f"{HEADER}  []", "5:1: 'assertions' is empty: give at least 1"),
+        ("suite: &a x\nsource: *a", "1:8: anchors and aliases are not part of a suite: write the value out"),
+        ("suite: !!python/object:os.system x", "1:8: tags are not part of a suite"),
+        ("suite: " + "[" * 30 + "]" * 30, "1:27: is nested more than 20 deep"),
+        ("suite: x\n\ttasks: y", "2:1: found character '\\t' that cannot start any token"),
+        ("suite: x\n? [a]\n: b", "2:3: a key must be a plain word"),
+        ("suite: 2020-13-45", "1:8: month must be in 1..12"),
+        ("suite: " + "1" * 5000, "1:8: Exceeds the limit"),
+        (b"suite: x\n# caf\xe9", "2:6: is not UTF-8: save the file as UTF-8"),
+        ("suite: x\n" + "#" * 1_000_001, " is 1000010 bytes long, a suite has at most 1000000"),
+    ],
+)
+def test_what_is_no_suite_at_all_is_refused_in_a_sentence(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    first = problems(tmp_path, text)[0]
+    assert first.startswith(expected)
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(["any", "80%", "L1H1"])
+)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3))
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, child in inner for place in _places(child, (*path, key)))]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_mutated_suite_loads_or_is_refused_but_nothing_else_escapes(tmp_path: Path, data: st.DataObject) -> None:
+    suite = copy.deepcopy(yaml.safe_load(REFERENCE_SUITE))
+    for _ in range(data.draw(st.integers(1, 3))):
+        *parents, last = data.draw(st.sampled_from(_places(suite)[1:] or [("suite",)]))
+        holder = suite
+        for key in parents:
+            holder = holder[key]
+        if data.draw(st.booleans()) or isinstance(holder, list):
+            holder[last] = data.draw(VALUES)
+        else:
+            holder[data.draw(st.sampled_from(["kind", "heads", "expect", "file", "prompts", "x"]))] = data.draw(VALUES)
+    file = tmp_path / "x.yaml"
+    file.write_text(yaml.safe_dump(suite, allow_unicode=True), encoding="utf-8")
+    try:
+        loaded = load_suite(file)
+    except SuiteError:
+        return
+    assert loaded.suite.assertions
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_load_or_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(SuiteError):
+        load_suite(tmp_path / "x.yaml")
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_heads_are_read_as_they_are_printed(layer: int, index: int) -> None:
+    head = Head(layer, index)
+    assert parse_head(str(head)) == parse_head([layer, index]) == head
+
+
+@pytest.mark.parametrize("wrong", [9.1, "9.10", "L9", "l9h9", [9], [9, -1], [9, True], None, 9, "L9H9H1"])
+def test_what_names_no_head_is_refused(wrong: object) -> None:
+    with pytest.raises(HeadError):
+        parse_head(wrong)
