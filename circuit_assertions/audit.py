@@ -29,13 +29,19 @@ class Request:
 
     measure: str
     task: Task
-    operands: tuple[tuple[str, str], ...] = ()
+    operands: tuple[tuple[str, Any], ...] = ()
     heads: tuple[Head, ...] | None = None
 
     @property
-    def key(self) -> tuple[str, Task, tuple[tuple[str, str], ...]]:
+    def key(self) -> tuple[str, Task, tuple[tuple[str, Any], ...]]:
         """What must agree for two requests to be one column of the same reading."""
-        return (self.measure, self.task, self.operands)
+        return (self.measure, self.task, tuple(sorted(self.chosen.items())))
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The operands, with what was left to its default."""
+        defaults = {name: default for name, (default, _) in MEASURES[self.measure].choices.items()}
+        return defaults | dict(self.operands)
 
 
 @dataclass
@@ -181,7 +187,7 @@ class Audit:
                 if request.key in failures:
                     continue
                 try:
-                    values = COMPUTED[request.measure].values(taken, heads, dict(request.operands))
+                    values = COMPUTED[request.measure].values(taken, heads, request.chosen)
                 except MeasuringError as error:
                     failures[request.key] = error
                 else:
@@ -200,24 +206,16 @@ def _check_request(request: Request) -> None:
     """What a suite file is checked for when it is loaded, for requests that Python makes."""
     from circuit_assertions.engine import MeasuringError
 
-    spec, task, operands = MEASURES[request.measure], request.task, dict(request.operands)
-    lacking = spec.lacking(task.offers)
-    if lacking:
-        raise MeasuringError(f"{spec.name} needs a task with {' and '.join(lacking)}, and {task.kind} has none")
-    if set(operands) != set(spec.operands):
-        wanted = " and ".join(f"`{name}`" for name in spec.operands) or "no operands"
-        raise MeasuringError(f"{spec.name} takes {wanted}, and was given {', '.join(operands) or 'none'}")
-    for name, position in operands.items():
-        if position not in task.labels():
-            known = ", ".join(sorted(task.labels()))
-            raise MeasuringError(f"{name}={position!r}: {task.kind} has no such position (it has {known})")
+    spec, task = MEASURES[request.measure], request.task
+    for _, problem in spec.problems(task.kind, task, dict(request.operands)):
+        raise MeasuringError(problem)
 
 
 def _reading(request: Request, heads: tuple[Head, ...], values: Any, model: Model, prompts: PromptSet) -> Reading:
     spec = MEASURES[request.measure]
     settings: Mapping[str, Any] = {
         "task": dict(prompts.settings),
-        "operands": dict(request.operands),
+        "operands": {name: str(value) for name, value in request.chosen.items()},
         "token_hash": prompts.token_hash,
         "balance": prompts.balance,
         "model": model.identity(),

@@ -13,6 +13,8 @@ from suite_texts import REFERENCE_SUITE, circuit_text, write
 
 import circuit_assertions.assertions.running  # noqa: F401
 
+# Tests run side by side, one worker a core; threads of their own would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test may ask the network for a model: what is meant to fail offline must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -117,12 +117,18 @@ def test_shared_passes_say_what_lonely_ones_say(fresh: Audited, exact: Audited) 
         np.testing.assert_allclose(together, alone, rtol=1e-10, atol=1e-12, err_msg=request.measure)
 
 
-def test_one_pass_a_batch_for_everything_planned(fresh: Audited) -> None:
+def test_one_clean_and_one_counterfactual_pass_a_batch_for_everything_planned(fresh: Audited) -> None:
     fresh.plan(*REQUESTS)
     sizes = count_forwards(fresh)
     values_of(fresh, OF_IOI)
     lengths = {len(prompt.tokens) for prompt in fresh.audit.prompts(IOI, fresh.checkpoint).prompts}
-    assert len(sizes) == len(lengths)
+    assert len(sizes) == 2 * len(lengths)
+    assert sum(sizes) == 2 * len(fresh.audit.prompts(IOI, fresh.checkpoint))
+
+
+def test_without_path_effects_the_counterfactual_is_not_run(fresh: Audited) -> None:
+    sizes = count_forwards(fresh)
+    fresh.read("logit-difference", IOI)
     assert sum(sizes) == len(fresh.audit.prompts(IOI, fresh.checkpoint))
 
 
@@ -238,9 +244,9 @@ def test_a_head_that_is_not_there(fresh: Audited, head: Head) -> None:
     [
         ("copy-score", REPEATED, {}, "copy-score needs a task with answer and wrong-answer"),
         ("induction-score", IOI, {}, "induction-score needs a task with repeat"),
-        ("attention", IOI, {"query": "end"}, "attention takes `query` and `key`, and was given query"),
-        ("loss", IOI, {"query": "end"}, "loss takes no operands, and was given query"),
-        ("attention", IOI, {"query": "end", "key": "subject"}, "ioi has no such position"),
+        ("attention", IOI, {"query": "end"}, "attention needs `key:`, a position of the task"),
+        ("loss", IOI, {"query": "end"}, "loss takes no `query`"),
+        ("attention", IOI, {"query": "end", "key": "subject"}, "ioi has no position .subject. .did you mean .subject-"),
     ],
 )
 def test_questions_that_make_no_sense(

@@ -59,7 +59,7 @@ def test_a_broken_assertion_fails_with_its_explanation_and_the_others_do_not(
         [
             "suites/tiny.yaml::holds PASSED*",
             "suites/tiny.yaml::breaks FAILED*",
-            "breaks: BROKEN",
+            "BROKEN: *, expected at least 1000",
             "  a loss of a thousand nats was promised",
             "  expected  loss*at least 1000",
             "  read      *[[]*, *]  baseline *",
@@ -151,7 +151,7 @@ def test_an_unresolved_verdict_has_its_own_word_and_passes_unless_told_otherwise
 
     failing = pytester.runpytest_inprocess(*command, "--circuit-unresolved=fail")
     assert failing.ret == pytest.ExitCode.TESTS_FAILED
-    failing.stdout.fnmatch_lines(["holds: UNRESOLVED", "FAILED suites/tiny.yaml::holds*"])
+    failing.stdout.fnmatch_lines(["UNRESOLVED: *", "FAILED suites/tiny.yaml::holds*"])
 
     write(project, {"pytest.ini": "[pytest]\nmarkers = gate: x\ncircuit_unresolved = fail\n"})
     assert pytester.runpytest_inprocess(*command).ret == pytest.ExitCode.TESTS_FAILED
@@ -217,7 +217,7 @@ def test_a_reference_model_holds_and_a_negated_name_mover_is_named(
     broken.assert_outcomes(passed=4, failed=1)
     broken.stdout.fnmatch_lines(
         [
-            "name-movers-push: BROKEN",
+            "BROKEN: L4H1 -*, expected positive",
             "  expected  direct-effect of name-mover*positive",
             "  read      L4H1  -* [[]-*, -*]  baseline *  BROKEN",
             "  worst     lowest prompts of L4H1",

@@ -91,7 +91,7 @@ def _check_comparable(reading: Reading, other: Reading) -> None:
 
 def describe(expect: Expectation, needed: int | str = "each") -> str:
     """An expectation in words: `at least 0.45, positive; for any head`."""
-    who = {"each": "", "mean": "; for the mean of the heads", 1: "; for any head"}
+    who = {"each": "", "mean": "", 1: "; for any head"}
     return ", ".join(_conditions(expect)) + who.get(needed, f"; for at least {needed} heads")
 
 

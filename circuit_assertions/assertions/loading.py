@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from circuit_assertions.assertions.circuits import Circuit
-from circuit_assertions.assertions.schema import ROLES, Assertion, Suite
+from circuit_assertions.assertions.schema import ROLES, Assertion, ReceiverHeads, Suite
 from circuit_assertions.assertions.source import Problem, Source, read_source
 from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["LoadedSuite", "check_operands", "load_circuit", "load_circuits", "load_suite"]
+__all__ = ["LoadedSuite", "load_circuit", "load_circuits", "load_suite"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 
@@ -193,25 +193,9 @@ def _cross_check(
             yield Problem((*here, "task"), f"unknown task {assertion.task!r}{hint}")
         elif assertion.task in tasks:
             task, operands = tasks[assertion.task], dict(assertion.operands)
-            for key, message in check_operands(assertion.measure, assertion.task, task, operands):
+            for key, message in MEASURES[assertion.measure].problems(repr(assertion.task), task, operands):
                 yield Problem((*here, key), message)
         yield from _check_heads(assertion, roles, here)
-
-
-def check_operands(measure: str, name: str, task: Task, operands: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with reading a measure from a task called `name` with these operands: (key, message) pairs."""
-    spec = MEASURES[measure]
-    lacking = spec.lacking(task.offers)
-    if lacking:
-        yield "measure", f"{spec.name} needs a task with {' and '.join(lacking)}, and {name!r} ({task.kind}) has none"
-    for operand in sorted({*spec.operands, *operands}):
-        position = operands.get(operand)
-        if operand not in spec.operands:
-            yield operand, f"{spec.name} takes no `{operand}`"
-        elif position is None:
-            yield operand, f"{spec.name} needs `{operand}:`, a position of the task"
-        elif position not in task.labels():
-            yield operand, f"{name!r} has no position {position!r}{closest(position, sorted(task.labels()))}"
 
 
 def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, ...]) -> Iterator[Problem]:
@@ -229,6 +213,9 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
         yield Problem(here, f"{spec.name} needs `heads:`, a role, `any`, or a list such as [L9H9]")
     if assertion.role is not None and assertion.role not in roles:
         yield Problem((*here, "heads"), f"unknown role {assertion.role!r}{closest(assertion.role, sorted(roles))}")
+    receiving = assertion.receiver.heads if isinstance(assertion.receiver, ReceiverHeads) else None
+    if isinstance(receiving, str) and receiving not in roles:
+        yield Problem((*here, "receiver"), f"unknown role {receiving!r}{closest(receiving, sorted(roles))}")
     listed = assertion.heads if isinstance(assertion.heads, tuple) else None
     if listed is not None and (assertion.at_least_heads or 0) > len(listed):
         yield Problem((*here, "at-least-heads"), f"only {len(listed)} heads are listed: this can never hold")

@@ -10,12 +10,12 @@ from typing import Any
 from circuit_assertions.assertions.circuits import Binding, Circuit, bind
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.loading import LoadedSuite
-from circuit_assertions.assertions.schema import Assertion
+from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import MEASURES
+from circuit_assertions.measures import MEASURES, Receiver
 
 __all__ = ["Asked", "NotAsked", "SuiteRunner"]
 
@@ -115,10 +115,24 @@ class SuiteRunner:
             if isinstance(found, NotAsked):
                 return found
             heads = found
-        own = Request(assertion.measure, task, assertion.operands, heads)
+        operands = self._operands(asked)
+        if isinstance(operands, NotAsked):
+            return operands
+        own = Request(assertion.measure, task, operands, heads)
         if assertion.expect.rank_within is None:
             return [own]
-        return [own, Request(assertion.measure, task, assertion.operands)]
+        return [own, Request(assertion.measure, task, operands)]
+
+    def _operands(self, asked: Asked) -> tuple[tuple[str, Any], ...] | NotAsked:
+        """The assertion's operands, a receiver's role bound to heads."""
+        receiver = asked.assertion.receiver
+        if not isinstance(receiver, ReceiverHeads):
+            return asked.assertion.operands
+        heads = self._bound(asked, receiver.heads) if isinstance(receiver.heads, str) else receiver.heads
+        if isinstance(heads, NotAsked):
+            return heads
+        bound = Receiver(receiver.which, heads, receiver.at)
+        return tuple((name, bound if name == "receiver" else value) for name, value in asked.assertion.operands)
 
     def _heads(self, asked: Asked) -> tuple[Head, ...] | NotAsked:
         assertion = asked.assertion
@@ -127,18 +141,22 @@ class SuiteRunner:
         elif assertion.role is None:
             heads = tuple(head for head in assertion.heads or () if isinstance(head, Head))
         else:
-            binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
-            if binding is None:
-                return NotAsked(self._unbound(asked))
-            heads = binding.heads(assertion.role)
-            if not heads:
-                return NotAsked(f"{binding} names no head as {assertion.role}")
+            bound = self._bound(asked, assertion.role)
+            if isinstance(bound, NotAsked):
+                return bound
+            heads = bound
         if assertion.layers is not None:
             first, last = assertion.layers
             heads = tuple(head for head in heads if first <= head.layer <= last)
             if not heads:
                 return NotAsked(f"no head of {assertion.heads} lies in layers {first} to {last}")
         return heads
+
+    def _bound(self, asked: Asked, role: str) -> tuple[Head, ...] | NotAsked:
+        binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+        if binding is None:
+            return NotAsked(self._unbound(asked))
+        return binding.heads(role) or NotAsked(f"{binding} names no head as {role}")
 
     def _unbound(self, asked: Asked) -> str:
         shape = self.shape(asked.checkpoint)

@@ -139,6 +139,36 @@ class Expectation(Strict):
         return all(bound is None for bound in absolute)
 
 
+class ReceiverHeads(Strict):
+    """Where a path ends that does not go straight to the logits: exactly one of `query`, `key` and `value`."""
+
+    query: Heads | None = Field(None, description="the heads whose queries receive: a role, or a list")
+    key: Heads | None = Field(None, description="the heads whose keys receive")
+    value: Heads | None = Field(None, description="the heads whose values receive")
+    at: str = Field("end", description="the position at which they receive")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ReceiverHeads:
+        given = [heads for heads in (self.query, self.key, self.value) if heads is not None]
+        if len(given) != 1:
+            raise ValueError("a receiver is one of query, key and value: {query: name-mover, at: end}")
+        if given[0] in ("any", "all"):
+            raise ValueError("receivers are given as a role or a list of heads")
+        return self
+
+    @property
+    def which(self) -> Literal["q", "k", "v"]:
+        """The input that receives."""
+        return "q" if self.query is not None else "k" if self.key is not None else "v"
+
+    @property
+    def heads(self) -> str | tuple[Head, ...]:
+        """The heads that receive: a role, or the heads themselves."""
+        heads = self.query or self.key or self.value
+        assert heads is not None
+        return heads
+
+
 class Assertion(Strict):
     """One line of a suite: a measure, its operands, and what is expected of it."""
 
@@ -157,6 +187,9 @@ class Assertion(Strict):
     )
     query: str | None = Field(None, description="the position attended from")
     key: str | None = Field(None, description="the position attended to")
+    receiver: Literal["logits"] | ReceiverHeads | None = Field(None, description="where a path ends; default logits")
+    semantics: str | None = Field(None, description="through-mlps (default), or direct: what is live on a path")
+    direction: str | None = Field(None, description="counterfactual-into-clean (default), or clean-into-counterfactual")
     expect: Expectation = Field(description="what the reading must satisfy")
     why: str | None = Field(None, description="what it means when this breaks, shown with the failure")
     marks: tuple[Mark, ...] = Field((), description="pytest marks, for -m")
@@ -194,10 +227,11 @@ class Assertion(Strict):
         return 1 if quantifier == "any" else quantifier
 
     @property
-    def operands(self) -> tuple[tuple[str, str], ...]:
-        """The measure's operands as (key, position) pairs."""
-        given = (("query", self.query), ("key", self.key))
-        return tuple((name, position) for name, position in given if position is not None)
+    def operands(self) -> tuple[tuple[str, Any], ...]:
+        """The measure's operands that were given, by key: positions, and for effects receiver, semantics, direction."""
+        names = ("query", "key", "receiver", "semantics", "direction")
+        given = ((name, getattr(self, name)) for name in names)
+        return tuple((name, value) for name, value in given if value is not None)
 
 
 class Suite(Strict):

@@ -5,10 +5,21 @@ Only this room knows TransformerLens's hook names and module layout.
 
 from __future__ import annotations
 
+from circuit_assertions.engine.choosing import SlowPatchingWarning, open_patching
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.passes import Pass, Wanted, run_passes
 from circuit_assertions.engine.readout import Readout
 
-__all__ = ["Layout", "MeasuringError", "Model", "Pass", "Readout", "Wanted", "run_passes"]
+__all__ = [
+    "Layout",
+    "MeasuringError",
+    "Model",
+    "Pass",
+    "Readout",
+    "SlowPatchingWarning",
+    "Wanted",
+    "open_patching",
+    "run_passes",
+]

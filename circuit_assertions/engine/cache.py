@@ -11,8 +11,9 @@ from torch import Tensor
 
 from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
 from circuit_assertions.engine.model import Model
+from circuit_assertions.tasks import Prompt
 
-__all__ = ["Run", "capture"]
+__all__ = ["Run", "capture", "capture_both"]
 
 
 @dataclass
@@ -87,6 +88,13 @@ def capture(model: Model, tokens: Tensor) -> Run:
     layout.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
     run.final = finals[0]
     return run
+
+
+def capture_both(model: Model, prompts: Sequence[Prompt]) -> tuple[Run, Run]:
+    """The clean prompts' run and their counterfactual twins'. Prompts are of equal length."""
+    clean = torch.tensor([prompt.tokens for prompt in prompts], device=model.device)
+    twins = torch.tensor([prompt.counterfactual for prompt in prompts], device=model.device)
+    return capture(model, clean), capture(model, twins)
 
 
 def _kept(run: Run, model: Model, layer: int) -> Sequence[tuple[str, list[Tensor]]]:

@@ -7,7 +7,7 @@ head of a group its own is what only the arithmetic can do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from circuit_assertions.engine.cache import Run
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
 from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.patching import Direction
 from circuit_assertions.engine.rows import Frozen, Sender
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt
@@ -30,13 +31,23 @@ Hook = tuple[str, Callable[[Tensor, Any], Tensor | None]]
 
 @dataclass(frozen=True)
 class HookedPatching:
-    """A batch of prompts and their counterfactual twins. `sign` is 1 where the base run is the clean one, else -1."""
+    """A batch of prompts of equal length and their counterfactual twins, each run once.
+
+    Attributes:
+        base: the run that is patched, and `other` the run that values are taken from.
+    """
 
     model: Model
     prompts: tuple[Prompt, ...]
     base: Run
     other: Run
-    sign: float = 1.0
+    direction: Direction = "counterfactual-into-clean"
+
+    def towards(self, direction: Direction) -> HookedPatching:
+        """The same two runs, patched in this direction."""
+        if direction == self.direction:
+            return self
+        return replace(self, base=self.other, other=self.base, direction=direction)
 
     @torch.no_grad()
     def to_logits(self, senders: Sequence[Sender], semantics: Frozen) -> Tensor:
@@ -183,7 +194,8 @@ class HookedPatching:
         return self.model.readout.logit_difference(final[rows, self.positions(END)], right, wrong)
 
     def _effect(self, hooks: Sequence[Hook]) -> Tensor:
-        return self.sign * (self.difference - self._difference(self._run(hooks)))
+        lost = self.difference - self._difference(self._run(hooks))
+        return lost if self.direction == "counterfactual-into-clean" else -lost
 
 
 def _put_whole(name: str, value: Tensor) -> Hook:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from circuit_assertions.engine.choosing import AnyPatching, open_patching
 from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
 from circuit_assertions.engine.model import Model
 from circuit_assertions.tasks import END, Prompt, PromptSet
@@ -30,6 +31,7 @@ class Wanted:
     end_writes: bool = False
     after_block_0: bool = False
     target_logits: bool = False
+    patching: bool = False
 
     def __or__(self, other: Wanted) -> Wanted:
         return Wanted(
@@ -37,6 +39,7 @@ class Wanted:
             self.end_writes or other.end_writes,
             self.after_block_0 or other.after_block_0,
             self.target_logits or other.target_logits,
+            self.patching or other.patching,
         )
 
 
@@ -52,6 +55,7 @@ class Pass:
         final_residual: the residual stream at `end`, before the final norm [prompts, d_model].
         after_block_0: the residual stream leaving block 0 [prompts, positions, d_model].
         target_logits: logits at every target position [prompts, targets, d_vocab].
+        patching: the clean and the counterfactual run, ready to be patched into each other.
     """
 
     model: Model
@@ -63,6 +67,7 @@ class Pass:
     final_residual: Tensor | None = None
     after_block_0: Tensor | None = None
     target_logits: Tensor | None = None
+    patching: AnyPatching | None = None
 
     def positions(self, label: str) -> Tensor:
         """Where each prompt has `label` [prompts]."""
@@ -78,8 +83,28 @@ def run_passes(model: Model, prompts: PromptSet, wanted: Wanted) -> Iterator[Pas
 
     The size of a batch follows from the memory that `wanted` takes; the results do not depend on it.
     """
+    patching = wanted.patching and "readout" not in model.limits
     for indices, batch in prompts.batches(_batch_size(model, prompts, wanted)):
-        yield _run(model, indices, batch, wanted)
+        yield (_of_patching if patching else _run)(model, indices, batch, wanted)
+
+
+@torch.no_grad()
+def _of_patching(model: Model, indices: tuple[int, ...], batch: tuple[Prompt, ...], wanted: Wanted) -> Pass:
+    """The same from the clean run that patching keeps anyway, so that nobody runs the prompts twice."""
+    patching = open_patching(model, batch)
+    clean = patching.base
+    taken = Pass(model, batch, indices, patterns=clean.patterns, patching=patching)
+    rows = torch.arange(len(batch), device=model.device)
+    end = taken.positions(END)
+    taken.head_outputs = [z[rows, end] for z in clean.head_outputs]
+    taken.attention_outputs = [output[rows, end] for output in clean.attention_outputs]
+    taken.final_residual = clean.final[rows, end]
+    taken.after_block_0 = clean.residual[1] if len(clean.residual) > 1 else clean.final
+    if wanted.target_logits:
+        places = torch.tensor([[place for place, _ in prompt.targets] for prompt in batch], device=model.device)
+        targets = clean.final[rows[:, None], places]  # [prompts, targets, d_model]
+        taken.target_logits = model.readout.all_logits(targets.flatten(0, 1)).view(*places.shape, -1)
+    return taken
 
 
 @torch.no_grad()
@@ -132,6 +157,8 @@ def _batch_size(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
         numbers += layout.layers * layout.heads * length * length
     if wanted.end_writes:
         numbers += layout.layers * 2 * layout.d_model
+    if wanted.patching:  # two runs, of which everything is kept
+        numbers += 2 * layout.layers * length * (7 * layout.d_model + layout.heads * length)
     if wanted.target_logits:
         numbers += 2 * layout.vocabulary * max(len(prompt.targets) or 1 for prompt in prompts.prompts)
     return max(1, _BUDGET // (4 * numbers))

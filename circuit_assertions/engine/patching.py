@@ -7,7 +7,7 @@ lost when the counterfactual's value is put into the clean run, or gained when t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeVar
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from circuit_assertions.engine.arithmetic import Block, Projection, recognise
-from circuit_assertions.engine.cache import Run, capture
+from circuit_assertions.engine.cache import Run, capture_both
 from circuit_assertions.engine.live import Change, Live, Point
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.rows import Frozen, Mlp, Rows, Sender
@@ -48,19 +48,20 @@ class Patching:
 
     @classmethod
     @torch.no_grad()
-    def of(
-        cls, model: Model, prompts: Sequence[Prompt], direction: Direction = "counterfactual-into-clean"
-    ) -> Patching:
+    def of(cls, model: Model, prompts: Sequence[Prompt]) -> Patching:
         """Run clean prompts and counterfactual twins once each.
 
         Raises:
             NotRecognisedError: if the model's blocks are not computed in a way that is known here.
         """
-        clean = capture(model, _tokens(model, [prompt.tokens for prompt in prompts]))
-        twins = capture(model, _tokens(model, [prompt.counterfactual or () for prompt in prompts]))
-        blocks = recognise(model.layout, clean)
-        runs = (clean, twins) if direction == "counterfactual-into-clean" else (twins, clean)
-        return cls(model, tuple(prompts), *runs, blocks, direction)
+        clean, twins = capture_both(model, prompts)
+        return cls(model, tuple(prompts), clean, twins, recognise(model.layout, clean))
+
+    def towards(self, direction: Direction) -> Patching:
+        """The same two runs, patched in this direction."""
+        if direction == self.direction:
+            return self
+        return replace(self, base=self.other, other=self.base, direction=direction)
 
     @torch.no_grad()
     def to_logits(self, senders: Sequence[Sender], semantics: Frozen) -> Tensor:
@@ -245,7 +246,3 @@ def _put_rows(variants: Sequence[int], values: Tensor, places: Tensor | None) ->
         return put
 
     return change
-
-
-def _tokens(model: Model, rows: Sequence[Sequence[int]]) -> Tensor:
-    return torch.tensor(rows, device=model.device)

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from circuit_assertions.measures.catalogue import MEASURES, MeasureSpec
 from circuit_assertions.measures.reading import Interval, Reading
+from circuit_assertions.measures.receivers import Receiver
 
-__all__ = ["MEASURES", "Interval", "MeasureSpec", "Reading"]
+__all__ = ["MEASURES", "Interval", "MeasureSpec", "Reading", "Receiver"]

@@ -5,8 +5,12 @@ This is what a suite is validated against and what `circuit-assertions measures`
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from circuit_assertions.tasks import Task
+from circuit_assertions.tasks.schema import closest
 
 __all__ = ["MEASURES", "MeasureSpec"]
 
@@ -18,6 +22,7 @@ class MeasureSpec:
     Attributes:
         by_head: whether it has one value a prompt *and head*; otherwise one a prompt.
         operands: the positions that must be named, by key: `query`, `key`.
+        choices: further keys with their defaults, and the words that each may be; a receiver has no list of words.
         needs: what the task must offer: `answer`, `wrong-answer`, `target`, `positions`, `repeat`.
         relies_on: structural facts of the model, as `Model.limits` names them.
         kind: `share` for values that are 0 or 1 a prompt, `value` otherwise; decides the interval.
@@ -29,6 +34,7 @@ class MeasureSpec:
     help: str
     source: str
     operands: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     relies_on: tuple[str, ...] = ()
     kind: str = "value"
@@ -38,10 +44,46 @@ class MeasureSpec:
         has_target = {"answer", "repeat"} & set(offers)
         return sorted(self.needs - set(offers) - ({"target"} if has_target else set()))
 
+    def problems(self, called: str, task: Task, operands: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """What is wrong with reading this from a task with these operands: (key, message) pairs.
+
+        Args:
+            called: the task's name, for messages.
+        """
+        lacking = self.lacking(task.offers)
+        if lacking:
+            yield "measure", f"{self.name} needs a task with {' and '.join(lacking)}, and {called} has none"
+        for operand in sorted({*self.operands, *operands}):
+            value = operands.get(operand)
+            if operand in self.choices:
+                yield from self._wrong_choice(operand, value, task)
+            elif operand not in self.operands:
+                yield operand, f"{self.name} takes no `{operand}`"
+            elif value is None:
+                yield operand, f"{self.name} needs `{operand}:`, a position of the task"
+            else:
+                yield from _wrong_position(operand, value, called, task)
+
+    def _wrong_choice(self, key: str, value: Any, task: Task) -> Iterator[tuple[str, str]]:
+        words = list(self.choices[key][1])
+        if words and value not in words:
+            yield key, f"unknown word {value!r}{closest(str(value), words)}"
+        elif key == "receiver" and not (value == "logits" or hasattr(value, "at")):
+            yield key, f"unknown receiver {value!r}: write logits, or {{query: name-mover, at: end}}"
+        elif key == "receiver" and value != "logits":
+            yield from _wrong_position(key, value.at, task.kind, task)
+
+
+def _wrong_position(key: str, position: Any, called: str, task: Task) -> Iterator[tuple[str, str]]:
+    if position not in task.labels():
+        yield key, f"{called} has no position {position!r}{closest(str(position), sorted(task.labels()))}"
+
 
 _WANG = "Wang et al. 2022, arXiv 2211.00593"
 _OLSSON = "Olsson et al. 2022, arXiv 2209.11895"
 _ANSWERS = frozenset({"answer", "wrong-answer"})
+_SEMANTICS = ("through-mlps", ("through-mlps", "direct"))
+_DIRECTIONS = ("counterfactual-into-clean", ("counterfactual-into-clean", "clean-into-counterfactual"))
 
 _ALL = (
     MeasureSpec(
@@ -141,6 +183,28 @@ _ALL = (
         source=f"{_WANG}, section 3.1 (direct effect on the logits; norm exact instead of frozen)",
         needs=_ANSWERS,
         relies_on=("writes", "residual", "readout"),
+    ),
+    MeasureSpec(
+        "path-effect",
+        unit="logits",
+        by_head=True,
+        help="logit difference that the head carries to the receiver: what is lost when the path from the head to the "
+        "logits, or to some heads' queries, keys or values, carries the counterfactual's output",
+        source=f"{_WANG}, section 3 and appendix on path patching",
+        choices={"receiver": ("logits", ()), "semantics": _SEMANTICS, "direction": _DIRECTIONS},
+        needs=_ANSWERS | {"counterfactual"},
+        relies_on=("patterns", "writes", "residual", "readout"),
+    ),
+    MeasureSpec(
+        "total-effect",
+        unit="logits",
+        by_head=True,
+        help="logit difference lost when the head's own output, at every position, is the counterfactual's and "
+        "everything after it is live (activation patching)",
+        source=f"{_WANG}, appendix; Vig et al. 2020, arXiv 2004.12265",
+        choices={"direction": _DIRECTIONS},
+        needs=_ANSWERS | {"counterfactual"},
+        relies_on=("patterns", "writes", "residual", "readout"),
     ),
 )
 

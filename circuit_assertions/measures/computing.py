@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from circuit_assertions.measures import attending, behaving, copying, effects
 
 __all__ = ["COMPUTED", "Computation"]
 
-Operands = Mapping[str, str]
+Operands = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,4 +44,6 @@ COMPUTED: dict[str, Computation] = {
     "copy-score": Computation(_BLOCK_0, copying.copy_score),
     "negative-copy-score": Computation(_BLOCK_0, copying.negative_copy_score),
     "direct-effect": Computation(Wanted(end_writes=True), effects.direct_effect),
+    "path-effect": Computation(Wanted(patching=True), effects.path_effect),
+    "total-effect": Computation(Wanted(patching=True), effects.total_effect),
 }

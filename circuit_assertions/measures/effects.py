@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from circuit_assertions.engine import Pass
 from circuit_assertions.heads import Head
+from circuit_assertions.measures.receivers import Receiver
 
-__all__ = ["direct_effect"]
+__all__ = ["direct_effect", "path_effect", "total_effect"]
 
 
 @torch.no_grad()
@@ -29,6 +31,21 @@ def direct_effect(taken: Pass, heads: Sequence[Head], operands: Mapping[str, str
         rows = taken.final_residual - _write(taken, head)  # [prompts, d_model]
         lost.append(full - taken.model.readout.logit_difference(rows, right, wrong))
     return torch.stack(lost, dim=1)
+
+
+def path_effect(taken: Pass, heads: Sequence[Head], operands: Mapping[str, Any]) -> Tensor:
+    """Path effects of heads on a receiver [prompts, heads]: the logits, or a `Receiver`'s queries, keys or values."""
+    assert taken.patching is not None
+    patching, receiver = taken.patching.towards(operands["direction"]), operands["receiver"]
+    if not isinstance(receiver, Receiver):
+        return patching.to_logits(heads, operands["semantics"]).T
+    return patching.to_inputs(heads, receiver.which, receiver.heads, receiver.at, operands["semantics"]).T
+
+
+def total_effect(taken: Pass, heads: Sequence[Head], operands: Mapping[str, Any]) -> Tensor:
+    """Effects of heads' own outputs of the other run, everything after them live [prompts, heads]."""
+    assert taken.patching is not None
+    return taken.patching.towards(operands["direction"]).total(heads).T
 
 
 def _write(taken: Pass, head: Head) -> Tensor:

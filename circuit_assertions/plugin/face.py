@@ -13,7 +13,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Binding, Circuit
-from circuit_assertions.assertions.loading import check_operands
 from circuit_assertions.assertions.running import SuiteRunner
 from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Checkpoint
@@ -69,7 +68,7 @@ class AuditedCheckpoint:
         *,
         task: str | dict[str, Any] | Task,
         heads: Sequence[Head | str] | str | None = None,
-        **operands: str,
+        **operands: Any,
     ) -> Reading:
         """Take a reading.
 
@@ -77,7 +76,7 @@ class AuditedCheckpoint:
             measure: a measure of `circuit-assertions measures`.
             task: a kind of task (`"ioi"`) with its defaults, a mapping as a suite would hold it, or a task.
             heads: heads as `L9H9` or `Head`; every head where it is left out.
-            operands: the positions that the measure takes, `query="end"`.
+            operands: what the measure takes: positions, `query="end"`; `receiver="logits"` or a `Receiver`.
 
         Raises:
             CircuitAssertionsError: if the measure, the task or the checkpoint does not allow it.
@@ -85,7 +84,7 @@ class AuditedCheckpoint:
         if measure not in MEASURES:
             raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
         chosen = _task(task)
-        for key, message in check_operands(measure, chosen.kind, chosen, operands):
+        for key, message in MEASURES[measure].problems(repr(chosen.kind), chosen, operands):
             raise CircuitAssertionsError(f"{key}: {message}")
         wanted = None if heads is None else tuple(parse_head(head) for head in _listed(heads))
         if wanted is not None and not MEASURES[measure].by_head:

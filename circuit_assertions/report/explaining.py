@@ -62,7 +62,9 @@ def _row_text(row: Row) -> str:
 
 def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[str]:
     reading = judgement.reading
-    yield f"{assertion.id}: {judgement.verdict}"
+    first = judgement.rows[0]
+    told = f"{first.name} {number(first.mean)} {interval_text(first.interval)}".strip()
+    yield f"{judgement.verdict}: {told}, expected {judgement.expected}"  # pytest's short summary shows this line alone
     if assertion.why:
         yield f"  {assertion.why}"
     yield f"  expected  {_subject(assertion)} {judgement.expected}"
@@ -79,8 +81,7 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
 
 
 def _subject(assertion: Assertion) -> str:
-    operands = dict(assertion.operands)
-    where = f" from {operands['query']} to {operands['key']}" if operands else ""
+    where = f" from {assertion.query} to {assertion.key}" if assertion.query else ""
     if assertion.heads is None or assertion.of_all_heads:
         return f"{assertion.measure}{where}"
     who = assertion.heads if isinstance(assertion.heads, str) else ", ".join(str(head) for head in assertion.heads)

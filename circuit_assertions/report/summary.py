@@ -107,7 +107,7 @@ def _table(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
         for line in lines:
             if line.suite == suite and line.outcome not in ("SKIPPED", "ERROR"):
                 note = "  (amplified)" if line.amplified else ""
-                text = f"  {line.outcome:<10} {line.id:<{width}}  {line.measure} {line.read}, expected {line.expected}"
+                text = f"  {line.outcome:<10} {line.id:<{width}}  {line.read}, expected {line.expected}"
                 yield text + note, line.outcome
             elif line.suite == suite:
                 yield f"  {line.outcome:<10} {line.id}", line.outcome

@@ -1,0 +1,38 @@
+"""Which way a model is patched: by arithmetic where its blocks are recognised, else with hooks, and said so once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+
+from circuit_assertions.engine.arithmetic import NotRecognisedError, recognise
+from circuit_assertions.engine.cache import capture_both
+from circuit_assertions.engine.hooked import HookedPatching
+from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.patching import Patching
+from circuit_assertions.tasks import Prompt
+
+__all__ = ["AnyPatching", "SlowPatchingWarning", "open_patching"]
+
+AnyPatching = Patching | HookedPatching
+
+
+class SlowPatchingWarning(UserWarning):
+    """A model is measured with one forward pass a head."""
+
+
+@torch.no_grad()
+def open_patching(model: Model, prompts: Sequence[Prompt]) -> AnyPatching:
+    """Run clean prompts of equal length and their twins once each, ready for patching in either direction."""
+    clean, twins = capture_both(model, prompts)
+    try:
+        return Patching(model, tuple(prompts), clean, twins, recognise(model.layout, clean))
+    except NotRecognisedError as reason:
+        warnings.warn(
+            f"{model.source.checkpoint}: {reason}; its path effects are taken with hooks, the same numbers but slower",
+            SlowPatchingWarning,
+            stacklevel=2,
+        )
+        return HookedPatching(model, tuple(prompts), clean, twins)
