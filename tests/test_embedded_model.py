@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_it_is_small() -> None:
 
 def test_held_out_prompts_are_not_in_the_training_text() -> None:
     prompts = world.held_out_prompts(64, seed=5)
-    rows = world.rows(world.Random(0), 64, repeated=0.0)
+    rows = world.rows(Random(0), 64, repeated=0.0)
     text = [" ".join(map(str, next(rows).ids)) for _ in range(300)]
     for prompt in prompts:
         assert world.pair_held_out(prompt.io, prompt.subject)
