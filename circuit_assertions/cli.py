@@ -78,14 +78,9 @@ def _count(text: str) -> int:
 
 
 def _audit(given: argparse.Namespace, rest: Sequence[str]) -> int:
-    import pytest
+    from circuit_assertions.plugin.launching import run_packaged_suites
 
-    from circuit_assertions.assertions.packaged import packaged_suites
-
-    # The project in the working directory has its own pytest configuration, which is not about these suites.
-    fixed = ["--rootdir", str(packaged_suites()), "-c", os.devnull, "-p", "no:cacheprovider"]
-    fixed += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]  # by this very program
-    return int(pytest.main([*fixed, f"--model={given.model}", *rest, str(packaged_suites())]))
+    return run_packaged_suites(given.model, rest)
 
 
 def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> int:

@@ -39,6 +39,19 @@ class Options:
 def add_options(parser: pytest.Parser) -> None:
     """Register the options."""
     group = parser.getgroup("circuit", "circuit assertions: regression tests for the mechanisms inside language models")
+    _add_model_options(group)
+    _add_circuit_options(group)
+    _add_permissions(group)
+    parser.addini("model", "default of --model", default=None)
+    parser.addini("baseline", "default of --baseline", default=None)
+    parser.addini("tokenizer", "default of --tokenizer", default=None)
+    parser.addini("model_device", "default of --model-device", default="auto")
+    parser.addini("model_dtype", "default of --model-dtype", default="float32")
+    parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
+    parser.addini("circuit_unresolved", "default of --circuit-unresolved", default="report")
+
+
+def _add_model_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--model",
         action="append",
@@ -71,6 +84,9 @@ def add_options(parser: pytest.Parser) -> None:
         choices=_DTYPES,
         help="what the weights are cast to. Default: float32, which is what to gate in",
     )
+
+
+def _add_circuit_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--circuit-suites",
         action="append",
@@ -84,8 +100,10 @@ def add_options(parser: pytest.Parser) -> None:
         choices=("report", "fail"),
         help="what an UNRESOLVED verdict does: `report` (default) shows it and passes, `fail` fails the run",
     )
-    # These two weaken what keeps a checkpoint from running code; they are not configuration keys, so that
-    # nobody inherits them from a file.
+
+
+def _add_permissions(group: pytest.OptionGroup) -> None:
+    """What weakens the guard against checkpoints that run code: no configuration keys, so that no file passes it on."""
     group.addoption(
         "--allow-pickle",
         action="store_true",
@@ -98,13 +116,6 @@ def add_options(parser: pytest.Parser) -> None:
         dest="circuit_trust_remote_code",
         help="run the Python code that a checkpoint ships",
     )
-    parser.addini("model", "default of --model", default=None)
-    parser.addini("baseline", "default of --baseline", default=None)
-    parser.addini("tokenizer", "default of --tokenizer", default=None)
-    parser.addini("model_device", "default of --model-device", default="auto")
-    parser.addini("model_dtype", "default of --model-dtype", default="float32")
-    parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
-    parser.addini("circuit_unresolved", "default of --circuit-unresolved", default="report")
 
 
 def chosen_models(config: pytest.Config) -> tuple[str, ...]:
