@@ -126,18 +126,18 @@ class Audit:
     def _columns(self, request: Request, checkpoint: Checkpoint) -> tuple[Head, ...]:
         from circuit_assertions.engine import MeasuringError
 
-        if not MEASURES[request.measure].by_head:
-            return ()
+        spec = MEASURES[request.measure]
         layout = self.model(checkpoint).layout
         everyone = tuple(layout.all_heads())
-        heads = everyone if request.heads is None else request.heads
+        chosen = request.chosen.get("set", ()) if spec.joint else request.heads
+        heads = everyone if chosen is None else tuple(chosen)
         outside = [head for head in heads if head not in set(everyone)]
         if outside:
             raise MeasuringError(
                 f"{checkpoint} has no head {outside[0]}: it has {layout.layers} layers of {layout.heads} heads, "
                 f"both counted from 0"
             )
-        return tuple(heads)
+        return heads if spec.by_head else ()
 
     def _take(self, request: Request, checkpoint: Checkpoint) -> None:
         """Take everything planned for the request's task that is not yet known, in shared passes."""
@@ -180,7 +180,7 @@ class Audit:
         everything = Wanted()
         for request, _ in wanted:
             everything |= COMPUTED[request.measure].wanted
-        arrays = [np.empty((len(prompts), len(heads)) if heads else len(prompts)) for _, heads in wanted]
+        arrays = [np.empty(_shape(request, len(prompts), len(heads))) for request, heads in wanted]
         failures: dict[Any, Exception] = {}  # one measure that fails must not take the others with it
         for taken in run_passes(model, prompts, everything):
             for array, (request, heads) in zip(arrays, wanted, strict=True):
@@ -199,7 +199,16 @@ class Audit:
             if request.key in failures:
                 self._failures[(checkpoint, request.key)] = failures[request.key]
             else:
-                self._readings[(checkpoint, request.key)] = _reading(request, heads, array, model, prompts)
+                finish = COMPUTED[request.measure].finish
+                finished = array if finish is None else finish(array)
+                self._readings[(checkpoint, request.key)] = _reading(request, heads, finished, model, prompts)
+
+
+def _shape(request: Request, prompts: int, heads: int) -> tuple[int, ...]:
+    from circuit_assertions.measures.computing import COMPUTED
+
+    columns = COMPUTED[request.measure].columns
+    return (prompts, heads) if heads else (prompts, columns) if columns > 1 else (prompts,)
 
 
 def _check_request(request: Request) -> None:
@@ -215,13 +224,17 @@ def _reading(request: Request, heads: tuple[Head, ...], values: Any, model: Mode
     spec = MEASURES[request.measure]
     settings: Mapping[str, Any] = {
         "task": dict(prompts.settings),
-        "operands": {name: str(value) for name, value in request.chosen.items()},
+        "operands": {name: _spelled(value) for name, value in request.chosen.items()},
         "token_hash": prompts.token_hash,
         "balance": prompts.balance,
         "model": model.identity(),
     }
     texts = [prompt.text for prompt in prompts.prompts]
     return Reading(spec.name, spec.unit, spec.kind, values, heads, settings, texts)
+
+
+def _spelled(value: Any) -> str:
+    return ", ".join(str(head) for head in value) if type(value) is tuple else str(value)
 
 
 def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint) -> None:

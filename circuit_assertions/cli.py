@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,11 +105,9 @@ def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _measures(given: argparse.Namespace, rest: Sequence[str]) -> int:
-    from rich.console import Console
+    from circuit_assertions.report import measures_listing
 
-    from circuit_assertions.report import measures_table
-
-    Console().print(measures_table())
+    print("\n".join(measures_listing(min(shutil.get_terminal_size().columns, 120))))
     return 0
 
 

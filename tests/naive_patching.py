@@ -61,8 +61,9 @@ def _behind_queries(attention: Any, which: str, output: Tensor) -> Tensor:
 
 _LLAMA = Wiring("model.layers", "self_attn", "o_proj", "mlp", lambda which: f"{which}_proj", _own)
 WIRINGS: Mapping[str, Wiring] = {
-    **dict.fromkeys(("llama", "qwen3", "gemma2", "gemma3_text", "mistral", "mixtral"), _LLAMA),
+    **dict.fromkeys(("llama", "qwen3", "gemma2", "gemma3_text", "mistral", "mixtral", "olmo2"), _LLAMA),
     "gpt2": Wiring("transformer.h", "attn", "c_proj", "mlp", lambda which: "c_attn", _thirds),
+    "gpt_neo": Wiring("transformer.h", "attn.attention", "out_proj", "mlp", lambda which: f"{which}_proj", _own),
     "gptj": Wiring("transformer.h", "attn", "out_proj", "mlp", lambda which: f"{which}_proj", _own),
     "gpt_neox": Wiring("gpt_neox.layers", "attention", "dense", "mlp", lambda which: "query_key_value", _by_head),
     "opt": Wiring("model.decoder.layers", "self_attn", "out_proj", "fc2", lambda which: f"{which}_proj", _own),

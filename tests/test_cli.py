@@ -62,9 +62,11 @@ def test_measures_lists_every_measure_with_its_operands(
     assert main(["measures"]) == 0
     printed = capsys.readouterr().out
     for name, spec in MEASURES.items():
-        row = next(line for line in printed.splitlines() if f" {name} " in line)
-        assert ", ".join(spec.operands) in row
-        assert ("heads" if spec.by_head else "the model") in row
+        of = "heads" if spec.by_head else "a set of heads" if spec.joint else "the model"
+        assert f"{name}  (of {of}; {spec.unit})" in printed
+        part = printed.split(f"{name}  (of")[1].split("\n\n")[0]
+        assert spec.help in " ".join(part.split())
+        assert all(f"{key}: " in part for key in (*spec.operands, *spec.choices))
 
 
 def test_the_schema_describes_suites_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:

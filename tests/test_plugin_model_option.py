@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -89,7 +90,9 @@ def test_inside_a_process_of_somebody_else_the_working_spelling_is_asked_for(
 def test_an_interrupt_ends_the_run_that_was_started_anew(project: Path, tiny_folder: Path) -> None:
     write(project, {"conftest.py": "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(30)\n"})
     command = [str(Path(sys.executable).parent / "pytest"), "--model", str(tiny_folder)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # A shell starts its background jobs deaf to SIGINT, and so would be whatever runs these tests in one.
+    hearing = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=hearing)
     give_up = time.monotonic() + 30
     while not (project / "started").exists() and time.monotonic() < give_up:
         time.sleep(0.05)

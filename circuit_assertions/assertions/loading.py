@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from circuit_assertions.assertions.circuits import Circuit
-from circuit_assertions.assertions.schema import ROLES, Assertion, ReceiverHeads, Suite
+from circuit_assertions.assertions.schema import RECEIVER_KINDS, ROLES, Assertion, ReceiverHeads, Suite
 from circuit_assertions.assertions.source import Problem, Source, read_source
 from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.tasks import Task
@@ -153,8 +153,12 @@ def _called(value: Any) -> str:
 
 
 def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Pydantic puts the chosen kind of a task into the path, where the file has no such level."""
-    return (*path[:2], *path[3:]) if len(path) > 2 and path[0] == "tasks" and path[2] in _KINDS else path
+    """Pydantic puts the chosen kind of a task or a receiver into the path, where the file has no such level."""
+    if path[:1] == ("tasks",) and path[2:3] and path[2] in _KINDS:
+        return (*path[:2], *path[3:])
+    if path[2:3] == ("receiver",) and path[3:4] and path[3] in RECEIVER_KINDS:
+        return (*path[:3], *path[4:])
+    return path
 
 
 def _valid_parts(source: Source) -> tuple[dict[str, Task], list[tuple[int, Assertion]], list[str]]:
@@ -201,6 +205,8 @@ def _cross_check(
 def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, ...]) -> Iterator[Problem]:
     spec = MEASURES[assertion.measure]
     given = [key for key in ("heads", "layers", "quantifier", "at_least_heads") if getattr(assertion, key) is not None]
+    if spec.joint:
+        given = [key for key in given if key not in ("heads", "layers")]
     if not spec.by_head:
         for key in given:
             yield Problem(
@@ -208,6 +214,7 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
             )
         if assertion.expect.rank_within is not None:
             yield Problem((*here, "expect", "rank-within"), f"{spec.name} has no heads to rank")
+    if not spec.by_head and not spec.joint:
         return
     if assertion.heads is None:
         yield Problem(here, f"{spec.name} needs `heads:`, a role, `any`, or a list such as [L9H9]")

@@ -110,14 +110,17 @@ class SuiteRunner:
         assertion = asked.assertion
         task = asked.suite.suite.tasks[assertion.task]
         heads: tuple[Head, ...] | None = None
-        if MEASURES[assertion.measure].by_head:
+        operands = self._operands(asked)
+        if isinstance(operands, NotAsked):
+            return operands
+        spec = MEASURES[assertion.measure]
+        if spec.by_head or spec.joint:
             found = self._heads(asked)
             if isinstance(found, NotAsked):
                 return found
             heads = found
-        operands = self._operands(asked)
-        if isinstance(operands, NotAsked):
-            return operands
+        if spec.joint:
+            return [Request(assertion.measure, task, (*operands, ("set", heads)))]
         own = Request(assertion.measure, task, operands, heads)
         if assertion.expect.rank_within is None:
             return [own]
@@ -138,6 +141,11 @@ class SuiteRunner:
         assertion = asked.assertion
         if assertion.of_all_heads:
             heads = tuple(self.audit.model(asked.checkpoint).layout.all_heads())
+        elif assertion.heads == "circuit":
+            binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+            if binding is None:
+                return NotAsked(self._unbound(asked))
+            heads = tuple(sorted({head for role in binding.circuit.roles.values() for head in role}))
         elif assertion.role is None:
             heads = tuple(head for head in assertion.heads or () if isinstance(head, Head))
         else:

@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     PlainSerializer,
     StrictInt,
+    Tag,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -152,7 +154,7 @@ class ReceiverHeads(Strict):
         given = [heads for heads in (self.query, self.key, self.value) if heads is not None]
         if len(given) != 1:
             raise ValueError("a receiver is one of query, key and value: {query: name-mover, at: end}")
-        if given[0] in ("any", "all"):
+        if given[0] in ("any", "all", "circuit"):
             raise ValueError("receivers are given as a role or a list of heads")
         return self
 
@@ -169,13 +171,31 @@ class ReceiverHeads(Strict):
         return heads
 
 
+def _logits(value: Any) -> Any:
+    if value != "logits":
+        raise ValueError(f"unknown receiver {value!r}: write logits, or {{query: name-mover, at: end}}")
+    return value
+
+
+def _kind_of_receiver(value: Any) -> str:
+    return RECEIVER_KINDS[isinstance(value, (dict, ReceiverHeads))]
+
+
+RECEIVER_KINDS = ("logits", "heads")
+
+ReceiverOf = Annotated[
+    Annotated[Literal["logits"], BeforeValidator(_logits), Tag("logits")] | Annotated[ReceiverHeads, Tag("heads")],
+    Discriminator(_kind_of_receiver),
+]
+
+
 class Assertion(Strict):
     """One line of a suite: a measure, its operands, and what is expected of it."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the assertion's name, as pytest shows it")
     measure: str = Field(description="what is read: see `circuit-assertions measures`")
     task: str = Field(description="one of the suite's tasks")
-    heads: Heads | None = Field(None, description="a role, `any`, `all`, or a list such as [L9H9, L10H0]")
+    heads: Heads | None = Field(None, description="a role, `any`, `all`, `circuit`, or a list such as [L9H9, L10H0]")
     layers: tuple[StrictInt, StrictInt] | None = Field(
         None, description="only heads in layers from .. to, both included"
     )
@@ -187,7 +207,8 @@ class Assertion(Strict):
     )
     query: str | None = Field(None, description="the position attended from")
     key: str | None = Field(None, description="the position attended to")
-    receiver: Literal["logits"] | ReceiverHeads | None = Field(None, description="where a path ends; default logits")
+    receiver: ReceiverOf | None = Field(None, description="where a path ends; default logits")
+    ablation: str | None = Field(None, description="mean (default), resample or zero: what ablated heads put out")
     semantics: str | None = Field(None, description="through-mlps (default), or direct: what is live on a path")
     direction: str | None = Field(None, description="counterfactual-into-clean (default), or clean-into-counterfactual")
     expect: Expectation = Field(description="what the reading must satisfy")
@@ -211,7 +232,7 @@ class Assertion(Strict):
     @property
     def role(self) -> str | None:
         """The role that has to be bound by a circuit file, if heads are given by role."""
-        return self.heads if isinstance(self.heads, str) and self.heads not in ("any", "all") else None
+        return self.heads if isinstance(self.heads, str) and self.heads not in ("any", "all", "circuit") else None
 
     @property
     def of_all_heads(self) -> bool:
@@ -229,7 +250,7 @@ class Assertion(Strict):
     @property
     def operands(self) -> tuple[tuple[str, Any], ...]:
         """The measure's operands that were given, by key: positions, and for effects receiver, semantics, direction."""
-        names = ("query", "key", "receiver", "semantics", "direction")
+        names = ("query", "key", "receiver", "semantics", "direction", "ablation")
         given = ((name, getattr(self, name)) for name in names)
         return tuple((name, value) for name, value in given if value is not None)
 

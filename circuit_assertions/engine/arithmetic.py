@@ -144,8 +144,6 @@ def _recognise_block(layout: Layout, layer: int, run: Run) -> Block:
     pattern = run.patterns[layer]
     halved = pattern.dtype == torch.float64 and bool((pattern == pattern.float().double()).all())
     softmax = torch.float32 if halved or pattern.dtype in (torch.bfloat16, torch.float16) else pattern.dtype
-    if layer not in run.rotary and hasattr(original, "embed_positions"):
-        run.rotary[layer] = _rotary_of_table(original.embed_positions, run)
     turns: tuple[Turn | None, ...] = (_turn_halves, _turn_pairs) if layer in run.rotary else (None,)
     for turn, window in itertools.product(turns, _windows(original)):
         block = Block(layout, layer, reads, norm, turn, scale, softcap, window, softmax)
@@ -192,12 +190,6 @@ def _windows(original: Any) -> list[int]:
         getattr(getattr(original, "config", None), "sliding_window", None),
     )
     return [int(window) for window in said if isinstance(window, int)] + [0]
-
-
-def _rotary_of_table(table: Tensor, run: Run) -> tuple[Tensor, Tensor]:
-    """Cosine and sine [1, positions, rotated] from GPT-J's table of sines and cosines [positions, rotated]."""
-    sine, cosine = table[: run.positions].to(run.final).chunk(2, dim=-1)
-    return cosine.repeat_interleave(2, dim=-1)[None], sine.repeat_interleave(2, dim=-1)[None]
 
 
 def _mlp(block: Any, rows: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Run:
         patterns: attention [prompts, heads, query positions, key positions].
         mlp_inputs: what the MLP reads, after its norm [prompts, positions, d_model].
         final: the residual stream before the final norm [prompts, positions, d_model].
-        rotary: cosine and sine of the rotary embedding by layer, where the model shows them [1, positions, rotated].
+        rotary: cosine and sine of the rotary embedding by layer, where there is one [1, positions, rotated].
     """
 
     tokens: Tensor
@@ -87,6 +87,10 @@ def capture(model: Model, tokens: Tensor) -> Run:
             keep_rotary(layer)
     layout.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
     run.final = finals[0]
+    for layer in range(layout.layers):
+        table = layout.rotary_table(layer)
+        if layer not in run.rotary and table is not None:
+            run.rotary[layer] = _looked_up(table, run)
     return run
 
 
@@ -95,6 +99,12 @@ def capture_both(model: Model, prompts: Sequence[Prompt]) -> tuple[Run, Run]:
     clean = torch.tensor([prompt.tokens for prompt in prompts], device=model.device)
     twins = torch.tensor([prompt.counterfactual for prompt in prompts], device=model.device)
     return capture(model, clean), capture(model, twins)
+
+
+def _looked_up(table: Tensor, run: Run) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [1, positions, rotated] from a table of half as many sines, then cosines [positions, rotated]."""
+    sine, cosine = table[: run.positions].to(run.final).chunk(2, dim=-1)
+    return cosine.repeat_interleave(2, dim=-1)[None], sine.repeat_interleave(2, dim=-1)[None]
 
 
 def _kept(run: Run, model: Model, layer: int) -> Sequence[tuple[str, list[Tensor]]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
+from weakref import WeakSet
 
 import torch
 
@@ -18,6 +20,8 @@ __all__ = ["AnyPatching", "SlowPatchingWarning", "open_patching"]
 
 AnyPatching = Patching | HookedPatching
 
+_WARNED: WeakSet[Any] = WeakSet()
+
 
 class SlowPatchingWarning(UserWarning):
     """A model is measured with one forward pass a head."""
@@ -28,11 +32,10 @@ def open_patching(model: Model, prompts: Sequence[Prompt]) -> AnyPatching:
     """Run clean prompts of equal length and their twins once each, ready for patching in either direction."""
     clean, twins = capture_both(model, prompts)
     try:
-        return Patching(model, tuple(prompts), clean, twins, recognise(model.layout, clean))
+        return Patching(model, tuple(prompts), clean, twins, blocks=recognise(model.layout, clean))
     except NotRecognisedError as reason:
-        warnings.warn(
-            f"{model.source.checkpoint}: {reason}; its path effects are taken with hooks, the same numbers but slower",
-            SlowPatchingWarning,
-            stacklevel=2,
-        )
+        if model.bridge not in _WARNED:  # a model is patched batch by batch; its user is told once
+            _WARNED.add(model.bridge)
+            slow = "its path effects are taken with hooks, the same numbers but slower"
+            warnings.warn(f"{model.source.checkpoint}: {reason}; {slow}", SlowPatchingWarning, stacklevel=2)
         return HookedPatching(model, tuple(prompts), clean, twins)

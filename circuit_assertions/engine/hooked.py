@@ -7,22 +7,18 @@ head of a group its own is what only the arithmetic can do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from circuit_assertions.engine.arithmetic import Projection
-from circuit_assertions.engine.cache import Run
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
-from circuit_assertions.engine.model import Model
-from circuit_assertions.engine.patching import Direction
+from circuit_assertions.engine.pair import Pair
 from circuit_assertions.engine.rows import Frozen, Sender
 from circuit_assertions.heads import Head
-from circuit_assertions.tasks import END, Prompt
 
 __all__ = ["HookedPatching"]
 
@@ -30,24 +26,8 @@ Hook = tuple[str, Callable[[Tensor, Any], Tensor | None]]
 
 
 @dataclass(frozen=True)
-class HookedPatching:
-    """A batch of prompts of equal length and their counterfactual twins, each run once.
-
-    Attributes:
-        base: the run that is patched, and `other` the run that values are taken from.
-    """
-
-    model: Model
-    prompts: tuple[Prompt, ...]
-    base: Run
-    other: Run
-    direction: Direction = "counterfactual-into-clean"
-
-    def towards(self, direction: Direction) -> HookedPatching:
-        """The same two runs, patched in this direction."""
-        if direction == self.direction:
-            return self
-        return replace(self, base=self.other, other=self.base, direction=direction)
+class HookedPatching(Pair):
+    """Patching with hooks."""
 
     @torch.no_grad()
     def to_logits(self, senders: Sequence[Sender], semantics: Frozen) -> Tensor:
@@ -61,8 +41,9 @@ class HookedPatching:
         """Path effects of senders through the queries, keys or values of receivers at a position [senders, prompts].
 
         Raises:
-            MeasuringError: if the receivers are some, but not all, heads of a group.
+            MeasuringError: if the receivers are some, but not all, heads of a group, or the model has no such heads.
         """
+        self.check_receivers(receivers)
         groups = self._groups(which, receivers)
         effects = []
         for sender in senders:
@@ -89,17 +70,8 @@ class HookedPatching:
                 self._replace(layer, [head.head for head in heads if head.layer == layer], replacement[layer])
                 for layer in layers
             ]
-            differences.append(self._difference(self._run(hooks)))
+            differences.append(self.difference_of(self.at_end(self._run(hooks))))
         return torch.stack(differences)
-
-    @cached_property
-    def difference(self) -> Tensor:
-        """Logit difference of the base run at `end` [prompts]."""
-        return self._difference(self.base.final)
-
-    def positions(self, label: str) -> Tensor:
-        """Where each prompt has `label` [prompts]."""
-        return torch.tensor([prompt.positions[label] for prompt in self.prompts], device=self.model.device)
 
     def _frozen(self, sender: Sender, semantics: Frozen) -> list[Hook]:
         """All heads as in the base run but the sender; MLPs live, or as in the base run too."""
@@ -187,15 +159,8 @@ class HookedPatching:
         self.model.bridge.run_with_hooks(self.base.tokens, fwd_hooks=[*hooks, *ends])
         return kept[0]
 
-    def _difference(self, final: Tensor) -> Tensor:
-        rows = torch.arange(len(self.prompts), device=final.device)
-        right = torch.tensor([prompt.right for prompt in self.prompts], device=final.device)
-        wrong = torch.tensor([prompt.wrong for prompt in self.prompts], device=final.device)
-        return self.model.readout.logit_difference(final[rows, self.positions(END)], right, wrong)
-
     def _effect(self, hooks: Sequence[Hook]) -> Tensor:
-        lost = self.difference - self._difference(self._run(hooks))
-        return lost if self.direction == "counterfactual-into-clean" else -lost
+        return self.effect_of(self.at_end(self._run(hooks)))
 
 
 def _put_whole(name: str, value: Tensor) -> Hook:

@@ -98,6 +98,12 @@ class Layout:
         """Hooks of cosine and sine of the rotary embedding [1, positions, rotated dimensions]."""
         return f"blocks.{layer}.attn.hook_cos", f"blocks.{layer}.attn.hook_sin"
 
+    def rotary_table(self, layer: int) -> Tensor | None:
+        """Sines, then cosines, that GPT-J looks up instead [positions, rotated dimensions]."""
+        attention = self.bridge.blocks[layer].attn
+        table: Tensor | None = getattr(getattr(attention, "original_component", attention), "embed_positions", None)
+        return table
+
     @staticmethod
     def projected(layer: int, which: str) -> str:
         """Hook of queries, keys or values (`q`, `k`, `v`) before norm and rotation [prompts, positions, n, d_head]."""

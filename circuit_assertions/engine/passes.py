@@ -25,13 +25,14 @@ _BUDGET = 256 << 20  # bytes of activations kept and logits formed in one pass
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a pass has to keep. Combine with `|`."""
+    """What a pass has to keep. Combine with `|`. `whole_templates` keeps all prompts of a template in one batch."""
 
     patterns: bool = False
     end_writes: bool = False
     after_block_0: bool = False
     target_logits: bool = False
     patching: bool = False
+    whole_templates: bool = False
 
     def __or__(self, other: Wanted) -> Wanted:
         return Wanted(
@@ -40,6 +41,7 @@ class Wanted:
             self.after_block_0 or other.after_block_0,
             self.target_logits or other.target_logits,
             self.patching or other.patching,
+            self.whole_templates or other.whole_templates,
         )
 
 
@@ -84,7 +86,7 @@ def run_passes(model: Model, prompts: PromptSet, wanted: Wanted) -> Iterator[Pas
     The size of a batch follows from the memory that `wanted` takes; the results do not depend on it.
     """
     patching = wanted.patching and "readout" not in model.limits
-    for indices, batch in prompts.batches(_batch_size(model, prompts, wanted)):
+    for indices, batch in prompts.batches(_batch_size(model, prompts, wanted), wanted.whole_templates):
         yield (_of_patching if patching else _run)(model, indices, batch, wanted)
 
 

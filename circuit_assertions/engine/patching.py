@@ -7,24 +7,22 @@ lost when the counterfactual's value is put into the clean run, or gained when t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from circuit_assertions.engine.arithmetic import Block, Projection, recognise
-from circuit_assertions.engine.cache import Run, capture_both
+from circuit_assertions.engine.cache import capture_both
 from circuit_assertions.engine.live import Change, Live, Point
 from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.pair import Direction, Pair
 from circuit_assertions.engine.rows import Frozen, Mlp, Rows, Sender
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt
 
 __all__ = ["Direction", "Patching"]
-
-Direction = Literal["counterfactual-into-clean", "clean-into-counterfactual"]
 
 _Item = TypeVar("_Item")
 
@@ -32,19 +30,10 @@ _BUDGET = 512 << 20  # bytes that the rows or variants of one piece may take
 
 
 @dataclass(frozen=True)
-class Patching:
-    """A batch of prompts of equal length and their counterfactual twins, each run once.
+class Patching(Pair):
+    """Patching by arithmetic. `blocks` is the arithmetic of every block, recognised on the clean run."""
 
-    Attributes:
-        base: the run that is patched, and `other` the run that values are taken from.
-    """
-
-    model: Model
-    prompts: tuple[Prompt, ...]
-    base: Run
-    other: Run
-    blocks: list[Block]
-    direction: Direction = "counterfactual-into-clean"
+    blocks: list[Block] = field(default_factory=list)
 
     @classmethod
     @torch.no_grad()
@@ -55,20 +44,14 @@ class Patching:
             NotRecognisedError: if the model's blocks are not computed in a way that is known here.
         """
         clean, twins = capture_both(model, prompts)
-        return cls(model, tuple(prompts), clean, twins, recognise(model.layout, clean))
-
-    def towards(self, direction: Direction) -> Patching:
-        """The same two runs, patched in this direction."""
-        if direction == self.direction:
-            return self
-        return replace(self, base=self.other, other=self.base, direction=direction)
+        return cls(model, tuple(prompts), clean, twins, blocks=recognise(model.layout, clean))
 
     @torch.no_grad()
     def to_logits(self, senders: Sequence[Sender], semantics: Frozen) -> Tensor:
         """Path effects of senders on the logits at `end` [senders, prompts]."""
         end = self.positions(END)[:, None]
         *_, (_, below, rows) = self._rows(end).entering(senders, semantics)
-        return self._in_order(senders, below, self._effect(rows[:, :, 0]))
+        return self._in_order(senders, below, self.effect_of(rows[:, :, 0]))
 
     @torch.no_grad()
     def to_inputs(
@@ -78,7 +61,11 @@ class Patching:
 
         Everything after the receivers is live. Keys and values belong to a receiver alone even where heads share them
         in groups; name every head of a group to patch the group.
+
+        Raises:
+            MeasuringError: if the model has no such receiver.
         """
+        self.check_receivers(receivers)
         place = self.positions(at)
         layers = sorted({head.layer for head in receivers})
         taps: dict[int, tuple[list[Sender], Tensor]] = {}
@@ -93,7 +80,7 @@ class Patching:
                 (layer, which): self._put_tapped(receivers, taps[layer], some, layer, place - first) for layer in taps
             }
             final = Live(self.blocks, self.base, layers[0], first, len(some), changes).final()
-            effects[[senders.index(sender) for sender in some]] = self._effect(self._at_end(final, first))
+            effects[[senders.index(sender) for sender in some]] = self.effect_of(self.at_end(final, first))
         return effects
 
     @torch.no_grad()
@@ -108,7 +95,7 @@ class Patching:
             own = [sender for sender in senders if sender.layer == layer]
             for some in self._pieces(own, 0):
                 final = Live(self.blocks, self.base, layer, 0, len(some), self._outputs(layer, some, at)).final()
-                effects[[senders.index(sender) for sender in some]] = self._effect(self._at_end(final, 0))
+                effects[[senders.index(sender) for sender in some]] = self.effect_of(self.at_end(final))
         return effects
 
     @torch.no_grad()
@@ -118,7 +105,7 @@ class Patching:
         Args:
             replacement: a layer each, what to put in the place of head outputs [prompts, positions, heads, d_head].
         """
-        differences = self._difference(self._at_end(self.base.final[None], 0)).expand(len(sets), -1).clone()
+        differences = self.difference.expand(len(sets), -1).clone()
         filled = [number for number, heads in enumerate(sets) if heads]
         for some in self._pieces(filled, 0):
             layers = sorted({head.layer for number in some for head in sets[number]})
@@ -129,17 +116,8 @@ class Patching:
                 for layer in layers
             }
             final = Live(self.blocks, self.base, layers[0], 0, len(some), changes).final()
-            differences[some] = self._difference(self._at_end(final, 0))
+            differences[some] = self.difference_of(self.at_end(final))
         return differences
-
-    @cached_property
-    def difference(self) -> Tensor:
-        """Logit difference of the base run at `end` [prompts]."""
-        return self._difference(self._at_end(self.base.final[None], 0))[0]
-
-    def positions(self, label: str) -> Tensor:
-        """Where each prompt has `label` [prompts]."""
-        return torch.tensor([prompt.positions[label] for prompt in self.prompts], device=self.model.device)
 
     def _rows(self, at: Tensor) -> Rows:
         width = self.model.layout.d_model
@@ -194,21 +172,6 @@ class Patching:
         if mlps:
             changes[layer, "mlp"] = _put_rows(mlps, self.other.mlp_writes[layer], places)
         return changes
-
-    def _at_end(self, rows: Tensor, first: int) -> Tensor:
-        """Rows of a suffix [variants, prompts, suffix, d_model] at `end` [variants, prompts, d_model]."""
-        prompts = torch.arange(len(self.prompts), device=rows.device)
-        return rows[:, prompts, self.positions(END) - first]
-
-    def _difference(self, rows: Tensor) -> Tensor:
-        right = torch.tensor([prompt.right for prompt in self.prompts], device=rows.device)
-        wrong = torch.tensor([prompt.wrong for prompt in self.prompts], device=rows.device)
-        return self.model.readout.logit_difference(rows, right, wrong)
-
-    def _effect(self, rows: Tensor) -> Tensor:
-        """Final rows at `end` [variants, prompts, d_model] to signed effects [variants, prompts]."""
-        lost = self.difference - self._difference(rows)
-        return lost if self.direction == "counterfactual-into-clean" else -lost
 
     @staticmethod
     def _in_order(senders: Sequence[Sender], below: list[Sender], effects: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ class MeasureSpec:
         choices: further keys with their defaults, and the words that each may be; a receiver has no list of words.
         needs: what the task must offer: `answer`, `wrong-answer`, `target`, `positions`, `repeat`.
         relies_on: structural facts of the model, as `Model.limits` names them.
+        joint: whether it is read of a set of heads together; the set is the operand `set`.
         kind: `share` for values that are 0 or 1 a prompt, `value` otherwise; decides the interval.
     """
 
@@ -38,6 +39,7 @@ class MeasureSpec:
     needs: frozenset[str] = frozenset()
     relies_on: tuple[str, ...] = ()
     kind: str = "value"
+    joint: bool = False
 
     def lacking(self, offers: Collection[str]) -> list[str]:
         """What this measure needs and a task that offers these things has not. Answers and repetitions give targets."""
@@ -53,7 +55,7 @@ class MeasureSpec:
         lacking = self.lacking(task.offers)
         if lacking:
             yield "measure", f"{self.name} needs a task with {' and '.join(lacking)}, and {called} has none"
-        for operand in sorted({*self.operands, *operands}):
+        for operand in sorted({*self.operands, *operands} - ({"set"} if self.joint else set())):
             value = operands.get(operand)
             if operand in self.choices:
                 yield from self._wrong_choice(operand, value, task)
@@ -83,6 +85,7 @@ _WANG = "Wang et al. 2022, arXiv 2211.00593"
 _OLSSON = "Olsson et al. 2022, arXiv 2209.11895"
 _ANSWERS = frozenset({"answer", "wrong-answer"})
 _SEMANTICS = ("through-mlps", ("through-mlps", "direct"))
+_ABLATIONS = ("mean", ("mean", "resample", "zero"))
 _DIRECTIONS = ("counterfactual-into-clean", ("counterfactual-into-clean", "clean-into-counterfactual"))
 
 _ALL = (
@@ -203,6 +206,41 @@ _ALL = (
         "everything after it is live (activation patching)",
         source=f"{_WANG}, appendix; Vig et al. 2020, arXiv 2004.12265",
         choices={"direction": _DIRECTIONS},
+        needs=_ANSWERS | {"counterfactual"},
+        relies_on=("patterns", "writes", "residual", "readout"),
+    ),
+    MeasureSpec(
+        "ablation-effect",
+        unit="logits",
+        by_head=False,
+        joint=True,
+        help="logit difference lost when all of these heads are ablated together, at every position: by the mean over "
+        "the counterfactual prompts of the same template, by the prompt's own counterfactual (resample), or by zero",
+        source=f"{_WANG}, section 2 (knockouts)",
+        choices={"ablation": _ABLATIONS},
+        needs=_ANSWERS | {"counterfactual"},
+        relies_on=("patterns", "writes", "residual", "readout"),
+    ),
+    MeasureSpec(
+        "faithfulness",
+        unit="share of the logit difference",
+        by_head=False,
+        joint=True,
+        help="logit difference of these heads alone, every other head ablated at every position, over that of the "
+        "whole model (ratio of means); MLPs stay",
+        source=f"{_WANG}, section 4 (faithfulness; every position of a head is kept, not only the circuit's own)",
+        choices={"ablation": _ABLATIONS},
+        needs=_ANSWERS | {"counterfactual"},
+        relies_on=("patterns", "writes", "residual", "readout"),
+    ),
+    MeasureSpec(
+        "faithfulness-over-random",
+        unit="share of the logit difference",
+        by_head=False,
+        joint=True,
+        help="faithfulness of these heads less that of random sets with as many heads in each layer (ten sets, seeded)",
+        source="a control for faithfulness: sets matched in size and layers",
+        choices={"ablation": _ABLATIONS},
         needs=_ANSWERS | {"counterfactual"},
         relies_on=("patterns", "writes", "residual", "readout"),
     ),

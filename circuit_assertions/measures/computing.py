@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_assertions.engine import Pass, Wanted
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import attending, behaving, copying, effects
+from circuit_assertions.measures import attending, behaving, copying, effects, knockouts
 
 __all__ = ["COMPUTED", "Computation"]
 
+Array = NDArray[np.float64]
 Operands = Mapping[str, Any]
 
 
@@ -21,15 +24,20 @@ Operands = Mapping[str, Any]
 class Computation:
     """What a measure wants from a pass, and how it computes its values from it.
 
-    `values` gives [prompts], or [prompts, heads] for the heads that were asked for, in their order.
+    `values` gives [prompts], or [prompts, heads] for the heads that were asked for, in their order. A measure that can
+    only be formed once all prompts are there gives several `columns` [prompts, columns], and `finish` makes [prompts]
+    of them.
     """
 
     wanted: Wanted
     values: Callable[[Pass, Sequence[Head], Operands], Tensor]
+    columns: int = 1
+    finish: Callable[[Array], Array] | None = None
 
 
 _PATTERNS = Wanted(patterns=True)
 _LOGITS = Wanted(target_logits=True)
+_KNOCKOUT = Wanted(patching=True, whole_templates=True)
 _BLOCK_0 = Wanted(after_block_0=True)
 
 COMPUTED: dict[str, Computation] = {
@@ -46,4 +54,9 @@ COMPUTED: dict[str, Computation] = {
     "direct-effect": Computation(Wanted(end_writes=True), effects.direct_effect),
     "path-effect": Computation(Wanted(patching=True), effects.path_effect),
     "total-effect": Computation(Wanted(patching=True), effects.total_effect),
+    "ablation-effect": Computation(_KNOCKOUT, knockouts.ablation_effect),
+    "faithfulness": Computation(_KNOCKOUT, knockouts.faithfulness, 2, knockouts.ratio_to_first),
+    "faithfulness-over-random": Computation(
+        _KNOCKOUT, knockouts.faithfulness_over_random, 2 + knockouts.RANDOM_SETS, knockouts.over_random
+    ),
 }

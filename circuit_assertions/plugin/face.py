@@ -87,10 +87,15 @@ class AuditedCheckpoint:
         for key, message in MEASURES[measure].problems(repr(chosen.kind), chosen, operands):
             raise CircuitAssertionsError(f"{key}: {message}")
         wanted = None if heads is None else tuple(parse_head(head) for head in _listed(heads))
-        if wanted is not None and not MEASURES[measure].by_head:
+        spec = MEASURES[measure]
+        if wanted is not None and not spec.by_head and not spec.joint:
             raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave `heads` out")
         if wanted == ():
             raise CircuitAssertionsError(f"no head is given to read {measure} of: leave `heads` out for every head")
+        if spec.joint:
+            everyone = tuple(self._runner.audit.model(self.checkpoint).layout.all_heads())
+            operands["set"] = everyone if wanted is None else wanted
+            wanted = None
         return self._runner.audit.read(Request(measure, chosen, tuple(operands.items()), wanted), self.checkpoint)
 
 

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
-
-from rich.table import Table
 
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.tasks import PromptSet
 
-__all__ = ["measures_table", "prompts_listing"]
+__all__ = ["measures_listing", "prompts_listing"]
 
 
-def measures_table() -> Table:
-    """The catalogue of measures: operands, what they need, unit, help and source."""
-    table = Table("measure", "of", "operands", "needs", "unit", "what it reads", title=None, show_lines=True)
+def measures_listing(width: int) -> list[str]:
+    """The catalogue of measures: what each reads, of what, in which unit, with which keys, and where it comes from."""
+    lines = []
     for spec in MEASURES.values():
-        table.add_row(
-            spec.name,
-            "heads" if spec.by_head else "the model",
-            ", ".join(spec.operands) or "-",
-            ", ".join(sorted(spec.needs)),
-            spec.unit,
-            f"{spec.help}\n[dim]{spec.source}[/dim]",
-        )
-    return table
+        of = "heads" if spec.by_head else "a set of heads" if spec.joint else "the model"
+        lines += [f"{spec.name}  (of {of}; {spec.unit})"]
+        keys = [f"{operand}: a position" for operand in spec.operands]
+        keys += [f"{key}: {' or '.join(words) or 'logits, or heads'}" for key, (_, words) in spec.choices.items()]
+        notes = [("", spec.help), ("keys     ", "; ".join(keys)), ("needs    ", ", ".join(sorted(spec.needs)))]
+        for label, text in [*notes, ("source   ", spec.source)]:
+            if text:
+                indent = " " * (4 + len(label))
+                lines += textwrap.wrap(text, width, initial_indent=f"    {label}", subsequent_indent=indent)
+        lines.append("")
+    return lines[:-1]
 
 
 def prompts_listing(prompts: PromptSet, spell: Callable[[Sequence[int]], Sequence[str]], most: int) -> list[str]:

@@ -72,15 +72,32 @@ class PromptSet:
         """How many prompts each template gave."""
         return dict(sorted(Counter(prompt.template for prompt in self.prompts).items()))
 
-    def batches(self, most: int) -> Iterator[tuple[tuple[int, ...], tuple[Prompt, ...]]]:
+    def batches(self, most: int, whole_templates: bool = False) -> Iterator[tuple[tuple[int, ...], tuple[Prompt, ...]]]:
         """Prompts of equal length, at most `most` together, each batch with its prompts' indices in this set.
 
-        Nothing is ever padded, so a prompt's activations do not depend on its neighbours' lengths.
+        Nothing is ever padded, so a prompt's activations do not depend on its neighbours' lengths. With
+        `whole_templates` all prompts of a template come in one batch, however many they are.
         """
         by_length: dict[int, list[int]] = {}
         for index, prompt in enumerate(self.prompts):
             by_length.setdefault(len(prompt.tokens), []).append(index)
         for _, indices in sorted(by_length.items()):
-            for start in range(0, len(indices), most):
-                chosen = tuple(indices[start : start + most])
-                yield chosen, tuple(self.prompts[index] for index in chosen)
+            for chosen in self._whole(indices, most) if whole_templates else _cut(indices, most):
+                yield tuple(chosen), tuple(self.prompts[index] for index in chosen)
+
+    def _whole(self, indices: list[int], most: int) -> Iterator[list[int]]:
+        """Indices in pieces of about `most` that do not part the prompts of a template."""
+        by_template: dict[str, list[int]] = {}
+        for index in indices:
+            by_template.setdefault(self.prompts[index].template, []).append(index)
+        piece: list[int] = []
+        for group in by_template.values():
+            if piece and len(piece) + len(group) > most:
+                yield piece
+                piece = []
+            piece = [*piece, *group]
+        yield piece
+
+
+def _cut(indices: list[int], most: int) -> Iterator[list[int]]:
+    return (indices[start : start + most] for start in range(0, len(indices), most))

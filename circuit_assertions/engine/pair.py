@@ -1,0 +1,84 @@
+"""A batch of prompts and their counterfactual twins, each run once: what every way of patching starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from circuit_assertions.engine.cache import Run
+from circuit_assertions.engine.errors import MeasuringError
+from circuit_assertions.engine.model import Model
+from circuit_assertions.heads import Head
+from circuit_assertions.tasks import END, Prompt
+
+__all__ = ["Direction", "Pair"]
+
+Direction = Literal["counterfactual-into-clean", "clean-into-counterfactual"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Prompts of equal length and their twins.
+
+    Attributes:
+        base: the run that is patched, and `other` the run that values are taken from.
+    """
+
+    model: Model
+    prompts: tuple[Prompt, ...]
+    base: Run
+    other: Run
+    direction: Direction = "counterfactual-into-clean"
+
+    def towards(self, direction: Direction) -> Self:
+        """The same two runs, patched in this direction."""
+        if direction == self.direction:
+            return self
+        return replace(self, base=self.other, other=self.base, direction=direction)
+
+    def check_receivers(self, receivers: Sequence[Head]) -> None:
+        """Refuse receivers that the model has not: nothing would reach them, and an effect of 0 would be read.
+
+        Raises:
+            MeasuringError: naming the first of them.
+        """
+        layout = self.model.layout
+        for head in receivers:
+            if head.layer >= layout.layers or head.head >= layout.heads:
+                raise MeasuringError(
+                    f"there is no head {head} to receive: the model has {layout.layers} layers of {layout.heads} "
+                    f"heads, both counted from 0"
+                )
+
+    def positions(self, label: str) -> Tensor:
+        """Where each prompt has `label` [prompts]."""
+        return torch.tensor([prompt.positions[label] for prompt in self.prompts], device=self.model.device)
+
+    def at_end(self, rows: Tensor, first: int = 0) -> Tensor:
+        """Rows of positions from `first` on [..., prompts, positions, d_model] at `end` [..., prompts, d_model]."""
+        prompts = torch.arange(len(self.prompts), device=rows.device)
+        return rows[..., prompts, self.positions(END) - first, :]
+
+    def difference_of(self, rows: Tensor) -> Tensor:
+        """Logit difference of final residual rows at `end` [..., prompts, d_model] -> [..., prompts]."""
+        right = torch.tensor([prompt.right for prompt in self.prompts], device=rows.device)
+        wrong = torch.tensor([prompt.wrong for prompt in self.prompts], device=rows.device)
+        return self.model.readout.logit_difference(rows, right, wrong)
+
+    def effect_of(self, rows: Tensor) -> Tensor:
+        """Signed effects of patched final rows at `end` [..., prompts, d_model] -> [..., prompts].
+
+        Positive pushes towards the right answer, whichever run is patched.
+        """
+        lost = self.difference - self.difference_of(rows)
+        return lost if self.direction == "counterfactual-into-clean" else -lost
+
+    @cached_property
+    def difference(self) -> Tensor:
+        """Logit difference of the base run at `end` [prompts]."""
+        return self.difference_of(self.at_end(self.base.final))
