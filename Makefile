@@ -9,13 +9,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= auto
 
-.PHONY: audit test lint types schema clean
+.PHONY: audit test test-gpu lint types schema clean
 
 audit: $(READY)
 	$(BIN)/pytest --model=fixtures/checkpoints/healthy
 
 test: $(READY)
 	$(BIN)/pytest -n $(WORKERS) --dist=worksteal
+
+test-gpu: $(READY)
+	$(BIN)/pytest -m gpu
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ class Audited:
         self.audit = Audit(Opening(device="cpu", dtype=dtype))
         self.checkpoint: Checkpoint = find_checkpoints(str(folder))[0]
 
-    def read(self, measure: str, task: Task, *heads: Head, **operands: str) -> Reading:
+    def read(self, measure: str, task: Task, *heads: Head, **operands: Any) -> Reading:
         """Of these heads; of all, where none is named."""
         return self.audit.read(Request(measure, task, tuple(operands.items()), heads or None), self.checkpoint)
 

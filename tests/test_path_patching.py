@@ -50,13 +50,14 @@ def test_paths_through_keys_and_values_in_the_middle_of_the_prompt(both: Both, w
     agree(both, fast, lambda sender: slow(sender, at=both.at("subject-2")))
 
 
-@pytest.mark.parametrize("label", ["end", "subject-2"])
-def test_paths_the_other_way_push_the_same_way_up(both: Both, label: str) -> None:
+@pytest.mark.parametrize(("which", "label"), [("q", "end"), ("v", "subject-2")])
+def test_paths_the_other_way_push_the_same_way_up(both: Both, which: Any, label: str) -> None:
     patching = both.fast.towards("clean-into-counterfactual")
+    receivers = [Head(1, 0), Head(2, 0)] if which == "q" else [*both.group(1), *both.group(2)]
     with exact_softmax():
-        fast = patching.to_inputs(SENDERS, "q", [Head(2, 1), Head(1, 3)], label, "through-mlps")
+        fast = patching.to_inputs(SENDERS, which, receivers, label, "through-mlps")
     slow, at = both.slow_way_back, both.at(label)
-    agree(both, fast, lambda sender: -slow.to_inputs(sender, "q", [(2, 1), (1, 3)], at, "through-mlps"))
+    agree(both, fast, lambda sender: -slow.to_inputs(sender, which, [(1, 0), (2, 0)], at, "through-mlps"))
 
 
 @pytest.mark.parametrize("label", [None, "subject-2"])
