@@ -6,7 +6,7 @@ planned for that pair in the same passes, and the rest costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,15 @@ class Request:
 
 @dataclass
 class Audit:
-    """Everything that is read from checkpoints in one run. Models stay open until `forget` or `close`."""
+    """Everything that is read from checkpoints in one run. Models stay open until `forget` or `close`.
+
+    Attributes:
+        progress: told what is being read, and how many of its prompts are.
+    """
 
     opening: Opening
     baseline: Checkpoint | None = None
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None
     _models: dict[Checkpoint, Model] = field(default_factory=dict)
     _broken: dict[Checkpoint, Exception] = field(default_factory=dict)
     _prompts: dict[tuple[Task, Checkpoint], PromptSet] = field(default_factory=dict)
@@ -182,7 +187,10 @@ class Audit:
             everything |= COMPUTED[request.measure].wanted
         arrays = [np.empty(_shape(request, len(prompts), len(heads))) for request, heads in wanted]
         failures: dict[Any, Exception] = {}  # one measure that fails must not take the others with it
+        done = 0
         for taken in run_passes(model, prompts, everything):
+            self.progress(f"{task.kind} on {checkpoint}", done, len(prompts))
+            done += len(taken.indices)
             for array, (request, heads) in zip(arrays, wanted, strict=True):
                 if request.key in failures:
                     continue
@@ -192,6 +200,7 @@ class Audit:
                     failures[request.key] = error
                 else:
                     array[list(taken.indices)] = values.double().cpu().numpy()
+        self.progress(f"{task.kind} on {checkpoint}", done, len(prompts))
         for array, (request, heads) in zip(arrays, wanted, strict=True):
             if request.key not in failures and not np.isfinite(array).all():
                 text = f"{request.measure} on {checkpoint} gave NaN or infinity: the model is damaged"

@@ -106,17 +106,15 @@ class Patching(Pair):
             replacement: a layer each, what to put in the place of head outputs [prompts, positions, heads, d_head].
         """
         differences = self.difference.expand(len(sets), -1).clone()
-        filled = [number for number, heads in enumerate(sets) if heads]
-        for some in self._pieces(filled, 0):
-            layers = sorted({head.layer for number in some for head in sets[number]})
-            changes: dict[tuple[int, Point], Change] = {
-                (layer, "z"): _put_heads(
-                    [[head.head for head in sets[number] if head.layer == layer] for number in some], replacement[layer]
-                )
-                for layer in layers
-            }
-            final = Live(self.blocks, self.base, layers[0], 0, len(some), changes).final()
-            differences[some] = self.difference_of(self.at_end(final))
+        lowest = {number: min(head.layer for head in heads) for number, heads in enumerate(sets) if heads}
+        for start in sorted(set(lowest.values())):  # sets that begin in one layer share all that lies below it
+            for some in self._pieces([number for number, layer in lowest.items() if layer == start], 0):
+                changes: dict[tuple[int, Point], Change] = {
+                    (layer, "z"): _put_heads([_of_layer(sets[number], layer) for number in some], replacement[layer])
+                    for layer in range(start, len(self.blocks))
+                }
+                final = Live(self.blocks, self.base, start, 0, len(some), changes).final()
+                differences[some] = self.difference_of(self.at_end(final))
         return differences
 
     def _rows(self, at: Tensor) -> Rows:
@@ -176,6 +174,10 @@ class Patching(Pair):
     @staticmethod
     def _in_order(senders: Sequence[Sender], below: list[Sender], effects: Tensor) -> Tensor:
         return effects[[below.index(sender) for sender in senders]]
+
+
+def _of_layer(heads: Sequence[Head], layer: int) -> list[int]:
+    return [head.head for head in heads if head.layer == layer]
 
 
 def _put_heads(heads: Sequence[Sequence[int]], values: Tensor, places: Tensor | None = None) -> Change:

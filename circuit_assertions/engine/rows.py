@@ -86,8 +86,8 @@ class Rows:
         writes = torch.cat((write.expand_as(rows), self._patched_writes(block, heads)))
         if semantics == "direct":
             return before + writes + self.place(self.clean.mlp_writes[layer])
-        after = torch.empty_like(before)
-        flat = (before.flatten(0, 2), writes.flatten(0, 2), after.flatten(0, 2))  # after is written in place
+        after = before.new_empty(before.shape)  # contiguous, so that its flattened form is a view
+        flat = (before.flatten(0, 2), writes.flatten(0, 2), after.flatten(0, 2))
         for piece in zip(*(torch.split(part, self.most) for part in flat), strict=True):
             piece[2].copy_(block.after(piece[0], piece[1]))
         return after

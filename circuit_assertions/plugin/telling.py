@@ -6,7 +6,9 @@ summary is the same with and without workers.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from circuit_assertions.assertions.running import SuiteRunner
 from circuit_assertions.checkpoints import Checkpoint
-from circuit_assertions.report import Audited, AuditLine, summary_lines
+from circuit_assertions.report import Audited, AuditLine, Progress, summary_lines
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
@@ -60,6 +62,21 @@ class TellingPlugin:
         self._auditing = auditing
         self._lines: dict[str, tuple[str, int, AuditLine]] = {}  # file and line of the assertion, as pytest shows them
         self._facts: dict[str, dict[str, str]] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Show progress on long readings, past pytest's capture. Workers have nowhere to show it."""
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        if hasattr(session.config, "workerinput"):
+            return
+        progress = Progress(sys.stderr, sys.stderr.isatty())
+
+        def show(what: str, done: int, total: int) -> None:
+            with capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext():
+                progress.stream = sys.stderr
+                progress(what, done, total)
+
+        self._auditing.runner.audit.progress = show
 
     def pytest_report_header(self) -> list[str]:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_header"""

@@ -1,0 +1,60 @@
+"""Progress on long readings: two seconds of silence, then one line that is overwritten, and wiped at the end.
+
+Where output is no terminal, a line of its own every half minute, so that a log shows that work goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+__all__ = ["Progress"]
+
+_PATIENCE = 2.0  # seconds without a word
+_BETWEEN_LINES = 30.0  # seconds between lines that stay
+
+
+@dataclass
+class Progress:
+    """Shows how far a reading has come.
+
+    Attributes:
+        stream: where to write.
+        live: whether a line can be overwritten there.
+    """
+
+    stream: TextIO
+    live: bool
+    clock: Callable[[], float] = time.monotonic
+    _started: float | None = None
+    _said: float = field(default=float("-inf"))
+    _width: int = 0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Say that `done` of `total` prompts of something are read. The last call wipes the line."""
+        now = self.clock()
+        if self._started is None:
+            self._started = now
+        finished = done >= total
+        if now - self._started >= _PATIENCE and not finished:
+            self._say(f"reading {what}: {done} of {total} prompts, {now - self._started:.0f} s", now)
+        if finished:
+            self._wipe()
+            self._started, self._said = None, float("-inf")
+
+    def _say(self, text: str, now: float) -> None:
+        if self.live:
+            self.stream.write(f"\r{text:<{self._width}}")
+            self._width = len(text)
+        elif now - self._said >= _BETWEEN_LINES:
+            self.stream.write(f"\n{text}\n")
+            self._said = now
+        self.stream.flush()
+
+    def _wipe(self) -> None:
+        if self.live and self._width:
+            self.stream.write(f"\r{'':<{self._width}}\r")
+            self.stream.flush()
+        self._width = 0

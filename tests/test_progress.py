@@ -1,0 +1,51 @@
+"""Progress: silent when work is short, one line when it is long, nothing left behind."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from circuit_assertions.report import Progress
+
+
+def told(live: bool, times: list[float]) -> str:
+    """What is written when one reading reports at these times, the last of them being its end."""
+    clock: Iterator[float] = iter(times)
+    stream = io.StringIO()
+    progress = Progress(stream, live, clock=lambda: next(clock))
+    for done, _ in enumerate(times[:-1]):
+        progress("ioi on here", done, len(times) - 1)
+    progress("ioi on here", len(times) - 1, len(times) - 1)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_nothing_is_said_of_work_that_takes_less_than_two_seconds(live: bool) -> None:
+    assert told(live, [0.0, 0.9, 1.9, 1.99]) == ""
+
+
+def test_a_terminal_shows_one_line_and_wipes_it() -> None:
+    said = told(True, [0.0, 3.0, 4.0, 5.0])
+    assert "\rreading ioi on here: 1 of 3 prompts, 3 s" in said
+    assert "\rreading ioi on here: 2 of 3 prompts, 4 s" in said
+    assert said.endswith("\r")
+    assert "\n" not in said
+
+
+def test_a_log_gets_a_line_every_half_minute() -> None:
+    lines = told(False, [0.0, 3.0, 10.0, 20.0, 34.0, 50.0, 51.0]).split()
+    assert lines.count("reading") == 2
+
+
+def test_each_reading_is_given_its_own_two_seconds() -> None:
+    clock = iter([0.0, 3.0, 3.5, 100.0, 101.0])
+    stream = io.StringIO()
+    progress = Progress(stream, True, clock=lambda: next(clock))
+    for done, total in ((0, 2), (1, 2), (2, 2)):
+        progress("first", done, total)
+    stream.truncate(0)
+    progress("second", 0, 2)
+    progress("second", 1, 2)
+    assert "second" not in stream.getvalue()
