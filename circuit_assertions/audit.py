@@ -189,7 +189,7 @@ class Audit:
         failures: dict[Any, Exception] = {}  # one measure that fails must not take the others with it
         done = 0
         for taken in run_passes(model, prompts, everything):
-            self.progress(f"{task.kind} on {checkpoint}", done, len(prompts))
+            self.progress(task.kind, done, len(prompts))
             done += len(taken.indices)
             for array, (request, heads) in zip(arrays, wanted, strict=True):
                 if request.key in failures:
@@ -200,7 +200,7 @@ class Audit:
                     failures[request.key] = error
                 else:
                     array[list(taken.indices)] = values.double().cpu().numpy()
-        self.progress(f"{task.kind} on {checkpoint}", done, len(prompts))
+        self.progress(task.kind, done, len(prompts))
         for array, (request, heads) in zip(arrays, wanted, strict=True):
             if request.key not in failures and not np.isfinite(array).all():
                 text = f"{request.measure} on {checkpoint} gave NaN or infinity: the model is damaged"

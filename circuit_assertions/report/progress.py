@@ -1,4 +1,4 @@
-"""Progress on long readings: two seconds of silence, then one line that is overwritten, and wiped at the end.
+"""Progress on long readings: two seconds of silence, then a few words that are overwritten, and wiped at the end.
 
 Where output is no terminal, a line of its own every half minute, so that a log shows that work goes on.
 """
@@ -12,6 +12,7 @@ from typing import TextIO
 
 __all__ = ["Progress"]
 
+_BACK = "\b"
 _PATIENCE = 2.0  # seconds without a word
 _BETWEEN_LINES = 30.0  # seconds between lines that stay
 
@@ -46,8 +47,9 @@ class Progress:
 
     def _say(self, text: str, now: float) -> None:
         if self.live:
-            self.stream.write(f"\r{text:<{self._width}}")
-            self._width = len(text)
+            # Behind whatever stands on the line already, with the cursor back where it was: that is pytest's.
+            self._width = max(self._width, len(text))
+            self.stream.write(f"{text:<{self._width}}{_BACK * self._width}")
         elif now - self._said >= _BETWEEN_LINES:
             self.stream.write(f"\n{text}\n")
             self._said = now
@@ -55,6 +57,6 @@ class Progress:
 
     def _wipe(self) -> None:
         if self.live and self._width:
-            self.stream.write(f"\r{'':<{self._width}}\r")
+            self.stream.write(f"{'':<{self._width}}{_BACK * self._width}")
             self.stream.flush()
         self._width = 0
