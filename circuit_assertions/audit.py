@@ -227,6 +227,8 @@ def _check_request(request: Request) -> None:
     spec, task = MEASURES[request.measure], request.task
     for _, problem in spec.problems(task.kind, task, dict(request.operands)):
         raise MeasuringError(problem)
+    if spec.joint and not request.chosen.get("set"):
+        raise MeasuringError(f"{spec.name} is read of a set of heads, and none is given")
 
 
 def _reading(request: Request, heads: tuple[Head, ...], values: Any, model: Model, prompts: PromptSet) -> Reading:

@@ -26,7 +26,11 @@ IOI = ioi(prompts=12)
 REPEATED = repeated(prompts=4, length=6)
 REQUESTS = tuple(
     Request(
-        name, REPEATED if "repeat" in spec.needs else IOI, tuple(zip(spec.operands, ("end", "subject-1"), strict=False))
+        name,
+        REPEATED if "repeat" in spec.needs else IOI,
+        (("set", (Head(1, 0), Head(2, 3))),)
+        if spec.joint
+        else tuple(zip(spec.operands, ("end", "subject-1"), strict=False)),
     )
     for name, spec in MEASURES.items()
 )
@@ -246,6 +250,7 @@ def test_a_head_that_is_not_there(fresh: Audited, head: Head) -> None:
         ("induction-score", IOI, {}, "induction-score needs a task with repeat"),
         ("attention", IOI, {"query": "end"}, "attention needs `key:`, a position of the task"),
         ("loss", IOI, {"query": "end"}, "loss takes no `query`"),
+        ("ablation-effect", IOI, {}, "ablation-effect is read of a set of heads, and none is given"),
         ("attention", IOI, {"query": "end", "key": "subject"}, "ioi has no position .subject. .did you mean .subject-"),
     ],
 )

@@ -29,7 +29,7 @@ GPT_J = "gpt-j, parallel with one norm"  # looks its rotation up in a table, whe
 GROUPED = ("llama", "qwen3", "gemma2")
 QUERIES = (Head(2, 1), Head(1, 3))
 SOME = (Head(0, 0), Head(0, 3), Head(1, 2), Head(2, 1), Mlp(0), Mlp(1), Mlp(2))
-SETS = ([Head(0, 1)], [Head(2, 0), Head(0, 3)], [], [Head(1, 1), Head(1, 2)])
+SETS: tuple[list[Head], ...] = ([Head(0, 1)], [Head(2, 0), Head(0, 3)], [], [Head(1, 1), Head(1, 2)])
 IOI = ioi(prompts=6)
 
 # Their RMSNorm rounds to float32 whatever the model's dtype, and what differs in the last bit may round to either side;

@@ -58,7 +58,7 @@ class MeasureSpec:
         for operand in sorted({*self.operands, *operands} - ({"set"} if self.joint else set())):
             value = operands.get(operand)
             if operand in self.choices:
-                yield from self._wrong_choice(operand, value, task)
+                yield from self._wrong_choice(operand, value, called, task)
             elif operand not in self.operands:
                 yield operand, f"{self.name} takes no `{operand}`"
             elif value is None:
@@ -66,14 +66,14 @@ class MeasureSpec:
             else:
                 yield from _wrong_position(operand, value, called, task)
 
-    def _wrong_choice(self, key: str, value: Any, task: Task) -> Iterator[tuple[str, str]]:
+    def _wrong_choice(self, key: str, value: Any, called: str, task: Task) -> Iterator[tuple[str, str]]:
         words = list(self.choices[key][1])
         if words and value not in words:
             yield key, f"unknown word {value!r}{closest(str(value), words)}"
         elif key == "receiver" and not (value == "logits" or hasattr(value, "at")):
             yield key, f"unknown receiver {value!r}: write logits, or {{query: name-mover, at: end}}"
         elif key == "receiver" and value != "logits":
-            yield from _wrong_position(key, value.at, task.kind, task)
+            yield from _wrong_position(key, value.at, called, task)
 
 
 def _wrong_position(key: str, position: Any, called: str, task: Task) -> Iterator[tuple[str, str]]:
