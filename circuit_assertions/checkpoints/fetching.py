@@ -1,0 +1,55 @@
+"""Where a checkpoint's files are: in its folder, from the hub, or, for an adapter, in its base. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
+from circuit_assertions.checkpoints.settings import Opening, Permissions
+from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, local_path, read_json, similar_folder
+
+__all__ = ["base_of", "fetch", "is_adapter"]
+
+
+def fetch(checkpoint: Checkpoint, permissions: Permissions) -> Path:
+    if checkpoint.folder is not None:
+        return checkpoint.folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt", "*.py", *(["*.bin"] if permissions.pickle else [])]
+    try:
+        fetched = snapshot_download(checkpoint.hub_id or "", revision=checkpoint.revision, allow_patterns=wanted)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        similar = similar_folder(Path.cwd() / checkpoint.given)
+        way_out = f"did you mean {similar.name}/?" if similar else "a local checkpoint: give path/to/folder/"
+        raise CheckpointError(
+            f"{checkpoint.given} is no folder here, and the model hub did not give it: {reason_of(error)} ({way_out})"
+        ) from error
+    return Path(fetched)
+
+
+def is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
+
+
+def base_of(folder: Path, opening: Opening) -> Path:
+    named = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    reason = "its adapter_config.json names no base"
+    if named:
+        # A folder goes before a hub id of the same name.
+        starts = [start for start in (Path.cwd(), folder) if (start / local_path(str(named))).is_dir()]
+        for start in starts or [Path.cwd()]:
+            try:
+                base = fetch(find_checkpoints(str(named), start=start)[-1], opening.permissions)
+            except CheckpointError as error:
+                reason = str(error)
+            else:
+                if not is_adapter(base):
+                    return base
+                reason = f"its base {named} is an adapter too"
+    if opening.base is not None:
+        base = fetch(opening.base, opening.permissions)
+        if not is_adapter(base):
+            return base
+    raise CheckpointError(f"{folder} is an adapter without a base ({reason}): give the base with --baseline=path/")

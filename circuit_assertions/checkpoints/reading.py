@@ -1,0 +1,109 @@
+"""Read a checkpoint folder's weights into a model, and refuse what is not whole, finite, or a causal decoder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
+from circuit_assertions.checkpoints.safety import inspect_folder, weight_files
+from circuit_assertions.checkpoints.settings import Opening
+from circuit_assertions.checkpoints.weights import fingerprint
+
+__all__ = ["IN_A_BLOCK", "are_same", "logits_of", "read_model", "refuse_looking_ahead", "refuse_nan"]
+
+_PIECE = 1 << 20  # elements looked at together for NaN: bounds the extra memory
+IN_A_BLOCK = re.compile(r"\.\d+\.")  # tensors of numbered blocks, `transformer.h.3.`: never an optional extra
+_SAME = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}  # of the largest logit
+
+
+def read_model(folder: Path, opening: Opening) -> tuple[Any, str]:
+    inspect_folder(folder, opening.permissions)
+    files = weight_files(folder, opening.permissions)
+    print_of_weights = fingerprint(files)  # reads every byte, and so meets a damaged file before torch does
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=getattr(torch, opening.dtype),
+            use_safetensors=files[0].suffix == ".safetensors",
+            weights_only=True,
+            attn_implementation="eager",
+            local_files_only=True,
+            trust_remote_code=opening.permissions.remote_code,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below by name
+            output_loading_info=True,
+        )
+    except Exception as error:
+        # A wrong config.json or a damaged file can end anywhere in the library, with any exception.
+        raise CheckpointError(
+            f"{folder} cannot be opened: {reason_of(error)} (check that config.json belongs to these weights "
+            f"and that transformers is recent enough, or save the model anew with save_pretrained)"
+        ) from error
+    _refuse_misfits(folder, report)
+    return model, print_of_weights
+
+
+def _refuse_misfits(folder: Path, report: dict[str, Any]) -> None:
+    """Refuse weights that were not read to the last tensor: what is missing would be random numbers."""
+    way_out = "the file is not this model's, or was saved in part: save it anew, with its own config.json"
+    for name, stored, expected in sorted(report.get("mismatched_keys") or []):
+        raise CheckpointError(
+            f"{folder} holds {name} of shape {tuple(stored)} where its config.json calls for {tuple(expected)}: "
+            f"{way_out}"
+        )
+    missing = sorted(report.get("missing_keys") or [])
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of the tensors that its config.json calls for, {missing[0]} among them: "
+            f"{way_out}"
+        )
+    spare = sorted(name for name in report.get("unexpected_keys") or [] if IN_A_BLOCK.search(name))
+    if spare:
+        raise CheckpointError(
+            f"{folder} holds {len(spare)} tensors that its config.json has no place for, {spare[0]} among them: "
+            f"{way_out}"
+        )
+
+
+def refuse_nan(model: Any, folder: Path) -> None:
+    for name, parameter in model.named_parameters():
+        for piece in parameter.detach().flatten().split(_PIECE):
+            if not bool(torch.isfinite(piece).all()):
+                raise CheckpointError(
+                    f"{folder} holds NaN or infinity in {name}: the training run that wrote it has diverged, "
+                    f"audit an earlier checkpoint"
+                )
+
+
+def refuse_looking_ahead(model: Any, folder: Path) -> None:
+    """Refuse a model whose prediction depends on tokens that come after: an encoder, whatever its class is called."""
+    try:
+        first, second = logits_of(model)
+    except Exception as error:
+        # The first time that the model runs: what config.json got wrong about its inside shows here.
+        raise CheckpointError(
+            f"{folder} can be opened, but does not run: {reason_of(error)} (check that config.json belongs to it)"
+        ) from error
+    if not are_same(first[:-1], second[:-1]):
+        raise CheckpointError(
+            f"{folder} holds a {type(model).__name__} that looks ahead, and so is not a causal language model: "
+            f"circuits are audited on decoders such as GPT2LMHeadModel or LlamaForCausalLM"
+        )
+
+
+@torch.no_grad()
+def logits_of(model: Any) -> torch.Tensor:
+    """Logits for two short prompts that differ in their last token: [2, positions, d_vocab]."""
+    highest = model.get_input_embeddings().weight.shape[0] - 1
+    tokens = torch.tensor([[highest, 0, 1, highest // 2, 0], [highest, 0, 1, highest // 2, highest]])
+    logits: torch.Tensor = model(tokens.to(model.device), use_cache=False).logits
+    return logits
+
+
+def are_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    scale = float(one.abs().max()) or 1.0
+    return float((one - other).abs().max()) <= _SAME[one.dtype] * scale
