@@ -224,3 +224,21 @@ def test_a_reference_model_holds_and_a_negated_name_mover_is_named(
             "  BROKEN     name-movers-push * L4H1 -*",
         ]
     )
+
+
+def test_a_model_measured_with_hooks_is_said_to_be_slow(
+    project: Path, pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    from patching_cases import NOT_RECOGNISED
+    from reference_model import word_tokenizer
+    from tiny_models import random_model
+
+    words = word_tokenizer()
+    random_model(NOT_RECOGNISED["olmo 2, no pre-norm"](len(words))).save_pretrained(tmp_path / "olmo")
+    words.save_pretrained(tmp_path / "olmo")
+    assertion = "{id: moves, measure: path-effect, heads: any, task: ioi, expect: {at-least: -100}}"
+    tasks = "tasks: {ioi: {kind: ioi, prompts: 4}}"
+    write(project, {"suites/slow.yaml": f"suite: slow\n{tasks}\nassertions:\n  - {assertion}\n"})
+    result = pytester.runpytest_inprocess(f"--model={tmp_path / 'olmo'}", "suites/slow.yaml")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*SlowPatchingWarning*path effects are taken with hooks*"])

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditPlugin"]
 
+_OUR_WARNING = ".*path effects are taken with hooks"  # by its words: its class could not be named without torch
+
 
 class AuditPlugin:
     """Opens what was asked for, once, and puts the suites to it."""
@@ -184,10 +186,12 @@ class AuditPlugin:
     def telling_plainly(self, checkpoint: Checkpoint) -> Iterator[None]:
         """Turn our own errors into one clear sentence; the second time the same one is only pointed at.
 
-        What the libraries behind a model warn of is not the project's: its own warning filters do not see it.
+        What the libraries behind a model warn of is not the project's: its own warning filters do not see it. What the
+        engine warns of, that a model is measured slowly, is shown.
         """
         try:
             with warnings.catch_warnings(action="ignore"):
+                warnings.filterwarnings("always", message=_OUR_WARNING)
                 yield
         except CircuitAssertionsError as error:
             text = str(error)
