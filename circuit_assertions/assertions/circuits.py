@@ -66,6 +66,11 @@ class Binding:
         """The heads that play `role`; empty where the circuit has no such role."""
         return self.circuit.roles.get(role, ())
 
+    @property
+    def everyone(self) -> tuple[Head, ...]:
+        """The heads of all roles, each once."""
+        return tuple(sorted({head for heads in self.circuit.roles.values() for head in heads}))
+
     def __str__(self) -> str:
         name = self.circuit.file.name if self.circuit.file else self.circuit.circuit
         return name if self.certain else f"{name} (fits by shape: its lineage is assumed)"

@@ -141,15 +141,10 @@ class SuiteRunner:
         assertion = asked.assertion
         if assertion.of_all_heads:
             heads = tuple(self.audit.model(asked.checkpoint).layout.all_heads())
-        elif assertion.heads == "circuit":
-            binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
-            if binding is None:
-                return NotAsked(self._unbound(asked))
-            heads = tuple(sorted({head for role in binding.circuit.roles.values() for head in role}))
-        elif assertion.role is None:
-            heads = tuple(head for head in assertion.heads or () if isinstance(head, Head))
+        elif not isinstance(assertion.heads, str):
+            heads = assertion.heads or ()
         else:
-            bound = self._bound(asked, assertion.role)
+            bound = self._bound(asked, assertion.heads)
             if isinstance(bound, NotAsked):
                 return bound
             heads = bound
@@ -161,10 +156,12 @@ class SuiteRunner:
         return heads
 
     def _bound(self, asked: Asked, role: str) -> tuple[Head, ...] | NotAsked:
+        """The heads of a role, or of the whole `circuit`."""
         binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
         if binding is None:
             return NotAsked(self._unbound(asked))
-        return binding.heads(role) or NotAsked(f"{binding} names no head as {role}")
+        heads = binding.everyone if role == "circuit" else binding.heads(role)
+        return heads or NotAsked(f"{binding} names no head as {role}")
 
     def _unbound(self, asked: Asked) -> str:
         shape = self.shape(asked.checkpoint)

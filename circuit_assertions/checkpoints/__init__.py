@@ -8,12 +8,11 @@ imported where it is used and not here.
 from __future__ import annotations
 
 from circuit_assertions.checkpoints.errors import CheckpointError, DeviceError
-from circuit_assertions.checkpoints.settings import DTYPES, Opening, Permissions
+from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints
 from circuit_assertions.checkpoints.weights import fingerprint
 
 __all__ = [
-    "DTYPES",
     "Checkpoint",
     "CheckpointError",
     "DeviceError",

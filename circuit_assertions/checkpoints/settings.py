@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 
 from circuit_assertions.checkpoints.sources import Checkpoint
 
-__all__ = ["DTYPES", "Opening", "Permissions"]
-
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+__all__ = ["Opening", "Permissions"]
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,9 @@ def run_passes(model: Model, prompts: PromptSet, wanted: Wanted) -> Iterator[Pas
 
     The size of a batch follows from the memory that `wanted` takes; the results do not depend on it.
     """
-    patching = wanted.patching and "readout" not in model.limits
+    run = _of_patching if wanted.patching else _run
     for indices, batch in prompts.batches(_batch_size(model, prompts, wanted), wanted.whole_templates):
-        yield (_of_patching if patching else _run)(model, indices, batch, wanted)
+        yield run(model, indices, batch, wanted)
 
 
 @torch.no_grad()

@@ -111,7 +111,7 @@ class Patching(Pair):
             for some in self._pieces([number for number, layer in lowest.items() if layer == start], 0):
                 changes: dict[tuple[int, Point], Change] = {
                     (layer, "z"): _put_heads([_of_layer(sets[number], layer) for number in some], replacement[layer])
-                    for layer in range(start, len(self.blocks))
+                    for layer in sorted({head.layer for number in some for head in sets[number]})
                 }
                 final = Live(self.blocks, self.base, start, 0, len(some), changes).final()
                 differences[some] = self.difference_of(self.at_end(final))

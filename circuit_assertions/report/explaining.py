@@ -9,7 +9,7 @@ import numpy as np
 from circuit_assertions.assertions import Assertion, Expectation, Judgement, Row, Verdict
 from circuit_assertions.measures import Interval, Reading
 
-__all__ = ["explain", "number", "row_lines"]
+__all__ = ["explain", "interval_text", "number"]
 
 _MOST_ROWS = 10
 _MOST_CANDIDATES = 3  # shown where any head would have done and none did
@@ -37,17 +37,17 @@ def interval_text(interval: Interval) -> str:
     return f"[{number(interval.low)}, {number(interval.high)}]"
 
 
-def row_lines(judgement: Judgement, indent: str) -> Iterator[str]:
+def _row_lines(judgement: Judgement) -> Iterator[str]:
     """The heads (or the model) one a line, the most telling first."""
     most = _MOST_CANDIDATES if judgement.of_some else _MOST_ROWS
     width = max(len(row.name) for row in judgement.rows)
     for row in judgement.rows[:most]:
         named = f"{row.name:<{width}}  " if row.name else ""
         verdict = f"  {row.verdict}" if len(judgement.rows) > 1 else ""
-        yield f"{indent}{named}{_row_text(row)}{verdict}"
+        yield f"{named}{_row_text(row)}{verdict}"
     if len(judgement.rows) > most:
         others = "further heads, none better" if judgement.of_some else "more heads"
-        yield f"{indent}and {len(judgement.rows) - most} {others}"
+        yield f"and {len(judgement.rows) - most} {others}"
 
 
 def _row_text(row: Row) -> str:
@@ -68,7 +68,7 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
     if assertion.why:
         yield f"  {assertion.why}"
     yield f"  expected  {_subject(assertion)} {judgement.expected}"
-    rows = list(row_lines(judgement, ""))
+    rows = list(_row_lines(judgement))
     yield f"  read      {rows[0]}"
     for row in rows[1:]:
         yield f"            {row}"

@@ -6,7 +6,7 @@ was trained; `always` and `never` say it outright. End-of-text tokens are never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from circuit_assertions.tasks.errors import TaskError
@@ -93,10 +93,6 @@ class Encoder:
         special = set(self._tokenizer.all_special_ids)
         return sorted(token for token in set(self._tokenizer.get_vocab().values()) if token not in special)
 
-    def token_texts(self, tokens: Iterable[int]) -> list[str]:
-        """Tokens as the vocabulary spells them."""
-        return [str(text) for text in self._tokenizer.convert_ids_to_tokens(list(tokens))]
-
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
@@ -111,8 +107,3 @@ class Encoder:
             return (bos,)
         plain: list[int] = self._tokenizer("a")["input_ids"]
         return (bos,) if bos is not None and plain[:1] == [bos] and self._ids("a")[:1] != [bos] else ()
-
-
-def describe_positions(positions: Mapping[str, int]) -> str:
-    """`subject-1 4, end 15`, in the order of the sentence."""
-    return ", ".join(f"{label} {index}" for label, index in sorted(positions.items(), key=lambda item: item[1]))
