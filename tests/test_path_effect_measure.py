@@ -278,3 +278,10 @@ def test_a_receiving_role_that_no_circuit_binds_is_not_asked(audited: Audited, t
     said = judged(audited, tmp_path, "measure: path-effect, task: ioi, heads: any, receiver: {query: name-mover}")
     assert isinstance(said, NotAsked)
     assert "no circuit file binds the roles of 'ioi'" in said.reason
+
+
+def test_receivers_are_spelled_out_whole_however_many_they_are() -> None:
+    """What a reading says of its receiver tells it from readings of others: nothing may hide behind `and 2 more`."""
+    one = tuple(Head(0, head) for head in range(10))
+    other = (*one[:9], Head(1, 0))
+    assert str(Receiver("q", one, "end")) != str(Receiver("q", other, "end"))

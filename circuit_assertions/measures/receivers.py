@@ -19,4 +19,4 @@ class Receiver(NamedTuple):
     at: str
 
     def __str__(self) -> str:
-        return f"{_WORDS[self.which]} of {show_heads(self.heads)} at {self.at}"
+        return f"{_WORDS[self.which]} of {show_heads(self.heads, most=len(self.heads))} at {self.at}"
