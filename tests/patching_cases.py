@@ -26,10 +26,10 @@ from transformers import (
 
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
+from circuit_assertions.components import Mlp
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.hooked import HookedPatching
 from circuit_assertions.engine.patching import Patching
-from circuit_assertions.engine.rows import Mlp
 from circuit_assertions.engine.rows import Sender as FastSender
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import IoiTask, PromptSet

@@ -13,12 +13,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from circuit_assertions.components import Mlp
 from circuit_assertions.engine.arithmetic import Block, Projection, recognise
 from circuit_assertions.engine.cache import capture_both
 from circuit_assertions.engine.live import Change, Live, Point
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.pair import Direction, Pair
-from circuit_assertions.engine.rows import Frozen, Mlp, Rows, Sender
+from circuit_assertions.engine.rows import Frozen, Rows, Sender
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt
 

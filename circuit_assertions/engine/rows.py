@@ -9,27 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from circuit_assertions.components import Mlp
 from circuit_assertions.engine.arithmetic import Block
 from circuit_assertions.engine.cache import Run
 from circuit_assertions.heads import Head
 
-__all__ = ["Frozen", "Mlp", "Rows", "Sender"]
+__all__ = ["Frozen", "Rows", "Sender"]
 
 Frozen = Literal["through-mlps", "direct"]
-
-
-class Mlp(NamedTuple):
-    """The MLP of a layer, as a sender. Prints as `MLP4`."""
-
-    layer: int
-
-    def __str__(self) -> str:
-        return f"MLP{self.layer}"
 
 
 Sender = Head | Mlp

@@ -1,0 +1,45 @@
+"""What the model does: logits, probabilities, losses."""
+
+from __future__ import annotations
+
+from circuit_assertions.measures.catalogue.spec import ANSWERS, WANG, MeasureSpec
+
+__all__ = ["BEHAVIOUR"]
+
+_OLSSON = "Olsson et al. 2022, arXiv 2209.11895"
+
+BEHAVIOUR = (
+    MeasureSpec(
+        "logit-difference",
+        unit="logits",
+        by_head=False,
+        help="logit of the right answer minus logit of the wrong one, at `end`",
+        source=f"{WANG}, section 2",
+        needs=ANSWERS,
+    ),
+    MeasureSpec(
+        "answer-rate",
+        unit="share of prompts",
+        by_head=False,
+        help="how often the right answer's logit is above the wrong one's, at `end`",
+        source=f"{WANG}, section 2",
+        needs=ANSWERS,
+        kind="share",
+    ),
+    MeasureSpec(
+        "probability",
+        unit="probability",
+        by_head=False,
+        help="probability of the right next token; mean over the repetition for repeated tokens",
+        source=f"{WANG}, section 2",
+        needs=frozenset({"target"}),
+    ),
+    MeasureSpec(
+        "loss",
+        unit="nats",
+        by_head=False,
+        help="cross-entropy of the right next token; mean over the repetition for repeated tokens",
+        source=f"{_OLSSON}, in-context learning",
+        needs=frozenset({"target"}),
+    ),
+)
