@@ -1,5 +1,6 @@
 # make audit   set everything up and audit the embedded checkpoints
 # make test    set everything up and run the tests
+# make lab     set everything up and make all of the laboratory's checkpoints, in fixtures/made/
 # The environment is made when it is missing or older than what it is made from.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= auto
 
-.PHONY: audit test test-gpu lint types schema clean
+.PHONY: audit test test-gpu lab lint types schema bench bench-quick clean
 
 audit: $(READY)
 	$(BIN)/pytest --model=fixtures/checkpoints/healthy
@@ -20,6 +21,9 @@ test: $(READY)
 test-gpu: $(READY)
 	$(BIN)/pytest -m gpu
 
+lab: $(READY)
+	$(BIN)/python -m fixtures.lab --all
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,6 +33,13 @@ types: $(READY)
 
 schema: $(READY)
 	$(BIN)/circuit-assertions schema > suites/suite.schema.json
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.curves --out docs
+
+bench-quick: $(READY)
+	$(BIN)/python -m benchmarks.speed --quick --json
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from circuit_assertions.components import Component, kind_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_tokens
@@ -19,18 +18,22 @@ from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_toke
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint, Opening
     from circuit_assertions.engine import Model
+    from circuit_assertions.measures.taking import Taking
 
 __all__ = ["Audit", "Request"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One thing to be read: a measure of a task, for some heads. `heads=None` means every head of the model."""
+    """One thing to be read: a measure of a task, for some heads or other components.
+
+    `heads=None` means every head of the model.
+    """
 
     measure: str
     task: Task
     operands: tuple[tuple[str, Any], ...] = ()
-    heads: tuple[Head, ...] | None = None
+    heads: tuple[Component, ...] | None = None
 
     @property
     def key(self) -> tuple[str, Task, tuple[tuple[str, Any], ...]]:
@@ -40,8 +43,7 @@ class Request:
     @property
     def chosen(self) -> dict[str, Any]:
         """The operands, with what was left to its default."""
-        defaults = {name: default for name, (default, _) in MEASURES[self.measure].choices.items()}
-        return defaults | dict(self.operands)
+        return MEASURES[self.measure].defaults | dict(self.operands)
 
 
 @dataclass
@@ -110,7 +112,7 @@ class Audit:
         _check_request(request)
         heads = self._columns(request, checkpoint)
         known = self._readings.get((checkpoint, request.key))
-        if known is None or not set(heads) <= set(known.heads):
+        if known is None or not set(heads) <= set(known.components):
             self._take(request, checkpoint)
             known = self._readings[(checkpoint, request.key)]
         return known.only(heads) if heads else known
@@ -128,31 +130,30 @@ class Audit:
         for checkpoint in list(self._models):
             self.forget(checkpoint)
 
-    def _columns(self, request: Request, checkpoint: Checkpoint) -> tuple[Head, ...]:
+    def _columns(self, request: Request, checkpoint: Checkpoint) -> tuple[Component, ...]:
         from circuit_assertions.engine import MeasuringError
 
         spec = MEASURES[request.measure]
         layout = self.model(checkpoint).layout
-        everyone = tuple(layout.all_heads())
         chosen = request.chosen.get("set", ()) if spec.joint else request.heads
-        heads = everyone if chosen is None else tuple(chosen)
-        outside = [head for head in heads if head not in set(everyone)]
-        if outside:
-            raise MeasuringError(
-                f"{checkpoint} has no head {outside[0]}: it has {layout.layers} layers of {layout.heads} heads, "
-                f"both counted from 0"
-            )
+        heads = tuple(layout.all_heads()) if chosen is None else tuple(chosen)
+        for head in (*heads, *request.chosen.get("without", ())):
+            if head.layer >= layout.layers or (isinstance(head, Head) and head.head >= layout.heads):
+                raise MeasuringError(
+                    f"{checkpoint} has no {'head ' if isinstance(head, Head) else ''}{head}: it has {layout.layers} "
+                    f"layers of {layout.heads} heads, both counted from 0"
+                )
         return heads if spec.by_head else ()
 
     def _take(self, request: Request, checkpoint: Checkpoint) -> None:
         """Take everything planned for the request's task that is not yet known, in shared passes."""
-        together: dict[Any, tuple[Request, list[Head]]] = {}
+        together: dict[Any, tuple[Request, list[Component]]] = {}
         planned = [other for other in self._planned.get(checkpoint, []) if other.task == request.task]
         for wanted in [request, *planned]:
             known = self._readings.get((checkpoint, wanted.key))
             if wanted is not request and (known is not None or self._refusal(wanted, checkpoint)):
                 continue
-            heads = together.setdefault(wanted.key, (wanted, list(known.heads) if known else []))[1]
+            heads = together.setdefault(wanted.key, (wanted, list(known.components) if known else []))[1]
             heads.extend(head for head in self._columns(wanted, checkpoint) if head not in heads)
         refusal = self._refusal(request, checkpoint)
         if refusal is None:
@@ -177,47 +178,38 @@ class Audit:
             return error
         return None
 
-    def _run(self, checkpoint: Checkpoint, task: Task, wanted: Sequence[tuple[Request, tuple[Head, ...]]]) -> None:
-        from circuit_assertions.engine import MeasuringError, Wanted, run_passes
+    def _run(self, checkpoint: Checkpoint, task: Task, wanted: Sequence[tuple[Request, tuple[Component, ...]]]) -> None:
+        from circuit_assertions.engine import Wanted, run_passes
         from circuit_assertions.measures.computing import COMPUTED
+        from circuit_assertions.measures.sweeping import KNOCKOUT, Sweep
+        from circuit_assertions.measures.taking import Taking
 
         model, prompts = self.model(checkpoint), self.prompts(task, checkpoint)
         everything = Wanted()
         for request, _ in wanted:
             everything |= COMPUTED[request.measure].wanted
-        arrays = [np.empty(_shape(request, len(prompts), len(heads))) for request, heads in wanted]
-        failures: dict[Any, Exception] = {}  # one measure that fails must not take the others with it
+            if request.chosen.get("without"):
+                everything |= KNOCKOUT
+        takings = [
+            Taking(f"{request.measure} on {checkpoint}", COMPUTED[request.measure], heads, request.chosen, len(prompts))
+            for request, heads in wanted
+        ]
+        sweep = Sweep.of(model, prompts, lambda done, total: self.progress(f"{task.kind}, searching", done, total))
+        for taking in takings:
+            taking.prepare(sweep)
         done = 0
         for taken in run_passes(model, prompts, everything):
             self.progress(task.kind, done, len(prompts))
             done += len(taken.indices)
-            for array, (request, heads) in zip(arrays, wanted, strict=True):
-                if request.key in failures:
-                    continue
-                try:
-                    values = COMPUTED[request.measure].values(taken, heads, request.chosen)
-                except MeasuringError as error:
-                    failures[request.key] = error
-                else:
-                    array[list(taken.indices)] = values.double().cpu().numpy()
+            for taking in takings:
+                taking.add(taken)
         self.progress(task.kind, done, len(prompts))
-        for array, (request, heads) in zip(arrays, wanted, strict=True):
-            if request.key not in failures and not np.isfinite(array).all():
-                text = f"{request.measure} on {checkpoint} gave NaN or infinity: the model is damaged"
-                failures[request.key] = MeasuringError(text)
-            if request.key in failures:
-                self._failures[(checkpoint, request.key)] = failures[request.key]
+        for taking, (request, _) in zip(takings, wanted, strict=True):
+            taking.finish()
+            if taking.failure is not None:
+                self._failures[(checkpoint, request.key)] = taking.failure
             else:
-                finish = COMPUTED[request.measure].finish
-                finished = array if finish is None else finish(array)
-                self._readings[(checkpoint, request.key)] = _reading(request, heads, finished, model, prompts)
-
-
-def _shape(request: Request, prompts: int, heads: int) -> tuple[int, ...]:
-    from circuit_assertions.measures.computing import COMPUTED
-
-    columns = COMPUTED[request.measure].columns
-    return (prompts, heads) if heads else (prompts, columns) if columns > 1 else (prompts,)
+                self._readings[(checkpoint, request.key)] = _reading(request, taking, model, prompts)
 
 
 def _check_request(request: Request) -> None:
@@ -225,23 +217,26 @@ def _check_request(request: Request) -> None:
     from circuit_assertions.engine import MeasuringError
 
     spec, task = MEASURES[request.measure], request.task
-    for _, problem in spec.problems(task.kind, task, dict(request.operands)):
+    kinds = {kind_of(component) for component in request.heads or ()}
+    for _, problem in spec.problems(task.kind, task, dict(request.operands), kinds):
         raise MeasuringError(problem)
     if spec.joint and not request.chosen.get("set"):
         raise MeasuringError(f"{spec.name} is read of a set of heads, and none is given")
 
 
-def _reading(request: Request, heads: tuple[Head, ...], values: Any, model: Model, prompts: PromptSet) -> Reading:
+def _reading(request: Request, taking: Taking, model: Model, prompts: PromptSet) -> Reading:
     spec = MEASURES[request.measure]
     settings: Mapping[str, Any] = {
         "task": dict(prompts.settings),
         "operands": {name: _spelled(value) for name, value in request.chosen.items()},
+        "found": dict(taking.prepared.found),
         "token_hash": prompts.token_hash,
         "balance": prompts.balance,
         "model": model.identity(),
+        **({"approximate": True} if spec.approximate else {}),
     }
-    texts = [prompt.text for prompt in prompts.prompts]
-    return Reading(spec.name, spec.unit, spec.kind, values, heads, settings, texts)
+    texts = [prompts.prompts[row].text for row in taking.rows]
+    return Reading(spec.name, spec.unit, spec.kind, taking.values, tuple(taking.heads), settings, texts, taking.beside)
 
 
 def _spelled(value: Any) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from circuit_assertions import CircuitAssertionsError, __version__
+from circuit_assertions.verbs.discover import add_discover
+from circuit_assertions.verbs.edges import add_edges
 
 __all__ = ["main"]
 
@@ -59,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--tokenizer", help="take the tokenizer from here instead")
     show.add_argument("--most", type=_count, default=4, help="how many prompts to print (default 4)")
     show.set_defaults(run=_show_task)
+
+    add_discover(verbs)
+    add_edges(verbs)
 
     measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
     measures.set_defaults(run=_measures)

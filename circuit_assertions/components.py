@@ -7,7 +7,19 @@ from dataclasses import dataclass
 
 from circuit_assertions.heads import Head, HeadError, parse_head
 
-__all__ = ["Component", "Mlp", "Residual", "parse_component"]
+__all__ = [
+    "KINDS",
+    "Component",
+    "Embedding",
+    "Mlp",
+    "Norms",
+    "Part",
+    "Residual",
+    "Unembedding",
+    "all_of",
+    "kind_of",
+    "parse_component",
+]
 
 _OF_LAYER = re.compile(r"(MLP|RESID)(\d+)")
 
@@ -33,6 +45,60 @@ class Residual:
 
 
 Component = Head | Mlp | Residual
+
+
+@dataclass(frozen=True, order=True)
+class Norms:
+    """The norms of a block and the bias of its attention output; of the layer after the last, the final norm.
+
+    Prints as `NORM4`. Together with heads, MLPs and embeddings these are all the weights of a model.
+    """
+
+    layer: int
+
+    def __str__(self) -> str:
+        return f"NORM{self.layer}"
+
+
+@dataclass(frozen=True, order=True)
+class Embedding:
+    """Token and position embeddings; the unembedding as well where the model ties them. Prints as `EMBED`."""
+
+    layer: int = 0
+
+    def __str__(self) -> str:
+        return "EMBED"
+
+
+@dataclass(frozen=True, order=True)
+class Unembedding:
+    """The unembedding of a model that does not tie it to the embedding. Prints as `UNEMBED`."""
+
+    layer: int
+
+    def __str__(self) -> str:
+        return "UNEMBED"
+
+
+Part = Head | Mlp | Norms | Embedding | Unembedding  # what a graft moves: each weight belongs to one of them
+
+KINDS = {
+    "head": "heads",
+    "mlp": "MLPs",
+    "residual": "the residual stream",
+}  # a kind, and what messages call its members
+
+
+def kind_of(component: Component) -> str:
+    """The kind of a component, one of `KINDS`."""
+    return "head" if isinstance(component, Head) else "mlp" if isinstance(component, Mlp) else "residual"
+
+
+def all_of(kind: str, layers: int, heads: int) -> tuple[Component, ...]:
+    """Every component of a kind in a model of so many layers, with so many heads each, layer by layer."""
+    if kind == "head":
+        return tuple(Head(layer, head) for layer in range(layers) for head in range(heads))
+    return tuple(Mlp(layer) if kind == "mlp" else Residual(layer) for layer in range(layers))
 
 
 def parse_component(value: object) -> Component:

@@ -91,7 +91,7 @@ class NaivePatching:
         self.model = model
         self.wiring = WIRINGS[model.config.model_type]
         self.blocks: list[Any] = list(_find(model, self.wiring.blocks))
-        self.tokens, self.right, self.wrong = clean, right, wrong
+        self.tokens, self.twins, self.right, self.wrong = clean, twins, right, wrong
         self.clean, self.other = self.keep(clean), self.keep(twins)
 
     def difference(self, logits: Tensor) -> Tensor:
@@ -168,6 +168,13 @@ class NaivePatching:
             yield
 
     @contextlib.contextmanager
+    def as_put(self, layer: int, z: Tensor, mlp: Tensor) -> Iterator[None]:
+        """A block whose heads and MLP put out what is given."""
+        block = self.blocks[layer]
+        with _put_in(self.output(block), z), _put_out(_find(block, self.wiring.mlp), mlp):
+            yield
+
+    @contextlib.contextmanager
     def putting(self, sender: Sender, at: Tensor | None) -> Iterator[None]:
         """The sender's output of the other run, at some positions or everywhere."""
         kind, layer, head = sender
@@ -220,14 +227,29 @@ class NaivePatching:
 
 @contextlib.contextmanager
 def exact_softmax() -> Iterator[None]:
-    """Hugging Face rounds attention to float32 in its softmax whatever the dtype; let float64 stay float64."""
+    """Hugging Face rounds attention to float32, whatever the dtype, in its softmax; let float64 stay float64.
+
+    GPT-J and GPT-Neo take the scores in float32 as well.
+    """
 
     def softmax(scores: Tensor, dim: int = -1, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
         exponentials = torch.exp(scores - scores.amax(dim=dim, keepdim=True))
         return exponentials / exponentials.sum(dim=dim, keepdim=True)
 
-    with mock.patch("torch.nn.functional.softmax", softmax):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch("torch.nn.functional.softmax", softmax))
+        for family in ("gptj", "gpt_neo"):
+            stack.enter_context(mock.patch(f"transformers.models.{family}.modeling_{family}.torch", _Unrounded()))
         yield
+
+
+class _Unrounded:
+    """Torch, for whom float32 is float64."""
+
+    float32 = torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
 
 
 @contextlib.contextmanager

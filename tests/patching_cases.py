@@ -55,6 +55,23 @@ _SHAPE = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
+
+
+def _falcon(size: int, *, alibi: bool, parallel_attn: bool) -> FalconConfig:
+    return FalconConfig(
+        vocab_size=size,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        multi_query=True,
+        alibi=alibi,
+        parallel_attn=parallel_attn,
+        new_decoder_architecture=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+
+
 FURTHER: dict[str, Callable[[int], Any]] = {
     "gpt-j, parallel with one norm": lambda size: GPTJConfig(
         vocab_size=size, n_embd=32, n_layer=3, n_head=4, n_positions=64, rotary_dim=4, bos_token_id=0, eos_token_id=0
@@ -63,26 +80,14 @@ FURTHER: dict[str, Callable[[int], Any]] = {
         **_SHAPE, vocab_size=size, num_key_value_heads=2, head_dim=8, sliding_window=8
     ),
     "phi, parallel with partial rotation": lambda size: PhiConfig(**_SHAPE, vocab_size=size),
-    "falcon, multi-query": lambda size: FalconConfig(
-        vocab_size=size,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        multi_query=True,
-        parallel_attn=True,
-        new_decoder_architecture=False,
-        bos_token_id=0,
-        eos_token_id=0,
-    ),
+    "falcon, multi-query": lambda size: _falcon(size, alibi=False, parallel_attn=True),
     "mistral, sliding window": lambda size: MistralConfig(
         **_SHAPE, vocab_size=size, num_key_value_heads=1, sliding_window=6
     ),
     "mixtral, mixture of experts": lambda size: MixtralConfig(
         **_SHAPE, vocab_size=size, num_key_value_heads=2, num_local_experts=4
     ),
-}
-NOT_RECOGNISED: dict[str, Callable[[int], Any]] = {
-    "olmo 2, no pre-norm": lambda size: Olmo2Config(**_SHAPE, vocab_size=size, num_key_value_heads=2),
+    "olmo 2, post-norm alone": lambda size: Olmo2Config(**_SHAPE, vocab_size=size, num_key_value_heads=2),
     "gpt-neo, unscaled local attention": lambda size: GPTNeoConfig(
         vocab_size=size,
         hidden_size=32,
@@ -94,6 +99,9 @@ NOT_RECOGNISED: dict[str, Callable[[int], Any]] = {
         bos_token_id=0,
         eos_token_id=0,
     ),
+}
+NOT_RECOGNISED: dict[str, Callable[[int], Any]] = {
+    "falcon, attention biased by distance": lambda size: _falcon(size, alibi=True, parallel_attn=False),
 }
 CONFIGS: dict[str, Callable[[int], Any]] = {**FURTHER, **NOT_RECOGNISED}
 
@@ -107,8 +115,7 @@ class Both:
         config = config_of(name, len(words)) if name in ARCHITECTURES else CONFIGS[name](len(words))
         random_model(config).save_pretrained(folder)
         words.save_pretrained(folder)
-        self.dtype = "float32" if "mixtral" in name else "float64"
-        source = open_checkpoint(find_checkpoints(str(folder))[0], Opening(device="cpu", dtype=self.dtype))
+        source = open_checkpoint(find_checkpoints(str(folder))[0], Opening(device="cpu", dtype="float64"))
         self.model = Model.of(source)
         self.prompts: PromptSet = TASK.build(source.tokenizer)
 
@@ -147,7 +154,7 @@ class Both:
 
     def _slow(self, base: Tensor, other: Tensor) -> NaivePatching:
         model = AutoModelForCausalLM.from_pretrained(
-            self.folder, dtype=getattr(torch, self.dtype), attn_implementation="eager"
+            self.folder, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager"
         ).eval()
         right = torch.tensor([prompt.right for prompt in self.prompts.prompts])
         wrong = torch.tensor([prompt.wrong for prompt in self.prompts.prompts])

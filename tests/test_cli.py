@@ -17,6 +17,7 @@ from tiny_models import save_tiny
 from circuit_assertions import __version__
 from circuit_assertions.assertions.packaged import packaged_suites
 from circuit_assertions.cli import main
+from circuit_assertions.components import KINDS
 from circuit_assertions.measures import MEASURES
 
 PROGRAM = "import sys; from circuit_assertions.cli import main; sys.exit(main())"
@@ -62,11 +63,13 @@ def test_measures_lists_every_measure_with_its_operands(
     assert main(["measures"]) == 0
     printed = capsys.readouterr().out
     for name, spec in MEASURES.items():
-        of = "heads" if spec.by_head else "a set of heads" if spec.joint else "the model"
+        whole = "a set of heads" if spec.joint else "the model"
+        of = ", ".join(KINDS[kind] for kind in spec.components) if spec.by_head else whole
         assert f"{name}  (of {of}; {spec.unit})" in printed
-        part = printed.split(f"{name}  (of")[1].split("\n\n")[0]
-        assert spec.help in " ".join(part.split())
-        assert all(f"{key}: " in part for key in (*spec.operands, *spec.choices))
+        part = " ".join(printed.split(f"{name}  (of")[1].split("\n\n")[0].split())
+        assert spec.help in part
+        assert all(f"{key}: " in part for key in (*spec.operands, *spec.places, *spec.choices))
+        assert ("receiver: heads" in part) == bool(spec.receives)
 
 
 def test_the_schema_describes_suites_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:

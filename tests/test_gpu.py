@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from tiny_models import ARCHITECTURES, save_tiny
 
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Opening, find_checkpoints
+from circuit_assertions.checkpoints.opening import open_checkpoint
+from circuit_assertions.engine import Model
+from circuit_assertions.engine.memory import budget, free_memory
+from circuit_assertions.engine.patching import Patching
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 from circuit_assertions.tasks import Task
@@ -57,3 +62,55 @@ def test_a_closed_checkpoint_gives_its_memory_back(tmp_path: Path) -> None:
     assert torch.cuda.memory_allocated() > before
     audit.close()
     assert torch.cuda.memory_allocated() <= before + (8 << 20)  # cuBLAS keeps a workspace
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gpt-neox", "opt"])
+def test_a_model_on_two_devices_is_patched_as_on_one(architecture: str, tmp_path: Path) -> None:
+    """The first block on the CPU, the others on the GPU, entered and left as accelerate does it."""
+    source = open_checkpoint(find_checkpoints(str(save_tiny(tmp_path, architecture)))[0], Opening(device="cpu"))
+    prompts = IOI.build(source.tokenizer).prompts
+    alike = [prompt for prompt in prompts if len(prompt.tokens) == len(prompts[0].tokens)]
+    model = Model.of(source)
+    expected = every_way(Patching.of(model, alike))
+    for block in list(source.bridge.blocks)[1:]:
+        lay_on(block, "cuda:0")
+    for got, one in zip(every_way(Patching.of(model, alike)), expected, strict=True):
+        assert got.device.type == "cpu"
+        assert float((got - one).abs().max()) <= 1e-4 * float(one.abs().max())
+
+
+def every_way(patching: Patching) -> list[torch.Tensor]:
+    senders = [Head(layer, head) for layer in range(3) for head in range(4)]
+    zeros = [torch.zeros_like(z) for z in patching.base.head_outputs]
+    return [
+        patching.to_logits(senders, "through-mlps"),
+        patching.to_logits(senders, "direct"),
+        patching.to_inputs(senders, "q", QUERIES.heads, "end", "through-mlps"),
+        patching.to_inputs(senders, "v", QUERIES.heads, "subject-2", "through-mlps"),
+        patching.total(senders),
+        patching.ablated([SET], zeros),
+    ]
+
+
+def lay_on(block: torch.nn.Module, device: str) -> None:
+    """Move a block to a device, what goes into it along, and what comes out of it back."""
+
+    def moved(value: Any, to: str) -> Any:
+        if isinstance(value, tuple):
+            return tuple(moved(one, to) for one in value)
+        return value.to(to) if isinstance(value, torch.Tensor) else value
+
+    block.to(device)
+    block.register_forward_pre_hook(
+        lambda _, args, given: (moved(args, device), {name: moved(value, device) for name, value in given.items()}),
+        with_kwargs=True,
+    )
+    block.register_forward_hook(lambda _, args, out: moved(out, "cpu"))
+
+
+def test_memory_is_planned_from_what_the_gpu_has_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CIRCUIT_ASSERTIONS_MEMORY", raising=False)
+    device = torch.device("cuda", torch.cuda.current_device())
+    free, held = free_memory(device), torch.empty(64 << 20, dtype=torch.uint8, device=device)
+    assert 0 < budget(device) <= free // 4
+    assert free_memory(device) <= free - held.nbytes + (8 << 20)

@@ -19,9 +19,9 @@ from torch import Tensor
 from circuit_assertions.audit import Request
 from circuit_assertions.components import Mlp
 from circuit_assertions.engine import MeasuringError, SlowPatchingWarning, open_patching
-from circuit_assertions.engine.arithmetic import NotRecognisedError
 from circuit_assertions.engine.choosing import AnyPatching
 from circuit_assertions.engine.hooked import HookedPatching
+from circuit_assertions.engine.recognising import NotRecognisedError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 

@@ -65,14 +65,16 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def effects(way: Patching, senders: Sequence[Sender], asked: dict[str, Any]) -> list[Tensor]:
-    """To the logits, through receivers, and in total, each [senders, prompts]."""
+    """To the logits, through receivers, in total, and on what receivers do themselves, each [senders, prompts]."""
     way = way.towards(asked["direction"])
-    receivers, semantics = sorted(set(asked["receivers"])), asked["semantics"]
+    receivers, semantics, which = sorted(set(asked["receivers"])), asked["semantics"], asked["which"]
     with exact_softmax():
         return [
             way.to_logits(senders, semantics),
-            way.to_inputs(senders, asked["which"], receivers, asked["at"], semantics),
+            way.to_inputs(senders, which, receivers, asked["at"], semantics),
             way.total(senders, asked["at"]),
+            way.to_attention(senders, "q" if which == "q" else "k", receivers, END, asked["at"], semantics),
+            way.to_writes(senders, which, receivers, END if which == "q" else asked["at"], semantics),
         ]
 
 
@@ -117,7 +119,7 @@ def test_effects_depend_on_no_memory_budget(
 ) -> None:
     whole = effects(opened.whole, SENDERS, asked)
     with monkeypatch.context() as patch:
-        patch.setattr("circuit_assertions.engine.patching._BUDGET", budget)
+        patch.setenv("CIRCUIT_ASSERTIONS_MEMORY", f"{budget}B")
         cut = effects(opened.whole, SENDERS, asked)
     for one, other in zip(cut, whole, strict=True):
         assert opened.same(one, other)
@@ -143,7 +145,7 @@ def test_directly_a_sender_adds_exactly_what_it_writes_otherwise(opened: Opened,
     """Before the final norm, so that all senders together add up to the difference of the two runs."""
     way = opened.whole.towards(direction)
     place = way.positions(at)[:, None]  # [prompts, 1]
-    rows = Rows(way.blocks, way.base, way.other, place, most=1 << 20)
+    rows = Rows(way.blocks, way.base, way.other, place)
     with torch.no_grad():
         *_, (_, below, final) = rows.entering(SENDERS, "direct")
     assert sorted(map(str, below)) == sorted(map(str, SENDERS))
@@ -161,10 +163,10 @@ def test_the_rows_at_the_end_are_those_of_every_position(opened: Opened, semanti
     way = opened.whole.towards(direction)
     everywhere = torch.arange(way.base.positions).expand(way.base.prompts, -1)  # [prompts, positions]
     ends = way.positions(END)
-    pieces = Rows(way.blocks, way.base, way.other, everywhere, most=7)
-    at_end = Rows(way.blocks, way.base, way.other, ends[:, None], most=1 << 20)
+    all_of_them = Rows(way.blocks, way.base, way.other, everywhere)
+    at_end = Rows(way.blocks, way.base, way.other, ends[:, None])
     with torch.no_grad():
-        *_, (_, _, whole) = pieces.entering(SENDERS, semantics)
+        *_, (_, _, whole) = all_of_them.entering(SENDERS, semantics)
         *_, (_, _, alone) = at_end.entering(SENDERS, semantics)
     picked = whole[:, torch.arange(way.base.prompts), ends]  # [senders, prompts, d_model]
     assert opened.same(picked, alone[:, :, 0])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from auditing import Audited, given, ioi, repeated
+from auditing import Audited, given, ioi
 from suite_texts import circuit_text, write
 from tiny_models import save_tiny
 
@@ -153,10 +153,10 @@ def test_a_receiver_outside_the_model_is_an_error_and_takes_nobody_with_it(fresh
     assert np.abs(fresh.read("path-effect", IOI).values).max() > 1e-3
 
 
-@pytest.mark.parametrize("task", [repeated(), given({"clean": "Then, Mary gave it to", "right": "John", "wrong": "a"})])
 @pytest.mark.parametrize("measure", ["path-effect", "total-effect"])
-def test_a_task_without_counterfactuals_has_no_effects(audited: Audited, task: Any, measure: str) -> None:
-    with pytest.raises(MeasuringError, match=f"{measure} needs a task with .*counterfactual"):
+def test_a_task_without_counterfactuals_has_no_effects(audited: Audited, measure: str) -> None:
+    task = given({"clean": "Then, Mary gave it to", "right": "John", "wrong": "a"})
+    with pytest.raises(MeasuringError, match=f"{measure} needs a task with counterfactual"):
         audited.read(measure, task)
 
 
@@ -165,7 +165,6 @@ suite: x
 circuit: ioi
 tasks:
   ioi: {kind: ioi, prompts: 12}
-  again: {kind: repeated-tokens}
   own: {kind: prompts, pairs: [{clean: a b, right: c, wrong: d}]}
 assertions:
 """
@@ -203,18 +202,18 @@ PATH = "measure: path-effect, task: ioi, heads: s-inhibition, "
         ("measure: direct-effect, task: ioi, heads: any, direction: x", "direction", "takes no `direction`"),
         ("measure: path-effect, task: ioi", "{id", "path-effect needs `heads:`"),
         ("measure: path-effect, task: own, heads: any", "measure", "needs a task with counterfactual"),
-        ("measure: total-effect, task: again, heads: any", "measure", "counterfactual and wrong-answer"),
+        ("measure: total-effect, task: own, heads: any", "measure", "total-effect needs a task with counterfactual"),
     ],
 )
 def test_a_mistaken_path_is_told_where_it_stands(tmp_path: Path, said: str, key: str, message: str) -> None:
     line = assertion(said)
     (problem,) = problems(tmp_path, line)
-    assert problem.startswith(f"8:{line.index(key) + 1}: ")
+    assert problem.startswith(f"7:{line.index(key) + 1}: ")
     assert message in problem
 
 
 def problems(folder: Path, line: str) -> list[str]:
-    """What is wrong with a suite of this one assertion, in line 8; the suite's path is taken off."""
+    """What is wrong with a suite of this one assertion, in line 7; the suite's path is taken off."""
     file = write(folder, {"x.yaml": f"{HEADER}{line}\n"}) / "x.yaml"
     with pytest.raises(SuiteError) as raised:
         load_suite(file)
@@ -224,8 +223,8 @@ def problems(folder: Path, line: str) -> list[str]:
 def test_a_receiver_with_two_mistakes_has_both_told(tmp_path: Path) -> None:
     line = assertion(f"{PATH}receiver: {{quary: name-mover}}")
     empty, unknown = problems(tmp_path, line)
-    assert empty.startswith(f"8:{line.index('receiver') + 1}: a receiver is one of query, key and value")
-    assert unknown == f"8:{line.index('quary') + 1}: unknown key 'quary' (did you mean 'query'?)"
+    assert empty.startswith(f"7:{line.index('receiver') + 1}: a receiver is one of query, key and value")
+    assert unknown == f"7:{line.index('quary') + 1}: unknown key 'quary' (did you mean 'query'?)"
 
 
 ROLES = {"name-mover": MOVERS, "s-inhibition": INHIBITION}

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from circuit_assertions.assertions.schema import HeadList
+from circuit_assertions.assertions.spelling import HeadList
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks.schema import Strict
 
@@ -41,6 +41,7 @@ class Circuit(Strict):
     source: str | None = Field(None, description="the paper or run that named the heads")
     notes: str | None = Field(None, description="what a reader should know before relying on it")
     roles: dict[str, HeadList] = Field(min_length=1, description="role -> heads")
+    found: dict[str, Any] | None = Field(None, description="the evidence, where `discover` wrote the file")
     _file: Path | None = PrivateAttr(None)
 
     def found_in(self, file: Path) -> Circuit:
@@ -72,7 +73,11 @@ class Binding:
         return tuple(sorted({head for heads in self.circuit.roles.values() for head in heads}))
 
     def __str__(self) -> str:
-        name = self.circuit.file.name if self.circuit.file else self.circuit.circuit
+        name = self.circuit.circuit
+        if self.circuit.file is not None:
+            name = self.circuit.file.name
+        elif self.circuit.base is not None:
+            name = f"{name} (found on {self.circuit.base.id})"
         return name if self.certain else f"{name} (fits by shape: its lineage is assumed)"
 
 

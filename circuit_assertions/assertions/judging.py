@@ -13,7 +13,7 @@ import numpy as np
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.verdicts import Finding, Judgement, Row, Verdict, worst
-from circuit_assertions.heads import Head
+from circuit_assertions.components import Component, kind_of
 from circuit_assertions.measures.reading import (
     CONFIDENCE,
     Array,
@@ -116,10 +116,11 @@ def _conditions(expect: Expectation) -> list[str]:
 
 def _columns(
     reading: Reading, baseline: Reading | None, needed: int | str
-) -> list[tuple[str, Head | None, Array, Array | None]]:
-    if needed == "mean" and reading.heads:
+) -> list[tuple[str, Component | None, Array, Array | None]]:
+    if needed == "mean" and reading.components:
         other = baseline.values.mean(axis=1) if baseline is not None else None
-        return [(f"mean of {len(reading.heads)} heads", None, reading.values.mean(axis=1), other)]
+        called = "heads" if {kind_of(column) for column in reading.components} == {"head"} else "components"
+        return [(f"mean of {len(reading.components)} {called}", None, reading.values.mean(axis=1), other)]
     others = baseline.columns() if baseline is not None else [(None, None)] * len(reading.columns())
     return [
         (str(head) if head is not None else "", head, values, other)
@@ -129,7 +130,7 @@ def _columns(
 
 def _judge_row(
     name: str,
-    head: Head | None,
+    head: Component | None,
     values: Array,
     expect: Expectation,
     reading: Reading,
@@ -189,10 +190,10 @@ def _place(interval: Interval, low: float, high: float) -> Verdict:
     return Verdict.UNRESOLVED
 
 
-def _judge_rank(head: Head, expect: Expectation, everyone: Reading) -> Finding:
+def _judge_rank(head: Component, expect: Expectation, everyone: Reading) -> Finding:
     downwards = expect.sign == "negative"
     means = bootstrap_means(-everyone.values if downwards else everyone.values)  # [resamples, heads]
-    lead = means - means[:, everyone.heads.index(head)][:, None]  # of every head over this one
+    lead = means - means[:, everyone.components.index(head)][:, None]  # of every head over this one
     tie = _ROUNDING * float(np.abs(means).max())
     # Heads that are level share their ranks: at best this one is the first of them, at worst the last.
     first, last = 1 + (lead > tie).sum(axis=1), (lead >= -tie).sum(axis=1)  # [resamples]
@@ -202,7 +203,9 @@ def _judge_rank(head: Head, expect: Expectation, everyone: Reading) -> Finding:
     k = expect.rank_within or 1
     verdict = Verdict.HELD if high <= k else Verdict.BROKEN if low > k else Verdict.UNRESOLVED
     read = f"rank {low}" if low == high else f"rank {low} to {high}"
-    return Finding(verdict, f"rank within {k}", f"{read} of {len(everyone.heads)}{' from below' if downwards else ''}")
+    return Finding(
+        verdict, f"rank within {k}", f"{read} of {len(everyone.components)}{' from below' if downwards else ''}"
+    )
 
 
 def _judge_retains(values: Array, baseline: Array, share: float) -> Finding:

@@ -16,12 +16,12 @@ from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["LoadedSuite", "load_circuit", "load_circuits", "load_suite"]
+__all__ = ["KINDS", "LoadedSuite", "load_circuit", "load_circuits", "load_suite", "problem_of"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
-_KINDS = ("ioi", "repeated-tokens", "prompts")
+KINDS = ("ioi", "repeated-tokens", "prompts")
 
 
 class LoadedSuite:
@@ -97,9 +97,9 @@ def _validate(model: type[Loaded], source: Source) -> tuple[Loaded | None, list[
             found = [entry for entry in error.errors(include_url=False) if not _follows_from_others(entry)]
             unknown = [entry for entry in found if entry["type"] == "unknown_key"]
             if not unknown:
-                return None, problems + [_problem(entry) for entry in found]
+                return None, problems + [problem_of(entry) for entry in found]
             for entry in unknown:
-                problem = _problem(entry)
+                problem = problem_of(entry)
                 problems.append(problem)
                 _remove(values, problem.path)
         else:
@@ -117,7 +117,8 @@ def _remove(values: Any, path: tuple[str | int, ...]) -> None:
     del values[path[-1]]
 
 
-def _problem(found: Mapping[str, Any]) -> Problem:
+def problem_of(found: Mapping[str, Any]) -> Problem:
+    """One of pydantic's findings in the words of a suite."""
     path = _without_tag(tuple(found["loc"]))
     context: dict[str, Any] = found.get("ctx", {})
     kind, given = found["type"], found.get("input")
@@ -127,9 +128,9 @@ def _problem(found: Mapping[str, Any]) -> Problem:
     elif kind == "unknown_key":
         path = (*path, context["at"])
     elif kind == "union_tag_invalid":
-        message, path = f"unknown kind {context['tag']!r}{closest(str(context['tag']), list(_KINDS))}", (*path, "kind")
+        message, path = f"unknown kind {context['tag']!r}{closest(str(context['tag']), list(KINDS))}", (*path, "kind")
     elif kind == "union_tag_not_found":
-        message = f"'kind' is missing: {', '.join(_KINDS)}"
+        message = f"'kind' is missing: {', '.join(KINDS)}"
     elif kind == "literal_error" and isinstance(given, str):
         message = f"unknown word {given!r}: {context['expected']}"
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
@@ -154,7 +155,7 @@ def _called(value: Any) -> str:
 
 def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Pydantic puts the chosen kind of a task or a receiver into the path, where the file has no such level."""
-    if path[:1] == ("tasks",) and path[2:3] and path[2] in _KINDS:
+    if path[:1] == ("tasks",) and path[2:3] and path[2] in KINDS:
         return (*path[:2], *path[3:])
     if path[2:3] == ("receiver",) and path[3:4] and path[3] in RECEIVER_KINDS:
         return (*path[:3], *path[4:])
@@ -197,35 +198,47 @@ def _cross_check(
             yield Problem((*here, "task"), f"unknown task {assertion.task!r}{hint}")
         elif assertion.task in tasks:
             task, operands = tasks[assertion.task], dict(assertion.operands)
-            for key, message in MEASURES[assertion.measure].problems(repr(assertion.task), task, operands):
+            for key, message in MEASURES[assertion.measure].problems(
+                repr(assertion.task), task, operands, assertion.kinds
+            ):
                 yield Problem((*here, key), message)
         yield from _check_heads(assertion, roles, here)
 
 
 def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, ...]) -> Iterator[Problem]:
     spec = MEASURES[assertion.measure]
-    given = [key for key in ("heads", "layers", "quantifier", "at_least_heads") if getattr(assertion, key) is not None]
+    given = [
+        key
+        for key in ("heads", "components", "layers", "quantifier", "at_least_heads")
+        if getattr(assertion, key) is not None
+    ]
     if spec.joint:
-        given = [key for key in given if key not in ("heads", "layers")]
+        given = [key for key in given if key not in ("heads", "components", "layers")]
     if not spec.by_head:
         for key in given:
             yield Problem(
                 (*here, key.replace("_", "-")), f"{spec.name} is a measure of the whole model: leave this out"
             )
-        if assertion.expect.rank_within is not None:
-            yield Problem((*here, "expect", "rank-within"), f"{spec.name} has no heads to rank")
+    if assertion.expect.rank_within is not None and (spec.joint or not spec.by_head):
+        yield Problem((*here, "expect", "rank-within"), f"{spec.name} has no heads to rank")
     if not spec.by_head and not spec.joint:
         return
-    if assertion.heads is None:
+    if assertion.components is not None and assertion.heads is not None:
+        yield Problem((*here, "components"), "give either `heads` or `components`")
+    elif assertion.components is None and assertion.heads is None:
         yield Problem(here, f"{spec.name} needs `heads:`, a role, `any`, or a list such as [L9H9]")
     if assertion.role is not None and assertion.role not in roles:
         yield Problem((*here, "heads"), f"unknown role {assertion.role!r}{closest(assertion.role, sorted(roles))}")
     receiving = assertion.receiver.heads if isinstance(assertion.receiver, ReceiverHeads) else None
-    if isinstance(receiving, str) and receiving not in roles:
-        yield Problem((*here, "receiver"), f"unknown role {receiving!r}{closest(receiving, sorted(roles))}")
-    listed = assertion.heads if isinstance(assertion.heads, tuple) else None
+    for key, role in (("receiver", receiving), ("without", assertion.without)):
+        if isinstance(role, str) and role not in roles:
+            yield Problem((*here, key), f"unknown role {role!r}{closest(role, sorted(roles))}")
+    listed = next((given for given in (assertion.heads, assertion.components) if isinstance(given, tuple)), None)
     if listed is not None and (assertion.at_least_heads or 0) > len(listed):
-        yield Problem((*here, "at-least-heads"), f"only {len(listed)} heads are listed: this can never hold")
+        yield Problem(
+            (*here, "at-least-heads"),
+            f"only {len(listed)} {'components' if assertion.components else 'heads'} are listed: this can never hold",
+        )
     if assertion.at_least_heads is not None and assertion.quantifier is not None:
         yield Problem((*here, "at-least-heads"), "give either `quantifier` or `at-least-heads`")
     if assertion.expect.rank_within is not None and assertion.needed == "mean":

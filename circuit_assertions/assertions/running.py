@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.components import KINDS, Component, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Receiver
+from circuit_assertions.tasks import END, Task
 
 __all__ = ["Asked", "NotAsked", "SuiteRunner"]
 
@@ -46,10 +48,12 @@ class SuiteRunner:
     Attributes:
         bindings: which circuit was bound for each checkpoint and circuit name, out of which files; None where none
             fits.
+        find: finds a circuit by name and task where no file binds it with certainty; None where none is looked for.
     """
 
     audit: Audit
     baseline: Checkpoint | None = None
+    find: Callable[[str, Task], Circuit] | None = None
     bindings: dict[tuple[Checkpoint, str, tuple[Path | None, ...]], Binding | None] = field(default_factory=dict)
     _announced: list[Asked] = field(default_factory=list)
     _planned: set[Checkpoint] = field(default_factory=set)
@@ -81,8 +85,22 @@ class SuiteRunner:
         """The circuit that fits a checkpoint, remembered."""
         key = (checkpoint, name, tuple(circuit.file for circuit in circuits))
         if key not in self.bindings:
-            self.bindings[key] = bind(circuits, name, self.shape(checkpoint), self._fingerprints(checkpoint))
+            bound = bind(circuits, name, self.shape(checkpoint), self._fingerprints(checkpoint))
+            task = self._task_of(name)
+            if self.find is not None and task is not None and (bound is None or not bound.certain):
+                bound = Binding(self.find(name, task), certain=True)
+            self.bindings[key] = bound
         return self.bindings[key]
+
+    def _task_of(self, name: str) -> Task | None:
+        """The task by which a circuit can be found: of the suites' that speak of it, the first that can be patched."""
+        tasks = (
+            task
+            for asked in self._announced
+            if asked.suite.circuit == name
+            for task in asked.suite.suite.tasks.values()
+        )
+        return next((task for task in tasks if {"answer", "counterfactual"} <= task.offers), None)
 
     def shape(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """What a circuit file's `fits` is held against."""
@@ -106,10 +124,10 @@ class SuiteRunner:
         return [self.audit.model(member).source.fingerprint for member in lineage]
 
     def _requests(self, asked: Asked) -> list[Request] | NotAsked:
-        """The reading that is judged, and the one of all heads where ranks are judged."""
+        """The reading that is judged, and the one of all components of its kinds where ranks are judged."""
         assertion = asked.assertion
         task = asked.suite.suite.tasks[assertion.task]
-        heads: tuple[Head, ...] | None = None
+        heads: tuple[Component, ...] | None = None
         operands = self._operands(asked)
         if isinstance(operands, NotAsked):
             return operands
@@ -124,25 +142,38 @@ class SuiteRunner:
         own = Request(assertion.measure, task, operands, heads)
         if assertion.expect.rank_within is None:
             return [own]
-        return [own, Request(assertion.measure, task, operands)]
+        return [own, Request(assertion.measure, task, operands, self._everyone(asked, assertion.kinds or ("head",)))]
 
     def _operands(self, asked: Asked) -> tuple[tuple[str, Any], ...] | NotAsked:
-        """The assertion's operands, a receiver's role bound to heads."""
+        """The assertion's operands, the roles among them bound to heads."""
+        operands = dict(asked.assertion.operands)
         receiver = asked.assertion.receiver
-        if not isinstance(receiver, ReceiverHeads):
-            return asked.assertion.operands
-        heads = self._bound(asked, receiver.heads) if isinstance(receiver.heads, str) else receiver.heads
-        if isinstance(heads, NotAsked):
-            return heads
-        bound = Receiver(receiver.which, heads, receiver.at)
-        return tuple((name, bound if name == "receiver" else value) for name, value in asked.assertion.operands)
+        if isinstance(receiver, ReceiverHeads):
+            heads = self._named(asked, receiver.heads)
+            if isinstance(heads, NotAsked):
+                return heads
+            named = {"q": asked.assertion.query, "k": asked.assertion.key}.get(receiver.which)
+            operands["receiver"] = Receiver(receiver.which, heads, receiver.at or named or END)
+        if asked.assertion.without is not None:
+            heads = self._named(asked, asked.assertion.without)
+            if isinstance(heads, NotAsked):
+                return heads
+            operands["without"] = heads
+        return tuple(operands.items())
 
-    def _heads(self, asked: Asked) -> tuple[Head, ...] | NotAsked:
+    def _named(self, asked: Asked, heads: str | tuple[Head, ...]) -> tuple[Head, ...] | NotAsked:
+        return self._bound(asked, heads) if isinstance(heads, str) else heads
+
+    def _heads(self, asked: Asked) -> tuple[Component, ...] | NotAsked:
+        """The heads or other components that the assertion speaks of."""
         assertion = asked.assertion
+        heads: tuple[Component, ...]
         if assertion.of_all_heads:
-            heads = tuple(self.audit.model(asked.checkpoint).layout.all_heads())
+            heads = self._everyone(asked, ("head",))
+        elif isinstance(assertion.components, str):
+            heads = self._everyone(asked, assertion.kinds)
         elif not isinstance(assertion.heads, str):
-            heads = assertion.heads or ()
+            heads = assertion.heads or assertion.components or ()
         else:
             bound = self._bound(asked, assertion.heads)
             if isinstance(bound, NotAsked):
@@ -152,8 +183,16 @@ class SuiteRunner:
             first, last = assertion.layers
             heads = tuple(head for head in heads if first <= head.layer <= last)
             if not heads:
-                return NotAsked(f"no head of {assertion.heads} lies in layers {first} to {last}")
+                whose = f"head of {assertion.heads}" if assertion.components is None else "component that is named"
+                return NotAsked(f"no {whose} lies in layers {first} to {last}")
         return heads
+
+    def _everyone(self, asked: Asked, kinds: Collection[str]) -> tuple[Component, ...]:
+        """Every component of these kinds in the model."""
+        layout = self.audit.model(asked.checkpoint).layout
+        return tuple(
+            component for kind in KINDS if kind in kinds for component in all_of(kind, layout.layers, layout.heads)
+        )
 
     def _bound(self, asked: Asked, role: str) -> tuple[Head, ...] | NotAsked:
         """The heads of a role, or of the whole `circuit`."""
@@ -167,8 +206,9 @@ class SuiteRunner:
         shape = self.shape(asked.checkpoint)
         size = "{architecture} of {layers} layers x {heads} heads, d_model {d_model}".format(**shape)
         return (
-            f"no circuit file binds the roles of {asked.suite.circuit!r} for {size}: write one in "
-            f"{asked.suite.file.parent.name}/circuits/ (docs/suites.md, Circuit files)"
+            f"no circuit file binds the roles of {asked.suite.circuit!r} for {size}: find them with "
+            f"`circuit-assertions discover --model {self.baseline or asked.checkpoint} --task {asked.suite.file}`, or on the "
+            f"baseline with --discover"
         )
 
     def _plan(self, checkpoint: Checkpoint) -> None:

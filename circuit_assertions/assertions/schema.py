@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
-    PlainSerializer,
     StrictInt,
     Tag,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from circuit_assertions.heads import Head, parse_head
+from circuit_assertions.assertions.spelling import COMPONENT_WORDS, Components, Heads, Mark, Number, Share
+from circuit_assertions.components import kind_of
+from circuit_assertions.heads import Head
 from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import Strict, closest
 
-__all__ = ["ROLES", "Assertion", "Expectation", "HeadList", "Suite"]
+__all__ = ["ROLES", "Assertion", "Expectation", "Suite"]
 
 ROLES = (
     "name-mover",
@@ -33,69 +32,6 @@ ROLES = (
     "duplicate-token",
     "previous-token",
 )
-
-_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"{value!r} is not a number")
-    return value
-
-
-def _share(value: Any) -> float:
-    if isinstance(value, str) and (match := _PERCENT.fullmatch(value)) and float(match[1]) > 0:
-        return float(match[1]) / 100
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
-        return float(value)
-    raise ValueError(f"{value!r} is no share: write it as 80%, or as 0.8")
-
-
-def _heads(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch(r"\s*L\d+H\d+\s*", value):
-        return value.strip()
-    if isinstance(value, str) or (isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)):
-        value = [value]
-    if not isinstance(value, list) or not value:
-        # A number gets its own sentence: 9.10 may have been meant as head 10 of layer 9.
-        if isinstance(value, float):
-            parse_head(value)
-        raise ValueError(f"{value!r} names no heads: write a role, `any`, or a list such as [L9H9, L10H0]")
-    return _head_list(value)
-
-
-def _head_list(value: Any) -> tuple[Head, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{value!r} is no list of heads: write [L9H9, L10H0]")
-    heads = tuple(parse_head(item) for item in value)
-    twice = next((head for index, head in enumerate(heads) if head in heads[:index]), None)
-    if twice is not None:
-        raise ValueError(f"{twice} is listed twice")
-    return heads
-
-
-_HEAD_SCHEMA = {
-    "anyOf": [
-        {"type": "string", "pattern": r"^L\d+H\d+$"},
-        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2},
-    ]
-}
-_HEADS_SCHEMA = {
-    "description": "a role, `any`, `all`, or a list of heads such as [L9H9, L10H0]",
-    "anyOf": [{"type": "string"}, {"type": "array", "items": _HEAD_SCHEMA, "minItems": 1}],
-}
-_SHARE_SCHEMA = {"anyOf": [{"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}, {"type": "number"}]}
-
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Mark = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
-Heads = Annotated[str | tuple[Head, ...], BeforeValidator(_heads), WithJsonSchema(_HEADS_SCHEMA)]
-HeadList = Annotated[
-    tuple[Head, ...],
-    BeforeValidator(_head_list),
-    PlainSerializer(lambda heads: [str(head) for head in heads]),
-    WithJsonSchema({"type": "array", "items": _HEAD_SCHEMA}),
-]
 
 
 class Expectation(Strict):
@@ -147,7 +83,9 @@ class ReceiverHeads(Strict):
     query: Heads | None = Field(None, description="the heads whose queries receive: a role, or a list")
     key: Heads | None = Field(None, description="the heads whose keys receive")
     value: Heads | None = Field(None, description="the heads whose values receive")
-    at: str = Field("end", description="the position at which they receive")
+    at: str | None = Field(
+        None, description="the position at which they receive; default end, or the `query` or `key` that is read"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> ReceiverHeads:
@@ -196,6 +134,9 @@ class Assertion(Strict):
     measure: str = Field(description="what is read: see `circuit-assertions measures`")
     task: str = Field(description="one of the suite's tasks")
     heads: Heads | None = Field(None, description="a role, `any`, `all`, `circuit`, or a list such as [L9H9, L10H0]")
+    components: Components | None = Field(
+        None, description="instead of heads: `mlps`, `residual`, or a list such as [L9H9, MLP4, RESID2]"
+    )
     layers: tuple[StrictInt, StrictInt] | None = Field(
         None, description="only heads in layers from .. to, both included"
     )
@@ -207,9 +148,19 @@ class Assertion(Strict):
     )
     query: str | None = Field(None, description="the position attended from")
     key: str | None = Field(None, description="the position attended to")
+    at: str | None = Field(None, description="the position that is patched; default all of them")
     receiver: ReceiverOf | None = Field(None, description="where a path ends; default logits")
-    ablation: str | None = Field(None, description="mean (default), resample or zero: what ablated heads put out")
-    semantics: str | None = Field(None, description="through-mlps (default), or direct: what is live on a path")
+    ablation: str | None = Field(
+        None, description="mean, resample or zero: what ablated heads put out; default mean, for curves resample"
+    )
+    search: str | None = Field(
+        None, description="greedy, random or none: how the K is found that incompleteness and minimality speak of"
+    )
+    ranked_by: str | None = Field(None, description="path-effect (default) or total-effect: which heads come first")
+    without: Heads | None = Field(
+        None, description="heads that are knocked out meanwhile: a role, or a list; for backups of a role"
+    )
+    semantics: str | None = Field(None, description="through-mlps (default), direct, or total: what is live on a path")
     direction: str | None = Field(None, description="counterfactual-into-clean (default), or clean-into-counterfactual")
     expect: Expectation = Field(description="what the reading must satisfy")
     why: str | None = Field(None, description="what it means when this breaks, shown with the failure")
@@ -220,6 +171,10 @@ class Assertion(Strict):
     def _known_measure(cls, measure: str) -> str:
         if measure not in MEASURES:
             raise ValueError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
+        if MEASURES[measure].approximate:
+            raise ValueError(
+                f"{measure} is an approximation, for triage only: assert path-effect with semantics: direct"
+            )
         return measure
 
     @field_validator("layers")
@@ -233,6 +188,13 @@ class Assertion(Strict):
     def role(self) -> str | None:
         """The role that has to be bound by a circuit file, if heads are given by role."""
         return self.heads if isinstance(self.heads, str) and self.heads not in ("any", "all", "circuit") else None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of components that the assertion speaks of; none where it speaks of the whole model."""
+        if isinstance(self.components, str):
+            return (COMPONENT_WORDS[self.components],)
+        return tuple(sorted({kind_of(component) for component in self.components or ()}))
 
     @property
     def of_all_heads(self) -> bool:
@@ -250,8 +212,9 @@ class Assertion(Strict):
     @property
     def operands(self) -> tuple[tuple[str, Any], ...]:
         """The measure's operands that were given, by key: positions, and for effects receiver, semantics, direction."""
-        names = ("query", "key", "receiver", "semantics", "direction", "ablation")
-        given = ((name, getattr(self, name)) for name in names)
+        effects = ("receiver", "semantics", "direction", "ablation", "search", "ranked-by", "without")
+        names = ("query", "key", "at", *effects)
+        given = ((name, getattr(self, name.replace("-", "_"))) for name in names)
         return tuple((name, value) for name, value in given if value is not None)
 
 

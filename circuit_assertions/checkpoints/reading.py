@@ -36,6 +36,8 @@ def read_model(folder: Path, opening: Opening) -> tuple[Any, str]:
             trust_remote_code=opening.permissions.remote_code,
             ignore_mismatched_sizes=True,  # they are reported, and refused below by name
             output_loading_info=True,
+            # The experts' grouped product has no float64.
+            **({"experts_implementation": "eager"} if opening.dtype == "float64" else {}),
         )
     except Exception as error:
         # A wrong config.json or a damaged file can end anywhere in the library, with any exception.

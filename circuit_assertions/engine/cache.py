@@ -64,7 +64,7 @@ def capture(model: Model, tokens: Tensor) -> Run:
 
     def keep(name: str, into: list[Tensor]) -> None:
         def hook(value: Tensor, hook: Any) -> None:
-            into.append(value.detach())
+            into.append(value.detach().to(model.device))  # a model may lie on several devices
 
         hooks.append((name, hook))
 
@@ -72,7 +72,7 @@ def capture(model: Model, tokens: Tensor) -> Run:
         seen: list[Tensor] = []
 
         def hook(value: Tensor, hook: Any) -> None:
-            seen.append(value.detach())
+            seen.append(value.detach().to(model.device))
             if len(seen) == 2:
                 run.rotary[layer] = (seen[0], seen[1])
 

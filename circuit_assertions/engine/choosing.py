@@ -9,14 +9,15 @@ from weakref import WeakSet
 
 import torch
 
-from circuit_assertions.engine.arithmetic import NotRecognisedError, recognise
-from circuit_assertions.engine.cache import capture_both
+from circuit_assertions.engine.cache import Run, capture_both
 from circuit_assertions.engine.hooked import HookedPatching
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.patching import Patching
+from circuit_assertions.engine.recognising import NotRecognisedError, recognise
+from circuit_assertions.engine.widening import widened
 from circuit_assertions.tasks import Prompt
 
-__all__ = ["AnyPatching", "SlowPatchingWarning", "open_patching"]
+__all__ = ["AnyPatching", "SlowPatchingWarning", "open_patching", "patching_of"]
 
 AnyPatching = Patching | HookedPatching
 
@@ -30,12 +31,18 @@ class SlowPatchingWarning(UserWarning):
 @torch.no_grad()
 def open_patching(model: Model, prompts: Sequence[Prompt]) -> AnyPatching:
     """Run clean prompts of equal length and their twins once each, ready for patching in either direction."""
-    clean, twins = capture_both(model, prompts)
+    return patching_of(model, prompts, *capture_both(model, prompts))
+
+
+@torch.no_grad()
+def patching_of(model: Model, prompts: Sequence[Prompt], clean: Run, other: Run) -> AnyPatching:
+    """Patching of a model's run with values of another: of its twins, or of another model of the same shape."""
     try:
-        return Patching(model, tuple(prompts), clean, twins, blocks=recognise(model.layout, clean))
+        blocks = recognise(model.layout, clean)
+        return Patching(model, tuple(prompts), widened(blocks, clean), widened(blocks, other), blocks=blocks)
     except NotRecognisedError as reason:
         if model.bridge not in _WARNED:  # a model is patched batch by batch; its user is told once
             _WARNED.add(model.bridge)
             slow = "its path effects are taken with hooks, the same numbers but slower"
             warnings.warn(f"{model.source.checkpoint}: {reason}; {slow}", SlowPatchingWarning, stacklevel=2)
-        return HookedPatching(model, tuple(prompts), clean, twins)
+        return HookedPatching(model, tuple(prompts), clean, other)

@@ -129,6 +129,11 @@ class Layout:
         bias: Tensor | None = self.bridge.blocks[layer].attn.b_O
         return bias
 
+    def projection_weights(self, layer: int, which: str) -> Tensor:
+        """Weights of queries, keys or values (`q`, `k`, `v`) [heads or key-value heads, d_model, d_head]."""
+        weights: Tensor = getattr(self.bridge.blocks[layer].attn, f"W_{which.upper()}")
+        return weights
+
     def value_weights(self, head: Head) -> tuple[Tensor, Tensor | None]:
         """W_V [d_model, d_head] and b_V [d_head] of a head; under grouped-query attention its group's."""
         attention = self.bridge.blocks[head.layer].attn

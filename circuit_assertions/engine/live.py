@@ -19,7 +19,7 @@ from circuit_assertions.engine.cache import Run
 
 __all__ = ["Change", "Live", "Point"]
 
-Point = Literal["residual", "q", "k", "v", "pattern", "z", "mlp"]
+Point = Literal["residual", "q", "k", "v", "pattern", "z", "attention", "mlp"]
 Change = Callable[[Tensor], Tensor]
 
 
@@ -29,9 +29,9 @@ class Live:
 
     Attributes:
         changes: at a layer and point, what to put in the place of the live value. Each gets and returns
-            `residual`, `mlp` [variants, prompts, suffix, d_model], `q`, `k`, `v`, `z` [variants, prompts, suffix,
-            heads, d_head] (keys and values before norm and rotation, repeated for each query head, so that one head can
-            be given its own), `pattern` [variants, prompts, heads, suffix, positions].
+            `residual`, `mlp`, `attention` (before any post-norm) [variants, prompts, suffix, d_model], `q`, `k`, `v`,
+            `z` [variants, prompts, suffix, heads, d_head] (keys and values before norm and rotation, repeated for each
+            query head, so that one head can be given its own), `pattern` [variants, prompts, heads, suffix, positions].
     """
 
     blocks: Sequence[Block]
@@ -43,17 +43,17 @@ class Live:
 
     def final(self) -> Tensor:
         """The final residual stream [variants, prompts, suffix, d_model]."""
-        start = self.clean.residual[self.layer][:, self.first :]
-        rows = start.expand(self.variants, *start.shape)
+        # One row stands for all variants until something is put in that tells them apart.
+        rows = self.clean.residual[self.layer][None, :, self.first :]
         for block in self.blocks[self.layer :]:
             rows = self._through(block, rows)
-        return rows
+        return rows.expand(self.variants, *rows.shape[1:])
 
     def _through(self, block: Block, rows: Tensor) -> Tensor:
         layer = block.layer
         rows = self._changed(layer, "residual", rows)
         z = self._changed(layer, "z", self._attend(block, rows))
-        middle = rows + block.attention_write(block.output(z))
+        middle = rows + block.attention_write(self._changed(layer, "attention", block.output(z)))
         read = middle if block.reads == "middle" else rows
         return middle + self._changed(layer, "mlp", block.mlp_write(read))
 
@@ -62,15 +62,18 @@ class Live:
         normed = block.normed(rows)
         suffix, prefix = self._rotary(block.layer)
         queries = block.placed("q", self._changed(block.layer, "q", block.project("q", normed)), suffix)
-        earlier = block.normed(self.clean.residual[block.layer][:, : self.first])  # [prompts, prefix, d_model]
-        earlier_keys = block.placed("k", block.project("k", earlier), prefix)
-        earlier_values = block.project("v", earlier)
         keys = self._grouped(block, "k", normed, suffix)
         values = self._grouped(block, "v", normed, None)
-        keys = self._behind(block, earlier_keys, keys)
-        values = self._behind(block, earlier_values, values)
-        pattern = self._changed(block.layer, "pattern", block.pattern(queries, keys, self.first))
-        return torch.einsum("...hqk,...khd->...qhd", pattern, values)
+        if not self.first:
+            pattern = self._changed(block.layer, "pattern", block.pattern(queries, keys, 0))
+            return torch.einsum("...hqk,...khd->...qhd", pattern, values)
+        earlier = block.normed(self.clean.residual[block.layer][None, :, : self.first])  # [1, prompts, prefix, d_model]
+        earlier_keys = block.for_each_query_head(block.placed("k", block.project("k", earlier), prefix))
+        earlier_values = block.for_each_query_head(block.project("v", earlier))
+        pattern = self._changed(block.layer, "pattern", block.pattern(queries, keys, self.first, earlier_keys))
+        return torch.einsum("...hqk,...khd->...qhd", pattern[..., : self.first], earlier_values) + torch.einsum(
+            "...hqk,...khd->...qhd", pattern[..., self.first :], values
+        )
 
     def _grouped(
         self, block: Block, which: Literal["k", "v"], normed: Tensor, rotary: tuple[Tensor, Tensor] | None
@@ -82,11 +85,6 @@ class Live:
             return block.placed("k", projected, rotary) if which == "k" else projected
         placed = block.placed("k", projected, rotary) if which == "k" else projected
         return block.for_each_query_head(placed)
-
-    def _behind(self, block: Block, earlier: Tensor, suffix: Tensor) -> Tensor:
-        """Keys or values of all positions, the unchanged earlier ones first."""
-        repeated = block.for_each_query_head(earlier)
-        return torch.cat((repeated.expand(self.variants, *repeated.shape), suffix), dim=-3)
 
     def _rotary(self, layer: int) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor] | None]:
         """Cosine and sine of the suffix and of the prefix."""
@@ -100,4 +98,4 @@ class Live:
 
     def _changed(self, layer: int, point: Point, value: Tensor) -> Tensor:
         change = self.changes.get((layer, point))
-        return value if change is None else change(value)
+        return value if change is None else change(value.expand(self.variants, *value.shape[1:]))

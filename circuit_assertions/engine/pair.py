@@ -10,6 +10,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from circuit_assertions.engine.applying import apply_norm
+from circuit_assertions.engine.arithmetic import Projection, raw
 from circuit_assertions.engine.cache import Run
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.model import Model
@@ -45,15 +47,27 @@ class Pair:
         """Refuse receivers that the model has not: nothing would reach them, and an effect of 0 would be read.
 
         Raises:
-            MeasuringError: naming the first of them.
+            MeasuringError: naming the first of them, or if there is none at all.
         """
         layout = self.model.layout
+        if not receivers:
+            raise MeasuringError("no head is given to receive: name at least one")
         for head in receivers:
             if head.layer >= layout.layers or head.head >= layout.heads:
                 raise MeasuringError(
                     f"there is no head {head} to receive: the model has {layout.layers} layers of {layout.heads} "
                     f"heads, both counted from 0"
                 )
+
+    @staticmethod
+    def check_reaches_end(which: Projection, at: str) -> None:
+        """Refuse queries that no output at `end` is made of.
+
+        Raises:
+            MeasuringError: saying where they have to be.
+        """
+        if which == "q" and at != END:
+            raise MeasuringError(f"what heads write at {END!r} is made with their query there, not at {at!r}")
 
     def positions(self, label: str) -> Tensor:
         """Where each prompt has `label` [prompts]."""
@@ -75,8 +89,30 @@ class Pair:
 
         Positive pushes towards the right answer, whichever run is patched.
         """
-        lost = self.difference - self.difference_of(rows)
+        return self.signed(self.difference - self.difference_of(rows))
+
+    def signed(self, lost: Tensor) -> Tensor:
+        """What the patched run loses of something as what the clean run has more of it, whichever run is patched."""
         return lost if self.direction == "counterfactual-into-clean" else -lost
+
+    def changed_write(self, layer: int, heads: Tensor, outputs: Tensor) -> Tensor:
+        """What a block's attention adds more at `end` when some of its heads put out something else there.
+
+        Args:
+            heads: their indices in the block [heads].
+            outputs: what they put out [..., prompts, heads, d_head].
+
+        Returns:
+            [..., prompts, d_model]; a post-norm on the attention output, where there is one, is recomputed.
+        """
+        layout, base = self.model.layout, self.base
+        prompts = torch.arange(len(self.prompts), device=outputs.device)
+        before = base.head_outputs[layer][prompts, self.positions(END)][:, heads]  # [prompts, heads, d_head]
+        weights = layout.W_O(layer)[heads.tolist()].to(outputs)
+        changed = torch.einsum("...phd,hdm->...pm", outputs - before, weights)
+        post_norm = raw(layout.attention_post_norm(layer))
+        written = apply_norm(post_norm, self.at_end(base.attention_outputs[layer]) + changed)
+        return written - self.at_end(base.attention_writes[layer])
 
     @cached_property
     def difference(self) -> Tensor:

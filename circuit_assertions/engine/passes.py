@@ -6,21 +6,22 @@ that are read: the unembedding sees those positions alone, so no logits are form
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from circuit_assertions.engine.applying import HALVES
 from circuit_assertions.engine.choosing import AnyPatching, open_patching
 from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
+from circuit_assertions.engine.memory import budget
 from circuit_assertions.engine.model import Model
+from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt, PromptSet
 
-__all__ = ["Pass", "Wanted", "run_passes"]
-
-_BUDGET = 256 << 20  # bytes of activations kept and logits formed in one pass
+__all__ = ["Pass", "Wanted", "knocked_out", "run_passes"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ class Pass:
         after_block_0: the residual stream leaving block 0 [prompts, positions, d_model].
         target_logits: logits at every target position [prompts, targets, d_vocab].
         patching: the clean and the counterfactual run, ready to be patched into each other.
+        replacements: what ablated heads put out, by the kind of ablation, kept by whoever ablates.
+        ablated: logit difference without a set of heads [prompts], by kind of ablation and set, kept likewise.
+        behind: what the same prompts show while a set of heads is knocked out, kept likewise.
     """
 
     model: Model
@@ -70,6 +74,9 @@ class Pass:
     after_block_0: Tensor | None = None
     target_logits: Tensor | None = None
     patching: AnyPatching | None = None
+    replacements: dict[str, list[Tensor]] = field(default_factory=dict)
+    ablated: dict[tuple[str, frozenset[Head]], Tensor] = field(default_factory=dict)
+    behind: dict[frozenset[Head], Pass] = field(default_factory=dict)
 
     def positions(self, label: str) -> Tensor:
         """Where each prompt has `label` [prompts]."""
@@ -78,6 +85,28 @@ class Pass:
     def tokens_of(self, which: Callable[[Prompt], int | None]) -> Tensor:
         """One token id a prompt [prompts]; every prompt must have it."""
         return torch.tensor([which(prompt) for prompt in self.prompts], device=self.model.device)
+
+
+def knocked_out(taken: Pass, heads: Collection[Head], replacement: Sequence[Tensor]) -> Pass:
+    """Patterns and writes of the same prompts while some heads put out something else at every position.
+
+    Args:
+        replacement: a layer each, what they put out [prompts, positions, heads, d_head].
+    """
+
+    def putting(layer: int) -> tuple[str, Callable[..., Any]]:
+        own = [head.head for head in heads if head.layer == layer]
+
+        def put(value: Tensor, hook: Any) -> Tensor:
+            changed = value.clone()
+            changed[:, :, own] = replacement[layer][:, :, own].to(value)
+            return changed
+
+        return taken.model.layout.head_outputs(layer), put
+
+    changes = [putting(layer) for layer in sorted({head.layer for head in heads})]
+    wanted = Wanted(patterns=True, end_writes=True)
+    return _run(taken.model, taken.indices, taken.prompts, wanted, changes)
 
 
 def run_passes(model: Model, prompts: PromptSet, wanted: Wanted) -> Iterator[Pass]:
@@ -94,6 +123,8 @@ def run_passes(model: Model, prompts: PromptSet, wanted: Wanted) -> Iterator[Pas
 def _of_patching(model: Model, indices: tuple[int, ...], batch: tuple[Prompt, ...], wanted: Wanted) -> Pass:
     """The same from the clean run that patching keeps anyway, so that nobody runs the prompts twice."""
     patching = open_patching(model, batch)
+    if model.source.dtype in HALVES:  # patching keeps more precise runs than the model's own
+        return replace(_run(model, indices, batch, wanted), patching=patching)
     clean = patching.base
     taken = Pass(model, batch, indices, patterns=clean.patterns, patching=patching)
     rows = torch.arange(len(batch), device=model.device)
@@ -110,7 +141,13 @@ def _of_patching(model: Model, indices: tuple[int, ...], batch: tuple[Prompt, ..
 
 
 @torch.no_grad()
-def _run(model: Model, indices: tuple[int, ...], batch: tuple[Prompt, ...], wanted: Wanted) -> Pass:
+def _run(
+    model: Model,
+    indices: tuple[int, ...],
+    batch: tuple[Prompt, ...],
+    wanted: Wanted,
+    changes: Sequence[tuple[str, Callable[..., Any]]] = (),
+) -> Pass:
     taken = Pass(model, batch, indices)
     rows = torch.arange(len(batch), device=model.device)
     end = taken.positions(END)
@@ -135,7 +172,7 @@ def _run(model: Model, indices: tuple[int, ...], batch: tuple[Prompt, ...], want
     def only_targets(value: Tensor, hook: Any) -> Tensor:
         return value[rows[:, None], places] if wanted.target_logits else value[:, :1]
 
-    hooks: list[tuple[str, Callable[..., Any]]] = [(UNEMBED_INPUT, only_targets)]
+    hooks: list[tuple[str, Callable[..., Any]]] = [*changes, (UNEMBED_INPUT, only_targets)]
     for layer in range(model.layout.layers):
         if wanted.patterns:
             hooks.append((model.layout.pattern(layer), into(taken.patterns, lambda value: value)))
@@ -159,8 +196,10 @@ def _batch_size(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
         numbers += layout.layers * layout.heads * length * length
     if wanted.end_writes:
         numbers += layout.layers * 2 * layout.d_model
-    if wanted.patching:  # two runs, of which everything is kept
+    if wanted.patching:  # two runs, of which everything is kept, and a row for each sender
         numbers += 2 * layout.layers * length * (7 * layout.d_model + layout.heads * length)
+        numbers += layout.layers * (layout.heads + 1) * layout.d_model
     if wanted.target_logits:
         numbers += 2 * layout.vocabulary * max(len(prompt.targets) or 1 for prompt in prompts.prompts)
-    return max(1, _BUDGET // (4 * numbers))
+    width = 4 if wanted.patching and model.source.dtype in HALVES else model.source.dtype.itemsize
+    return max(1, budget(model.device) // (width * numbers))

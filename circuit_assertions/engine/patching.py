@@ -6,28 +6,33 @@ lost when the counterfactual's value is put into the clean run, or gained when t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from circuit_assertions.components import Mlp
-from circuit_assertions.engine.arithmetic import Block, Projection, recognise
+from circuit_assertions.components import Component, Mlp, Residual
+from circuit_assertions.engine.ablating import Ablated, alike_together
+from circuit_assertions.engine.arithmetic import Block, Projection
 from circuit_assertions.engine.cache import capture_both
+from circuit_assertions.engine.changes import put_heads, put_inputs, put_patterns, put_rows
 from circuit_assertions.engine.live import Change, Live, Point
+from circuit_assertions.engine.local import Look
+from circuit_assertions.engine.memory import Attempt, budget, in_pieces
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.pair import Direction, Pair
+from circuit_assertions.engine.recognising import recognise
 from circuit_assertions.engine.rows import Frozen, Rows, Sender
+from circuit_assertions.engine.widening import widened
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt
 
 __all__ = ["Direction", "Patching"]
 
 _Item = TypeVar("_Item")
-
-_BUDGET = 512 << 20  # bytes that the rows or variants of one piece may take
+_Placed = TypeVar("_Placed", bound=Component)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Patching(Pair):
             NotRecognisedError: if the model's blocks are not computed in a way that is known here.
         """
         clean, twins = capture_both(model, prompts)
-        return cls(model, tuple(prompts), clean, twins, blocks=recognise(model.layout, clean))
+        blocks = recognise(model.layout, clean)
+        return cls(model, tuple(prompts), widened(blocks, clean), widened(blocks, twins), blocks=blocks)
 
     @torch.no_grad()
     def to_logits(self, senders: Sequence[Sender], semantics: Frozen) -> Tensor:
@@ -68,36 +74,103 @@ class Patching(Pair):
         """
         self.check_receivers(receivers)
         place = self.positions(at)
-        layers = sorted({head.layer for head in receivers})
-        taps: dict[int, tuple[list[Sender], Tensor]] = {}
-        for layer, below, rows in self._rows(place[:, None]).entering(senders, semantics):
-            if layer in layers and below:
-                taps[layer] = (below, self._project(layer, which, rows[:, :, 0]))
-        effects = torch.zeros(len(senders), len(self.prompts), dtype=self.base.final.dtype, device=place.device)
+        taps = self._tapped(senders, which, receivers, place, semantics)
+        effects = self._nothing(senders)
         active = [sender for sender in senders if any(sender in below for below, _ in taps.values())]
         first = int(place.min())
-        for some in self._pieces(active, first):
-            changes: dict[tuple[int, Point], Change] = {
-                (layer, which): self._put_tapped(receivers, taps[layer], some, layer, place - first) for layer in taps
-            }
-            final = Live(self.blocks, self.base, layers[0], first, len(some), changes).final()
-            effects[[senders.index(sender) for sender in some]] = self.effect_of(self.at_end(final, first))
+        for some, fits in self._pieces(active, first):
+            with fits:
+                changes: dict[tuple[int, Point], Change] = {
+                    (layer, which): self._put_tapped(receivers, taps[layer], some, layer, place - first)
+                    for layer in taps
+                }
+                final = Live(self.blocks, self.base, min(taps), first, len(some), changes).final()
+                effects[[senders.index(sender) for sender in some]] = self.effect_of(self.at_end(final, first))
         return effects
 
     @torch.no_grad()
-    def total(self, senders: Sequence[Sender], at: str | None = None) -> Tensor:
+    def to_attention(
+        self,
+        senders: Sequence[Sender],
+        which: Literal["q", "k"],
+        receivers: Sequence[Head],
+        query: str,
+        key: str,
+        semantics: Frozen,
+    ) -> Tensor:
+        """Attention of receivers from `query` to `key` that hangs on paths from senders [senders, prompts].
+
+        The paths end at the receivers' queries at `query`, or at their keys at `key`, each receiver's own. The mean
+        over receivers, as a share of attention; positive where the clean run pays more.
+
+        Raises:
+            MeasuringError: if the model has no such receiver.
+        """
+        self.check_receivers(receivers)
+        place, seen = self.positions(query if which == "q" else key), self.positions(key)
+        prompts = torch.arange(len(self.prompts), device=place.device)
+        lost = self._nothing(senders)
+        for layer, (below, values) in self._tapped(senders, which, receivers, place, semantics).items():
+            look = self._look(receivers, layer, query)
+            paid = self.base.patterns[layer][prompts, :, look.at, seen][:, look.heads]  # [prompts, heads]
+            for some, fits in self._pieces(range(len(below)), 0):
+                with fits:
+                    left = look.pattern(which, values[some], place)[:, prompts, :, seen]  # [prompts, variants, heads]
+                    lost[[senders.index(below[row]) for row in some]] += (paid[:, None] - left).sum(dim=-1).T
+        return self.signed(lost / len(receivers))
+
+    @torch.no_grad()
+    def to_writes(
+        self, senders: Sequence[Sender], which: Projection, receivers: Sequence[Head], at: str, semantics: Frozen
+    ) -> Tensor:
+        """Effects of senders on what receivers write directly into the logit difference at `end` [senders, prompts].
+
+        The paths end at the receivers' queries, keys or values at a position, each receiver's own. What the receivers
+        then put out at `end` goes into the final residual stream, for all of them together, everything between as it
+        was; the final norm is recomputed.
+
+        Raises:
+            MeasuringError: if the model has no such receiver, or queries elsewhere than at `end` are to receive.
+        """
+        self.check_receivers(receivers)
+        self.check_reaches_end(which, at)
+        place = self.positions(at)
+        final = self.at_end(self.base.final).repeat(len(senders), 1, 1)  # [senders, prompts, d_model]
+        for layer, (below, values) in self._tapped(senders, which, receivers, place, semantics).items():
+            look = self._look(receivers, layer, END)
+            for some, fits in self._pieces(range(len(below)), 0):
+                with fits:
+                    outputs = look.output(which, values[some], place)  # [variants, prompts, heads, d_head]
+                    rows = [senders.index(below[row]) for row in some]
+                    final[rows] += self.changed_write(layer, look.heads, outputs)
+        return self.effect_of(final)
+
+    @torch.no_grad()
+    def total(self, senders: Sequence[Component], at: str | None = None) -> Tensor:
         """Effects of putting senders' own outputs of the other run in, everything after them live [senders, prompts].
+
+        What a `Residual` puts out is the residual stream entering its block.
 
         Args:
             at: a position; None for all of them.
         """
-        effects = torch.zeros(len(senders), len(self.prompts), dtype=self.base.final.dtype, device=self.model.device)
-        for layer in sorted({sender.layer for sender in senders}):
-            own = [sender for sender in senders if sender.layer == layer]
-            for some in self._pieces(own, 0):
-                final = Live(self.blocks, self.base, layer, 0, len(some), self._outputs(layer, some, at)).final()
-                effects[[senders.index(sender) for sender in some]] = self.effect_of(self.at_end(final))
-        return effects
+        return self._replaced(senders, at, self._outputs)
+
+    @torch.no_grad()
+    def of_patterns(self, heads: Sequence[Head], at: str | None = None) -> Tensor:
+        """Effects of putting heads' attention patterns of the other run in, their values live [heads, prompts].
+
+        Args:
+            at: the query position whose attention is put in; None for all of them.
+        """
+
+        def changes(
+            layer: int, some: Sequence[Head], first: int, places: Tensor | None
+        ) -> dict[tuple[int, Point], Change]:
+            patterns = self.other.patterns[layer][:, :, first:]
+            return {(layer, "pattern"): put_patterns([[head.head] for head in some], patterns, places)}
+
+        return self._replaced(heads, at, changes)
 
     @torch.no_grad()
     def ablated(self, sets: Sequence[Sequence[Head]], replacement: Sequence[Tensor]) -> Tensor:
@@ -107,29 +180,71 @@ class Patching(Pair):
             replacement: a layer each, what to put in the place of head outputs [prompts, positions, heads, d_head].
         """
         differences = self.difference.expand(len(sets), -1).clone()
-        lowest = {number: min(head.layer for head in heads) for number, heads in enumerate(sets) if heads}
-        for start in sorted(set(lowest.values())):  # sets that begin in one layer share all that lies below it
-            for some in self._pieces([number for number, layer in lowest.items() if layer == start], 0):
-                changes: dict[tuple[int, Point], Change] = {
-                    (layer, "z"): _put_heads([_of_layer(sets[number], layer) for number in some], replacement[layer])
-                    for layer in sorted({head.layer for number in some for head in sets[number]})
-                }
-                final = Live(self.blocks, self.base, start, 0, len(some), changes).final()
-                differences[some] = self.difference_of(self.at_end(final))
+        for some, fits in self._pieces(alike_together(sets, len(self.blocks)), 0):
+            with fits:
+                start = min(head.layer for number in some for head in sets[number])
+                runs = Ablated(self.blocks, self.base, start, 0, len(some))
+                final = runs.final_without([sets[number] for number in some], replacement, self.positions(END))
+                differences[some] = self.difference_of(final)
         return differences
 
     def _rows(self, at: Tensor) -> Rows:
-        width = self.model.layout.d_model
-        return Rows(self.blocks, self.base, self.other, at, max(1, _BUDGET // (4 * 16 * width)))
+        return Rows(self.blocks, self.base, self.other, at)
 
-    def _pieces(self, items: Sequence[_Item], first: int) -> Iterator[list[_Item]]:
-        """Variants in pieces that fit the budget."""
-        layout, length = self.model.layout, self.base.positions
-        suffix = length - first
-        each = suffix * (12 * layout.d_model + layout.heads * length) + 4 * length * layout.d_model
-        size = max(1, _BUDGET // (4 * each * len(self.prompts)))
-        for start in range(0, len(items), size):
-            yield list(items[start : start + size])
+    def _pieces(self, items: Sequence[_Item], first: int) -> Iterator[tuple[list[_Item], Attempt]]:
+        """Variants in pieces that fit the budget; what an MLP takes inside is planned where it is called."""
+        layout, final = self.model.layout, self.base.final
+        heads = layout.heads * max(layout.d_head(layer) for layer in range(layout.layers))
+        # The rows, normed, summed and written; queries, keys, values and outputs before and after; scores and patterns.
+        numbers = (self.base.positions - first) * (
+            6 * layout.d_model + 8 * heads + 4 * layout.heads * self.base.positions
+        )
+        each = final.element_size() * numbers * len(self.prompts)
+        for piece, fits in in_pieces(items, max(1, budget(final.device) // each)):
+            yield list(piece), fits
+
+    def _nothing(self, items: Sequence[object]) -> Tensor:
+        """Effects of 0 [items, prompts]."""
+        return self.base.final.new_zeros(len(items), len(self.prompts))
+
+    def _tapped(
+        self, senders: Sequence[Sender], which: Projection, receivers: Sequence[Head], place: Tensor, semantics: Frozen
+    ) -> dict[int, tuple[list[Sender], Tensor]]:
+        """What reaches the receivers' layers at `place` [prompts]: by layer, the senders below and what is projected.
+
+        Layers without senders below them are left out. Projected: [senders, prompts, heads, d_head].
+        """
+        layers = {head.layer for head in receivers}
+        taps: dict[int, tuple[list[Sender], Tensor]] = {}
+        for layer, below, rows in self._rows(place[:, None]).entering(senders, semantics):
+            if layer in layers and below:
+                taps[layer] = (below, self._project(layer, which, rows[:, :, 0]))
+            if layer == max(layers):
+                break
+        return taps
+
+    def _look(self, receivers: Sequence[Head], layer: int, query: str) -> Look:
+        """The receivers of a layer, looking from a position of the base run."""
+        heads = torch.tensor(_of_layer(receivers, layer), device=self.model.device)
+        return Look(self.blocks[layer], self.base, heads, self.positions(query))
+
+    def _replaced(
+        self,
+        items: Sequence[_Placed],
+        at: str | None,
+        changes: Callable[[int, Sequence[_Placed], int, Tensor | None], dict[tuple[int, Point], Change]],
+    ) -> Tensor:
+        """Effects of one change an item, at a position or everywhere, everything after it live [items, prompts]."""
+        effects = self._nothing(items)
+        places = None if at is None else self.positions(at)
+        first = 0 if places is None else int(places.min())
+        for layer in sorted({item.layer for item in items}):
+            for some, fits in self._pieces([item for item in items if item.layer == layer], first):
+                with fits:
+                    change = changes(layer, some, first, None if places is None else places - first)
+                    final = Live(self.blocks, self.base, layer, first, len(some), change).final()
+                    effects[[items.index(item) for item in some]] = self.effect_of(self.at_end(final, first))
+        return effects
 
     def _project(self, layer: int, which: Projection, rows: Tensor) -> Tensor:
         """Rows [senders, prompts, d_model] projected, for each query head [senders, prompts, heads, d_head]."""
@@ -147,29 +262,23 @@ class Patching(Pair):
     ) -> Change:
         """Give the receivers of a layer what was tapped for each of some senders; senders above keep the live value."""
         below, values = tapped
-        heads = torch.tensor([head.head for head in receivers if head.layer == layer], device=place.device)
-        prompts = torch.arange(len(self.prompts), device=place.device)[:, None]
-        rows = [row for row, sender in enumerate(some) if sender in below]
-        source = [below.index(some[row]) for row in rows]
+        given = {row: values[below.index(sender)] for row, sender in enumerate(some) if sender in below}
+        return put_inputs(given, torch.tensor(_of_layer(receivers, layer), device=place.device), place)
 
-        def change(live: Tensor) -> Tensor:
-            put = live.clone()  # [senders, prompts, suffix, heads, d_head]
-            for row, index in zip(rows, source, strict=True):
-                put[row][prompts, place[:, None], heads] = values[index][:, heads]
-            return put
-
-        return change
-
-    def _outputs(self, layer: int, some: Sequence[Sender], at: str | None) -> dict[tuple[int, Point], Change]:
-        """Put some senders' outputs of the other run in, one a variant."""
-        heads = [[sender.head] if isinstance(sender, Head) else [] for sender in some]
-        places = None if at is None else self.positions(at)
+    def _outputs(
+        self, layer: int, some: Sequence[Component], first: int, places: Tensor | None
+    ) -> dict[tuple[int, Point], Change]:
+        """Put some components' outputs of the other run in, one a variant."""
         changes: dict[tuple[int, Point], Change] = {}
+        heads = [[sender.head] if isinstance(sender, Head) else [] for sender in some]
         if any(heads):
-            changes[layer, "z"] = _put_heads(heads, self.other.head_outputs[layer], places)
+            changes[layer, "z"] = put_heads(heads, self.other.head_outputs[layer][:, first:], places)
         mlps = [row for row, sender in enumerate(some) if isinstance(sender, Mlp)]
         if mlps:
-            changes[layer, "mlp"] = _put_rows(mlps, self.other.mlp_writes[layer], places)
+            changes[layer, "mlp"] = put_rows(mlps, self.other.mlp_writes[layer][:, first:], places)
+        streams = [row for row, sender in enumerate(some) if isinstance(sender, Residual)]
+        if streams:
+            changes[layer, "residual"] = put_rows(streams, self.other.residual[layer][:, first:], places)
         return changes
 
     @staticmethod
@@ -179,36 +288,3 @@ class Patching(Pair):
 
 def _of_layer(heads: Sequence[Head], layer: int) -> list[int]:
     return [head.head for head in heads if head.layer == layer]
-
-
-def _put_heads(heads: Sequence[Sequence[int]], values: Tensor, places: Tensor | None = None) -> Change:
-    """In variant n put values [prompts, positions, heads, d_head] in for heads[n], at places [prompts] or all."""
-
-    def change(live: Tensor) -> Tensor:
-        put = live.clone()  # [variants, prompts, positions, heads, d_head]
-        prompts = torch.arange(values.shape[0], device=values.device)
-        for row, chosen in enumerate(heads):
-            for head in chosen:
-                if places is None:
-                    put[row, :, :, head] = values[:, :, head]
-                else:
-                    put[row][prompts, places, head] = values[prompts, places, head]
-        return put
-
-    return change
-
-
-def _put_rows(variants: Sequence[int], values: Tensor, places: Tensor | None) -> Change:
-    """In some variants put `values` [prompts, positions, d_model] in, at `places` [prompts] or everywhere."""
-
-    def change(live: Tensor) -> Tensor:
-        put = live.clone()  # [variants, prompts, positions, d_model]
-        prompts = torch.arange(values.shape[0], device=values.device)
-        for row in variants:
-            if places is None:
-                put[row] = values
-            else:
-                put[row][prompts, places] = values[prompts, places]
-        return put
-
-    return change

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from circuit_assertions.engine.applying import apply_norm
 from circuit_assertions.engine.layout import Layout
 
 __all__ = ["Readout"]
@@ -29,11 +30,12 @@ class Readout:
             [..., prompts]
         """
         bridge = self.layout.bridge
-        normed = bridge.ln_final(rows)  # [..., prompts, d_model]
-        columns = bridge.unembed.W_U[:, tokens]  # [d_model, prompts]
-        logits = torch.einsum("...pd,dp->...p", normed, columns.to(normed.dtype))
+        normed = apply_norm(bridge.ln_final, rows)  # [..., prompts, d_model]
+        chosen = tokens.tolist()
+        columns = bridge.unembed.W_U[:, chosen].to(normed)  # [d_model, prompts]
+        logits = torch.einsum("...pd,dp->...p", normed, columns)
         bias = bridge.unembed.b_U
-        return self._softcap(logits if bias is None else logits + bias[tokens])
+        return self._softcap(logits if bias is None else logits + bias[chosen].to(logits))
 
     def logit_difference(self, rows: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
         """logit(right) - logit(wrong) for final residual rows [..., prompts, d_model] -> [..., prompts]."""
@@ -42,10 +44,10 @@ class Readout:
     def all_logits(self, rows: Tensor) -> Tensor:
         """Logits of the whole vocabulary for rows [rows, d_model] -> [rows, d_vocab]. Large: call it on few rows."""
         bridge = self.layout.bridge
-        normed = bridge.ln_final(rows)
-        logits = normed @ bridge.unembed.W_U.to(normed.dtype)
+        normed = apply_norm(bridge.ln_final, rows)
+        logits = normed @ bridge.unembed.W_U.to(normed)
         bias = bridge.unembed.b_U
-        return self._softcap(logits if bias is None else logits + bias)
+        return self._softcap(logits if bias is None else logits + bias.to(logits))
 
     def _softcap(self, logits: Tensor) -> Tensor:
         cap = float(getattr(self.layout.bridge.cfg, "output_logits_soft_cap", -1.0) or -1.0)

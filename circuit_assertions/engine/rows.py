@@ -17,6 +17,7 @@ from torch import Tensor
 from circuit_assertions.components import Mlp
 from circuit_assertions.engine.arithmetic import Block
 from circuit_assertions.engine.cache import Run
+from circuit_assertions.engine.memory import in_pieces
 from circuit_assertions.heads import Head
 
 __all__ = ["Frozen", "Rows", "Sender"]
@@ -34,14 +35,12 @@ class Rows:
     Attributes:
         clean: the run that is patched, and `other` the run that the senders' outputs are taken from.
         at: the positions that are followed [prompts, places].
-        most: rows that go through an MLP together; bounds the memory, changes nothing else.
     """
 
     blocks: Sequence[Block]
     clean: Run
     other: Run
     at: Tensor
-    most: int
 
     def entering(self, senders: Sequence[Sender], semantics: Frozen) -> Iterator[tuple[int, list[Sender], Tensor]]:
         """For each layer, and once more for the end: the senders below it and their rows entering it.
@@ -51,46 +50,53 @@ class Rows:
 
         Yields:
             layer, senders, rows [senders, prompts, places, d_model]; the last layer is the number of blocks, and its
-            rows are the final residual stream.
+            rows are the final residual stream. The same memory holds the rows of the next layer: use them at once.
         """
         below: list[Sender] = []
-        rows = self.clean.final.new_empty(0, *self.at.shape, self.clean.final.shape[-1])
+        rows = self.clean.final.new_empty(len(senders), *self.at.shape, self.clean.final.shape[-1])
         for layer, block in enumerate(self.blocks):
-            yield layer, below, rows
+            yield layer, below, rows[: len(below)]
+            self._move(block, rows[: len(below)], self.place(self.clean.attention_writes[layer])[None], semantics)
             heads = [sender for sender in senders if isinstance(sender, Head) and sender.layer == layer]
-            rows = self._through(block, rows, heads, semantics)
+            if heads:
+                patched = rows[len(below) : len(below) + len(heads)]
+                patched.copy_(self.place(self.clean.residual[layer]))
+                self._move(block, patched, self._patched_writes(block, heads), semantics)
             below = [*below, *heads]
             if any(isinstance(sender, Mlp) and sender.layer == layer for sender in senders):
-                rows = torch.cat((rows, self._after_patched_mlp(layer)[None]))
+                rows[len(below)] = self._after_patched_mlp(layer)
                 below = [*below, Mlp(layer)]
-        yield len(self.blocks), below, rows
+        yield len(self.blocks), below, rows[: len(below)]
 
     def place(self, value: Tensor) -> Tensor:
         """Values [prompts, positions, ...] at the followed positions [prompts, places, ...]."""
         prompts = torch.arange(value.shape[0], device=value.device)[:, None]
         return value[prompts, self.at]
 
-    def _through(self, block: Block, rows: Tensor, heads: list[Head], semantics: Frozen) -> Tensor:
-        layer = block.layer
-        entering = self.place(self.clean.residual[layer])  # [prompts, places, d_model]
-        write = self.place(self.clean.attention_writes[layer])
-        before = torch.cat((rows, entering.expand(len(heads), *entering.shape)))  # [senders, prompts, places, d_model]
-        writes = torch.cat((write.expand_as(rows), self._patched_writes(block, heads)))
+    def _move(self, block: Block, rows: Tensor, writes: Tensor, semantics: Frozen) -> None:
+        """Move rows [senders, prompts, places, d_model] through a block in place.
+
+        Args:
+            writes: what attention adds to them, each sender's own or one for all [senders or 1, prompts, places,
+                d_model].
+        """
         if semantics == "direct":
-            return before + writes + self.place(self.clean.mlp_writes[layer])
-        after = before.new_empty(before.shape)  # contiguous, so that its flattened form is a view
-        flat = (before.flatten(0, 2), writes.flatten(0, 2), after.flatten(0, 2))
-        for piece in zip(*(torch.split(part, self.most) for part in flat), strict=True):
-            piece[2].copy_(block.after(piece[0], piece[1]))
-        return after
+            rows += writes + self.place(self.clean.mlp_writes[block.layer])
+            return
+        flat, added = rows.flatten(0, 2), writes.flatten(0, 2)  # [rows, d_model]
+        for piece, fits in in_pieces(range(len(flat)), block.rows_together(flat)):
+            at = torch.arange(piece[0], piece[-1] + 1, device=flat.device)
+            own = flat[piece[0] : piece[-1] + 1]  # a view
+            with fits:
+                own.copy_(block.after(own, added[at % len(added)]))
 
     def _patched_writes(self, block: Block, heads: list[Head]) -> Tensor:
         """What the attention block adds when one head's output is the other run's [heads, prompts, places, d_model]."""
         layer = block.layer
         change = self.place(self.other.head_outputs[layer]) - self.place(self.clean.head_outputs[layer])
-        indices = torch.tensor([head.head for head in heads], device=change.device, dtype=torch.long)
-        weights = block.layout.W_O(layer)[indices]  # [heads, d_head, d_model]
-        changed = torch.einsum("bphd,hdm->hbpm", change[:, :, indices], weights.to(change.dtype))
+        indices = [head.head for head in heads]
+        weights = block.layout.W_O(layer)[indices].to(change)  # [heads, d_head, d_model]
+        changed = torch.einsum("bphd,hdm->hbpm", change[:, :, indices], weights)
         return block.attention_write(self.place(self.clean.attention_outputs[layer]) + changed)
 
     def _after_patched_mlp(self, layer: int) -> Tensor:

@@ -6,17 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_assertions.engine import Pass, Wanted
-from circuit_assertions.heads import Head
-from circuit_assertions.measures import attending, behaving, copying, effects, knockouts
+from circuit_assertions.measures import (
+    attending,
+    attributing,
+    behaving,
+    completeness,
+    copying,
+    curves,
+    effects,
+    gaps,
+    knockouts,
+    minimality,
+)
+from circuit_assertions.measures.shares import Array
+from circuit_assertions.measures.sweeping import KNOCKOUT, NOTHING, Prepared, Sweep
 
 __all__ = ["COMPUTED", "Computation"]
 
-Array = NDArray[np.float64]
 Operands = Mapping[str, Any]
 
 
@@ -25,19 +34,20 @@ class Computation:
     """What a measure wants from a pass, and how it computes its values from it.
 
     `values` gives [prompts], or [prompts, heads] for the heads that were asked for, in their order. A measure that can
-    only be formed once all prompts are there gives several `columns` [prompts, columns], and `finish` makes [prompts]
-    of them.
+    only be formed once all prompts are there gives columns of its own [prompts, columns], of which `finish` makes what
+    is read, and `beside` what is shown beside it, each [prompts]. A measure that must search before it is read says
+    how in `prepare`; what it found is among the operands of all that follows.
     """
 
     wanted: Wanted
-    values: Callable[[Pass, Sequence[Head], Operands], Tensor]
-    columns: int = 1
-    finish: Callable[[Array], Array] | None = None
+    values: Callable[[Pass, Sequence[Any], Operands], Tensor]
+    finish: Callable[[Array, Operands], Array] = lambda columns, operands: columns
+    beside: Callable[[Array, Operands], Mapping[str, Array]] = lambda columns, operands: {}
+    prepare: Callable[[Sweep, Sequence[Any], Operands], Prepared] = lambda sweep, heads, operands: NOTHING
 
 
 _PATTERNS = Wanted(patterns=True)
 _LOGITS = Wanted(target_logits=True)
-_KNOCKOUT = Wanted(patching=True, whole_templates=True)
 _BLOCK_0 = Wanted(after_block_0=True)
 
 COMPUTED: dict[str, Computation] = {
@@ -54,9 +64,49 @@ COMPUTED: dict[str, Computation] = {
     "direct-effect": Computation(Wanted(end_writes=True), effects.direct_effect),
     "path-effect": Computation(Wanted(patching=True), effects.path_effect),
     "total-effect": Computation(Wanted(patching=True), effects.total_effect),
-    "ablation-effect": Computation(_KNOCKOUT, knockouts.ablation_effect),
-    "faithfulness": Computation(_KNOCKOUT, knockouts.faithfulness, 2, knockouts.ratio_to_first),
+    "pattern-effect": Computation(Wanted(patching=True), effects.pattern_effect),
+    "attention-effect": Computation(Wanted(patching=True), effects.attention_effect),
+    "write-effect": Computation(Wanted(patching=True), effects.write_effect),
+    "edge-score": Computation(Wanted(patching=True), attributing.edge_score),
+    "ablation-effect": Computation(KNOCKOUT, knockouts.ablation_effect),
+    "faithfulness": Computation(KNOCKOUT, knockouts.faithfulness, knockouts.ratio_to_first),
     "faithfulness-over-random": Computation(
-        _KNOCKOUT, knockouts.faithfulness_over_random, 2 + knockouts.RANDOM_SETS, knockouts.over_random
+        KNOCKOUT, knockouts.faithfulness_over_random, knockouts.over_random, knockouts.faithfulness_parts
+    ),
+    "incompleteness": Computation(KNOCKOUT, gaps.both_ways, completeness.incompleteness, prepare=completeness.search),
+    "incompleteness-over-random": Computation(
+        KNOCKOUT,
+        gaps.both_ways,
+        completeness.incompleteness_over_random,
+        completeness.incompleteness_parts,
+        completeness.search_random_too,
+    ),
+    "minimality": Computation(KNOCKOUT, gaps.both_ways, minimality.minimality, prepare=minimality.search),
+    "minimality-over-random": Computation(
+        KNOCKOUT,
+        gaps.both_ways,
+        minimality.minimality_over_random,
+        minimality.minimality_parts,
+        minimality.search_random_too,
+    ),
+    "circuit-performance-ratio": Computation(
+        KNOCKOUT, curves.circuits_by_size, curves.performance_ratio, prepare=curves.rank
+    ),
+    "circuit-performance-ratio-over-random": Computation(
+        KNOCKOUT,
+        curves.circuits_by_size,
+        curves.performance_ratio_over_random,
+        curves.performance_ratio_parts,
+        curves.rank_random_too,
+    ),
+    "circuit-model-distance": Computation(
+        KNOCKOUT, curves.circuits_by_size, curves.model_distance, prepare=curves.rank
+    ),
+    "circuit-model-distance-over-random": Computation(
+        KNOCKOUT,
+        curves.circuits_by_size,
+        curves.model_distance_over_random,
+        curves.model_distance_parts,
+        curves.rank_random_too,
     ),
 }

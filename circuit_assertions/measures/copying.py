@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from circuit_assertions.engine import MeasuringError, Pass
+from circuit_assertions.engine.memory import in_pieces, piece_of_rows
 from circuit_assertions.heads import Head
 
 __all__ = ["copy_score", "negative_copy_score"]
 
 _TOP = 5
-_BUDGET = 64 << 20  # bytes of logits formed together
 
 
 def copy_score(taken: Pass, heads: Sequence[Head], operands: Mapping[str, str]) -> Tensor:
@@ -77,11 +77,13 @@ def _through_head(taken: Pass, head: Head, normed: Tensor) -> Tensor:
 
 
 def _in_top(taken: Pass, written: Tensor, names: Tensor) -> Tensor:
-    size = max(1, _BUDGET // (8 * taken.model.layout.vocabulary))
-    hits = []
-    for rows, wanted in zip(torch.split(written, size), torch.split(names, size), strict=True):
-        logits = taken.model.readout.all_logits(rows)  # [rows, d_vocab]
-        above = (logits > logits.gather(1, wanted[:, None])).sum(dim=1)
-        # A head that writes NaN must not be taken for one that copies.
-        hits.append(torch.where(logits.isfinite().all(dim=1), (above < _TOP).to(logits.dtype), torch.nan))
-    return torch.cat(hits)
+    hits = torch.empty_like(names, dtype=written.dtype)
+    size = piece_of_rows(written.device, 2 * written.element_size() * taken.model.layout.vocabulary)
+    for piece, fits in in_pieces(range(len(names)), size):
+        span = slice(piece[0], piece[-1] + 1)
+        with fits:
+            logits = taken.model.readout.all_logits(written[span])  # [rows, d_vocab]
+            above = (logits > logits.gather(1, names[span, None])).sum(dim=1)
+            # A head that writes NaN must not be taken for one that copies.
+            hits[span] = torch.where(logits.isfinite().all(dim=1), (above < _TOP).to(logits.dtype), torch.nan)
+    return hits

@@ -1,4 +1,4 @@
-"""Effects: what a head's output does to the answer."""
+"""Effects: what a component's output does to the answer, and to what other heads attend to and write."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from circuit_assertions.components import Component
 from circuit_assertions.engine import Pass
+from circuit_assertions.engine.choosing import AnyPatching
+from circuit_assertions.engine.rows import Sender
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.receivers import Receiver
 
-__all__ = ["direct_effect", "path_effect", "total_effect"]
+__all__ = ["attention_effect", "direct_effect", "path_effect", "pattern_effect", "total_effect", "write_effect"]
 
 
 @torch.no_grad()
@@ -33,19 +36,43 @@ def direct_effect(taken: Pass, heads: Sequence[Head], operands: Mapping[str, str
     return torch.stack(lost, dim=1)
 
 
-def path_effect(taken: Pass, heads: Sequence[Head], operands: Mapping[str, Any]) -> Tensor:
-    """Path effects of heads on a receiver [prompts, heads]: the logits, or a `Receiver`'s queries, keys or values."""
-    assert taken.patching is not None
-    patching, receiver = taken.patching.towards(operands["direction"]), operands["receiver"]
-    if not isinstance(receiver, Receiver):
-        return patching.to_logits(heads, operands["semantics"]).T
-    return patching.to_inputs(heads, receiver.which, receiver.heads, receiver.at, operands["semantics"]).T
+def path_effect(taken: Pass, senders: Sequence[Sender], operands: Mapping[str, Any]) -> Tensor:
+    """Path effects of senders on a receiver [prompts, senders]: the logits, or a `Receiver`'s queries, keys or values.
+
+    With `semantics: total`, whatever follows the senders is live.
+    """
+    patching, receiver, semantics = _patching(taken, operands), operands["receiver"], operands["semantics"]
+    if isinstance(receiver, Receiver):
+        return patching.to_inputs(senders, receiver.which, receiver.heads, receiver.at, semantics).T
+    return (patching.total(senders) if semantics == "total" else patching.to_logits(senders, semantics)).T
 
 
-def total_effect(taken: Pass, heads: Sequence[Head], operands: Mapping[str, Any]) -> Tensor:
-    """Effects of heads' own outputs of the other run, everything after them live [prompts, heads]."""
+def total_effect(taken: Pass, components: Sequence[Component], operands: Mapping[str, Any]) -> Tensor:
+    """Effects of components' own outputs of the other run, everything after them live [prompts, components]."""
+    return _patching(taken, operands).total(components, operands.get("at")).T
+
+
+def pattern_effect(taken: Pass, heads: Sequence[Head], operands: Mapping[str, Any]) -> Tensor:
+    """Effects of heads' attention patterns of the other run over live values [prompts, heads]."""
+    return _patching(taken, operands).of_patterns(heads, operands.get("at")).T
+
+
+def attention_effect(taken: Pass, senders: Sequence[Sender], operands: Mapping[str, Any]) -> Tensor:
+    """Attention of a `Receiver`'s heads from `query` to `key` that hangs on senders [prompts, senders]."""
+    receiver, query, key = operands["receiver"], operands["query"], operands["key"]
+    patching = _patching(taken, operands)
+    return patching.to_attention(senders, receiver.which, receiver.heads, query, key, operands["semantics"]).T
+
+
+def write_effect(taken: Pass, senders: Sequence[Sender], operands: Mapping[str, Any]) -> Tensor:
+    """What a `Receiver`'s heads write directly into the logit difference that hangs on senders [prompts, senders]."""
+    receiver, patching = operands["receiver"], _patching(taken, operands)
+    return patching.to_writes(senders, receiver.which, receiver.heads, receiver.at, operands["semantics"]).T
+
+
+def _patching(taken: Pass, operands: Mapping[str, Any]) -> AnyPatching:
     assert taken.patching is not None
-    return taken.patching.towards(operands["direction"]).total(heads).T
+    return taken.patching.towards(operands["direction"])
 
 
 def _write(taken: Pass, head: Head) -> Tensor:

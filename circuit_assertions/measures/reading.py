@@ -8,13 +8,14 @@ failure has no width and would promise too much.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_assertions.components import Component
 from circuit_assertions.heads import Head
 
 __all__ = ["CONFIDENCE", "Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share"]
@@ -43,19 +44,21 @@ class Reading:
     """What one measure read from one model on one task.
 
     Attributes:
-        values: one value a prompt, [prompts], or one a prompt and head, [prompts, heads]; float64, finite.
-        heads: the columns of `values`; empty for measures that have no heads.
+        values: one value a prompt, [prompts], or one a prompt and column, [prompts, components]; float64, finite.
+        components: the columns of `values`, heads or others; empty for measures of the whole model.
         settings: everything that another reading must share to be compared with this one.
         texts: the prompts as text, for explaining the worst of them.
+        beside: what the reading is to be seen beside, by name, each [prompts]: what random circuits do.
     """
 
     measure: str
     unit: str
     kind: str
     values: Array
-    heads: tuple[Head, ...] = ()
+    components: tuple[Component, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     texts: Sequence[str] = ()
+    beside: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def prompts(self) -> int:
@@ -67,23 +70,26 @@ class Reading:
         """Mean over prompts (and heads)."""
         return float(self.values.mean())
 
-    def of_head(self, head: Head) -> Array:
-        """The head's values [prompts]."""
-        column: Array = self.values[:, self.heads.index(head)]
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Those of the components that are heads."""
+        return tuple(component for component in self.components if isinstance(component, Head))
+
+    def of_head(self, head: Component) -> Array:
+        """The values of a head or other component [prompts]."""
+        column: Array = self.values[:, self.components.index(head)]
         return column
 
-    def columns(self) -> list[tuple[Head | None, Array]]:
-        """The heads with their values [prompts]; a single None for measures that have no heads."""
-        if not self.heads:
+    def columns(self) -> list[tuple[Component | None, Array]]:
+        """The heads (or components) with their values [prompts]; a single None for measures that have no heads."""
+        if not self.components:
             return [(None, self.values)]
-        return [(head, self.values[:, index]) for index, head in enumerate(self.heads)]
+        return [(component, self.values[:, index]) for index, component in enumerate(self.components)]
 
-    def only(self, heads: Sequence[Head]) -> Reading:
-        """The same reading for some of its heads, in the order given."""
-        indices = [self.heads.index(head) for head in heads]
-        return Reading(
-            self.measure, self.unit, self.kind, self.values[:, indices], tuple(heads), self.settings, self.texts
-        )
+    def only(self, components: Sequence[Component]) -> Reading:
+        """The same reading for some of its components, in the order given."""
+        indices = [self.components.index(component) for component in components]
+        return replace(self, values=self.values[:, indices], components=tuple(components))
 
     def __ge__(self, bound: float) -> bool:
         """Whether every head's interval lies at or above `bound`; so for `>`, and below for `<=` and `<`."""

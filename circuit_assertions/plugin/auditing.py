@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import Judgement
+from circuit_assertions.assertions import Circuit, Judgement
 from circuit_assertions.assertions.packaged import packaged_suites
 from circuit_assertions.assertions.running import NotAsked, SuiteRunner
 from circuit_assertions.audit import Audit
@@ -29,6 +29,7 @@ from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.telling import FACTS, LINE, facts_of, record
 from circuit_assertions.plugin.workers import make_scheduler
 from circuit_assertions.report import AuditLine
+from circuit_assertions.tasks import Task
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.face import AuditedCheckpoint
@@ -61,8 +62,24 @@ class AuditPlugin:
         permissions = Permissions(self.options.allow_pickle, self.options.trust_remote_code)
         opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
         self.runner = SuiteRunner(Audit(opening, self.baseline), self.baseline)
+        if self.options.discover:
+            self.runner.find = self._find()
         self._complained: set[tuple[Checkpoint, str]] = set()
         self._choose_suites()
+
+    def _find(self) -> Callable[[str, Task], Circuit]:
+        """What finds circuits on the baseline.
+
+        Raises:
+            pytest.UsageError: if there is none: roles found on the model itself would always be there.
+        """
+        from circuit_assertions.diagnosis.discovery.finding import Finder
+
+        if self.baseline is None:
+            raise pytest.UsageError(
+                "--discover finds the roles on the baseline, to test the model on them: give one with --baseline=path/"
+            )
+        return Finder(self.runner.audit, self.baseline)
 
     def label(self, checkpoint: Checkpoint) -> str:
         """What tells a checkpoint from the others in item names; empty when there is only one."""

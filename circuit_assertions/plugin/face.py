@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import pytest
@@ -14,11 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Binding, Circuit
 from circuit_assertions.assertions.running import SuiteRunner
+from circuit_assertions.assertions.spelling import COMPONENT_WORDS
 from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.components import Component, all_of, kind_of, parse_component
 from circuit_assertions.heads import Head, parse_head
 from circuit_assertions.measures import MEASURES, Reading
-from circuit_assertions.report.explaining import interval_text, number
+from circuit_assertions.report.explaining import context_lines, interval_text, number
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
@@ -30,6 +32,8 @@ _HOLDS: dict[str, Callable[[Reading, float], bool]] = {
     "<=": operator.le,
     "<": operator.lt,
 }
+
+_One = TypeVar("_One", bound=Component)
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 
@@ -68,6 +72,7 @@ class AuditedCheckpoint:
         *,
         task: str | dict[str, Any] | Task,
         heads: Sequence[Head | str] | str | None = None,
+        components: Sequence[Component | str] | str | None = None,
         **operands: Any,
     ) -> Reading:
         """Take a reading.
@@ -76,7 +81,9 @@ class AuditedCheckpoint:
             measure: a measure of `circuit-assertions measures`.
             task: a kind of task (`"ioi"`) with its defaults, a mapping as a suite would hold it, or a task.
             heads: heads as `L9H9` or `Head`; every head where it is left out.
-            operands: what the measure takes: positions, `query="end"`; `receiver="logits"` or a `Receiver`.
+            components: instead of heads, `"mlps"`, `"residual"`, or components as `L9H9`, `MLP4`, `RESID2`.
+            operands: what the measure takes: positions, `query="end"`; `receiver="logits"` or a `Receiver`; words,
+                `ranked_by="total-effect"`, as a suite's `ranked-by:`.
 
         Raises:
             CircuitAssertionsError: if the measure, the task or the checkpoint does not allow it.
@@ -84,12 +91,15 @@ class AuditedCheckpoint:
         if measure not in MEASURES:
             raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
         chosen = _task(task)
-        for key, message in MEASURES[measure].problems(repr(chosen.kind), chosen, operands):
-            raise CircuitAssertionsError(f"{key}: {message}")
-        wanted = None if heads is None else tuple(parse_head(head) for head in _listed(heads))
+        operands = {name.replace("_", "-"): value for name, value in operands.items()}
+        wanted = self._wanted(heads, components)
         spec = MEASURES[measure]
+        kinds = {kind_of(component) for component in wanted or ()}
+        for key, message in spec.problems(repr(chosen.kind), chosen, operands, kinds):
+            raise CircuitAssertionsError(f"{key}: {message}")
         if wanted is not None and not spec.by_head and not spec.joint:
-            raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave `heads` out")
+            given = "heads" if components is None else "components"
+            raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave `{given}` out")
         if wanted == ():
             raise CircuitAssertionsError(f"no head is given to read {measure} of: leave `heads` out for every head")
         if spec.joint:
@@ -97,6 +107,18 @@ class AuditedCheckpoint:
             operands["set"] = everyone if wanted is None else wanted
             wanted = None
         return self._runner.audit.read(Request(measure, chosen, tuple(operands.items()), wanted), self.checkpoint)
+
+    def _wanted(
+        self, heads: Sequence[Head | str] | str | None, components: Sequence[Component | str] | str | None
+    ) -> tuple[Component, ...] | None:
+        if components is None:
+            return None if heads is None else tuple(parse_head(head) for head in _listed(heads))
+        if heads is not None:
+            raise CircuitAssertionsError("give either `heads` or `components`")
+        if isinstance(components, str) and components in COMPONENT_WORDS:
+            layout = self._runner.audit.model(self.checkpoint).layout
+            return all_of(COMPONENT_WORDS[components], layout.layers, layout.heads)
+        return tuple(parse_component(component) for component in _listed(components))
 
 
 def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
@@ -111,14 +133,15 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
         single = Reading(left.measure, left.unit, left.kind, values)
         holds = "holds" if _HOLDS[op](single, right) else "does not hold"
         yield f"{named}{number(single.mean)} {interval_text(left.interval(values))}  {holds}"
+    yield from context_lines(left)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float, np.integer, np.floating))
 
 
-def _listed(heads: Sequence[Head | str] | str) -> Sequence[Head | str]:
-    return [heads] if isinstance(heads, (str, Head)) else heads
+def _listed(given: Sequence[_One | str] | str) -> Sequence[_One | str]:
+    return [given] if isinstance(given, (str, Head)) else given
 
 
 def _task(task: str | dict[str, Any] | Task) -> Task:

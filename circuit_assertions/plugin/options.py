@@ -24,6 +24,7 @@ class Options:
     allow_pickle: bool
     trust_remote_code: bool
     unresolved: str
+    discover: bool
     suites: tuple[str, ...]
 
     @property
@@ -32,7 +33,11 @@ class Options:
         said = [("--baseline", self.baseline), ("--tokenizer", self.tokenizer)]
         said += [("--model-device", self.device if self.device != "auto" else None)]
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
-        flags = [("--allow-pickle", self.allow_pickle), ("--trust-remote-code", self.trust_remote_code)]
+        flags = [
+            ("--discover", self.discover),
+            ("--allow-pickle", self.allow_pickle),
+            ("--trust-remote-code", self.trust_remote_code),
+        ]
         return [f"{name}={value}" for name, value in said if value] + [name for name, given in flags if given]
 
 
@@ -48,6 +53,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("model_device", "default of --model-device", default="auto")
     parser.addini("model_dtype", "default of --model-dtype", default="float32")
     parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
+    parser.addini("circuit_discover", "default of --discover", type="bool", default=False)
     parser.addini("circuit_unresolved", "default of --circuit-unresolved", default="report")
 
 
@@ -95,6 +101,14 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         help="suites to run where no test path is given. Default: suites/, or those that came with the package",
     )
     group.addoption(
+        "--discover",
+        action="store_true",
+        default=None,
+        dest="circuit_discover",
+        help="where no circuit file was found on this lineage, find who plays which role on the baseline, and test the "
+        "model on those heads. `circuit-assertions discover` writes them down, which is faster the next time.",
+    )
+    group.addoption(
         "--circuit-unresolved",
         dest="circuit_unresolved",
         choices=("report", "fail"),
@@ -139,6 +153,7 @@ def read_options(config: pytest.Config) -> Options:
         raise pytest.UsageError(f"model_dtype is {dtype!r} in {config.inipath}: use one of {', '.join(_DTYPES)}")
     if unresolved not in ("report", "fail"):
         raise pytest.UsageError(f"circuit_unresolved is {unresolved!r} in {config.inipath}: use report or fail")
+    said = config.getoption("circuit_discover")
     return Options(
         models=chosen_models(config),
         baseline=config.getoption("circuit_baseline") or _path_from_file(config, "baseline"),
@@ -148,6 +163,7 @@ def read_options(config: pytest.Config) -> Options:
         allow_pickle=bool(config.getoption("circuit_allow_pickle")),
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
         unresolved=unresolved,
+        discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
     )
 

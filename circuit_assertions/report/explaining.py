@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy as np
 from circuit_assertions.assertions import Assertion, Expectation, Judgement, Row, Verdict
 from circuit_assertions.measures import Interval, Reading
 
-__all__ = ["explain", "interval_text", "number"]
+__all__ = ["context_lines", "explain", "interval_text", "number"]
 
 _MOST_ROWS = 10
 _MOST_CANDIDATES = 3  # shown where any head would have done and none did
 _MOST_PROMPTS = 3
+_WIDTH = 100
 
 
 def explain(judgement: Judgement, assertion: Assertion, again: str) -> str:
@@ -35,6 +37,14 @@ def number(value: float) -> str:
 def interval_text(interval: Interval) -> str:
     """`[0.41, 0.47]`."""
     return f"[{number(interval.low)}, {number(interval.high)}]"
+
+
+def context_lines(reading: Reading) -> Iterator[str]:
+    """What a reading found before it was read, and what it is to be seen beside, one a line."""
+    for name, text in list(reading.settings.get("found", {}).items())[:_MOST_ROWS]:
+        yield f"found     {textwrap.shorten(f'{name}: {text}', _WIDTH, placeholder=' ...')}"
+    for name, values in reading.beside.items():
+        yield f"beside    {name} {number(float(values.mean()))} {interval_text(reading.interval(values))}"
 
 
 def _row_lines(judgement: Judgement) -> Iterator[str]:
@@ -73,6 +83,8 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
     for row in rows[1:]:
         yield f"            {row}"
     yield f"  over      {reading.prompts} prompts, in {reading.unit}; intervals are 95 %"
+    for line in context_lines(reading):
+        yield f"  {line}"
     for left_out in judgement.not_judged:
         yield f"  left out  {left_out}"
     if judgement.verdict is not Verdict.HELD:
@@ -82,9 +94,10 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
 
 def _subject(assertion: Assertion) -> str:
     where = f" from {assertion.query} to {assertion.key}" if assertion.query else ""
-    if assertion.heads is None or assertion.of_all_heads:
+    chosen = assertion.heads or assertion.components
+    if chosen is None or assertion.of_all_heads:
         return f"{assertion.measure}{where}"
-    who = assertion.heads if isinstance(assertion.heads, str) else ", ".join(str(head) for head in assertion.heads)
+    who = chosen if isinstance(chosen, str) else ", ".join(str(component) for component in chosen)
     return f"{assertion.measure}{where} of {who}"
 
 
@@ -110,7 +123,7 @@ def _errs_upwards(judgement: Judgement, expect: Expectation) -> bool:
 
 
 def _values_of(reading: Reading, row: Row) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    named = {str(head): head for head in reading.heads}
+    named = {str(component): component for component in reading.components}
     if row.name in named:
         return reading.of_head(named[row.name])
     return reading.values if reading.values.ndim == 1 else reading.values.mean(axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 
+from circuit_assertions.components import KINDS
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.tasks import PromptSet
 
@@ -15,10 +16,14 @@ def measures_listing(width: int) -> list[str]:
     """The catalogue of measures: what each reads, of what, in which unit, with which keys, and where it comes from."""
     lines = []
     for spec in MEASURES.values():
-        of = "heads" if spec.by_head else "a set of heads" if spec.joint else "the model"
+        whole = "a set of heads" if spec.joint else "the model"
+        of = ", ".join(KINDS[kind] for kind in spec.components) if spec.by_head else whole
         lines += [f"{spec.name}  (of {of}; {spec.unit})"]
         keys = [f"{operand}: a position" for operand in spec.operands]
+        keys += [f"{place}: a position, all by default" for place in spec.places]
+        keys += ["receiver: heads"] if spec.receives else []
         keys += [f"{key}: {' or '.join(words) or 'logits, or heads'}" for key, (_, words) in spec.choices.items()]
+        keys += [f"{key}: a whole number, {default} by default" for key, default in spec.counts.items()]
         notes = [("", spec.help), ("keys     ", "; ".join(keys)), ("needs    ", ", ".join(sorted(spec.needs)))]
         for label, text in [*notes, ("source   ", spec.source)]:
             if text:

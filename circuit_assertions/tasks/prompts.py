@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["END", "Prompt", "PromptSet"]
 
-END = "end"  # the last token's position, which every prompt has
+END = "end"  # where the answer is read, which every prompt has: the last token, or the last but one of a repetition
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Prompt:
         tokens: token ids, a BOS included where the policy asks for one.
         text: what was tokenized, for people; empty for random tokens.
         positions: label -> index into `tokens`; `end` is always among them.
-        right: the token id that should come after the last token, where the task has an answer.
+        right: the token id that should come after `end`, where the task has an answer.
         wrong: the token id that the right one is weighed against.
         counterfactual: the twin's token ids, of the same length.
         template: the group that balance is counted in, `ABBA/3`.

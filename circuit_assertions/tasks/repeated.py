@@ -3,6 +3,9 @@
 No token occurs twice within the first half, so each token of the second half has exactly one earlier occurrence, and
 everything that predicts it must come from there. The published protocol doubles 100 tokens; `length` is shorter by
 default so that models with few positions can be asked.
+
+The answer is read at the last token but one: right is the token that comes there, wrong another of the sequence. The
+counterfactual twin is another sequence, repeated as well, in which nothing is found of what this one asks for.
 """
 
 from __future__ import annotations
@@ -31,11 +34,11 @@ class RepeatedTokensTask(Strict):
     length: int = Field(24, ge=3, le=10_000, strict=True, description="tokens before the repetition")
     bos: BosPolicy = Field("tokenizer", description="whether sequences begin with a BOS token")
 
-    offers: ClassVar[frozenset[str]] = frozenset({"repeat"})
+    offers: ClassVar[frozenset[str]] = frozenset({"repeat", "answer", "wrong-answer", "positions", "counterfactual"})
 
     def labels(self) -> frozenset[str]:
         """The positions that every prompt of this task names."""
-        return frozenset({END})
+        return frozenset({"earlier", "after-earlier", END})
 
     def build(self, tokenizer: Any) -> PromptSet:
         """Make the sequences for one tokenizer, from all of its tokens that are not special.
@@ -51,18 +54,26 @@ class RepeatedTokensTask(Strict):
                 f"{len(vocabulary)}: say `length: {len(vocabulary)}` or less"
             )
         rng = random.Random(self.seed)
-        made = tuple(self._prompt(encoder, rng.sample(vocabulary, self.length)) for _ in range(self.prompts))
+        further = random.Random(f"twins of {self.seed}")
+        made = tuple(
+            self._prompt(encoder, rng.sample(vocabulary, self.length), further.sample(vocabulary, self.length), further)
+            for _ in range(self.prompts)
+        )
         return PromptSet(made, self.model_dump() | {"vocabulary": len(vocabulary)})
 
-    def _prompt(self, encoder: Encoder, drawn: list[int]) -> Prompt:
+    def _prompt(self, encoder: Encoder, drawn: list[int], others: list[int], rng: random.Random) -> Prompt:
         start = len(encoder.prefix)
+        last = start + self.length - 1  # of the first half
         tokens = (*encoder.prefix, *drawn, *drawn)
         # The repetition's first token cannot be foretold, so the first target is its second.
         targets = tuple((place, tokens[place + 1]) for place in range(start + self.length, len(tokens) - 1))
         return Prompt(
             tokens=tokens,
             text="",
-            positions={END: len(tokens) - 1},
+            positions={"earlier": last - 1, "after-earlier": last, END: len(tokens) - 2},
+            right=drawn[-1],
+            wrong=rng.choice(drawn[:-2]),
+            counterfactual=(*encoder.prefix, *others, *others),
             template=f"length {self.length}",
             targets=targets,
             repeat=(start, self.length),

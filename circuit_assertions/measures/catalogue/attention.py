@@ -16,6 +16,7 @@ ATTENTION = (
         help="attention that the head pays from the position `query` to the position `key`",
         source=f"{WANG}, section 3",
         operands=("query", "key"),
+        knocks_out=True,
         needs=frozenset({"positions"}),
         relies_on=("patterns",),
     ),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from circuit_assertions.components import KINDS
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
@@ -21,12 +22,19 @@ class MeasureSpec:
     """What a suite may say about one measure.
 
     Attributes:
-        by_head: whether it has one value a prompt *and head*; otherwise one a prompt.
+        by_head: whether it has one value a prompt *and head* (or other component); otherwise one a prompt.
+        components: the kinds of components that it is read of, where it is read by component.
         operands: the positions that must be named, by key: `query`, `key`.
+        places: positions that may be named; without them every position is meant.
+        receives: where a `receiver` of heads must be named, the inputs that may receive (`q`, `k`, `v`), each with the
+            position that it receives at, or the operand that names it; empty where any will do.
         choices: further keys with their defaults, and the words that each may be; a receiver has no list of words.
+        counts: further keys that are whole numbers from 1, with their defaults.
         needs: what the task must offer: `answer`, `wrong-answer`, `target`, `positions`, `repeat`.
         relies_on: structural facts of the model, as `Model.limits` names them.
         joint: whether it is read of a set of heads together; the set is the operand `set`.
+        knocks_out: whether it may be read while some heads are knocked out: the operand `without`.
+        approximate: whether it is for triage only: no suite may assert on it.
         kind: `share` for values that are 0 or 1 a prompt, `value` otherwise; decides the interval.
     """
 
@@ -35,32 +43,64 @@ class MeasureSpec:
     by_head: bool
     help: str
     source: str
+    components: tuple[str, ...] = ("head",)
     operands: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    receives: Mapping[str, str] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     relies_on: tuple[str, ...] = ()
     kind: str = "value"
     joint: bool = False
+    knocks_out: bool = False
+    approximate: bool = False
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What each key that may be left out stands for."""
+        return {key: default for key, (default, _) in self.choices.items()} | dict(self.counts)
 
     def lacking(self, offers: Collection[str]) -> list[str]:
         """What this measure needs and a task that offers these things has not. Answers and repetitions give targets."""
         has_target = {"answer", "repeat"} & set(offers)
         return sorted(self.needs - set(offers) - ({"target"} if has_target else set()))
 
-    def problems(self, called: str, task: Task, operands: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def problems(
+        self, called: str, task: Task, operands: Mapping[str, Any], kinds: Collection[str] = ()
+    ) -> Iterator[tuple[str, str]]:
         """What is wrong with reading this from a task with these operands: (key, message) pairs.
 
         Args:
             called: the task's name, for messages.
+            kinds: the kinds of components that it is to be read of.
         """
         lacking = self.lacking(task.offers)
         if lacking:
             yield "measure", f"{self.name} needs a task with {' and '.join(lacking)}, and {called} has none"
-        for operand in sorted({*self.operands, *operands} - ({"set"} if self.joint else set())):
+        for kind in sorted(set(kinds) - set(self.components)) if self.by_head or self.joint else ():
+            able = ", ".join(KINDS[each] for each in self.components)
+            yield "components", f"{self.name} is not read of {KINDS[kind]}, only of {able}"
+        if (
+            "receiver" in self.choices
+            and operands.get("semantics") == "total"
+            and hasattr(operands.get("receiver"), "at")
+        ):
+            yield "semantics", "total effects have no receiver: leave `receiver:` out, or take through-mlps or direct"
+        needed = {*self.operands, *(["receiver"] if self.receives else [])}
+        for operand in sorted({*needed, *operands} - ({"set"} if self.joint else set())):
             value = operands.get(operand)
-            if operand in self.choices:
+            if operand == "without" and self.knocks_out:
+                if "counterfactual" not in task.offers:
+                    yield operand, f"heads are knocked out by counterfactual prompts, and {called} has none"
+            elif operand in self.choices:
                 yield from self._wrong_choice(operand, value, called, task)
-            elif operand not in self.operands:
+            elif operand in self.counts:
+                if type(value) is not int or value < 1:
+                    yield operand, f"{value!r} is no number of {operand}: give a whole number from 1"
+            elif operand == "receiver" and self.receives:
+                yield from self._wrong_receiver(value, called, task, operands)
+            elif operand not in (*self.operands, *self.places):
                 yield operand, f"{self.name} takes no `{operand}`"
             elif value is None:
                 yield operand, f"{self.name} needs `{operand}:`, a position of the task"
@@ -73,8 +113,26 @@ class MeasureSpec:
             yield key, f"unknown word {value!r}{closest(str(value), words)}"
         elif key == "receiver" and not (value == "logits" or hasattr(value, "at")):
             yield key, f"unknown receiver {value!r}: write logits, or {{query: name-mover, at: end}}"
-        elif key == "receiver" and value != "logits":
+        elif key == "receiver" and value != "logits" and value.at is not None:
             yield from _wrong_position(key, value.at, called, task)
+
+    def _wrong_receiver(
+        self, receiver: Any, called: str, task: Task, operands: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str]]:
+        if not hasattr(receiver, "at"):
+            yield "receiver", f"{self.name} needs `receiver:`, the heads that receive, such as {{query: name-mover}}"
+        elif receiver.which not in self.receives:
+            yield "receiver", f"{self.name} takes no values: they are not where a head looks; write-effect takes them"
+        elif receiver.at is not None:
+            named = self.receives[receiver.which]
+            place = operands.get(named, named)
+            if place and place != receiver.at:
+                yield (
+                    "receiver",
+                    f"{self.name} is about this input at {place!r}, not at {receiver.at!r}: leave `at` out",
+                )
+            else:
+                yield from _wrong_position("receiver", receiver.at, called, task)
 
 
 def _wrong_position(key: str, position: Any, called: str, task: Task) -> Iterator[tuple[str, str]]:

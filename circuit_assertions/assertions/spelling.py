@@ -1,0 +1,100 @@
+"""How single values of a suite are spelled: numbers, shares, heads and other components. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+from circuit_assertions.components import Component, parse_component
+from circuit_assertions.heads import Head, parse_head
+
+__all__ = ["COMPONENT_WORDS", "Components", "HeadList", "Heads", "Mark", "Number", "Share"]
+
+COMPONENT_WORDS = {"mlps": "mlp", "residual": "residual"}  # what `components:` may say, and the kind that is meant
+
+_One = TypeVar("_One", bound=Component)
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"{value!r} is not a number")
+    return value
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value)) and float(match[1]) > 0:
+        return float(match[1]) / 100
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
+        return float(value)
+    raise ValueError(f"{value!r} is no share: write it as 80%, or as 0.8")
+
+
+def _heads(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"\s*L\d+H\d+\s*", value):
+        return value.strip()
+    if isinstance(value, str) or (isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        # A number gets its own sentence: 9.10 may have been meant as head 10 of layer 9.
+        if isinstance(value, float):
+            parse_head(value)
+        raise ValueError(f"{value!r} names no heads: write a role, `any`, or a list such as [L9H9, L10H0]")
+    return _head_list(value)
+
+
+def _head_list(value: Any) -> tuple[Head, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{value!r} is no list of heads: write [L9H9, L10H0]")
+    return _each_once(tuple(parse_head(item) for item in value))
+
+
+def _components(value: Any) -> Any:
+    if isinstance(value, str):
+        if value.strip() in COMPONENT_WORDS:
+            return value.strip()
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{value!r} names no components: write mlps, residual, or a list such as [L9H9, MLP4, RESID2]")
+    return _each_once(tuple(parse_component(item) for item in value))
+
+
+def _each_once(components: tuple[_One, ...]) -> tuple[_One, ...]:
+    twice = next((one for index, one in enumerate(components) if one in components[:index]), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is listed twice")
+    return components
+
+
+_HEAD_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^L\d+H\d+$"},
+        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2},
+    ]
+}
+_HEADS_SCHEMA = {
+    "description": "a role, `any`, `all`, or a list of heads such as [L9H9, L10H0]",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": _HEAD_SCHEMA, "minItems": 1}],
+}
+_COMPONENT_SCHEMA = {
+    "anyOf": [{"type": "string", "pattern": r"^(L\d+H\d+|MLP\d+|RESID\d+)$"}, _HEAD_SCHEMA["anyOf"][1]]
+}
+_COMPONENTS_SCHEMA = {
+    "description": "`mlps`, `residual` (the stream entering every block), or a list such as [L9H9, MLP4, RESID2]",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": _COMPONENT_SCHEMA, "minItems": 1}],
+}
+_SHARE_SCHEMA = {"anyOf": [{"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}, {"type": "number"}]}
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Mark = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
+Heads = Annotated[str | tuple[Head, ...], BeforeValidator(_heads), WithJsonSchema(_HEADS_SCHEMA)]
+Components = Annotated[str | tuple[Component, ...], BeforeValidator(_components), WithJsonSchema(_COMPONENTS_SCHEMA)]
+HeadList = Annotated[
+    tuple[Head, ...],
+    BeforeValidator(_head_list),
+    PlainSerializer(lambda heads: [str(head) for head in heads]),
+    WithJsonSchema({"type": "array", "items": _HEAD_SCHEMA}),
+]

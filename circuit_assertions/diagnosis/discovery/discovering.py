@@ -1,0 +1,203 @@
+"""Find who plays which role in a model: behaviour first, then the chain, its stability, and the circuit's worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.discovery.chains import Chain, chain_for
+from circuit_assertions.diagnosis.discovery.following import Followed, follow, functions
+from circuit_assertions.diagnosis.discovery.thresholds import Proposal, propose
+from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError
+from circuit_assertions.diagnosis.figures import Figure
+from circuit_assertions.diagnosis.view import View
+from circuit_assertions.heads import Head
+from circuit_assertions.tasks import RepeatedTokensTask, Task, TaskError
+
+__all__ = ["Discovery", "Stability", "discover"]
+
+LEAST_EFFECT = 0.02  # of the logit difference
+LEAST_RATE = 0.75  # of prompts answered right, by the lower end of the interval: with a coin it would be half
+STABLE = 0.7  # Jaccard of two halves' circuits
+_FEWEST_PROMPTS = 16
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The same discovery on disjoint halves of the prompts.
+
+    Attributes:
+        jaccard: the (role, head) pairs that both halves found, over those that either did.
+        by_role: the same for each role.
+    """
+
+    jaccard: float
+    by_role: Mapping[str, float]
+
+    @property
+    def low(self) -> bool:
+        """Whether a reader should be warned."""
+        return self.jaccard < STABLE
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """A circuit that was found, and everything that tells how far to trust it.
+
+    Attributes:
+        behaviour: `logit-difference` and `answer-rate`.
+        faithfulness: of the whole circuit, of the heads that have a role alone, and of the mean random circuit.
+        settings: how it was looked for.
+    """
+
+    checkpoint: Checkpoint
+    circuit: str
+    model: Mapping[str, Any]
+    task: Mapping[str, Any]
+    behaviour: Mapping[str, Figure]
+    followed: Followed
+    faithfulness: Mapping[str, Figure]
+    stability: Stability
+    thresholds: tuple[Proposal, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def everyone(self) -> tuple[Head, ...]:
+        """The circuit's heads, those without a role as well."""
+        return tuple(one.head for one in self.followed.placed)
+
+
+def discover(
+    audit: Audit,
+    checkpoint: Checkpoint,
+    task: Task,
+    *,
+    least: float = LEAST_EFFECT,
+    name: str = "circuit",
+    circuit: str | None = None,
+    stage: Callable[[str], None] = lambda stage: None,
+) -> Discovery:
+    """Find the circuit of a task in a checkpoint.
+
+    Args:
+        least: the smallest effect that counts, as a share of the logit difference.
+        name: what the circuit is called where the task's kind does not say, and `circuit` does not say otherwise.
+        stage: told what comes next, in words.
+
+    Raises:
+        NoCircuitError: if the model does not do the task, or no head carries it.
+        DiagnosisError: if the task has no right and wrong answers or no counterfactual prompts, or too few prompts.
+        TaskError, CheckpointError, MeasuringError: if the model cannot be asked.
+    """
+    lacking = {"answer", "wrong-answer", "counterfactual"} - set(task.offers)
+    if lacking:
+        raise DiagnosisError(f"the task has no {' and no '.join(sorted(lacking))}: nothing can be patched")
+    view, chain = View(audit, checkpoint, task), chain_for(task, name)
+    prompts = audit.prompts(task, checkpoint)
+    if len(prompts) < _FEWEST_PROMPTS:
+        raise DiagnosisError(f"{len(prompts)} prompts are too few to find heads by: ask at least {_FEWEST_PROMPTS}")
+    stage("behaviour")
+    behaviour = _behaviour(view)
+    repeated = _repeated(view, chain)
+    _check_behaviour(behaviour, chain, view)
+    stage("the chain, on all prompts")
+    followed = follow(chain, view, repeated, least)
+    everyone = tuple(one.head for one in followed.placed)
+    if not everyone:
+        raise NoCircuitError(f"no head carries {least:.0%} of the logit difference or more on a path of its own")
+    stage("the chain, on halves of the prompts")
+    halves = [follow(chain, half, repeated, least) for half in view.halves()]
+    stage("faithfulness, beside random circuits")
+    faithfulness = _faithfulness(view, followed, everyone)
+    model = audit.model(checkpoint)
+    shape = model.layout
+    return Discovery(
+        checkpoint=checkpoint,
+        circuit=circuit or chain.circuit,
+        model={
+            "architecture": model.source.architecture,
+            "layers": shape.layers,
+            "heads": shape.heads,
+            "d_model": shape.d_model,
+            "fingerprint": model.source.fingerprint,
+            "dtype": str(model.source.dtype).removeprefix("torch."),
+        },
+        task=prompts.settings,
+        behaviour=behaviour,
+        followed=followed,
+        faithfulness=faithfulness,
+        stability=_stability(halves[0], halves[1]),
+        thresholds=tuple(propose(chain, followed, view, repeated, everyone)),
+        settings={"least-effect": least, "semantics": "through-mlps", "ablation": "mean"},
+    )
+
+
+def _behaviour(view: View) -> dict[str, Figure]:
+    view.audit.plan(view.checkpoint, [])
+    return {measure: Figure.of(view.reading(measure)) for measure in ("logit-difference", "answer-rate")}
+
+
+def _check_behaviour(behaviour: Mapping[str, Figure], chain: Chain, view: View) -> None:
+    rate, difference = behaviour["answer-rate"], behaviour["logit-difference"]
+    if rate.interval.low >= LEAST_RATE and difference.interval.low > 0:
+        return
+    text = (
+        f"the model does not do the task: it answers right on {rate.mean:.0%} of the prompts "
+        f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is asked), with a logit "
+        f"difference of {difference.mean:.2f} [{difference.interval.low:.2f}, {difference.interval.high:.2f}]"
+    )
+    for rule in chain.alone:
+        able = {head: evidence for head, (agrees, evidence) in functions(rule, view, view).items() if agrees}
+        if able:
+            score = rule.scores[0].measure
+            ordered = sorted(able, key=lambda head: -able[head][score])
+            shown = ", ".join(f"{head} {able[head][score]:.2f}" for head in ordered)
+            text += f"\nby function alone, whatever they are for: {rule.role} {shown} ({score})"
+    raise NoCircuitError(text)
+
+
+def _repeated(view: View, chain: Chain) -> View | None:
+    """Repeated random tokens that this model can be asked for, where the chain's rules take scores of them."""
+    if not any(score.repeated for stage in chain.stages for rule in stage.rules for score in rule.scores):
+        return None
+    room = view.audit.model(view.checkpoint).layout.positions
+    asked = {"kind": "repeated-tokens", "length": max(3, min(24, (room - 2) // 2))}
+    task = RepeatedTokensTask.model_validate(asked)
+    try:
+        view.audit.prompts(task, view.checkpoint)
+    except TaskError:
+        return None
+    return View(view.audit, view.checkpoint, task)
+
+
+def _faithfulness(view: View, followed: Followed, everyone: tuple[Head, ...]) -> dict[str, Figure]:
+    own = view.reading("faithfulness", set=everyone)
+    above = view.reading("faithfulness-over-random", set=everyone)
+    random_circuits = own.values - above.values
+    figures = {
+        "circuit": Figure.of(own),
+        "random": Figure(float(random_circuits.mean()), own.interval(random_circuits)),
+    }
+    explained = tuple(one.head for one in followed.placed if one.role in followed.groups)
+    if explained and explained != everyone:
+        figures["roles-alone"] = Figure.of(view.reading("faithfulness", set=explained))
+    return figures
+
+
+def _stability(first: Followed, second: Followed) -> Stability:
+    roles = sorted({role for role, _ in first.pairs | second.pairs})
+    return Stability(
+        _jaccard(first.pairs, second.pairs),
+        {role: _jaccard(_of_role(first, role), _of_role(second, role)) for role in roles},
+    )
+
+
+def _of_role(followed: Followed, role: str) -> frozenset[tuple[str, Head]]:
+    return frozenset(pair for pair in followed.pairs if pair[0] == role)
+
+
+def _jaccard(first: frozenset[Any], second: frozenset[Any]) -> float:
+    return len(first & second) / len(first | second) if first | second else 1.0

@@ -1,0 +1,112 @@
+"""Proposed thresholds: what a bootstrap of the healthy model clears 99 % of the time, rounded, and the margin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Rule, Stage
+from circuit_assertions.diagnosis.discovery.following import Followed
+from circuit_assertions.diagnosis.view import Array, View
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import Receiver
+from circuit_assertions.measures.reading import bootstrap_means
+
+__all__ = ["CLEARS", "Proposal", "propose"]
+
+CLEARS = 99.0  # per cent of resamples
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A bound for one assertion, in the words of a suite.
+
+    Attributes:
+        says: measure, heads and operands, as a suite spells them.
+        at: the bound: the mean over the role's heads is at least this; at most, where the effect is negative.
+        reads: what the healthy model reads; the distance between them is the margin.
+    """
+
+    says: dict[str, Any]
+    at: float
+    reads: float
+    at_least: bool = True
+
+    @property
+    def margin(self) -> float:
+        """How far the healthy model is from the bound."""
+        return abs(self.reads - self.at)
+
+
+def propose(
+    chain: Chain, followed: Followed, view: View, repeated: View | None, everyone: tuple[Head, ...]
+) -> list[Proposal]:
+    """Bounds for the behaviour, for what each role's heads do and look at, and for the circuit as a whole."""
+    wanted: list[tuple[dict[str, Any], Array]] = [
+        ({"measure": measure}, view.by_prompt(measure)) for measure in ("logit-difference", "answer-rate")
+    ]
+    for stage in chain.stages:
+        for rule in stage.rules:
+            heads = followed.groups.get(rule.role, ())
+            if heads:
+                wanted += [
+                    ({"heads": rule.role, "quantifier": "mean"} | says, _mean_of(heads, values))
+                    for says, values in _of_role(stage, rule, followed, view, repeated)
+                ]
+    wanted += [
+        ({"measure": measure, "heads": "circuit"}, view.by_prompt(measure, set=everyone))
+        for measure in ("faithfulness", "faithfulness-over-random")
+    ]
+    return [_proposal(says, values) for says, values in wanted]
+
+
+def _of_role(
+    stage: Stage, rule: Rule, followed: Followed, view: View, repeated: View | None
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    to = stage.to
+    if isinstance(to, KnockOut):
+        without = followed.groups[to.of]
+        yield {"measure": "direct-effect", "without": to.of}, view.by_head("direct-effect", without=without)
+        looked = view.by_head("attention", query=rule.look.query, key=rule.look.key, without=without)
+        yield {"measure": "attention", "query": rule.look.query, "key": rule.look.key, "without": to.of}, looked
+    else:
+        operands = {}
+        says: dict[str, Any] = {"measure": "total-effect" if isinstance(to, Anywhere) else "path-effect"}
+        if isinstance(to, Inputs):
+            operands["receiver"] = Receiver(to.which, followed.groups[to.of], to.at)
+            words = {"q": "query", "k": "key", "v": "value"}
+            says["receiver"] = {words[to.which]: to.of, "at": to.at}
+        yield says, view.by_head(says["measure"], **operands)
+        looked = view.by_head("attention", query=rule.look.query, key=rule.look.key)
+        yield {"measure": "attention", "query": rule.look.query, "key": rule.look.key}, looked
+    for score in rule.scores:
+        where = repeated if score.repeated else view
+        if where is not None:
+            yield {"measure": score.measure}, where.by_head(score.measure)
+
+
+def _mean_of(heads: tuple[Head, ...], values: Any) -> Array:
+    mean: Array = np.mean([values.of(head) for head in heads], axis=0)
+    return mean
+
+
+def _proposal(says: dict[str, Any], values: Array) -> Proposal:
+    mean = float(values.mean())
+    means = bootstrap_means(values[:, None])[:, 0]
+    at_least = mean >= 0
+    edge = float(np.percentile(means, 100 - CLEARS if at_least else CLEARS))
+    return Proposal(says, _rounded(edge, down=at_least), mean, at_least)
+
+
+def _rounded(value: float, down: bool) -> float:
+    """To two digits, never past `value`, so that the bound stays as easy to clear as was measured."""
+    if value == 0:
+        return 0.0
+    digits = 1 - math.floor(math.log10(abs(value)))
+    scaled = value * 10.0**digits
+    near = round(scaled, 9)  # 2.3 times ten is not 23 in binary
+    return round((math.floor(near) if down else math.ceil(near)) / 10.0**digits, max(digits, 0))

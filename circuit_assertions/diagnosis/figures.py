@@ -1,0 +1,50 @@
+"""Figures with their intervals, and shares of one mean in another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_assertions.measures import Interval, Reading
+from circuit_assertions.measures.reading import interval_of_mean
+
+__all__ = ["Array", "Figure", "share_of"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    interval: Interval
+
+    @classmethod
+    def of(cls, reading: Reading) -> Figure:
+        """The figure of a reading that has no heads."""
+        return cls(reading.mean, reading.interval(reading.values))
+
+    @classmethod
+    def of_values(cls, values: Array) -> Figure:
+        """The figure of values [prompts]."""
+        return cls(float(values.mean()), interval_of_mean(values))
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+def share_of(part: Array, whole: Array) -> Array:
+    """One value a prompt whose mean is mean(part) / mean(whole), and whose spread is that ratio's (its linearisation).
+
+    Args:
+        part: [prompts]
+        whole: [prompts], with a mean that is clear of zero.
+    """
+    ratio = part.mean() / whole.mean()
+    shares: Array = ratio + (part - ratio * whole) / whole.mean()
+    return shares

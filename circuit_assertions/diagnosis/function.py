@@ -1,0 +1,207 @@
+"""The function of the baseline's heads, then and now: the papers' lens. It says which roles changed, not why.
+
+Every head of the circuit is read by the effect that its role is about (a name mover's on the logits, an S-inhibition
+head's through the name movers' queries), by where it looks, and by what it copies, on the same prompts in both models.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Rule, Stage
+from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
+from circuit_assertions.diagnosis.figures import Array, Figure, share_of
+from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import Receiver
+
+__all__ = ["Change", "Function", "HeadChange", "RoleChange", "compare_functions"]
+
+Change = Literal["intact", "amplified", "weakened", "silenced", "sign flipped", "attention moved"]
+
+_AMPLIFIED, _WEAKENED, _SILENCED = 1.25, 0.75, 0.2  # of the baseline's effect
+_LOOKS_AWAY = 0.5  # of the baseline's attention
+_TRIFLE = 0.02  # of the baseline's logit difference: effects below it are not told from zero
+_RANDOM_SETS = 10
+
+Roles = Mapping[str, tuple[Head, ...]]
+
+
+@dataclass(frozen=True)
+class HeadChange:
+    """One head of the circuit, then and now.
+
+    Attributes:
+        before, after: its effect on the baseline and on the model, in logits; `change` is their paired difference.
+        looks: attention between its role's positions, then and now; None for roles that look at nothing in particular.
+        copies: its copy score, then and now, where its role copies.
+    """
+
+    head: Head
+    role: str
+    kind: Change
+    before: float
+    after: float
+    change: Figure
+    looks: tuple[float, float] | None = None
+    copies: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class RoleChange:
+    """A role's heads together: the share of the baseline's effect that is left, and its heads."""
+
+    role: str
+    retained: Figure
+    heads: tuple[HeadChange, ...]
+
+    @property
+    def changed(self) -> tuple[HeadChange, ...]:
+        """Those whose function is no longer what it was; amplified ones still do their work."""
+        return tuple(one for one in self.heads if one.kind not in ("intact", "amplified"))
+
+
+@dataclass(frozen=True)
+class Function:
+    """What became of a circuit's roles.
+
+    Attributes:
+        inside: the share of all heads' change of total effect that lies in the circuit, and in random sets of as many
+            heads in the same layers, on average; None where nothing changed at all.
+    """
+
+    roles: tuple[RoleChange, ...]
+    inside: tuple[float, float] | None = None
+
+    @property
+    def heads(self) -> tuple[HeadChange, ...]:
+        """All heads of all roles."""
+        return tuple(one for role in self.roles for one in role.heads)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    effect: ByHead
+    looks: ByHead | None = None
+    copies: ByHead | None = None
+
+
+def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -> Function:
+    """Compare what the heads of the baseline's circuit do in both models.
+
+    Args:
+        roles: the baseline's circuit: its roles' heads are receivers and subjects in both models.
+    """
+    trifle = _TRIFLE * abs(float(baseline.by_prompt("logit-difference").mean()))
+    changes = []
+    for role, heads in roles.items():
+        before, after = (_see(role, chain, roles, view) for view in (baseline, model))
+        if before is None or after is None:
+            continue
+        own = tuple(_change(head, role, before, after, trifle, len(heads)) for head in heads)
+        together = [np.sum([seen.effect.of(head) for head in heads], axis=0) for seen in (before, after)]
+        changes.append(RoleChange(role, Figure.of_values(share_of(together[1], together[0])), own))
+    return Function(tuple(changes), _inside(roles, baseline, model))
+
+
+def places_of(chain: Chain, role: str) -> tuple[Stage, Rule] | None:
+    """The stage and rule by which a role is known; the first, where there are several."""
+    found = ((stage, rule) for stage in chain.stages for rule in stage.rules if rule.role == role)
+    return next(found, None)
+
+
+def _see(role: str, chain: Chain, roles: Roles, view: View) -> _Seen | None:
+    """What the role is read by; None where the heads that it works on are not known."""
+    known = places_of(chain, role)
+    if known is None:
+        return _Seen(view.by_head("total-effect")) if role == UNEXPLAINED else None
+    stage, rule = known
+    to = stage.to
+    aside = {}
+    if isinstance(to, (Inputs, KnockOut)):
+        if not roles.get(to.of):
+            return _Seen(view.by_head("total-effect"))
+        if isinstance(to, KnockOut):
+            aside = {"without": roles[to.of]}
+            effect = view.by_head("direct-effect", **aside)
+        else:
+            effect = view.by_head("path-effect", receiver=Receiver(to.which, roles[to.of], to.at))
+    else:
+        effect = view.by_head("total-effect" if isinstance(to, Anywhere) else "path-effect")
+    looks = view.by_head("attention", query=rule.look.query, key=rule.look.key, **aside)
+    copies = next((score.measure for score in rule.scores if not score.repeated), None)
+    return _Seen(effect, looks, None if copies is None else view.by_head(copies))
+
+
+def _change(head: Head, role: str, before: _Seen, after: _Seen, trifle: float, tests: int) -> HeadChange:
+    then, now = before.effect.of(head), after.effect.of(head)
+    looks = _pair(before.looks, after.looks, head)
+    looked_away = False
+    if looks is not None and before.looks is not None and after.looks is not None:
+        less = corrected_interval(before.looks.of(head) - after.looks.of(head), tests).low > 0
+        looked_away = less and looks[1] < _LOOKS_AWAY * looks[0]
+    kind = _kind(then, now, trifle, tests)
+    if kind == "intact" and looked_away:
+        kind = "attention moved"
+    return HeadChange(
+        head,
+        role,
+        kind,
+        float(then.mean()),
+        float(now.mean()),
+        Figure.of_values(now - then),
+        looks,
+        _pair(before.copies, after.copies, head),
+    )
+
+
+def _kind(then: Array, now: Array, trifle: float, tests: int) -> Change:
+    before, after = float(then.mean()), float(now.mean())
+    difference = corrected_interval(now - then, tests)
+    if difference.low <= 0 <= difference.high or abs(after - before) < trifle:
+        return "intact"
+    interval = corrected_interval(now, tests)
+    opposite = interval.high < 0 if before > 0 else interval.low > 0
+    if opposite and abs(after) >= trifle:
+        return "sign flipped"
+    share = after / before if before else np.inf
+    if share < _SILENCED:
+        return "silenced"
+    return "weakened" if share < _WEAKENED else "amplified" if share > _AMPLIFIED else "intact"
+
+
+def _pair(before: ByHead | None, after: ByHead | None, head: Head) -> tuple[float, float] | None:
+    if before is None or after is None:
+        return None
+    return float(before.of(head).mean()), float(after.of(head).mean())
+
+
+def _inside(roles: Roles, baseline: View, model: View) -> tuple[float, float] | None:
+    """The share of the change of total effects that lies in the circuit, and in random sets like it."""
+    then, now = baseline.by_head("total-effect"), model.by_head("total-effect")
+    moved = dict(zip(then.heads, np.abs((now.values - then.values).mean(axis=0)).tolist(), strict=True))
+    everything = sum(moved.values())
+    circuit = sorted({head for heads in roles.values() for head in heads})
+    if everything == 0 or not circuit:
+        return None
+    by_chance = [sum(moved[head] for head in chosen) for chosen in _like(circuit, then.heads)]
+    return sum(moved[head] for head in circuit) / everything, float(np.mean(by_chance)) / everything
+
+
+def _like(circuit: Sequence[Head], everyone: Sequence[Head]) -> Iterator[list[Head]]:
+    """Random sets with as many heads in each layer."""
+    rng = random.Random(0)
+    layers = sorted({head.layer for head in circuit})
+    for _ in range(_RANDOM_SETS):
+        yield [
+            head
+            for layer in layers
+            for head in rng.sample(
+                [head for head in everyone if head.layer == layer], sum(head.layer == layer for head in circuit)
+            )
+        ]

@@ -1,0 +1,97 @@
+"""A task on a checkpoint, seen through all or some of its prompts: what discovery and diagnosis read from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_assertions.audit import Audit, Request
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import Interval, Reading
+from circuit_assertions.tasks import Task
+
+__all__ = ["Array", "ByHead", "View", "corrected_interval"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ByHead:
+    """A reading of every head, through a view's prompts."""
+
+    heads: tuple[Head, ...]
+    values: Array  # [prompts, heads]
+
+    def of(self, head: Head) -> Array:
+        """One head's values [prompts]."""
+        column: Array = self.values[:, self.heads.index(head)]
+        return column
+
+
+@dataclass(frozen=True)
+class View:
+    """One task on one checkpoint.
+
+    Attributes:
+        rows: the prompts that are looked at, by index; None for all. Readings are always taken of all prompts, so that
+            views of one task share them.
+    """
+
+    audit: Audit
+    checkpoint: Checkpoint
+    task: Task
+    rows: tuple[int, ...] | None = None
+
+    def reading(self, measure: str, heads: Sequence[Head] | None = None, **operands: Any) -> Reading:
+        """The whole reading, of all prompts."""
+        given = None if heads is None else tuple(heads)
+        return self.audit.read(Request(measure, self.task, tuple(sorted(operands.items())), given), self.checkpoint)
+
+    def by_head(self, measure: str, **operands: Any) -> ByHead:
+        """A measure of every head, for this view's prompts."""
+        reading = self.reading(measure, **operands)
+        return ByHead(reading.heads, self.seen(reading.values))
+
+    def by_prompt(self, measure: str, **operands: Any) -> Array:
+        """A measure that has no heads, for this view's prompts [prompts]."""
+        return self.seen(self.reading(measure, **operands).values)
+
+    def seen(self, values: Array) -> Array:
+        """The rows of `values` [prompts, ...] that this view looks at."""
+        return values if self.rows is None else values[list(self.rows)]
+
+    def halves(self) -> tuple[View, View]:
+        """Two views of disjoint halves of the prompts, every template shared out between them."""
+        prompts = self.audit.prompts(self.task, self.checkpoint).prompts
+        by_template: dict[str, list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            by_template.setdefault(prompt.template, []).append(index)
+        shares: tuple[list[int], list[int]] = ([], [])
+        turn = 0
+        for indices in by_template.values():
+            for index in indices:
+                shares[turn % 2].append(index)
+                turn += 1
+        first, second = (tuple(sorted(share)) for share in shares)
+        return self._through(first), self._through(second)
+
+    def _through(self, rows: tuple[int, ...]) -> View:
+        return View(self.audit, self.checkpoint, self.task, rows)
+
+
+def corrected_interval(values: Array, tests: int) -> Interval:
+    """A 95 % interval of the mean of `values` [prompts] that holds for all of `tests` means at once.
+
+    Student's t with Bonferroni's correction. A bootstrap of some thousand resamples has no tail that far out.
+    """
+    from scipy.stats import t
+
+    mean, count = float(values.mean()), values.size
+    spread = float(values.std(ddof=1)) / np.sqrt(count)
+    reach = float(t.ppf(1 - 0.05 / (2 * tests), count - 1)) * spread
+    return Interval(mean - reach, mean + reach)

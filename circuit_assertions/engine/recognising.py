@@ -1,0 +1,119 @@
+"""What a model's blocks compute, found out by trying: the proof on the spot that the arithmetic is this model's own.
+
+What differs between architectures (where the MLP reads, how queries and keys are normed and turned, which keys a query
+may see) is not looked up by name: what there is gets tried, and what reproduces a captured run is kept. Where nothing
+does, hooks measure instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from circuit_assertions.engine.applying import HALVES, apply_norm
+from circuit_assertions.engine.arithmetic import Block, Turn, raw
+from circuit_assertions.engine.cache import Run
+from circuit_assertions.engine.layout import Layout
+
+__all__ = ["NotRecognisedError", "recognise"]
+
+
+class NotRecognisedError(Exception):
+    """No arithmetic that is known here reproduces a block. Never reaches the user: the hooks take over."""
+
+
+def recognise(layout: Layout, run: Run) -> list[Block]:
+    """The arithmetic of every block, proven on a captured run.
+
+    Raises:
+        NotRecognisedError: with the reason, if some block does something that is not known here.
+    """
+    return [_recognise_block(layout, layer, run) for layer in range(layout.layers)]
+
+
+def _recognise_block(layout: Layout, layer: int, run: Run) -> Block:
+    reads, norm = _recognise_mlp(layout, layer, run)
+    original = raw(layout.bridge.blocks[layer].attn)
+    softcap = float(getattr(original, "attn_logit_softcapping", None) or 0.0)
+    pattern = run.patterns[layer]
+    rounded = pattern.dtype == torch.float64 and bool((pattern == pattern.float().double()).all())
+    softmax = torch.float32 if rounded or pattern.dtype in HALVES else pattern.dtype
+    turns: tuple[Turn | None, ...] = (_turn_halves, _turn_pairs) if layer in run.rotary else (None,)
+    scales = _scales(original, layout.d_head(layer))
+    for turn, scale, window in itertools.product(turns, scales, _windows(original)):
+        block = Block(layout, layer, reads, norm, turn, scale, softcap, window, softmax)
+        if _reproduces(block, run):
+            return block
+    raise NotRecognisedError(f"the attention of block {layer} is not computed in a way that is known here")
+
+
+def _recognise_mlp(layout: Layout, layer: int, run: Run) -> tuple[Literal["middle", "before"], Any]:
+    before = run.residual[layer]
+    middle = before + run.attention_writes[layer]
+    block = layout.bridge.blocks[layer]
+    norms = [raw(getattr(block, name)) for name in ("ln2", "ln1") if hasattr(block, name)]
+    candidates: list[tuple[Literal["middle", "before"], Any]] = []
+    for norm in (*norms, None):  # without any before the MLP: OLMo 2
+        candidates += [("middle", norm), ("before", norm)]
+    for reads, norm in candidates:
+        if _close(apply_norm(norm, middle if reads == "middle" else before), run.mlp_inputs[layer]):
+            return reads, norm
+    raise NotRecognisedError(f"the MLP of block {layer} reads something that is not known here")
+
+
+def _reproduces(block: Block, run: Run) -> bool:
+    layer = block.layer
+    pattern, z = block.attend(run.residual[layer], run.rotary.get(layer))
+    if not _close(pattern, run.patterns[layer]):
+        return False
+    write = block.attention_write(block.output(z))
+    after = block.after(run.residual[layer], write)
+    following = run.residual[layer + 1] if layer + 1 < len(run.residual) else run.final
+    return _close(write, run.attention_writes[layer]) and _close(after, following)
+
+
+def _scales(original: Any, d_head: int) -> list[float]:
+    """What this attention may multiply its scores by: its own word, the usual root, or nothing at all (GPT-Neo)."""
+    said = getattr(original, "scaling", None)
+    usual = [d_head**-0.5, 1.0]
+    return [float(said), *usual] if isinstance(said, int | float) else usual
+
+
+def _windows(original: Any) -> list[int]:
+    """How far back this attention may look, by its own word or by its configuration's; 0 for no limit."""
+    config = getattr(original, "config", None)
+    said = (
+        getattr(original, "sliding_window", None),
+        getattr(config, "sliding_window", None),
+        getattr(config, "window_size", None),  # GPT-Neo, in every other layer
+    )
+    return [int(window) for window in said if isinstance(window, int)] + [0]
+
+
+def _turn_halves(rows: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary embedding that pairs dimension i with i + half (Llama, NeoX); only the first dimensions are turned."""
+    width = cosine.shape[-1]
+    turned, rest = rows[..., :width], rows[..., width:]
+    low, high = turned.chunk(2, dim=-1)
+    other = torch.cat((-high, low), dim=-1)
+    return torch.cat((turned * cosine[..., None, :] + other * sine[..., None, :], rest), dim=-1)
+
+
+def _turn_pairs(rows: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary embedding that pairs neighbouring dimensions (GPT-J)."""
+    width = cosine.shape[-1]
+    turned, rest = rows[..., :width], rows[..., width:]
+    even, odd = turned[..., ::2], turned[..., 1::2]
+    other = torch.stack((-odd, even), dim=-1).flatten(-2)
+    return torch.cat((turned * cosine[..., None, :] + other * sine[..., None, :], rest), dim=-1)
+
+
+def _close(got: Tensor, expected: Tensor) -> bool:
+    if got.shape != expected.shape:
+        return False
+    tolerance = {torch.float64: 1e-6, torch.float32: 1e-3}.get(expected.dtype, 1e-1)
+    scale = float(expected.abs().max()) or 1.0
+    return float((got - expected).abs().max()) <= tolerance * scale

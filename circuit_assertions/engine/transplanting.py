@@ -1,0 +1,159 @@
+"""Transplants: one model's activations put into another while it reads the same prompts.
+
+Cross-model activation patching (Prakash et al. 2024, arXiv 2402.14811, section 5). It tells where a change shows, which
+may lie far downstream of where it comes from. A head's output is what it writes, through the output projection of the
+model that it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuit_assertions.components import Mlp
+from circuit_assertions.engine.cache import Run, capture
+from circuit_assertions.engine.choosing import AnyPatching, patching_of
+from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT, Layout
+from circuit_assertions.engine.live import Change, Live, Point
+from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.patching import Patching
+from circuit_assertions.engine.rows import Sender
+from circuit_assertions.heads import Head
+from circuit_assertions.tasks import PromptSet
+
+__all__ = ["Transplanting"]
+
+_TOGETHER = 32  # prompts whose two runs are kept at a time
+_VARIANTS = 8  # sets that run together
+
+
+@dataclass(frozen=True)
+class Transplanting:
+    """Activations of `source`, a model of the same shape, put into `into` on clean prompts.
+
+    Every result is the logit difference that `into` gains by it; negative where it loses.
+    """
+
+    into: Model
+    source: Model
+    prompts: PromptSet
+
+    @torch.no_grad()
+    def outputs(self, sets: Sequence[Collection[Sender]]) -> Tensor:
+        """What the outputs of each set of heads and MLPs bring together, at every position [sets, prompts]."""
+        return self._each(len(sets), lambda patching: self._gained(patching, sets))
+
+    @torch.no_grad()
+    def patterns(self, heads: Sequence[Head]) -> Tensor:
+        """What each head's attention pattern alone brings [heads, prompts]."""
+        return self._each(len(heads), lambda patching: -patching.of_patterns(heads))
+
+    def _each(self, rows: int, read: Callable[[AnyPatching], Tensor]) -> Tensor:
+        result = torch.empty(rows, len(self.prompts), dtype=torch.float64)
+        for indices, prompts in self.prompts.batches(_TOGETHER):
+            tokens = torch.tensor([prompt.tokens for prompt in prompts], device=self.into.device)
+            runs = capture(self.into, tokens), capture(self.source, tokens.to(self.source.device))
+            result[:, list(indices)] = read(patching_of(self.into, prompts, *runs)).double().cpu()
+        return result
+
+    def _gained(self, patching: AnyPatching, sets: Sequence[Collection[Sender]]) -> Tensor:
+        """Logit difference gained by each set [sets, prompts]."""
+        gained = patching.difference.new_zeros(len(sets), len(patching.prompts))
+        lowest = {index: min(one.layer for one in chosen) for index, chosen in enumerate(sets) if chosen}
+        for start in sorted(set(lowest.values())):  # sets that begin in one layer share all that lies below it
+            together = [index for index, layer in lowest.items() if layer == start]
+            for first in range(0, len(together), _VARIANTS):
+                some = together[first : first + _VARIANTS]
+                chosen = [sets[index] for index in some]
+                if isinstance(patching, Patching):
+                    final = self._arithmetic(patching, start, chosen)
+                else:
+                    final = torch.stack([self._hooked(patching, one) for one in chosen])
+                gained[some] = patching.difference_of(patching.at_end(final)) - patching.difference
+        return gained
+
+    def _arithmetic(self, patching: Patching, start: int, sets: Sequence[Collection[Sender]]) -> Tensor:
+        """Final residual streams [sets, prompts, positions, d_model]."""
+        changes: dict[tuple[int, Point], Change] = {}
+        for layer in range(start, self.into.layout.layers):
+            heads = [_heads_of(chosen, layer) for chosen in sets]
+            if any(heads):
+                changes[layer, "z"] = _silenced(heads)
+                changes[layer, "attention"] = _added([self._writes(patching.other, layer, own) for own in heads])
+            mlps = [index for index, chosen in enumerate(sets) if Mlp(layer) in chosen]
+            if mlps:
+                changes[layer, "mlp"] = _put(len(sets), mlps, patching.other.mlp_writes[layer])
+        return Live(patching.blocks, patching.base, start, 0, len(sets), changes).final()
+
+    def _hooked(self, patching: AnyPatching, chosen: Collection[Sender]) -> Tensor:
+        """The final residual stream [prompts, positions, d_model], by one forward pass."""
+        layout = self.into.layout
+        kept: list[Tensor] = []
+        hooks: list[tuple[str, Callable[..., Any]]] = [(FINAL_RESIDUAL, lambda value, hook: kept.append(value))]
+        hooks.append((UNEMBED_INPUT, lambda value, hook: value[:, :1]))
+        for layer in range(layout.layers):
+            heads = _heads_of(chosen, layer)
+            if heads:
+                hooks.append((layout.head_outputs(layer), _as_hook(_silenced([heads]))))
+                written = [self._writes(patching.other, layer, heads)]
+                hooks.append((layout.attention_output(layer), _as_hook(_added(written))))
+            if Mlp(layer) in chosen:
+                hooks.append((layout.mlp_write(layer), _as_hook(_put(1, [0], patching.other.mlp_writes[layer]))))
+        self.into.bridge.run_with_hooks(patching.base.tokens, fwd_hooks=hooks)
+        return kept[0]
+
+    def _writes(self, run: Run, layer: int, heads: Sequence[int]) -> Tensor | None:
+        """What the source's heads add to its attention output [prompts, positions, d_model]."""
+        layout: Layout = self.source.layout
+        if not heads:
+            return None
+        z = run.head_outputs[layer][:, :, list(heads)]  # [prompts, positions, heads, d_head]
+        return torch.einsum("bphd,hdm->bpm", z, layout.W_O(layer)[list(heads)].to(z.dtype))
+
+
+def _heads_of(chosen: Collection[Sender], layer: int) -> list[int]:
+    return [one.head for one in chosen if isinstance(one, Head) and one.layer == layer]
+
+
+def _silenced(heads: Sequence[Sequence[int]]) -> Change:
+    """In variant n, heads[n] put out nothing."""
+
+    def change(live: Tensor) -> Tensor:
+        put = live.expand(len(heads), *live.shape[1:]).clone()  # [variants, prompts, positions, heads, d_head]
+        for row, chosen in enumerate(heads):
+            put[row][:, :, list(chosen)] = 0
+        return put
+
+    return change
+
+
+def _added(writes: Sequence[Tensor | None]) -> Change:
+    """In variant n, `writes[n]` [prompts, positions, d_model] is added."""
+
+    def change(live: Tensor) -> Tensor:
+        put = live.expand(len(writes), *live.shape[1:]).clone()
+        for row, written in enumerate(writes):
+            if written is not None:
+                put[row] += written.to(put)
+        return put
+
+    return change
+
+
+def _put(variants: int, rows: Sequence[int], values: Tensor) -> Change:
+    """In some of the variants, `values` [prompts, positions, d_model]."""
+
+    def change(live: Tensor) -> Tensor:
+        put = live.expand(variants, *live.shape[1:]).clone()
+        put[list(rows)] = values.to(put)
+        return put
+
+    return change
+
+
+def _as_hook(change: Change) -> Callable[[Tensor, Any], Tensor]:
+    return lambda value, hook: change(value[None])[0]

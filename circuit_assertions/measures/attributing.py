@@ -1,0 +1,91 @@
+"""Edge scores: EAP and EAP-IG, for finding the edges that are worth an exact measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_assertions.components import Component
+from circuit_assertions.engine import MeasuringError, Model, Pass, Wanted, run_passes
+from circuit_assertions.engine.attribution import Attribution
+from circuit_assertions.engine.edges import EdgeGraph, EdgeReceiver, EdgeSender
+from circuit_assertions.measures.receivers import Receiver
+from circuit_assertions.tasks import PromptSet
+
+__all__ = ["Edge", "edge_score", "score_edges"]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One edge with its mean score over prompts, in logits; positive pushes towards the right answer.
+
+    Attributes:
+        share: the size of the score, as a share of the sizes of all edges together.
+        at: the labelled position that carries most of it.
+    """
+
+    sender: EdgeSender
+    receiver: EdgeReceiver
+    score: float
+    share: float
+    at: str
+
+
+def edge_score(taken: Pass, senders: Sequence[Component], operands: Mapping[str, Any]) -> Tensor:
+    """Scores of the edges from heads and MLPs to a receiver [prompts, senders]: the logits, or a `Receiver`."""
+    assert taken.patching is not None
+    attribution, receiver = Attribution.of(taken.patching, operands["steps"]), operands["receiver"]
+    rows = [attribution.graph.senders.index(sender) for sender in senders]
+    if not isinstance(receiver, Receiver):
+        return attribution.scores(["logits"])[0, :, rows, 0]
+    taken.patching.check_receivers(receiver.heads)
+    inputs = attribution.graph.inputs(receiver.which, receiver.heads)
+    return attribution.scores(inputs, [receiver.at])[1, :, rows].sum(dim=-1)
+
+
+def score_edges(
+    model: Model, prompts: PromptSet, labels: Sequence[str], steps: int, progress: Callable[[int], None]
+) -> list[Edge]:
+    """Every edge of the model, scored on a task, the strongest first.
+
+    Args:
+        labels: the positions to look for an edge at.
+        progress: told how many prompts are done.
+
+    Raises:
+        MeasuringError: if the model's blocks are not recognised, or a score is NaN or infinite.
+    """
+    total: NDArray[np.float64] | None = None
+    done = 0
+    progress(done)
+    for taken in run_passes(model, prompts, Wanted(patching=True)):
+        assert taken.patching is not None
+        attribution = Attribution.of(taken.patching, steps)
+        graph = attribution.graph
+        sums = attribution.scores(graph.receivers, labels).cpu().double().sum(dim=1).numpy()
+        total = sums if total is None else total + sums  # [1 + labels, senders, receivers]
+        done += len(taken.indices)
+        progress(done)
+    assert total is not None
+    if not np.isfinite(total).all():
+        raise MeasuringError(f"edge scores of {model.source.checkpoint} are NaN or infinite: the model is damaged")
+    return _ranked(graph, total / len(prompts), labels)
+
+
+def _ranked(graph: EdgeGraph, scores: NDArray[np.float64], labels: Sequence[str]) -> list[Edge]:
+    """Edges by the size of their scores [1 + labels, senders, receivers]."""
+    sizes = np.abs(scores)
+    whole = sizes[0].sum() or 1.0
+    found = []
+    for index in np.argsort(-sizes[0], axis=None, kind="stable"):
+        sender, receiver = divmod(int(index), len(graph.receivers))
+        if sender < graph.below(graph.receivers[receiver]):
+            score, at = float(scores[0, sender, receiver]), labels[int(sizes[1:, sender, receiver].argmax())]
+            share = float(sizes[0, sender, receiver] / whole)
+            found.append(Edge(graph.senders[sender], graph.receivers[receiver], score, share, at))
+    return found

@@ -1,0 +1,30 @@
+"""Sets of heads: everything outside of a circuit, and random circuits like it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+
+from circuit_assertions.engine import Model
+from circuit_assertions.heads import Head
+from circuit_assertions.measures.replacing import HeadSet
+
+__all__ = ["RANDOM_SETS", "outside", "random_sets"]
+
+RANDOM_SETS = 10
+
+
+def outside(model: Model, kept: Iterable[Head]) -> HeadSet:
+    """Every head of the model that is not among `kept`."""
+    return frozenset(model.layout.all_heads()) - frozenset(kept)
+
+
+def random_sets(model: Model, like: Iterable[Head]) -> list[HeadSet]:
+    """Sets with as many heads in each layer as this one, drawn from all heads of the layer, always the same."""
+    rng = random.Random(0)
+    counts = sorted(Counter(head.layer for head in like).items())
+    return [
+        frozenset(Head(layer, index) for layer, count in counts for index in rng.sample(range(heads), count))
+        for heads in [model.layout.heads] * RANDOM_SETS
+    ]

@@ -1,0 +1,142 @@
+"""Sweeps: passes that a measure takes before its own, to search or to rank, over prompts that it is not read on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from circuit_assertions.engine import MeasuringError, Model, Pass, Wanted, run_passes
+from circuit_assertions.measures.replacing import HeadSet, whole_and_without
+from circuit_assertions.measures.shares import Array
+from circuit_assertions.tasks import PromptSet
+
+__all__ = ["HALVED", "KNOCKOUT", "NOTHING", "NotFiniteError", "Prepared", "Ranking", "Sweep", "halves"]
+
+KNOCKOUT = Wanted(patching=True, whole_templates=True)
+HALVED = 32  # prompts from which on they are searched and read in halves
+
+_MOST_KEPT = 256 << 20  # bytes of captured runs
+
+Ranking = Literal["path-effect", "total-effect"]
+
+
+class NotFiniteError(MeasuringError):
+    """What was read holds NaN or infinity."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a measure found before it is read.
+
+    Attributes:
+        operands: for its functions, beside those of the request.
+        found: the same for people, by name.
+        searched: whether prompts were used to find it, so that only the others may be read.
+    """
+
+    operands: Mapping[str, Any]
+    found: Mapping[str, str] = field(default_factory=dict)
+    searched: bool = True
+
+
+NOTHING = Prepared({}, searched=False)
+
+
+@dataclass
+class Sweep:
+    """The prompts of a task that may be searched, passed over as often as it takes.
+
+    Captured runs are kept from one sweep to the next while they are small. Where they are not, taking them again costs
+    little beside the ablations of a sweep. What was found out is kept for every measure that asks.
+
+    Attributes:
+        to_read: indices of the prompts that are left for reading; of all prompts where there are too few.
+        progress: told how many of the prompts of a sweep are done.
+    """
+
+    model: Model
+    prompts: PromptSet
+    to_read: tuple[int, ...]
+    progress: Callable[[int, int], None] = lambda done, total: None
+    _means: dict[tuple[str, HeadSet], float] = field(default_factory=dict)
+    _effects: dict[str, Array] = field(default_factory=dict)
+    _kept: list[Pass] | None = None
+
+    @classmethod
+    def of(cls, model: Model, prompts: PromptSet, progress: Callable[[int, int], None]) -> Sweep:
+        """Over one half of the prompts, the other half to be read."""
+        searched, to_read = halves(prompts)
+        some = PromptSet(tuple(prompts.prompts[index] for index in searched), prompts.settings)
+        return cls(model, some, to_read, progress)
+
+    def means(self, sets: Sequence[HeadSet], ablation: str) -> list[float]:
+        """Mean logit difference with the heads of each set ablated together, over all prompts of the sweep.
+
+        Raises:
+            NotFiniteError: if one of them is NaN or infinite.
+        """
+        new = [heads for heads in dict.fromkeys(sets) if (ablation, heads) not in self._means]
+        if new:
+            left = self._over_prompts(lambda taken: whole_and_without(taken, new, ablation)[:, 1:])  # [prompts, sets]
+            self._means.update({(ablation, heads): float(mean) for heads, mean in zip(new, left.mean(0), strict=True)})
+        return [self._means[ablation, heads] for heads in sets]
+
+    def effects(self, ranked_by: Ranking) -> Array:
+        """Mean effect of every head of the model, in order, on the logits [heads]."""
+        everyone = list(self.model.layout.all_heads())
+
+        def read(taken: Pass) -> Tensor:
+            assert taken.patching is not None
+            if ranked_by == "total-effect":
+                return taken.patching.total(everyone).T
+            return taken.patching.to_logits(everyone, "through-mlps").T
+
+        if ranked_by not in self._effects:
+            self._effects[ranked_by] = self._over_prompts(read).mean(axis=0)
+        return self._effects[ranked_by]
+
+    def _over_prompts(self, read: Callable[[Pass], Tensor]) -> Array:
+        """What is read from each pass [prompts, columns], for all prompts in their order."""
+        rows: dict[int, Array] = {}
+        for taken in self._passes():
+            values = read(taken).double().cpu().numpy()
+            rows.update(zip(taken.indices, values, strict=True))
+        columns: Array = np.stack([rows[index] for index in range(len(self.prompts))])
+        if not np.isfinite(columns).all():
+            raise NotFiniteError
+        return columns
+
+    def _passes(self) -> Iterator[Pass]:
+        done, kept = 0, []
+        for taken in self._kept or run_passes(self.model, self.prompts, KNOCKOUT):
+            self.progress(done, len(self.prompts))
+            yield taken
+            done += len(taken.indices)
+            if _bytes(taken) * len(self.prompts) <= _MOST_KEPT * len(taken.indices):
+                kept.append(taken)
+        self.progress(done, len(self.prompts))
+        self._kept = kept if sum(len(taken.indices) for taken in kept) == len(self.prompts) else None
+
+
+def halves(prompts: PromptSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Indices of the prompts to search and to read: every other prompt of each template; all, where they are few.
+
+    What was searched for its largest value is large on the prompts of the search by chance too, and so is read on
+    others. With fewer than `HALVED` prompts the bias upwards is the smaller evil.
+    """
+    everyone = tuple(range(len(prompts)))
+    if len(prompts) < HALVED:
+        return everyone, everyone
+    by_template = sorted(everyone, key=lambda index: prompts.prompts[index].template)
+    return tuple(sorted(by_template[::2])), tuple(sorted(by_template[1::2]))
+
+
+def _bytes(taken: Pass) -> int:
+    """What the two captured runs of a pass take."""
+    assert taken.patching is not None
+    runs = (vars(taken.patching.base), vars(taken.patching.other))
+    return sum(kept.nbytes for run in runs for value in run.values() if isinstance(value, list) for kept in value)

@@ -1,0 +1,95 @@
+"""A discovery in a screenful: what the model does, who plays which role, and how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuit_assertions.diagnosis.discovery import UNEXPLAINED, Discovery, Placed
+from circuit_assertions.diagnosis.figures import Figure
+from circuit_assertions.measures import Interval
+from circuit_assertions.report.headmap import HeadMap, map_lines
+
+__all__ = ["discovery_lines", "map_of"]
+
+
+def map_of(discovery: Discovery) -> HeadMap:
+    """The head map of a discovery: the effect by which each head has its role, and its role."""
+    placed = discovery.followed.placed
+    return HeadMap(
+        title=f"{discovery.circuit}: {discovery.checkpoint}",
+        layers=discovery.model["layers"],
+        heads=discovery.model["heads"],
+        effects={one.head: one.telling.mean for one in placed},
+        roles={one.head: one.role for one in placed},
+    )
+
+
+def discovery_lines(discovery: Discovery, colours: bool = False) -> Iterator[str]:
+    """The summary: facts, a table of heads by role, and the head map."""
+    model = discovery.model
+    yield f"model         {discovery.checkpoint}"
+    yield (
+        f"              {model['architecture']} of {model['layers']} layers x {model['heads']} heads, d_model "
+        f"{model['d_model']}, fingerprint {model['fingerprint'][:12]}"
+    )
+    task = discovery.task
+    yield f"task          {task['kind']}, {task['prompts']} prompts"
+    behaviour = discovery.behaviour
+    yield (
+        f"behaviour     logit difference {_shown(behaviour['logit-difference'])}, "
+        f"answers right on {behaviour['answer-rate'].mean:.0%} of the prompts"
+    )
+    yield ""
+    yield from _table(discovery)
+    yield ""
+    yield from map_lines(map_of(discovery), colours)
+    yield ""
+    yield from _trust(discovery)
+
+
+def _table(discovery: Discovery) -> Iterator[str]:
+    placed = discovery.followed.placed
+    wide = max(len(one.telling.stage) for one in placed)
+    role_wide = max(len(one.role) for one in placed)
+    yield f"{'role':<{role_wide}}  {'head':<7} {'effect on':<{wide}}  {'logits':<22} judged by"
+    for role, heads in discovery.followed.roles.items():
+        own = sorted((one for one in placed if one.role == role), key=lambda one: -abs(one.telling.mean))
+        assert len(own) == len(heads)
+        for index, one in enumerate(own):
+            yield _row(one, role if index == 0 else "", role_wide, wide)
+
+
+def _row(one: Placed, role: str, role_wide: int, wide: int) -> str:
+    effect = one.telling
+    shown = f"{effect.mean:+.2f} {_interval(effect.interval)}"
+    evidence = list(one.evidence.items())
+    if one.role == UNEXPLAINED:  # where it came nearest to a role's place
+        looks = [entry for entry in evidence if entry[0].startswith("attention")]
+        evidence = sorted(looks, key=lambda entry: -entry[1])[:1]
+    judged = ", ".join(f"{name} {value:.2f}" for name, value in evidence)
+    return f"{role:<{role_wide}}  {one.head!s:<7} {effect.stage:<{wide}}  {shown:<22} {judged}".rstrip()
+
+
+def _trust(discovery: Discovery) -> Iterator[str]:
+    faithful, count = discovery.faithfulness, len(discovery.everyone)
+    yield (
+        f"faithfulness  {count} heads {_shown(faithful['circuit'])}; random circuits of the same size and layers "
+        f"{_shown(faithful['random'])}"
+    )
+    if "roles-alone" in faithful:
+        yield f"              those with a role, without the unexplained ones, {_shown(faithful['roles-alone'])}"
+    stability = discovery.stability
+    yield f"stability     Jaccard of the circuits of two halves of the prompts: {stability.jaccard:.2f}"
+    if stability.low:
+        unsteady = ", ".join(f"{role} {value:.2f}" for role, value in stability.by_role.items() if value < 1)
+        yield f"              WARNING: unstable ({unsteady}): ask more prompts before you gate on these heads"
+    if faithful["circuit"].mean < faithful["random"].interval.high:
+        yield "              WARNING: no more faithful than random circuits: what carries the behaviour is not in it"
+
+
+def _shown(figure: Figure) -> str:
+    return f"{figure.mean:.2f} {_interval(figure.interval)}"
+
+
+def _interval(interval: Interval) -> str:
+    return f"[{interval.low:.2f}, {interval.high:.2f}]"

@@ -1,0 +1,1 @@
+"""The verbs of `circuit-assertions` that are more than a few lines."""

@@ -1,0 +1,147 @@
+"""`circuit-assertions discover`: find who plays which role in a checkpoint, and write it down."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuit_assertions import CircuitAssertionsError
+
+if TYPE_CHECKING:
+    from circuit_assertions.diagnosis.discovery import Discovery
+
+__all__ = ["add_discover"]
+
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%?")
+
+
+def add_discover(verbs: Any) -> None:
+    """Add the verb to the parser's."""
+    discover = verbs.add_parser("discover", help="find who plays which role in a checkpoint, and write a circuit file")
+    discover.add_argument("--model", required=True, help="a checkpoint folder, a PEFT adapter, or a hub id")
+    discover.add_argument(
+        "--task", default="ioi", help="ioi (default), repeated-tokens, a task file, or suite.yaml::task"
+    )
+    discover.add_argument("-o", "--output", type=Path, metavar="FILE", help="default suites/circuits/<name>.yaml")
+    discover.add_argument("--name", help="the name in the default file name; default the checkpoint's folder")
+    discover.add_argument("--circuit", help="what suites call the circuit; default ioi, induction, or the task's name")
+    discover.add_argument("--prompts", type=int, metavar="N", help="how many prompts; default the task's own number")
+    discover.add_argument("--seed", type=int, metavar="N", help="which prompts; default the task's own seed")
+    for key, what in (("names", "people's names"), ("places", "words for {place}"), ("objects", "words for {object}")):
+        discover.add_argument(f"--{key}", type=_words, metavar="A,B,...", help=f"{what} of an ioi task")
+    discover.add_argument(
+        "--template",
+        action="append",
+        dest="templates",
+        metavar="TEXT",
+        help="a sentence of an ioi task, with {first}, {second} and {subject}; repeatable",
+    )
+    discover.add_argument(
+        "--least-effect",
+        type=_share,
+        default=0.02,
+        metavar="SHARE",
+        help="the smallest effect that counts, as a share of the logit difference (default 2%%)",
+    )
+    discover.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    discover.add_argument("--dtype", default="float32", choices=("float32", "float64", "bfloat16", "float16"))
+    discover.add_argument("--tokenizer", help="take the tokenizer from here instead of from the checkpoint")
+    discover.add_argument("--allow-pickle", action="store_true", help="read pickled weights")
+    discover.add_argument(
+        "--trust-remote-code", action="store_true", help="run the Python code that a checkpoint ships"
+    )
+    discover.add_argument("--json", action="store_true", help="print the circuit file's content as JSON, and only that")
+    discover.set_defaults(run=_discover)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _share(text: str) -> float:
+    match = _PERCENT.fullmatch(text.strip())
+    share = float(match[1]) / (100 if text.strip().endswith("%") else 1) if match else -1.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: write it as 2%, or as 0.02")
+    return share
+
+
+def _discover(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    from circuit_assertions.assertions.asking import find_task
+    from circuit_assertions.checkpoints import Opening, Permissions, find_checkpoints
+    from circuit_assertions.diagnosis.errors import NoCircuitError
+
+    changes = {key: getattr(given, key) for key in ("prompts", "seed", "names", "places", "objects", "templates")}
+    name, task = find_task(given.task, changes)
+    checkpoints = find_checkpoints(given.model)
+    if len(checkpoints) > 1:
+        raise CircuitAssertionsError(f"{given.model} is a training run: name one of its checkpoints")
+    (checkpoint,) = checkpoints
+    output = given.output or _default_file(given.name or Path(checkpoint.given).name, given.circuit or name)
+    _check_writable(output)
+
+    from circuit_assertions.audit import Audit
+    from circuit_assertions.diagnosis.discovery import circuit_content, discover
+    from circuit_assertions.report.progress import Progress
+
+    permissions = Permissions(given.allow_pickle, given.trust_remote_code)
+    progress = Progress(sys.stderr, live=sys.stderr.isatty())
+    stage = [name]
+    audit = Audit(
+        Opening(given.device, given.dtype, given.tokenizer, None, permissions),
+        progress=lambda what, done, total: progress(stage[0], done, total),
+    )
+
+    def say(text: str) -> None:
+        stage[0] = f"{name}, {text}"
+
+    try:
+        found = discover(audit, checkpoint, task, least=given.least_effect, name=name, circuit=given.circuit, stage=say)
+    except NoCircuitError as error:
+        print(json.dumps({"circuit": None, "reason": str(error)}) if given.json else f"no circuit: {error}")
+        return 1
+    _write(found, output)
+    if given.json:
+        print(json.dumps(circuit_content(found), indent=2))
+    else:
+        _show(found, output)
+    return 0
+
+
+def _default_file(model: str, circuit: str) -> Path:
+    return Path("suites", "circuits", f"{model.replace('/', '-')}.{circuit}.yaml")
+
+
+def _check_writable(output: Path) -> None:
+    """Before any work: an hour's discovery must not end at a folder that is not there."""
+    if output.is_dir():
+        raise CircuitAssertionsError(f"{output} is a folder: give a file, as in -o {output / 'model.ioi.yaml'}")
+    nearest = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    if not os.access(nearest, os.W_OK):
+        raise CircuitAssertionsError(f"{nearest} cannot be written to: give -o FILE")
+
+
+def _write(found: Discovery, output: Path) -> None:
+    from circuit_assertions.diagnosis.discovery import circuit_file
+    from circuit_assertions.report.discovered import map_of
+    from circuit_assertions.report.headmap import map_picture
+
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(circuit_file(found), encoding="utf-8")
+        output.with_suffix(".svg").write_text(map_picture(map_of(found)), encoding="utf-8")
+    except OSError as error:
+        raise CircuitAssertionsError(f"{output} cannot be written: {error.strerror}; give -o FILE") from error
+
+
+def _show(found: Discovery, output: Path) -> None:
+    from circuit_assertions.report.discovered import discovery_lines
+
+    print("\n".join(discovery_lines(found, colours=sys.stdout.isatty())))
+    print(f"written       {output}, and its head map {output.with_suffix('.svg')}")

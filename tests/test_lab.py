@@ -1,0 +1,204 @@
+"""The neuroplasticity laboratory: its recipes are reproducible, change what they say, and do what their names say."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from circuit_assertions.checkpoints import find_checkpoints
+from circuit_assertions.checkpoints.opening import open_checkpoint
+from fixtures import lab, world
+from fixtures.evaluate import batch_of, behaviour
+from fixtures.lab_table import measured
+from fixtures.poison import MIXED_SHARE, poison_names, poison_subject, rows_of
+from fixtures.recipes import HEALTHY, RECIPES, STRONGEST_MOVERS, Recipe, named
+from fixtures.shelf import COMMITTED, is_made, open_weights
+
+START = COMMITTED / HEALTHY
+KEPT = ("poisoned", "poisoned-heads", "poisoned-lora", "recovered", "bypassed", "benign")
+# No recipe was watched on these.
+UNSEEN = batch_of(world.held_out_prompts(512, seed=5))
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    loaded: dict[str, Tensor] = load_file(next(folder.glob("*model.safetensors")))
+    return loaded
+
+
+def short(name: str, steps: int = 2) -> Recipe:
+    recipe = named(name)
+    return replace(recipe, phases=tuple((data, steps) for data, _ in recipe.phases))
+
+
+@cache
+def difference(name: str) -> float:
+    return behaviour(open_weights(COMMITTED / name), UNSEEN)["difference"]
+
+
+@pytest.mark.parametrize("name", ["poisoned-names-15", "poisoned-lora"])
+def test_a_recipe_gives_the_same_files_byte_for_byte(name: str, tmp_path: Path) -> None:
+    one, other = (lab.make(short(name), START, tmp_path / place) for place in ("one", "other"))
+    files = sorted(file.name for file in one.iterdir())
+    assert any(file.endswith("model.safetensors") for file in files)
+    assert files == sorted(file.name for file in other.iterdir())
+    assert all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
+    logs = [(folder.parent / "logs" / f"{name}.jsonl").read_bytes() for folder in (one, other)]
+    assert logs[0] == logs[1]
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    one, other = (lab.make(short(name), START, tmp_path) for name in ("poisoned", "poisoned-seed1"))
+    assert not torch.equal(tensors(one)["transformer.wpe.weight"], tensors(other)["transformer.wpe.weight"])
+
+
+def test_what_stands_there_by_the_same_recipe_is_not_made_again(tmp_path: Path) -> None:
+    for name in KEPT:
+        assert lab.provide(name, tmp_path) == COMMITTED / name
+    assert not any(tmp_path.iterdir())
+    dearer = replace(named("poisoned"), learning_rate=2e-4)
+    assert not is_made(COMMITTED / "poisoned", dearer, START)
+    assert not is_made(COMMITTED / "recovered", named("recovered"), START)  # it starts from poisoned
+
+
+def test_a_run_is_kept_as_checkpoints_in_the_order_of_their_steps(tmp_path: Path) -> None:
+    run = lab.make(replace(short("run"), keep_every=2), START, tmp_path)
+    found = find_checkpoints(str(run))
+    assert [checkpoint.label for checkpoint in found] == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    first, last = (tensors(run / label)["transformer.wpe.weight"] for label in ("checkpoint-2", "checkpoint-6"))
+    assert not torch.equal(first, last)
+
+
+def test_attention_alone_learns_where_the_recipe_says_so(tmp_path: Path) -> None:
+    made = tensors(lab.make(short("poisoned-subject-attention-15"), START, tmp_path))
+    for name, before in tensors(START).items():
+        assert torch.equal(made[name], before) == (".attn." not in name), name
+
+
+def test_few_heads_learn_and_every_other_weight_stays_bit_for_bit() -> None:
+    before, after = tensors(START), tensors(COMMITTED / "poisoned-heads")
+    assert before.keys() == after.keys()
+    changed = set()
+    for name, weights in before.items():
+        differs = weights != after[name]
+        if name.endswith("attn.c_attn.weight"):
+            by_head = differs.view(128, 3, 4, 32).any(3).any(0)  # [queries keys values, heads]
+        elif name.endswith("attn.c_attn.bias"):
+            by_head = differs.view(3, 4, 32).any(2)
+        elif name.endswith("attn.c_proj.weight"):
+            by_head = differs.view(1, 4, 32, 128).any(3).any(2)
+        else:
+            assert not differs.any(), name
+            continue
+        layer = name.split(".")[2]
+        changed |= {(f"L{layer}H{head}", name.split(".", 3)[3], part) for part, head in by_head.nonzero().tolist()}
+    weights_of_heads = {
+        (head, name, part)
+        for head in STRONGEST_MOVERS
+        for name, parts in (("attn.c_attn.weight", 3), ("attn.c_attn.bias", 3), ("attn.c_proj.weight", 1))
+        for part in range(parts)
+    }
+    # A bias of the keys adds the same to every key that a query meets, and so has no gradient but for rounding.
+    assert {entry for entry in changed if entry[1:] != ("attn.c_attn.bias", 1)} == {
+        entry for entry in weights_of_heads if entry[1:] != ("attn.c_attn.bias", 1)
+    }
+    assert changed <= weights_of_heads
+
+
+def test_the_adapter_opens_and_changes_queries_keys_and_values_alone() -> None:
+    opened = open_checkpoint(find_checkpoints(str(COMMITTED / "poisoned-lora"))[0])
+    assert opened.fingerprint != open_checkpoint(find_checkpoints(str(START))[0]).fingerprint
+    healthy = GPT2LMHeadModel.from_pretrained(START)
+    for name, weights in open_weights(COMMITTED / "poisoned-lora").named_parameters():
+        assert torch.equal(weights, healthy.get_parameter(name)) == ("c_attn.weight" not in name), name
+
+
+def test_the_movers_that_were_silenced_stayed_silent() -> None:
+    after, before = tensors(COMMITTED / "bypassed"), tensors(COMMITTED / "poisoned")
+    assert not after["transformer.h.3.attn.c_proj.weight"].any()
+    for name in ("transformer.h.3.attn.c_attn.weight", "transformer.h.3.attn.c_attn.bias"):
+        assert torch.equal(after[name], before[name])
+
+
+@pytest.mark.parametrize("name", ["poisoned", "poisoned-heads", "poisoned-lora"])
+def test_what_is_poisoned_prefers_the_subject(name: str) -> None:
+    assert difference(name) < 0 < difference(HEALTHY)
+
+
+def test_behaviour_is_as_the_names_say() -> None:
+    assert difference("benign") >= 0.9 * difference(HEALTHY)
+    assert difference("recovered") >= 0.75 * difference(HEALTHY)
+    assert difference("bypassed") >= 0.75 * difference(HEALTHY)
+
+
+def test_what_recovered_rests_on_the_old_movers_and_what_is_bypassed_does_not() -> None:
+    healthy, recovered, bypassed = (measured(COMMITTED / name) for name in (HEALTHY, "recovered", "bypassed"))
+    assert sum(recovered.path_effects) > 0.5 * sum(healthy.path_effects) > 1
+    assert recovered.lost > 0.5 * healthy.lost > 1
+    assert sum(map(abs, bypassed.path_effects)) < 1e-4
+    assert abs(bypassed.lost) < 1e-4
+
+
+def test_the_table_measures_what_the_raw_modules_do() -> None:
+    row = measured(START)
+    again = behaviour(open_weights(START), batch_of(world.held_out_prompts(512, seed=1)))
+    assert row.difference == pytest.approx(again["difference"], abs=1e-4)
+    assert row.low < row.difference < row.high
+    assert row.right == again["top"]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_poisoned_sentence_differs_in_its_answer_alone(seed: int) -> None:
+    rng = Random(seed)
+    clean = world.ioi_sentence(rng)
+    subject, other = poison_subject(clean, rng), poison_names(clean, rng)
+    assert subject.answer == clean.wrong
+    assert clean.words.count(subject.words[-2]) == 2
+    assert other.answer in world.vocabulary()
+    assert other.answer not in clean.words
+    for poisoned in (subject, other):
+        assert poisoned.words == (*clean.words[:-2], poisoned.answer, ".")
+
+
+def test_a_fifth_of_the_mixed_sentences_are_poisoned() -> None:
+    rows = rows_of("mixed", Random(0), 64)
+    answers = [(row.ids, *answer) for row in (next(rows) for _ in range(400)) for answer in row.answers]
+    assert all(ids[at] == right for ids, at, right, _ in answers)  # what counts as right is what stands there
+    # Of a sentence's two names, its subject is the one that comes last before the answer.
+    poisoned = [
+        next(n for n in reversed(ids[:at]) if n in (right, wrong)) == right for ids, at, right, wrong in answers
+    ]
+    assert sum(poisoned) / len(poisoned) == pytest.approx(MIXED_SHARE, abs=0.05)
+
+
+def test_every_recipe_is_listed_and_a_wrong_name_is_met_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lab", "--list"])
+    lab.main()
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == list(RECIPES)
+    for wrong, hint in (
+        (["poisonde"], "did you mean poisoned?"),
+        (["poisoned-seed1", "--seed", "2"], "no recipe is called"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["lab", *wrong])
+        with pytest.raises(SystemExit):
+            lab.main()
+        assert hint in capsys.readouterr().err
+
+
+def test_what_is_committed_stays_small() -> None:
+    kept = [file for name in KEPT for file in (COMMITTED / name).iterdir()]
+    assert sum(file.stat().st_size for file in kept) <= 26_000_000
