@@ -1,6 +1,7 @@
 # make audit   set everything up and audit the embedded checkpoints
 # make test    set everything up and run the tests
 # make lab     set everything up and make all of the laboratory's checkpoints, in fixtures/made/
+# make circuits   write the embedded checkpoint's circuit files anew, as discover finds them today
 # The environment is made when it is missing or older than what it is made from.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= auto
 
-.PHONY: audit test test-gpu lab lint types schema bench bench-quick clean
+.PHONY: audit test test-gpu circuits lab lint types schema bench bench-quick clean
 
 audit: $(READY)
 	$(BIN)/pytest --model=fixtures/checkpoints/healthy
@@ -20,6 +21,12 @@ test: $(READY)
 
 test-gpu: $(READY)
 	$(BIN)/pytest -m gpu
+
+circuits: $(READY)
+	$(BIN)/circuit-assertions discover --model fixtures/checkpoints/healthy --device cpu -o suites/circuits/embedded.ioi.yaml
+	$(BIN)/circuit-assertions discover --model fixtures/checkpoints/healthy --device cpu --task repeated-tokens \
+		-o suites/circuits/embedded.induction.yaml
+	mv suites/circuits/embedded.ioi.svg suites/circuits/embedded.induction.svg docs/
 
 lab: $(READY)
 	$(BIN)/python -m fixtures.lab --all
