@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from circuit_assertions import CircuitAssertionsError, __version__
+from circuit_assertions.verbs.diagnose import add_diagnose
 from circuit_assertions.verbs.discover import add_discover
 from circuit_assertions.verbs.edges import add_edges
 
@@ -19,6 +20,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb. Returns 0 when it did its job, 1 when what it checked is not valid, 2 when it could not be done."""
+    # Threads that wait by spinning are ten times slower where anything else uses a core; to be said before torch comes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     if rest and given.verb != "audit":
@@ -62,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--most", type=_count, default=4, help="how many prompts to print (default 4)")
     show.set_defaults(run=_show_task)
 
+    add_diagnose(verbs)
     add_discover(verbs)
     add_edges(verbs)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 
 from circuit_assertions.heads import Head, HeadError, parse_head
 
@@ -19,9 +21,12 @@ __all__ = [
     "all_of",
     "kind_of",
     "parse_component",
+    "parse_part",
 ]
 
-_OF_LAYER = re.compile(r"(MLP|RESID)(\d+)")
+_OF_LAYER = re.compile(r"(MLP|RESID|NORM)(\d+)")
+_NUMBER = re.compile(r"\d+")
+_PARTS = "write L9H10, MLP4, NORM3, EMBED or UNEMBED"
 
 
 @dataclass(frozen=True, order=True)
@@ -72,9 +77,12 @@ class Embedding:
 
 @dataclass(frozen=True, order=True)
 class Unembedding:
-    """The unembedding of a model that does not tie it to the embedding. Prints as `UNEMBED`."""
+    """The unembedding of a model that does not tie it to the embedding. Prints as `UNEMBED`.
 
-    layer: int
+    There is one in a model, whatever its layer, which is said to come after all others where nobody knows their number.
+    """
+
+    layer: int = field(default=sys.maxsize, compare=False)
 
     def __str__(self) -> str:
         return "UNEMBED"
@@ -109,7 +117,7 @@ def parse_component(value: object) -> Component:
     """
     if isinstance(value, (Head, Mlp, Residual)):
         return value
-    if isinstance(value, str) and (match := _OF_LAYER.fullmatch(value.strip())):
+    if isinstance(value, str) and (match := _OF_LAYER.fullmatch(value.strip())) and match[1] != "NORM":
         return Mlp(int(match[2])) if match[1] == "MLP" else Residual(int(match[2]))
     try:
         return parse_head(value)
@@ -117,3 +125,35 @@ def parse_component(value: object) -> Component:
         if isinstance(value, float):
             raise
         raise HeadError(f"{value!r} names no component: write L9H10, MLP4 or RESID4") from error
+
+
+def parse_part(text: str) -> Part:
+    """Read one part of a model's weights: `L2H0`, `MLP4`, `NORM3`, `EMBED`, `UNEMBED`.
+
+    Raises:
+        HeadError: for anything else, with the name that was probably meant.
+    """
+    name = text.strip()
+    if name in ("EMBED", "UNEMBED"):
+        return Embedding() if name == "EMBED" else Unembedding()
+    if (match := _OF_LAYER.fullmatch(name)) and match[1] != "RESID":
+        return Mlp(int(match[2])) if match[1] == "MLP" else Norms(int(match[2]))
+    if match:
+        raise HeadError(f"{name} is the residual stream, which has no weights: {_PARTS}")
+    try:
+        return parse_head(name)
+    except HeadError as error:
+        raise HeadError(f"{name!r} names no part of a model{_meant(name)}: {_PARTS}") from error
+
+
+def _meant(name: str) -> str:
+    """The part whose name is close to this one, with its numbers."""
+    numbers = _NUMBER.findall(name)
+    close = difflib.get_close_matches(
+        _NUMBER.sub("#", name.upper()), ("L#H#", "MLP#", "NORM#", "EMBED", "UNEMBED"), n=1, cutoff=0.7
+    )
+    if not close or close[0].count("#") != len(numbers):
+        return ""
+    for number in numbers:
+        close[0] = close[0].replace("#", number, 1)
+    return f" (did you mean {close[0]}?)"

@@ -19,22 +19,30 @@ from torch import Tensor
 from circuit_assertions.audit import Request
 from circuit_assertions.engine import Layout, MeasuringError, Model, Wanted, passes, run_passes
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import MEASURES
+from circuit_assertions.measures import MEASURES, Receiver
+from circuit_assertions.measures.catalogue import MeasureSpec
 from circuit_assertions.tasks import PromptSet, Task
 
 IOI = ioi(prompts=12)
+NO_ANSWER = given({"clean": "Then, the store had a", "right": "ring"})
 REPEATED = repeated(prompts=4, length=6)
-REQUESTS = tuple(
-    Request(
-        name,
-        REPEATED if "repeat" in spec.needs else IOI,
-        (("set", (Head(1, 0), Head(2, 3))),)
-        if spec.joint
-        else tuple(zip(spec.operands, ("end", "subject-1"), strict=False)),
-    )
-    for name, spec in MEASURES.items()
-)
+
+
+def request_of(spec: MeasureSpec) -> Request:
+    """A measure asked with everything that it must be told: positions, receiving heads, a set."""
+    operands: dict[str, Any] = dict(zip(spec.operands, ("end", "subject-1"), strict=False))
+    if spec.receives:
+        operands["receiver"] = Receiver("q", (Head(1, 2), Head(2, 3)), "end")
+    if spec.joint:
+        operands["set"] = (Head(1, 0), Head(2, 3))
+    return Request(spec.name, REPEATED if "repeat" in spec.needs else IOI, tuple(operands.items()))
+
+
+REQUESTS = tuple(request_of(spec) for spec in MEASURES.values())
 OF_IOI = tuple(request for request in REQUESTS if request.task == IOI)
+SEARCHING = tuple(request for request in OF_IOI if {"search", "ranked-by"} & set(MEASURES[request.measure].choices))
+BY_GRADIENT = tuple(request for request in OF_IOI if MEASURES[request.measure].approximate)
+AT_ONCE = tuple(request for request in OF_IOI if request not in (*SEARCHING, *BY_GRADIENT))
 
 
 @pytest.fixture(scope="module", params=["gpt2", "gemma2"])
@@ -81,7 +89,7 @@ def test_batch_size_changes_nothing(
     fresh: Audited, exact: Audited, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = values_of(exact)
-    monkeypatch.setattr(passes, "_BUDGET", budget)
+    monkeypatch.setattr(passes, "budget", lambda device: budget)
     fresh.plan(*REQUESTS)
     sizes = count_forwards(fresh)
     for got, wanted in zip(values_of(fresh), expected, strict=True):
@@ -90,7 +98,7 @@ def test_batch_size_changes_nothing(
 
 
 def test_a_small_budget_means_one_prompt_at_a_time(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "_BUDGET", 0)
+    monkeypatch.setattr(passes, "budget", lambda device: 0)
     sizes = count_forwards(fresh)
     fresh.read("logit-difference", IOI)
     assert sizes == [1] * 12
@@ -121,13 +129,23 @@ def test_shared_passes_say_what_lonely_ones_say(fresh: Audited, exact: Audited) 
         np.testing.assert_allclose(together, alone, rtol=1e-10, atol=1e-12, err_msg=request.measure)
 
 
-def test_one_clean_and_one_counterfactual_pass_a_batch_for_everything_planned(fresh: Audited) -> None:
-    fresh.plan(*REQUESTS)
+@pytest.mark.parametrize(
+    ("planned", "passes_a_batch"),
+    [
+        pytest.param(AT_ONCE, 2, id="one clean and one counterfactual"),
+        pytest.param(SEARCHING, 2 + 2, id="a search shared by all, and the reading"),
+        pytest.param(BY_GRADIENT, 2 + 5, id="a gradient a step besides"),
+    ],
+)
+def test_forward_passes_a_batch_for_everything_planned(
+    fresh: Audited, planned: tuple[Request, ...], passes_a_batch: int
+) -> None:
+    fresh.plan(*planned)
     sizes = count_forwards(fresh)
-    values_of(fresh, OF_IOI)
+    values_of(fresh, planned)
     lengths = {len(prompt.tokens) for prompt in fresh.audit.prompts(IOI, fresh.checkpoint).prompts}
-    assert len(sizes) == 2 * len(lengths)
-    assert sum(sizes) == 2 * len(fresh.audit.prompts(IOI, fresh.checkpoint))
+    assert len(sizes) == passes_a_batch * len(lengths)
+    assert sum(sizes) == passes_a_batch * len(fresh.audit.prompts(IOI, fresh.checkpoint))
 
 
 def test_without_path_effects_the_counterfactual_is_not_run(fresh: Audited) -> None:
@@ -246,7 +264,7 @@ def test_a_head_that_is_not_there(fresh: Audited, head: Head) -> None:
 @pytest.mark.parametrize(
     ("measure", "task", "operands", "said"),
     [
-        ("copy-score", REPEATED, {}, "copy-score needs a task with answer and wrong-answer"),
+        ("copy-score", NO_ANSWER, {}, "copy-score needs a task with wrong-answer, and prompts has none"),
         ("induction-score", IOI, {}, "induction-score needs a task with repeat"),
         ("attention", IOI, {"query": "end"}, "attention needs `key:`, a position of the task"),
         ("loss", IOI, {"query": "end"}, "loss takes no `query`"),

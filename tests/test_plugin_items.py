@@ -234,11 +234,12 @@ def test_a_model_measured_with_hooks_is_said_to_be_slow(
     from tiny_models import random_model
 
     words = word_tokenizer()
-    random_model(NOT_RECOGNISED["olmo 2, no pre-norm"](len(words))).save_pretrained(tmp_path / "olmo")
-    words.save_pretrained(tmp_path / "olmo")
+    config = next(iter(NOT_RECOGNISED.values()))(len(words))
+    random_model(config).save_pretrained(tmp_path / "model")
+    words.save_pretrained(tmp_path / "model")
     assertion = "{id: moves, measure: path-effect, heads: any, task: ioi, expect: {at-least: -100}}"
     tasks = "tasks: {ioi: {kind: ioi, prompts: 4}}"
     write(project, {"suites/slow.yaml": f"suite: slow\n{tasks}\nassertions:\n  - {assertion}\n"})
-    result = pytester.runpytest_inprocess(f"--model={tmp_path / 'olmo'}", "suites/slow.yaml")
+    result = pytester.runpytest_inprocess(f"--model={tmp_path / 'model'}", "suites/slow.yaml")
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*SlowPatchingWarning*path effects are taken with hooks*"])

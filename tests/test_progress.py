@@ -48,3 +48,30 @@ def test_each_reading_is_given_its_own_two_seconds() -> None:
     progress("second", 0, 2)
     progress("second", 1, 2)
     assert "second" not in stream.getvalue()
+
+
+def test_a_piece_of_work_of_many_readings_has_one_clock_and_one_line() -> None:
+    clock = iter([0.0, 1.0, 1.9, 2.5, 3.0])
+    stream = io.StringIO()
+    progress = Progress(stream, True, whole=True, clock=lambda: next(clock))
+    progress.begin()
+    progress("ioi, behaviour", 0, 9)
+    progress("ioi, behaviour", 9, 9)
+    assert stream.getvalue() == ""
+    progress("ioi, step 1", 0, 9)
+    progress("ioi, step 1", 9, 9)
+    shown = "reading ioi, step 1: 9 of 9 prompts, 3 s"
+    assert stream.getvalue().endswith(shown + "\b" * len(shown))
+    progress.end()
+    assert stream.getvalue().endswith(" " * len(shown) + "\b" * len(shown))
+
+
+def test_in_a_log_it_says_a_line_every_half_minute_whatever_the_number_of_readings() -> None:
+    clock = iter([0.0, *(float(second) for second in range(3, 63, 2))])
+    stream = io.StringIO()
+    progress = Progress(stream, False, whole=True, clock=lambda: next(clock))
+    progress.begin()
+    for _ in range(15):
+        progress("ioi", 0, 9)
+        progress("ioi", 9, 9)
+    assert stream.getvalue().count("reading") == 2

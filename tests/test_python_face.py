@@ -63,6 +63,14 @@ def test_movers(audit, snapshot):
     assert audit.measure("direct-effect", task={"kind": "ioi", "prompts": 16}, heads=movers) >= 0.1
 
 
+def test_backups(audit):
+    task, backup = {"kind": "ioi", "prompts": 16}, audit.circuit("ioi").heads("backup-name-mover")
+    movers = audit.circuit("ioi").heads("name-mover")
+    by_name = audit.measure("direct-effect", task=task, heads=backup, without=[str(head) for head in movers])
+    assert by_name > audit.measure("direct-effect", task=task, heads=backup).mean + 0.5
+    assert (by_name.values == audit.measure("direct-effect", task=task, heads=backup, without=movers).values).all()
+
+
 @pytest.mark.parametrize(
     ("measure", "options", "message"),
     [
@@ -76,6 +84,9 @@ def test_movers(audit, snapshot):
         ("copy-score", {"heads": "L0"}, "names no head"),
         ("copy-score", {"heads": ["L99H0"]}, "has no head L99H0"),
         ("loss", {"task": "iou"}, "is no task"),
+        ("loss", {"without": ["L4H1"]}, "loss takes no `without`"),
+        ("direct-effect", {"without": ["L4"]}, "names no head"),
+        ("direct-effect", {"without": ["L99H0"]}, "has no head L99H0"),
     ],
 )
 def test_mistakes(audit, measure, options, message):
@@ -96,13 +107,13 @@ def test_python_tests_speak_the_suites_words_and_show_the_heads_that_do_not_hold
     shutil.copytree(reference_project, pytester.path, dirs_exist_ok=True)
     write(pytester.path, {"tests/test_heads.py": PYTHON_TESTS})
     missing = pytester.runpytest_inprocess(f"--model={reference_folder}", "tests", "-k", "movers")
-    missing.assert_outcomes(failed=1, deselected=11)
+    missing.assert_outcomes(failed=1, deselected=15)
     written = pytester.runpytest_inprocess(f"--model={reference_folder}", "tests", "--snapshot-update")
-    written.assert_outcomes(passed=12)
+    written.assert_outcomes(passed=16)
     assert "L4H3" in (pytester.path / "tests" / "__snapshots__" / "test_heads.ambr").read_text()
 
     broken = pytester.runpytest_inprocess(f"--model={flipped_folder}", "tests", "-k", "movers")
-    broken.assert_outcomes(failed=1, deselected=11)
+    broken.assert_outcomes(failed=1, deselected=15)
     broken.stdout.fnmatch_lines(
         [
             "E * direct-effect >= 0.1",

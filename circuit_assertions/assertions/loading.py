@@ -219,6 +219,10 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
             yield Problem(
                 (*here, key.replace("_", "-")), f"{spec.name} is a measure of the whole model: leave this out"
             )
+    if spec.compares and spec.joint and assertion.role is None and assertion.heads != "circuit":
+        yield Problem((*here, "heads"), f"{spec.name} is read of a role, or of `circuit`: the baseline's heads")
+    if spec.compares and assertion.expect.retains is not None:
+        yield Problem((*here, "expect", "retains"), f"{spec.name} is a share of the baseline already: say at-least")
     if assertion.expect.rank_within is not None and (spec.joint or not spec.by_head):
         yield Problem((*here, "expect", "rank-within"), f"{spec.name} has no heads to rank")
     if not spec.by_head and not spec.joint:

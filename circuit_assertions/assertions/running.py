@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from circuit_assertions.assertions.circuits import Binding, Circuit, bind
+from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.loading import LoadedSuite
 from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
@@ -16,10 +18,12 @@ from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import KINDS, Component, all_of
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import MEASURES, Receiver
+from circuit_assertions.measures import MEASURES, Reading, Receiver
 from circuit_assertions.tasks import END, Task
 
 __all__ = ["Asked", "NotAsked", "SuiteRunner"]
+
+Roles = Mapping[str, tuple[Head, ...]]
 
 _NO_BASELINE = "everything it expects is relative to a baseline: give one with --baseline=path/"
 
@@ -48,12 +52,15 @@ class SuiteRunner:
     Attributes:
         bindings: which circuit was bound for each checkpoint and circuit name, out of which files; None where none
             fits.
+        compare: takes readings of measures that hold a model against its baseline, and against `corrupted`.
         find: finds a circuit by name and task where no file binds it with certainty; None where none is looked for.
     """
 
     audit: Audit
     baseline: Checkpoint | None = None
     find: Callable[[str, Task], Circuit] | None = None
+    compare: Callable[[str, Checkpoint, Task, str, Roles, str], Reading] | None = None
+    corrupted: Checkpoint | None = None
     bindings: dict[tuple[Checkpoint, str, tuple[Path | None, ...]], Binding | None] = field(default_factory=dict)
     _announced: list[Asked] = field(default_factory=list)
     _planned: set[Checkpoint] = field(default_factory=set)
@@ -70,6 +77,8 @@ class SuiteRunner:
         """
         if self.baseline is None and asked.assertion.expect.only_relative:
             return NotAsked(_NO_BASELINE)
+        if MEASURES[asked.assertion.measure].compares:
+            return self._compared(asked)
         requests = self._requests(asked)
         if isinstance(requests, NotAsked):
             return requests
@@ -80,6 +89,28 @@ class SuiteRunner:
         expect = asked.assertion.expect
         judged = judge(reading, expect, asked.assertion.needed, baseline=baseline, everyone=everyone)
         return judged or NotAsked(_NO_BASELINE)
+
+    def _compared(self, asked: Asked) -> Judgement | NotAsked:
+        """Judge a measure that holds the model against other checkpoints."""
+        assertion, given = asked.assertion, {"baseline": self.baseline, "corrupted": self.corrupted}
+        for other in MEASURES[assertion.measure].compares:
+            if given[other] is None or self.compare is None:
+                return NotAsked(f"{assertion.measure} needs --{other}=path/ to hold the model against")
+        assert self.compare is not None
+        role = assertion.heads if isinstance(assertion.heads, str) else "circuit"
+        roles: Roles = {}
+        if MEASURES[assertion.measure].joint:
+            bound = self._bound(asked, role)
+            if isinstance(bound, NotAsked):
+                return bound
+            binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+            roles = {} if binding is None else binding.circuit.roles
+        task = asked.suite.suite.tasks[assertion.task]
+        try:
+            reading = self.compare(assertion.measure, asked.checkpoint, task, asked.suite.circuit, roles, role)
+        except NothingToSayError as reason:
+            return NotAsked(str(reason))
+        return judge(reading, assertion.expect, assertion.needed) or NotAsked(_NO_BASELINE)
 
     def binding(self, checkpoint: Checkpoint, name: str, circuits: Sequence[Circuit]) -> Binding | None:
         """The circuit that fits a checkpoint, remembered."""
@@ -100,7 +131,7 @@ class SuiteRunner:
             if asked.suite.circuit == name
             for task in asked.suite.suite.tasks.values()
         )
-        return next((task for task in tasks if {"answer", "counterfactual"} <= task.offers), None)
+        return next((task for task in tasks if _can_be_patched(task)), None)
 
     def shape(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """What a circuit file's `fits` is held against."""
@@ -205,20 +236,27 @@ class SuiteRunner:
     def _unbound(self, asked: Asked) -> str:
         shape = self.shape(asked.checkpoint)
         size = "{architecture} of {layers} layers x {heads} heads, d_model {d_model}".format(**shape)
-        return (
-            f"no circuit file binds the roles of {asked.suite.circuit!r} for {size}: find them with "
-            f"`circuit-assertions discover --model {self.baseline or asked.checkpoint} --task {asked.suite.file}`, or on the "
-            f"baseline with --discover"
-        )
+        unbound = f"no circuit file binds the roles of {asked.suite.circuit!r} for {size}"
+        tasks = asked.suite.suite.tasks
+        name = next((name for name, task in tasks.items() if _can_be_patched(task)), None)
+        if name is None:
+            return f"{unbound}, and none of the suite's tasks has what `circuit-assertions discover` finds them by"
+        said = ["--model", str(self.baseline or asked.checkpoint), "--task", f"{asked.suite.file}::{name}"]
+        command = shlex.join(["circuit-assertions", "discover", *said, "--circuit", asked.suite.circuit])
+        return f"{unbound}: find them with `{command}`, or on a baseline with --discover"
 
     def _plan(self, checkpoint: Checkpoint) -> None:
         if checkpoint in self._planned:
             return
         self._planned.add(checkpoint)
         for asked in self._announced:
-            if asked.checkpoint == checkpoint:
+            if asked.checkpoint == checkpoint and not MEASURES[asked.assertion.measure].compares:
                 requests = self._requests(asked)
                 if not isinstance(requests, NotAsked):
                     self.audit.plan(checkpoint, requests)
                     if self.baseline is not None:
                         self.audit.plan(self.baseline, requests[:1])
+
+
+def _can_be_patched(task: Task) -> bool:
+    return {"answer", "wrong-answer", "counterfactual"} <= task.offers

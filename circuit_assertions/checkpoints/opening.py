@@ -6,9 +6,6 @@ centred or copied, and the files are never written to.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +14,12 @@ from unittest import mock
 
 import torch
 from transformers import AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from circuit_assertions.checkpoints.adapters import read_adapter
 from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
+from circuit_assertions.checkpoints.quiet import quiet
 from circuit_assertions.checkpoints.reading import read_model, refuse_looking_ahead, refuse_nan
 from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, local_path
@@ -55,7 +52,7 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
     opening = opening or Opening()
     device = choose_device(opening.device)
     # What is drawn on the way (weights about to be overwritten, hook points tried out) must not move the caller's seed.
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), torch.random.fork_rng(devices=[]):
         folder = base_folder = fetch(checkpoint, opening.permissions)
         if is_adapter(folder):
             base_folder = base_of(folder, opening)
@@ -79,7 +76,7 @@ def open_tokenizer(checkpoint: Checkpoint, opening: Opening | None = None) -> An
         CheckpointError: if there is none.
     """
     opening = opening or Opening()
-    with _quiet():
+    with quiet():
         return _load_tokenizer(fetch(checkpoint, opening.permissions), opening)
 
 
@@ -140,22 +137,3 @@ def _bridge(model: Any, tokenizer: Any, folder: Path, device: torch.device, perm
             f"TransformerLens cannot open {folder}, a {type(model).__name__} ({reason_of(error)}): its architecture is "
             f"not supported yet"
         ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep progress bars and advice of the libraries out of the test run's output."""
-    loggers = [logging.getLogger(name) for name in ("transformers", "transformer_lens", "root")]
-    before = [logger.level for logger in loggers]
-    had_bars = transformers_logging.is_progress_bar_enabled()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-        if had_bars:
-            transformers_logging.enable_progress_bar()

@@ -1,1 +1,42 @@
-"""Two or three checkpoints side by side, and one looked at closely: discovery of roles."""
+"""Two or three checkpoints side by side, and one looked at closely: what broke, where it came from, whether it healed.
+
+Importing it does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError
+from circuit_assertions.diagnosis.figures import Figure
+from circuit_assertions.diagnosis.function import Function, HeadChange, RoleChange
+from circuit_assertions.diagnosis.recovery import Recovery
+
+if TYPE_CHECKING:
+    from circuit_assertions.diagnosis.diagnosing import Diagnosis
+    from circuit_assertions.diagnosis.origin import Origin
+
+__all__ = [
+    "Diagnosis",
+    "DiagnosisError",
+    "Figure",
+    "Function",
+    "HeadChange",
+    "NoCircuitError",
+    "Origin",
+    "Recovery",
+    "RoleChange",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch, once somebody asks for it."""
+    if name == "Diagnosis":
+        from circuit_assertions.diagnosis.diagnosing import Diagnosis
+
+        return Diagnosis
+    if name == "Origin":
+        from circuit_assertions.diagnosis.origin import Origin
+
+        return Origin
+    raise AttributeError(name)

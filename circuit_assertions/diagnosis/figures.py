@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from circuit_assertions.measures import Interval, Reading
 from circuit_assertions.measures.reading import interval_of_mean
 
-__all__ = ["Array", "Figure", "share_of"]
+__all__ = ["LEAST_LOST", "Array", "Figure", "has_lost", "share_of"]
+
+LEAST_LOST = 0.1  # of the baseline's behaviour: of less nobody can say where it went
 
 Array = NDArray[np.float64]
 
@@ -48,3 +50,10 @@ def share_of(part: Array, whole: Array) -> Array:
     ratio = part.mean() / whole.mean()
     shares: Array = ratio + (part - ratio * whole) / whole.mean()
     return shares
+
+
+def has_lost(then: Array, now: Array) -> bool:
+    """Whether enough of the behaviour `then` [prompts] is gone `now` to ask for its origin or its recovery."""
+    lost = then - now
+    clear = Figure.of_values(lost).interval.low > 0
+    return bool(clear and lost.mean() >= LEAST_LOST * then.mean())

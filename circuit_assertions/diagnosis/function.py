@@ -20,7 +20,7 @@ from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 
-__all__ = ["Change", "Function", "HeadChange", "RoleChange", "compare_functions"]
+__all__ = ["Change", "Function", "HeadChange", "RoleChange", "compare_functions", "effect_of_role"]
 
 Change = Literal["intact", "amplified", "weakened", "silenced", "sign flipped", "attention moved"]
 
@@ -109,6 +109,13 @@ def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -
     return Function(tuple(changes), _inside(roles, baseline, model))
 
 
+def effect_of_role(chain: Chain, role: str, roles: Roles, view: View) -> Array:
+    """What the heads of a role do together, by the effect that the role is about [prompts]."""
+    seen = _see(role, chain, roles, view) or _Seen(view.by_head("total-effect"))
+    together: Array = np.sum([seen.effect.of(head) for head in roles[role]], axis=0)
+    return together
+
+
 def places_of(chain: Chain, role: str) -> tuple[Stage, Rule] | None:
     """The stage and rule by which a role is known; the first, where there are several."""
     found = ((stage, rule) for stage in chain.stages for rule in stage.rules if rule.role == role)
@@ -165,7 +172,7 @@ def _kind(then: Array, now: Array, trifle: float, tests: int) -> Change:
     difference = corrected_interval(now - then, tests)
     if difference.low <= 0 <= difference.high or abs(after - before) < trifle:
         return "intact"
-    interval = corrected_interval(now, tests)
+    interval = corrected_interval(now, 1)
     opposite = interval.high < 0 if before > 0 else interval.low > 0
     if opposite and abs(after) >= trifle:
         return "sign flipped"

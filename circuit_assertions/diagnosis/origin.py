@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_assertions.components import Embedding, Mlp, Norms, Part, Unembedding
-from circuit_assertions.diagnosis.figures import Array, Figure, share_of
+from circuit_assertions.diagnosis.figures import Array, Figure, has_lost, share_of
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head
@@ -26,7 +26,7 @@ __all__ = ["HEALS", "Healing", "Origin", "find_origin"]
 
 HEALS = 0.9  # of the difference between model and baseline, for a set to be called the origin
 _MATTERS = 0.03  # of it, for one part to belong to such a set
-_FEW = 0.1  # of all parts: what LOCALIZED calls few, and at least
+_FEW = 1 / 8  # of all parts: what LOCALIZED calls few, and at least
 _FEW_AT_LEAST = 3
 _REMOVABLE = 12  # changed parts up to which a set is found by taking parts away, which sees what works only together
 _TRIED = 12  # parts that each step of the greedy search tries
@@ -39,6 +39,7 @@ class Healing:
 
     Attributes:
         healed: share of the difference that comes back, on prompts that had no say in the choice.
+        values: the shares whose mean is `healed` [every second prompt].
         random: what random sets of as many parts of the same kinds and layers bring back, on average; None where the
             model has no others.
     """
@@ -46,6 +47,7 @@ class Healing:
     parts: tuple[Part, ...]
     healed: Figure
     random: float | None = None
+    values: Array = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Origin:
     """Where a change comes from.
 
     Attributes:
-        verdict: UNCHANGED where no weight differs, or nothing is lost that could be healed.
+        verdict: UNCHANGED where no weight differs, or less than a tenth of the behaviour is lost.
         changed: the parts whose weights differ, of `parts` in all.
         breaks: share of the loss that each changed part alone brings to the baseline.
         curve: greedy sets, smallest first; the last is the one that the verdict is about.
@@ -117,7 +119,11 @@ class _Lab:
 
     def healed(self, parts: Collection[Part]) -> Figure:
         """Share healed on the prompts that it may not see."""
-        return Figure.of_values(share_of(self.regained(parts)[self.confirm], self.lost[self.confirm]))
+        return Figure.of_values(self.shares(parts))
+
+    def shares(self, parts: Collection[Part]) -> Array:
+        """The same for each of these prompts, as shares whose mean it is [prompts that confirm]."""
+        return share_of(self.regained(parts)[self.confirm], self.lost[self.confirm])
 
 
 def sorted_parts(parts: Collection[Part]) -> list[Part]:
@@ -150,11 +156,11 @@ def find_origin(
         return Origin("UNCHANGED", count)
     rows = np.arange(len(prompts))
     lab = _Lab(Grafting(baseline, model, prompts), healing, rows[::2], rows[1::2], tell)
-    if not Figure.of_values(lab.lost).interval.low > 0:
+    if not has_lost(lab.model + lab.lost, lab.model):
         return Origin("UNCHANGED", count, changed)
     breaks = _breaks(lab, changed)
     sets = _by_taking_away(lab, changed) if len(changed) <= _REMOVABLE else _by_adding(lab, changed, _few(count) + 2)
-    curve = [Healing(tuple(sorted_parts(parts)), lab.healed(parts)) for parts in sets]
+    curve = [Healing(tuple(sorted_parts(parts)), lab.healed(parts), values=lab.shares(parts)) for parts in sets]
     if curve:
         curve[-1] = _beside_random(lab, curve[-1])
     return Origin(_verdict(curve, count), count, changed, breaks, tuple(curve), _groups(lab, changed))
@@ -246,7 +252,7 @@ def _beside_random(lab: _Lab, healing: Healing) -> Healing:
         if len(drawn) == len(healing.parts):
             healed.append(float(lab.regained(drawn)[lab.confirm].mean() / lab.lost[lab.confirm].mean()))
     lab.tell("random sets", _RANDOM_SETS, _RANDOM_SETS)
-    return Healing(healing.parts, healing.healed, float(np.mean(healed)) if healed else None)
+    return replace(healing, random=float(np.mean(healed)) if healed else None)
 
 
 def _groups(lab: _Lab, changed: Sequence[Part]) -> dict[str, Figure]:

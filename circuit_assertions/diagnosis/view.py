@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,19 +47,25 @@ class View:
     task: Task
     rows: tuple[int, ...] | None = None
 
+    def plan(self, measure: str, heads: Sequence[Head] | None = None, **operands: Any) -> None:
+        """Announce a reading, so that the next one takes it in the same passes."""
+        self.audit.plan(self.checkpoint, [self._request(measure, heads, operands)])
+
     def reading(self, measure: str, heads: Sequence[Head] | None = None, **operands: Any) -> Reading:
         """The whole reading, of all prompts."""
-        given = None if heads is None else tuple(heads)
-        return self.audit.read(Request(measure, self.task, tuple(sorted(operands.items())), given), self.checkpoint)
+        return self.audit.read(self._request(measure, heads, operands), self.checkpoint)
 
-    def by_head(self, measure: str, **operands: Any) -> ByHead:
-        """A measure of every head, for this view's prompts."""
-        reading = self.reading(measure, **operands)
+    def by_head(self, measure: str, heads: Sequence[Head] | None = None, **operands: Any) -> ByHead:
+        """A measure of some heads, or of every head, for this view's prompts."""
+        reading = self.reading(measure, heads, **operands)
         return ByHead(reading.heads, self.seen(reading.values))
 
     def by_prompt(self, measure: str, **operands: Any) -> Array:
         """A measure that has no heads, for this view's prompts [prompts]."""
         return self.seen(self.reading(measure, **operands).values)
+
+    def _request(self, measure: str, heads: Sequence[Head] | None, operands: Mapping[str, Any]) -> Request:
+        return Request(measure, self.task, tuple(sorted(operands.items())), None if heads is None else tuple(heads))
 
     def seen(self, values: Array) -> Array:
         """The rows of `values` [prompts, ...] that this view looks at."""

@@ -56,11 +56,15 @@ def pytest_configure(config: pytest.Config) -> None:
         # two cores with one busy); this has to be said before torch is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from circuit_assertions.plugin.auditing import AuditPlugin
+        from circuit_assertions.plugin.diagnosing import DiagnosingPlugin
         from circuit_assertions.plugin.telling import TellingPlugin
 
         auditing = AuditPlugin(config)
         config.pluginmanager.register(auditing, "circuit_assertions_audit")
-        config.pluginmanager.register(TellingPlugin(auditing), "circuit_assertions_telling")
+        telling = TellingPlugin(auditing)
+        config.pluginmanager.register(telling, "circuit_assertions_telling")
+        if auditing.baseline is not None and auditing.options.diagnosis and not hasattr(config, "workerinput"):
+            config.pluginmanager.register(DiagnosingPlugin(auditing, telling), "circuit_assertions_diagnosing")
 
 
 @pytest.fixture

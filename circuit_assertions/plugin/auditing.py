@@ -24,6 +24,7 @@ from circuit_assertions.checkpoints import (
     Permissions,
     find_checkpoints,
 )
+from circuit_assertions.measures import Reading
 from circuit_assertions.plugin.items import AssertionItem, SuiteFile, circuits_beside, is_suite
 from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.telling import FACTS, LINE, facts_of, record
@@ -32,6 +33,7 @@ from circuit_assertions.report import AuditLine
 from circuit_assertions.tasks import Task
 
 if TYPE_CHECKING:
+    from circuit_assertions.diagnosis.comparing import Comparing
     from circuit_assertions.plugin.face import AuditedCheckpoint
 
 __all__ = ["AuditPlugin"]
@@ -49,12 +51,20 @@ class AuditPlugin:
         try:
             found = [find_checkpoints(model, start=start) for model in self.options.models]
             baseline = find_checkpoints(self.options.baseline, start=start) if self.options.baseline else ()
+            corrupted = find_checkpoints(self.options.corrupted, start=start) if self.options.corrupted else ()
         except CheckpointError as error:
             raise pytest.UsageError(str(error)) from error
         if len(baseline) > 1:
             raise pytest.UsageError(
                 f"--baseline {self.options.baseline} is a training run: name one of its checkpoints"
             )
+        if len(corrupted) > 1:
+            raise pytest.UsageError(
+                f"--corrupted {self.options.corrupted} is a training run: name one of its checkpoints"
+            )
+        if corrupted and not baseline:
+            raise pytest.UsageError("--corrupted is what recovery is judged against: give the --baseline as well")
+        self.corrupted = corrupted[0] if corrupted else None
         self.checkpoints: tuple[Checkpoint, ...] = tuple(dict.fromkeys(one for run in found for one in run))
         self._labels = labels_of(self.checkpoints)
         self._current: Checkpoint | None = None
@@ -64,8 +74,21 @@ class AuditPlugin:
         self.runner = SuiteRunner(Audit(opening, self.baseline), self.baseline)
         if self.options.discover:
             self.runner.find = self._find()
+        if self.baseline is not None:
+            self.runner.corrupted = self.corrupted
+            self.runner.compare = self._compare
+        self._comparing: Comparing | None = None
         self._complained: set[tuple[Checkpoint, str]] = set()
         self._choose_suites()
+
+    def _compare(self, *asked: Any) -> Reading:
+        """Take a reading that holds a model against its baseline. What does so is imported once it is asked."""
+        from circuit_assertions.diagnosis.comparing import Comparing
+
+        if self._comparing is None:
+            assert self.baseline is not None
+            self._comparing = Comparing(self.runner.audit, self.baseline, self.corrupted, self.runner.audit.progress)
+        return self._comparing(*asked)
 
     def _find(self) -> Callable[[str, Task], Circuit]:
         """What finds circuits on the baseline.

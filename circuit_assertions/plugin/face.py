@@ -83,7 +83,8 @@ class AuditedCheckpoint:
             heads: heads as `L9H9` or `Head`; every head where it is left out.
             components: instead of heads, `"mlps"`, `"residual"`, or components as `L9H9`, `MLP4`, `RESID2`.
             operands: what the measure takes: positions, `query="end"`; `receiver="logits"` or a `Receiver`; words,
-                `ranked_by="total-effect"`, as a suite's `ranked-by:`.
+                `ranked_by="total-effect"`, as a suite's `ranked-by:`; heads to be knocked out meanwhile,
+                `without=["L4H1"]`.
 
         Raises:
             CircuitAssertionsError: if the measure, the task or the checkpoint does not allow it.
@@ -92,6 +93,8 @@ class AuditedCheckpoint:
             raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
         chosen = _task(task)
         operands = {name.replace("_", "-"): value for name, value in operands.items()}
+        if "without" in operands:
+            operands["without"] = tuple(parse_head(head) for head in _listed(operands["without"]))
         wanted = self._wanted(heads, components)
         spec = MEASURES[measure]
         kinds = {kind_of(component) for component in wanted or ()}

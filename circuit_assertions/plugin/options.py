@@ -18,6 +18,7 @@ class Options:
 
     models: tuple[str, ...]
     baseline: str | None
+    corrupted: str | None
     tokenizer: str | None
     device: str
     dtype: str
@@ -25,12 +26,13 @@ class Options:
     trust_remote_code: bool
     unresolved: str
     discover: bool
+    diagnosis: bool
     suites: tuple[str, ...]
 
     @property
     def spelled_out(self) -> list[str]:
         """What an audit of one model hangs on beside the model, as arguments; defaults are left out."""
-        said = [("--baseline", self.baseline), ("--tokenizer", self.tokenizer)]
+        said = [("--baseline", self.baseline), ("--corrupted", self.corrupted), ("--tokenizer", self.tokenizer)]
         said += [("--model-device", self.device if self.device != "auto" else None)]
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
         flags = [
@@ -49,10 +51,12 @@ def add_options(parser: pytest.Parser) -> None:
     _add_permissions(group)
     parser.addini("model", "default of --model", default=None)
     parser.addini("baseline", "default of --baseline", default=None)
+    parser.addini("corrupted", "default of --corrupted", default=None)
     parser.addini("tokenizer", "default of --tokenizer", default=None)
     parser.addini("model_device", "default of --model-device", default="auto")
     parser.addini("model_dtype", "default of --model-dtype", default="float32")
     parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
+    parser.addini("circuit_diagnosis", "whether a diagnosis is made; see --no-diagnosis", type="bool", default=True)
     parser.addini("circuit_discover", "default of --discover", type="bool", default=False)
     parser.addini("circuit_unresolved", "default of --circuit-unresolved", default="report")
 
@@ -71,6 +75,12 @@ def _add_model_options(group: pytest.OptionGroup) -> None:
         dest="circuit_baseline",
         metavar="PATH",
         help="the healthy checkpoint that `retains:` is measured against",
+    )
+    group.addoption(
+        "--corrupted",
+        dest="circuit_corrupted",
+        metavar="PATH",
+        help="a known-bad checkpoint between baseline and model, that recovery is judged against",
     )
     group.addoption(
         "--tokenizer",
@@ -99,6 +109,13 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         dest="circuit_suites",
         metavar="PATH",
         help="suites to run where no test path is given. Default: suites/, or those that came with the package",
+    )
+    group.addoption(
+        "--no-diagnosis",
+        action="store_false",
+        default=None,
+        dest="circuit_diagnosis",
+        help="with --baseline, do not look for what broke and where it comes from: that takes longer than the verdicts",
     )
     group.addoption(
         "--discover",
@@ -154,15 +171,18 @@ def read_options(config: pytest.Config) -> Options:
     if unresolved not in ("report", "fail"):
         raise pytest.UsageError(f"circuit_unresolved is {unresolved!r} in {config.inipath}: use report or fail")
     said = config.getoption("circuit_discover")
+    diagnosis = config.getoption("circuit_diagnosis")
     return Options(
         models=chosen_models(config),
         baseline=config.getoption("circuit_baseline") or _path_from_file(config, "baseline"),
+        corrupted=config.getoption("circuit_corrupted") or _path_from_file(config, "corrupted"),
         tokenizer=config.getoption("circuit_tokenizer") or _path_from_file(config, "tokenizer"),
         device=str(config.getoption("circuit_device") or config.getini("model_device")),
         dtype=dtype,
         allow_pickle=bool(config.getoption("circuit_allow_pickle")),
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
         unresolved=unresolved,
+        diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
     )

@@ -63,6 +63,11 @@ class TellingPlugin:
         self._lines: dict[str, tuple[str, int, AuditLine]] = {}  # file and line of the assertion, as pytest shows them
         self._facts: dict[str, dict[str, str]] = {}
 
+    @property
+    def lines(self) -> list[AuditLine]:
+        """What became of the assertions, in the order of their suites."""
+        return [line for _, _, line in sorted(self._lines.values(), key=lambda placed: placed[:2])]
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Show progress on long readings, past pytest's capture. Workers have nowhere to show it."""
@@ -114,8 +119,7 @@ class TellingPlugin:
             return
         terminalreporter.section("circuit audit")
         models = [str(checkpoint) for checkpoint in self._auditing.checkpoints]
-        lines = [line for _, _, line in sorted(self._lines.values(), key=lambda placed: placed[:2])]
-        for text, outcome in summary_lines(self._audited(models), lines):
+        for text, outcome in summary_lines(self._audited(models), self.lines):
             colour = {_COLOURS[outcome]: True} if outcome in _COLOURS else {}
             terminalreporter.write_line(text, **colour)
 

@@ -62,10 +62,7 @@ def _table(discovery: Discovery) -> Iterator[str]:
 def _row(one: Placed, role: str, role_wide: int, wide: int) -> str:
     effect = one.telling
     shown = f"{effect.mean:+.2f} {_interval(effect.interval)}"
-    evidence = list(one.evidence.items())
-    if one.role == UNEXPLAINED:  # where it came nearest to a role's place
-        looks = [entry for entry in evidence if entry[0].startswith("attention")]
-        evidence = sorted(looks, key=lambda entry: -entry[1])[:1]
+    evidence = list(one.evidence.items())[: 2 if one.role == UNEXPLAINED else None]  # their strongest looks come first
     judged = ", ".join(f"{name} {value:.2f}" for name, value in evidence)
     return f"{role:<{role_wide}}  {one.head!s:<7} {effect.stage:<{wide}}  {shown:<22} {judged}".rstrip()
 

@@ -24,26 +24,36 @@ class Progress:
     Attributes:
         stream: where to write.
         live: whether a line can be overwritten there.
+        whole: whether many readings are one piece of work, whose clock runs from `begin` to `end`.
     """
 
     stream: TextIO
     live: bool
+    whole: bool = False
     clock: Callable[[], float] = time.monotonic
     _started: float | None = None
     _said: float = field(default=float("-inf"))
     _width: int = 0
 
+    def begin(self) -> None:
+        """Start the clock before the first reading."""
+        self._started = self.clock()
+
+    def end(self) -> None:
+        """Wipe the line, and be patient again with what follows."""
+        self._wipe()
+        self._started, self._said = None, float("-inf")
+
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Say that `done` of `total` prompts of something are read. The last call wipes the line."""
+        """Say that `done` of `total` prompts of something are read. The last call wipes the line, but of a whole."""
         now = self.clock()
         if self._started is None:
             self._started = now
-        finished = done >= total
+        finished = done >= total and not self.whole
         if now - self._started >= _PATIENCE and not finished:
             self._say(f"reading {what}: {done} of {total} prompts, {now - self._started:.0f} s", now)
         if finished:
-            self._wipe()
-            self._started, self._said = None, float("-inf")
+            self.end()
 
     def _say(self, text: str, now: float) -> None:
         if self.live:

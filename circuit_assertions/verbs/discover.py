@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from circuit_assertions import CircuitAssertionsError
 
 if TYPE_CHECKING:
+    from circuit_assertions.checkpoints import Checkpoint
     from circuit_assertions.diagnosis.discovery import Discovery
 
 __all__ = ["add_discover"]
@@ -75,6 +76,7 @@ def _share(text: str) -> float:
 def _discover(given: argparse.Namespace, rest: Sequence[str]) -> int:
     from circuit_assertions.assertions.asking import find_task
     from circuit_assertions.checkpoints import Opening, Permissions, find_checkpoints
+    from circuit_assertions.diagnosis.discovery.chains import chain_for
     from circuit_assertions.diagnosis.errors import NoCircuitError
 
     changes = {key: getattr(given, key) for key in ("prompts", "seed", "names", "places", "objects", "templates")}
@@ -83,15 +85,19 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> int:
     if len(checkpoints) > 1:
         raise CircuitAssertionsError(f"{given.model} is a training run: name one of its checkpoints")
     (checkpoint,) = checkpoints
-    output = given.output or _default_file(given.name or Path(checkpoint.given).name, given.circuit or name)
+    output = given.output or _default_file(
+        given.name or _short_name(checkpoint), given.circuit or chain_for(task, name).circuit
+    )
     _check_writable(output)
+    notes = _notes_in(output)
 
     from circuit_assertions.audit import Audit
     from circuit_assertions.diagnosis.discovery import circuit_content, discover
     from circuit_assertions.report.progress import Progress
 
     permissions = Permissions(given.allow_pickle, given.trust_remote_code)
-    progress = Progress(sys.stderr, live=sys.stderr.isatty())
+    progress = Progress(sys.stderr, live=sys.stderr.isatty(), whole=True)
+    progress.begin()
     stage = [name]
     audit = Audit(
         Opening(given.device, given.dtype, given.tokenizer, None, permissions),
@@ -106,9 +112,11 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> int:
     except NoCircuitError as error:
         print(json.dumps({"circuit": None, "reason": str(error)}) if given.json else f"no circuit: {error}")
         return 1
-    _write(found, output)
+    finally:
+        progress.end()
+    _write(found, output, notes)
     if given.json:
-        print(json.dumps(circuit_content(found), indent=2))
+        print(json.dumps(circuit_content(found, notes), indent=2))
     else:
         _show(found, output)
     return 0
@@ -118,23 +126,47 @@ def _default_file(model: str, circuit: str) -> Path:
     return Path("suites", "circuits", f"{model.replace('/', '-')}.{circuit}.yaml")
 
 
+def _short_name(checkpoint: Checkpoint) -> str:
+    """What stands last in a hub id; the folder's name for a folder, however it was reached."""
+    folder = Path(checkpoint.given)
+    return folder.resolve().name if folder.is_dir() else folder.name
+
+
 def _check_writable(output: Path) -> None:
     """Before any work: an hour's discovery must not end at a folder that is not there."""
     if output.is_dir():
         raise CircuitAssertionsError(f"{output} is a folder: give a file, as in -o {output / 'model.ioi.yaml'}")
-    nearest = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    if output.suffix not in (".yaml", ".yml"):
+        raise CircuitAssertionsError(f"{output} is no name for a circuit file: let it end in .yaml")
+    nearest = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
     if not os.access(nearest, os.W_OK):
         raise CircuitAssertionsError(f"{nearest} cannot be written to: give -o FILE")
+    if nearest != output.absolute() and not nearest.is_dir():
+        raise CircuitAssertionsError(f"{output} cannot be written: {nearest} is no folder; give -o FILE")
 
 
-def _write(found: Discovery, output: Path) -> None:
+def _notes_in(output: Path) -> str | None:
+    """What people wrote into the circuit file that will be written anew. Nothing else is overwritten."""
+    from circuit_assertions.assertions import SuiteError, load_circuit
+
+    if not output.exists():
+        return None
+    try:
+        return load_circuit(output).notes
+    except SuiteError as error:
+        raise CircuitAssertionsError(
+            f"{output} is there and is no valid circuit file, so it is left alone: give another -o FILE\n{error}"
+        ) from error
+
+
+def _write(found: Discovery, output: Path, notes: str | None) -> None:
     from circuit_assertions.diagnosis.discovery import circuit_file
     from circuit_assertions.report.discovered import map_of
     from circuit_assertions.report.headmap import map_picture
 
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(circuit_file(found), encoding="utf-8")
+        output.write_text(circuit_file(found, notes), encoding="utf-8")
         output.with_suffix(".svg").write_text(map_picture(map_of(found)), encoding="utf-8")
     except OSError as error:
         raise CircuitAssertionsError(f"{output} cannot be written: {error.strerror}; give -o FILE") from error

@@ -97,19 +97,19 @@ def discover(
         raise DiagnosisError(f"the task has no {' and no '.join(sorted(lacking))}: nothing can be patched")
     view, chain = View(audit, checkpoint, task), chain_for(task, name)
     prompts = audit.prompts(task, checkpoint)
-    if len(prompts) < _FEWEST_PROMPTS:
-        raise DiagnosisError(f"{len(prompts)} prompts are too few to find heads by: ask at least {_FEWEST_PROMPTS}")
+    different = len({prompt.tokens for prompt in prompts.prompts})
+    if different < _FEWEST_PROMPTS:
+        raise DiagnosisError(
+            f"{different} different prompts are too few to find heads by: ask at least {_FEWEST_PROMPTS}"
+        )
     stage("behaviour")
     behaviour = _behaviour(view)
     repeated = _repeated(view, chain)
     _check_behaviour(behaviour, chain, view)
-    stage("the chain, on all prompts")
-    followed = follow(chain, view, repeated, least)
+    followed, *halves = follow(chain, (view, *view.halves()), repeated, least, stage)
     everyone = tuple(one.head for one in followed.placed)
     if not everyone:
         raise NoCircuitError(f"no head carries {least:.0%} of the logit difference or more on a path of its own")
-    stage("the chain, on halves of the prompts")
-    halves = [follow(chain, half, repeated, least) for half in view.halves()]
     stage("faithfulness, beside random circuits")
     faithfulness = _faithfulness(view, followed, everyone)
     model = audit.model(checkpoint)
@@ -136,7 +136,7 @@ def discover(
 
 
 def _behaviour(view: View) -> dict[str, Figure]:
-    view.audit.plan(view.checkpoint, [])
+    view.plan("answer-rate")
     return {measure: Figure.of(view.reading(measure)) for measure in ("logit-difference", "answer-rate")}
 
 
@@ -174,6 +174,11 @@ def _repeated(view: View, chain: Chain) -> View | None:
 
 
 def _faithfulness(view: View, followed: Followed, everyone: tuple[Head, ...]) -> dict[str, Figure]:
+    explained = tuple(one.head for one in followed.placed if one.role in followed.groups)
+    apart = bool(explained) and explained != everyone
+    view.plan("faithfulness-over-random", set=everyone)
+    if apart:
+        view.plan("faithfulness", set=explained)
     own = view.reading("faithfulness", set=everyone)
     above = view.reading("faithfulness-over-random", set=everyone)
     random_circuits = own.values - above.values
@@ -181,8 +186,7 @@ def _faithfulness(view: View, followed: Followed, everyone: tuple[Head, ...]) ->
         "circuit": Figure.of(own),
         "random": Figure(float(random_circuits.mean()), own.interval(random_circuits)),
     }
-    explained = tuple(one.head for one in followed.placed if one.role in followed.groups)
-    if explained and explained != everyone:
+    if apart:
         figures["roles-alone"] = Figure.of(view.reading("faithfulness", set=explained))
     return figures
 

@@ -6,8 +6,10 @@ clear of zero and which is no trifle beside the behaviour; and attention between
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +39,7 @@ class Placed:
     Attributes:
         effects: those that are clear, at every stage; the strongest is why it is listed.
         evidence: what its function was judged by: `attention end -> indirect-object`, `copy-score`; for unexplained
-            heads what was tried.
+            heads where they look, most first.
         given_at: the stage whose rule gave the role.
     """
 
@@ -86,55 +88,164 @@ class _Found:
     given_at: str | None = None
 
 
-def follow(chain: Chain, view: View, repeated: View | None, least: float) -> Followed:
-    """Follow the chain's stages on the view's prompts.
+def follow(
+    chain: Chain,
+    views: Sequence[View],
+    repeated: View | None,
+    least: float,
+    stage: Callable[[str], None] = lambda stage: None,
+) -> list[Followed]:
+    """Follow the chain's stages on the prompts of several views of one task, side by side, so that they share passes.
 
     Args:
         repeated: repeated random tokens on the same checkpoint, for the scores that are taken of them; None where the
             model cannot be asked for them, and no role that needs them is given.
         least: the smallest effect that counts, as a share of the logit difference.
+        stage: told which stage comes next.
     """
-    floor = least * abs(float(view.by_prompt("logit-difference").mean()))
-    found: dict[Head, _Found] = {}
-    groups: dict[str, tuple[Head, ...]] = {}
+    sides = [_Side(view, repeated, least * abs(float(view.by_prompt("logit-difference").mean()))) for view in views]
+    _plan_what_is_known(chain, views[0], repeated)
+    for number, step in enumerate(chain.stages, 1):
+        stage(f"step {number} of {len(chain.stages)}: {step.name}")
+        for side in sides:
+            side.plan(step)
+        for side in sides:
+            side.look_for_effects(step)
+        for side in sides:
+            side.give_roles(step)
+    return [side.followed() for side in sides]
+
+
+def _plan_what_is_known(chain: Chain, view: View, repeated: View | None) -> None:
+    """Announce what no stage's outcome decides: the first pass over the prompts then shows it all."""
+    for query, key in _pairs(view):
+        view.plan("attention", query=query, key=key)
     for stage in chain.stages:
-        effects = _effects(stage, view, groups)
-        if effects is None:
-            continue
-        clear = dict(_clear(stage, effects, floor * stage.times))
-        groups[stage.name] = tuple(head for head, effect in clear.items() if effect.mean > 0)
-        for head, effect in clear.items():
-            one = found.setdefault(head, _Found())
-            if not isinstance(stage.to, Anywhere) or not one.effects:
-                one.effects.append(effect)
-        for rule in stage.rules:
-            groups[rule.role] = _give_role(rule, stage, clear, found, view, repeated, groups)
-    placed = [
-        Placed(head, one.role or UNEXPLAINED, tuple(one.effects), one.evidence, one.given_at)
-        for head, one in found.items()
-    ]
-    return Followed(tuple(sorted(placed, key=lambda one: one.head)), groups)
+        for measure, operands in _reads(stage, {}) or ():
+            view.plan(measure, **operands)
+        if repeated is not None:
+            for score in (score for rule in stage.rules for score in rule.scores if score.repeated):
+                repeated.plan(score.measure)
 
 
-def _effects(stage: Stage, view: View, groups: Mapping[str, tuple[Head, ...]]) -> ByHead | None:
-    """Every head's effect on the stage's receiver; None where an earlier stage found nobody to receive."""
+def _pairs(view: View) -> list[tuple[str, str]]:
+    """Every two labelled positions of the task: from where, to where a head may look."""
+    return list(permutations(sorted(view.task.labels()), 2))
+
+
+def _reads(stage: Stage, groups: Mapping[str, tuple[Head, ...]]) -> list[tuple[str, dict[str, Any]]] | None:
+    """By which readings a stage judges effects; None where an earlier stage found nobody to receive."""
     to = stage.to
     if isinstance(to, Logits):
-        return view.by_head("path-effect")
+        return [("path-effect", {})]
     if isinstance(to, Anywhere):
-        return view.by_head("total-effect")
+        return [("total-effect", {})]
     heads = groups.get(to.of, ())
     if not heads:
         return None
     if isinstance(to, Inputs):
-        return view.by_head("path-effect", receiver=Receiver(to.which, heads, to.at))
-    before, after = view.by_head("direct-effect"), view.by_head("direct-effect", without=heads)
-    others = [index for index, head in enumerate(before.heads) if head not in heads]
+        return [("path-effect", {"receiver": Receiver(to.which, heads, to.at)})]
+    return [("direct-effect", {}), ("direct-effect", {"without": heads})]
+
+
+@dataclass
+class _Side:
+    """One view's way through the chain.
+
+    Attributes:
+        floor: the smallest effect that counts, in logits.
+        clear: the effects of the stage that is looked at.
+    """
+
+    view: View
+    repeated: View | None
+    floor: float
+    found: dict[Head, _Found] = field(default_factory=dict)
+    groups: dict[str, tuple[Head, ...]] = field(default_factory=dict)
+    clear: dict[Head, Effect] = field(default_factory=dict)
+
+    def plan(self, stage: Stage) -> None:
+        """Announce what a stage will read."""
+        reads = _reads(stage, self.groups) or []
+        for measure, operands in reads:
+            self.view.plan(measure, **operands)
+        if reads and isinstance(stage.to, KnockOut):
+            for rule in stage.rules:
+                for key in (rule.look.key, *rule.look.over):
+                    self.view.plan("attention", query=rule.look.query, key=key, without=self.groups[stage.to.of])
+
+    def look_for_effects(self, stage: Stage) -> None:
+        """Find the stage's heads, and announce what their functions will be judged by."""
+        self.clear = {}
+        reads = _reads(stage, self.groups)
+        if reads is None:
+            return
+        effects = [self.view.by_head(measure, **operands) for measure, operands in reads]
+        if isinstance(stage.to, KnockOut):
+            self.clear = _clear(stage, _gained(effects[0], effects[1], self.groups[stage.to.of]), self.floor)
+        else:
+            self.clear = _clear(stage, effects[0], self.floor * stage.times)
+        self.groups[stage.name] = tuple(head for head, effect in self.clear.items() if effect.mean > 0)
+        for head, effect in self.clear.items():
+            one = self.found.setdefault(head, _Found())
+            if not isinstance(stage.to, Anywhere) or not one.effects:
+                one.effects.append(effect)
+        for rule in stage.rules:
+            candidates = self._candidates(rule)
+            for score in rule.scores:
+                if candidates and not score.repeated:
+                    self.view.plan(score.measure, candidates)
+
+    def give_roles(self, stage: Stage) -> None:
+        """Give the heads that were found the roles that their functions are, where they have none yet."""
+        for rule in stage.rules:
+            given = self._those_who_do(rule, stage)
+            for head, evidence in given.items():
+                one = self.found[head]
+                one.role, one.evidence, one.given_at = rule.role, evidence, stage.name
+            self.groups[rule.role] = tuple(sorted({*self.groups.get(rule.role, ()), *given}))
+
+    def _candidates(self, rule: Rule) -> list[Head]:
+        return [
+            head for head, effect in self.clear.items() if effect.mean * rule.sign > 0 and self.found[head].role is None
+        ]
+
+    def _those_who_do(self, rule: Rule, stage: Stage) -> dict[Head, dict[str, float]]:
+        candidates = self._candidates(rule)
+        without = self.groups[stage.to.of] if isinstance(stage.to, KnockOut) else ()
+        judged = functions(rule, self.view, self.repeated, candidates, without) if candidates else {}
+        return {head: evidence for head, (agrees, evidence) in judged.items() if agrees}
+
+    def _looks_of(self, head: Head) -> dict[str, float]:
+        """Where a head looks, most first."""
+        means = {
+            f"attention {query} -> {key}": float(self.view.by_head("attention", query=query, key=key).of(head).mean())
+            for query, key in _pairs(self.view)
+        }
+        return dict(sorted(((name, mean) for name, mean in means.items() if mean >= LOOKS), key=lambda look: -look[1]))
+
+    def followed(self) -> Followed:
+        """What it led to. Of heads without a role one is told where they look."""
+        for head, one in self.found.items():
+            if one.role is None:
+                one.evidence = self._looks_of(head)
+        placed = [
+            Placed(head, one.role or UNEXPLAINED, tuple(one.effects), one.evidence, one.given_at)
+            for head, one in sorted(self.found.items())
+        ]
+        return Followed(tuple(placed), self.groups)
+
+
+def _gained(before: ByHead, after: ByHead, without: Sequence[Head]) -> ByHead:
+    """What the other heads' effects gain when some are knocked out."""
+    others = [index for index, head in enumerate(before.heads) if head not in without]
     gained = after.values[:, others] - before.values[:, others]
     return ByHead(tuple(before.heads[index] for index in others), gained)
 
 
-def _clear(stage: Stage, effects: ByHead, floor: float) -> Iterator[tuple[Head, Effect]]:
+def _clear(stage: Stage, effects: ByHead, floor: float) -> dict[Head, Effect]:
+    """The effects that are no trifle, and whose corrected intervals are clear of zero."""
+    clear = {}
     for head in effects.heads:
         values = effects.of(head)
         mean = float(values.mean())
@@ -143,43 +254,17 @@ def _clear(stage: Stage, effects: ByHead, floor: float) -> Iterator[tuple[Head, 
         interval = corrected_interval(values, len(effects.heads))
         takes_over = not isinstance(stage.to, KnockOut) or mean > 0  # a head that rests less is no backup
         if (interval.low > 0 or interval.high < 0) and takes_over:
-            yield head, Effect(stage.name, mean, interval)
-
-
-def _give_role(
-    rule: Rule,
-    stage: Stage,
-    clear: Mapping[Head, Effect],
-    found: Mapping[Head, _Found],
-    view: View,
-    repeated: View | None,
-    groups: Mapping[str, tuple[Head, ...]],
-) -> tuple[Head, ...]:
-    """Give the rule's role to those whose function it is and who have none yet, and name them."""
-    without = groups[stage.to.of] if isinstance(stage.to, KnockOut) else ()
-    candidates = [
-        head for head, effect in clear.items() if effect.mean * rule.sign > 0 and found[head].role in (None, rule.role)
-    ]
-    if not candidates:
-        return ()
-    function = functions(rule, view, repeated, without)
-    given = []
-    for head in candidates:
-        agrees, evidence = function[head]
-        if agrees:
-            found[head].role, found[head].evidence, found[head].given_at = rule.role, evidence, stage.name
-            given.append(head)
-        elif found[head].role is None:
-            found[head].evidence.update(evidence)
-    return tuple(given)
+            clear[head] = Effect(stage.name, mean, interval)
+    return clear
 
 
 def functions(
-    rule: Rule, view: View, repeated: View | None, without: Sequence[Head] = ()
+    rule: Rule, view: View, repeated: View | None, heads: Sequence[Head] | None = None, without: Sequence[Head] = ()
 ) -> dict[Head, tuple[bool, dict[str, float]]]:
     """For every head: whether its function is the rule's, and what that was judged by.
 
     Args:
+        heads: who is judged; None for every head.
         without: heads that are knocked out while one looks where the others look.
     """
     look, aside = rule.look, {"without": tuple(without)} if without else {}
@@ -188,9 +273,9 @@ def functions(
     scores = []
     for score in rule.scores:
         where = repeated if score.repeated else view
-        scores.append(None if where is None else where.by_head(score.measure))
+        scores.append(None if where is None else where.by_head(score.measure, heads))
     result = {}
-    for head in looked.heads:
+    for head in heads if heads is not None else looked.heads:
         evidence = {f"attention {look.query} -> {look.key}": float(looked.of(head).mean())}
         agrees = evidence[f"attention {look.query} -> {look.key}"] >= LOOKS
         for other in others:

@@ -13,8 +13,8 @@ from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Input
 from circuit_assertions.diagnosis.discovery.following import Followed
 from circuit_assertions.diagnosis.view import Array, View
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import Receiver
-from circuit_assertions.measures.reading import bootstrap_means
+from circuit_assertions.measures import MEASURES, Receiver
+from circuit_assertions.measures.reading import bootstrap_means, interval_of_share
 
 __all__ = ["CLEARS", "Proposal", "propose"]
 
@@ -49,19 +49,28 @@ def propose(
     wanted: list[tuple[dict[str, Any], Array]] = [
         ({"measure": measure}, view.by_prompt(measure)) for measure in ("logit-difference", "answer-rate")
     ]
-    for stage in chain.stages:
-        for rule in stage.rules:
-            heads = followed.groups.get(rule.role, ())
-            if heads:
-                wanted += [
-                    ({"heads": rule.role, "quantifier": "mean"} | says, _mean_of(heads, values))
-                    for says, values in _of_role(stage, rule, followed, view, repeated)
-                ]
+    for stage, rule in _first_given(chain, followed):
+        heads = followed.groups[rule.role]
+        wanted += [
+            ({"heads": rule.role, "quantifier": "mean"} | says, _mean_of(heads, values))
+            for says, values in _of_role(stage, rule, followed, view, repeated)
+        ]
     wanted += [
         ({"measure": measure, "heads": "circuit"}, view.by_prompt(measure, set=everyone))
         for measure in ("faithfulness", "faithfulness-over-random")
     ]
     return [_proposal(says, values) for says, values in wanted]
+
+
+def _first_given(chain: Chain, followed: Followed) -> Iterator[tuple[Stage, Rule]]:
+    """For every role that somebody has, the stage that gave it first, and by which rule."""
+    given = {(one.given_at, one.role) for one in followed.placed}
+    told: set[str] = set()
+    for stage in chain.stages:
+        for rule in stage.rules:
+            if (stage.name, rule.role) in given and rule.role not in told:
+                told.add(rule.role)
+                yield stage, rule
 
 
 def _of_role(
@@ -74,7 +83,7 @@ def _of_role(
         looked = view.by_head("attention", query=rule.look.query, key=rule.look.key, without=without)
         yield {"measure": "attention", "query": rule.look.query, "key": rule.look.key, "without": to.of}, looked
     else:
-        operands = {}
+        operands: dict[str, Any] = {}
         says: dict[str, Any] = {"measure": "total-effect" if isinstance(to, Anywhere) else "path-effect"}
         if isinstance(to, Inputs):
             operands["receiver"] = Receiver(to.which, followed.groups[to.of], to.at)
@@ -86,7 +95,7 @@ def _of_role(
     for score in rule.scores:
         where = repeated if score.repeated else view
         if where is not None:
-            yield {"measure": score.measure}, where.by_head(score.measure)
+            yield {"measure": score.measure}, where.by_head(score.measure, followed.groups[rule.role])
 
 
 def _mean_of(heads: tuple[Head, ...], values: Any) -> Array:
@@ -99,6 +108,8 @@ def _proposal(says: dict[str, Any], values: Array) -> Proposal:
     means = bootstrap_means(values[:, None])[:, 0]
     at_least = mean >= 0
     edge = float(np.percentile(means, 100 - CLEARS if at_least else CLEARS))
+    if MEASURES[says["measure"]].kind == "share":  # where every prompt is a hit, a bootstrap knows of no miss
+        edge = min(edge, interval_of_share(values).low)
     return Proposal(says, _rounded(edge, down=at_least), mean, at_least)
 
 

@@ -34,13 +34,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def circuit_file(discovery: Discovery) -> str:
-    """The circuit file's text."""
-    content = circuit_content(discovery)
+def circuit_file(discovery: Discovery, notes: str | None = None) -> str:
+    """The circuit file's text, with the notes that people made in it."""
+    content = circuit_content(discovery, notes)
     return _HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, default_flow_style=None)
 
 
-def circuit_content(discovery: Discovery) -> dict[str, Any]:
+def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str, Any]:
     """The circuit file's values, as JSON could carry them too."""
     model = discovery.model
     shape = {key: model[key] for key in ("architecture", "layers", "heads", "d_model")}
@@ -49,6 +49,7 @@ def circuit_content(discovery: Discovery) -> dict[str, Any]:
         "fits": shape,
         "base": {"id": str(discovery.checkpoint), "fingerprint": model["fingerprint"]},
         "source": "circuit-assertions discover",
+        **({"notes": notes.strip()} if notes else {}),
         "roles": {role: [str(head) for head in heads] for role, heads in discovery.followed.roles.items()},
         "found": {
             "task": _plain(discovery.task),

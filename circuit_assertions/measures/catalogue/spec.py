@@ -34,6 +34,7 @@ class MeasureSpec:
         relies_on: structural facts of the model, as `Model.limits` names them.
         joint: whether it is read of a set of heads together; the set is the operand `set`.
         knocks_out: whether it may be read while some heads are knocked out: the operand `without`.
+        compares: what the model is held against: `baseline`, `corrupted`. Such a measure is read by `diagnosis`.
         approximate: whether it is for triage only: no suite may assert on it.
         kind: `share` for values that are 0 or 1 a prompt, `value` otherwise; decides the interval.
     """
@@ -54,6 +55,7 @@ class MeasureSpec:
     kind: str = "value"
     joint: bool = False
     knocks_out: bool = False
+    compares: tuple[str, ...] = ()
     approximate: bool = False
 
     @property

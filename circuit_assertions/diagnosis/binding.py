@@ -1,0 +1,49 @@
+"""The circuit that a diagnosis is about: the baseline's, out of a file or discovered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from circuit_assertions.assertions.circuits import Circuit, bind
+from circuit_assertions.assertions.loading import load_circuit, load_circuits
+from circuit_assertions.assertions.packaged import packaged_suites
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.discovery.chains import chain_for
+from circuit_assertions.diagnosis.discovery.finding import Finder
+from circuit_assertions.diagnosis.errors import DiagnosisError
+from circuit_assertions.tasks import Task
+
+__all__ = ["circuit_of"]
+
+
+def circuit_of(audit: Audit, baseline: Checkpoint, task: Task, called: str, file: Path | None = None) -> Circuit:
+    """The baseline's circuit for a task.
+
+    Args:
+        called: the task's name, which is the circuit's where its kind has none.
+        file: a circuit file; None for the one in suites/circuits, here or packaged, that was found on the baseline, and
+            else for discovering it.
+
+    Raises:
+        SuiteError: if the file is not valid.
+        DiagnosisError: if the file is about models of another shape, or nothing is found.
+    """
+    name = chain_for(task, called).circuit
+    model = audit.model(baseline)
+    layout = model.layout
+    shape = {
+        "architecture": model.source.architecture,
+        "layers": layout.layers,
+        "heads": layout.heads,
+        "d_model": layout.d_model,
+    }
+    if file is not None:
+        circuit = load_circuit(file)
+        if circuit.fits.model_dump() != shape:
+            raise DiagnosisError(f"{file} is about {circuit.fits}, and {baseline} is not of that shape")
+        return circuit
+    folders = (Path("suites", "circuits"), packaged_suites() / "circuits")
+    known = [circuit for folder in folders for circuit in load_circuits(folder)]
+    bound = bind(known, name, shape, [model.source.fingerprint])
+    return bound.circuit if bound is not None and bound.certain else Finder(audit, baseline)(name, task)

@@ -1,0 +1,132 @@
+"""Readings that hold a model against its baseline: what suites assert of recovery, of roles, of where a fault lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from circuit_assertions.assertions.errors import NothingToSayError
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.discovery.chains import chain_for
+from circuit_assertions.diagnosis.figures import Array, Figure, has_lost, share_of
+from circuit_assertions.diagnosis.function import effect_of_role
+from circuit_assertions.diagnosis.view import View
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.tasks import Task
+
+if TYPE_CHECKING:
+    from circuit_assertions.diagnosis.origin import Origin
+
+__all__ = ["Comparing"]
+
+Roles = Mapping[str, tuple[Head, ...]]
+
+
+@dataclass
+class Comparing:
+    """Takes readings of a model beside its baseline, and beside a corrupted checkpoint where there is one."""
+
+    audit: Audit
+    baseline: Checkpoint
+    corrupted: Checkpoint | None = None
+    tell: Callable[[str, int, int], None] = lambda what, done, total: None
+    _origins: dict[tuple[Checkpoint, Task], Origin] = field(default_factory=dict)
+
+    def __call__(
+        self, measure: str, checkpoint: Checkpoint, task: Task, circuit: str, roles: Roles, role: str
+    ) -> Reading:
+        """Take a reading.
+
+        Args:
+            circuit: its name; with `roles`, the baseline's circuit.
+            role: whose stability is read; `circuit` for all heads.
+
+        Raises:
+            DiagnosisError: if the checkpoints do not fit each other.
+            NothingToSayError: if nothing is lost that could be localized, or nothing was that could have come back.
+        """
+        from circuit_assertions.diagnosis.diagnosing import check_fit
+
+        others = [self.baseline] + ([self.corrupted] if self.corrupted is not None else [])
+        check_fit(self.audit, checkpoint, *others)
+        model = View(self.audit, checkpoint, task)
+        if measure == "recovery":
+            return self._reading(measure, model, self._recovered(model))
+        if measure == "localization":
+            return self._localized(model)
+        return self._reading(measure, model, self._kept(model, circuit, roles, role), role=role)
+
+    def _view(self, model: View, checkpoint: Checkpoint) -> View:
+        return View(self.audit, checkpoint, model.task)
+
+    def _recovered(self, model: View) -> Array:
+        assert self.corrupted is not None
+        now, then, worst = (
+            view.by_prompt("logit-difference")
+            for view in (model, self._view(model, self.baseline), self._view(model, self.corrupted))
+        )
+        if not has_lost(then, worst):
+            raise NothingToSayError(
+                f"{self.corrupted} has lost less than a tenth of the behaviour beside {self.baseline}: there is "
+                f"nothing to recover"
+            )
+        return share_of(now - worst, then - worst)
+
+    def _kept(self, model: View, circuit: str, roles: Roles, role: str) -> Array:
+        chain = chain_for(model.task, circuit)
+        named = [role] if role != "circuit" else list(roles)
+        then, now = (
+            np.sum([effect_of_role(chain, one, roles, view) for one in named], axis=0)
+            for view in (self._view(model, self.baseline), model)
+        )
+        if not Figure.of_values(then).clear:
+            raise NothingToSayError(f"{role} has no effect on {self.baseline} that is clear of zero")
+        return share_of(now, then)
+
+    def _localized(self, model: View) -> Reading:
+        from circuit_assertions.diagnosis.diagnosing import PROMPTS, fewer
+        from circuit_assertions.diagnosis.origin import find_origin
+
+        task = fewer(model.task, PROMPTS)
+        key = (model.checkpoint, task)
+        prompts = self.audit.prompts(task, model.checkpoint)
+        if key not in self._origins:
+            models = self.audit.model(model.checkpoint), self.audit.model(self.baseline)
+            self._origins[key] = find_origin(*models, prompts, self.tell)
+        origin = self._origins[key]
+        few = [one for one in origin.curve if len(one.parts) <= origin.few]
+        if origin.verdict == "UNCHANGED" or not few:
+            raise NothingToSayError(
+                f"less than a tenth of the behaviour is lost beside {self.baseline}: nothing to localize"
+            )
+        best = max(few, key=lambda one: one.healed.mean)
+        found = {"components": ", ".join(str(part) for part in best.parts), "verdict": origin.verdict}
+        view = View(self.audit, model.checkpoint, task)
+        return self._reading("localization", view, best.values, rows=slice(1, None, 2), found=found)
+
+    def _reading(
+        self,
+        measure: str,
+        model: View,
+        values: Array,
+        rows: slice = slice(None),
+        found: Mapping[str, str] | None = None,
+        **operands: Any,
+    ) -> Reading:
+        spec = MEASURES[measure]
+        prompts = self.audit.prompts(model.task, model.checkpoint)
+        settings = {
+            "task": dict(prompts.settings),
+            "operands": operands,
+            "found": dict(found or {}),
+            "token_hash": prompts.token_hash,
+            "model": self.audit.model(model.checkpoint).identity(),
+            "baseline": self.audit.model(self.baseline).identity(),
+        }
+        texts = [prompt.text for prompt in prompts.prompts[rows]]
+        return Reading(spec.name, spec.unit, spec.kind, values, (), settings, texts)

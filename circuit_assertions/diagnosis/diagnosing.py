@@ -1,0 +1,197 @@
+"""A diagnosis: what a checkpoint does beside its baseline, through three lenses that are never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_for
+from circuit_assertions.diagnosis.errors import DiagnosisError
+from circuit_assertions.diagnosis.expression import Expression, find_expression
+from circuit_assertions.diagnosis.figures import Figure, share_of
+from circuit_assertions.diagnosis.function import Function, compare_functions
+from circuit_assertions.diagnosis.origin import Origin, find_origin
+from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
+from circuit_assertions.diagnosis.view import View
+from circuit_assertions.heads import Head
+from circuit_assertions.tasks import PromptSet, Task
+
+__all__ = ["Behaviour", "Diagnosis", "check_fit", "diagnose"]
+
+PROMPTS = 128  # of a task that has more: half search, half confirm
+_EXPRESSED_BY = 64  # prompts for transplants, which are many
+_KEPT = 0.8  # of the baseline's behaviour, below which it is corrupted
+_ROLE_KEPT = 0.5  # of a role's effect
+_MORE = 1.25  # of the baseline's, above which behaviour or role is amplified
+
+Overall = Literal["INTACT", "AMPLIFIED", "CORRUPTED"]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The logit difference then and now, and the share that is left; of the corrupted model too, where there is one."""
+
+    before: Figure
+    after: Figure
+    retained: Figure
+    corrupted: Figure | None = None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What became of a behaviour and its circuit.
+
+    Attributes:
+        why: what the verdict rests on, in a few words.
+        origin, expression: None where nothing is lost that could have an origin.
+    """
+
+    model: Checkpoint
+    baseline: Checkpoint
+    corrupted: Checkpoint | None
+    task: str
+    circuit: str
+    verdict: Overall
+    why: str
+    behaviour: Behaviour
+    function: Function
+    origin: Origin
+    expression: Expression | None
+    recovery: Recovery | None
+    settings: Mapping[str, Any]
+
+
+def diagnose(
+    audit: Audit,
+    model: Checkpoint,
+    baseline: Checkpoint,
+    task: Task,
+    roles: Mapping[str, tuple[Head, ...]],
+    *,
+    circuit: str = "circuit",
+    called: str = "",
+    corrupted: Checkpoint | None = None,
+    tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Diagnosis:
+    """Diagnose a model beside its baseline.
+
+    Args:
+        roles: the baseline's circuit.
+        circuit, called: names of the circuit and the task.
+        tell: what is being done, and how far it is.
+
+    Raises:
+        DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch.
+        TaskError: if their tokenizers differ.
+    """
+    check_fit(audit, model, baseline, *([corrupted] if corrupted else []))
+    if not {"answer", "wrong-answer", "counterfactual"} <= set(task.offers):
+        raise DiagnosisError("a diagnosis needs a task with right and wrong answers and counterfactual prompts")
+    task = fewer(task, PROMPTS)
+    then, now = View(audit, baseline, task), View(audit, model, task)
+    worst = View(audit, corrupted, task) if corrupted is not None else None
+    behaviour = _behaviour(then, now, worst)
+    chain = chain_for(task, circuit)
+    function = compare_functions(chain, roles, then, now)
+    verdict, why = _overall(behaviour, function)
+    prompts = audit.prompts(task, model)
+    origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell)
+    return Diagnosis(
+        model=model,
+        baseline=baseline,
+        corrupted=corrupted,
+        task=called or task.kind,
+        circuit=circuit,
+        verdict=verdict,
+        why=why,
+        behaviour=behaviour,
+        function=function,
+        origin=origin,
+        expression=_expression(audit, then, now, prompts, origin, tell),
+        recovery=None
+        if worst is None or not roles
+        else judge_recovery(function, _writers(chain, roles), now, then, worst),
+        settings={"task": dict(prompts.settings), "semantics": "through-mlps", "ablation": "mean"},
+    )
+
+
+def check_fit(audit: Audit, *checkpoints: Checkpoint) -> None:
+    """Refuse checkpoints that cannot be laid side by side, before any work.
+
+    Raises:
+        DiagnosisError: if their architectures or shapes differ.
+    """
+    shapes = {one: _shape(audit, one) for one in checkpoints}
+    first = checkpoints[0]
+    for other, shape in shapes.items():
+        if shape != shapes[first]:
+            raise DiagnosisError(
+                f"{first} is a {shapes[first]}, {other} a {shape}: a diagnosis compares checkpoints of one shape, a "
+                f"base model and its fine-tunes"
+            )
+
+
+def _shape(audit: Audit, checkpoint: Checkpoint) -> str:
+    model = audit.model(checkpoint)
+    layout = model.layout
+    return (
+        f"{model.source.architecture} of {layout.layers} layers x {layout.heads} heads, d_model {layout.d_model}, "
+        f"{layout.vocabulary} tokens"
+    )
+
+
+def fewer(task: Task, most: int) -> Task:
+    """The task, with at most so many prompts."""
+    asked = getattr(task, "prompts", None)
+    return task.model_copy(update={"prompts": most}) if isinstance(asked, int) and asked > most else task
+
+
+def _behaviour(then: View, now: View, worst: View | None) -> Behaviour:
+    before, after = then.by_prompt("logit-difference"), now.by_prompt("logit-difference")
+    if not Figure.of_values(before).interval.low > 0:
+        raise DiagnosisError(
+            f"the baseline {then.checkpoint} does not do the task itself: its logit difference is {before.mean():.2f}"
+        )
+    return Behaviour(
+        Figure.of_values(before),
+        Figure.of_values(after),
+        Figure.of_values(share_of(after, before)),
+        None if worst is None else Figure.of_values(worst.by_prompt("logit-difference")),
+    )
+
+
+def _overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
+    if behaviour.retained.interval.high < _KEPT:
+        return "CORRUPTED", f"{behaviour.retained.mean:.0%} of the behaviour is left"
+    lost = [role for role in function.roles if role.retained.interval.high < _ROLE_KEPT and role.changed]
+    if lost:
+        named = ", ".join(f"{role.role} keeps {role.retained.mean:.0%} of its effect" for role in lost)
+        return "CORRUPTED", f"the behaviour holds, but {named}"
+    stronger = [role.role for role in function.roles if role.retained.interval.low > _MORE]
+    if behaviour.retained.interval.low > _MORE or stronger:
+        what = ["the behaviour"] * (behaviour.retained.interval.low > _MORE) + stronger
+        return "AMPLIFIED", f"stronger than on the baseline: {', '.join(what)}"
+    return "INTACT", f"{behaviour.retained.mean:.0%} of the behaviour is there, and every role works"
+
+
+def _writers(chain: Chain, roles: Mapping[str, tuple[Head, ...]]) -> tuple[Head, ...]:
+    """The heads whose role is to write the right answer; the whole circuit where no role is."""
+    known = [
+        rule.role for stage in chain.stages if isinstance(stage.to, Logits) for rule in stage.rules if rule.sign > 0
+    ]
+    writing = sorted({head for role in known for head in roles.get(role, ())})
+    return tuple(writing or sorted({head for heads in roles.values() for head in heads}))
+
+
+def _expression(
+    audit: Audit, then: View, now: View, prompts: PromptSet, origin: Origin, tell: Callable[[str, int, int], None]
+) -> Expression | None:
+    if origin.verdict == "UNCHANGED":
+        return None
+    rows = slice(0, _EXPRESSED_BY)
+    lost = (then.by_prompt("logit-difference") - now.by_prompt("logit-difference"))[rows]
+    some = PromptSet(prompts.prompts[rows], prompts.settings)
+    return find_expression(audit.model(now.checkpoint), audit.model(then.checkpoint), some, lost, tell)

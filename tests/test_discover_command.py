@@ -1,0 +1,182 @@
+"""`circuit-assertions discover`: its options, its files, and what it says where it cannot go on."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from auditing import HEALTHY
+from reference_model import CAST
+
+from circuit_assertions.assertions import load_circuit
+from circuit_assertions.cli import main
+
+FEW = ("--prompts", "20", "--device", "cpu")
+QUICK = ("--task", "repeated-tokens", "--prompts", "24", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def discover(*arguments: str | Path) -> int:
+    return main(["discover", *map(str, arguments)])
+
+
+def test_a_circuit_file_and_a_head_map_are_written_where_suites_look_for_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert discover("--model", HEALTHY, *QUICK) == 0
+    file = Path("suites", "circuits", "healthy.induction.yaml")
+    circuit = load_circuit(tmp_path / file)
+    assert circuit.circuit == "induction"
+    assert list(circuit.roles) == ["induction", "previous-token"]
+    assert (tmp_path / file.with_suffix(".svg")).read_text().startswith("<svg ")
+    assert f"written       {file}, and its head map {file.with_suffix('.svg')}" in capsys.readouterr().out
+
+
+def test_twice_is_the_same_byte_for_byte(tmp_path: Path) -> None:
+    for name in ("first.yaml", "second.yaml"):
+        assert discover("--model", HEALTHY, *QUICK, "-o", name) == 0
+    assert (tmp_path / "first.yaml").read_bytes() == (tmp_path / "second.yaml").read_bytes()
+    assert (tmp_path / "first.svg").read_bytes() == (tmp_path / "second.svg").read_bytes()
+
+
+def test_json_is_the_files_content_and_only_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert discover("--model", HEALTHY, *QUICK, "-o", "found.yaml", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == yaml.safe_load((tmp_path / "found.yaml").read_text())
+
+
+def test_json_gives_the_reason_where_there_is_no_circuit(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert discover("--model", tiny_folder, *QUICK, "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["circuit"] is None
+    assert "does not do the task" in said["reason"]
+
+
+def test_the_name_and_the_circuits_name_can_be_given(tmp_path: Path) -> None:
+    assert discover("--model", HEALTHY, *QUICK, "--name", "ours", "--circuit", "copying", "--seed", "3") == 0
+    circuit = load_circuit(tmp_path / "suites" / "circuits" / "ours.copying.yaml")
+    assert circuit.circuit == "copying"
+    assert circuit.found is not None
+    assert circuit.found["task"]["seed"] == 3
+    assert circuit.found["task"]["prompts"] == 24
+
+
+def test_notes_that_people_wrote_survive(tmp_path: Path) -> None:
+    assert discover("--model", HEALTHY, *QUICK, "-o", "found.yaml") == 0
+    file = tmp_path / "found.yaml"
+    file.write_text(file.read_text().replace("\nroles:", "\nnotes: 'seen by two people: it holds'\nroles:"))
+    for _ in range(2):
+        assert discover("--model", HEALTHY, *QUICK, "-o", "found.yaml") == 0
+        assert load_circuit(file).notes == "seen by two people: it holds"
+
+
+def test_what_is_no_circuit_file_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "suite.yaml").write_text("suite: mine\n")
+    assert discover("--model", HEALTHY, "-o", "suite.yaml") == 2
+    assert "suite.yaml is there and is no valid circuit file, so it is left alone" in capsys.readouterr().err
+    assert (tmp_path / "suite.yaml").read_text() == "suite: mine\n"
+
+
+def test_names_and_templates_come_from_the_command_line(tmp_path: Path, reference_folder: Path) -> None:
+    template = "Then, {first} and {second} went to the {place}. {subject} gave a {object} to"
+    wording = ("--names", "Mary, John,Tom,Anna,James,Kate", "--template", template)
+    assert discover("--model", reference_folder, *FEW, *wording, "-o", "found.yaml") == 0
+    circuit = load_circuit(tmp_path / "found.yaml")
+    assert circuit.found is not None
+    assert circuit.found["task"]["names"] == 6
+    assert circuit.found["task"]["templates"] == 1
+    assert {role: tuple(heads) for role, heads in circuit.roles.items()} == dict(CAST)
+
+
+def test_the_least_effect_that_counts_can_be_raised(tmp_path: Path, reference_folder: Path) -> None:
+    assert discover("--model", reference_folder, *FEW, "--least-effect", "40%", "-o", "found.yaml") == 0
+    circuit = load_circuit(tmp_path / "found.yaml")
+    assert circuit.found is not None
+    assert circuit.found["settings"]["least-effect"] == 0.4
+    everyone = {head for heads in CAST.values() for head in heads}
+    assert {head for heads in circuit.roles.values() for head in heads} < everyone
+
+
+def test_prompts_of_ones_own_give_heads_without_role_names(
+    tmp_path: Path, reference_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["Mary", "John", "Tom", "Anna", "James", "Kate"]
+    lines = []
+    for index in range(24):
+        giver, taker, other = (names[(index * step + shift) % 6] for step, shift in ((1, 0), (1, 1), (1, 2)))
+        place = ["store", "school", "garden", "office"][index // 6]
+        clean = f"Then, {{giver:{giver}}} and {{taker:{taker}}} went to the {place}. {giver} gave a ring to"
+        twin = f"Then, {giver} and {taker} went to the {place}. {other} gave a ring to"
+        lines.append(json.dumps({"clean": clean, "counterfactual": twin, "right": taker, "wrong": giver}))
+    (tmp_path / "gifts.jsonl").write_text("\n".join(lines))
+    (tmp_path / "gifts.yaml").write_text("kind: prompts\nfile: gifts.jsonl\n")
+    assert discover("--model", reference_folder, "--task", "gifts.yaml", "--device", "cpu") == 0
+    circuit = load_circuit(tmp_path / "suites" / "circuits" / f"{reference_folder.name}.gifts.yaml")
+    assert list(circuit.roles) == ["unexplained"]
+    assert set(CAST["name-mover"]) <= set(circuit.roles["unexplained"])
+    assert circuit.found is not None
+    assert circuit.found["heads"]["L4H1"]["attention end -> taker"] > 0.5
+    assert re.search(r"unexplained +L\d", capsys.readouterr().out)
+
+
+def test_progress_is_for_stderr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("circuit_assertions.report.progress._PATIENCE", 0.0)
+    assert discover("--model", HEALTHY, *QUICK, "-o", "found.yaml") == 0
+    printed = capsys.readouterr()
+    assert "prompts, " not in printed.out.replace("24 prompts\n", "")
+    assert len(re.findall("^reading repeated-tokens, ", printed.err, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "ioy"], "no task 'ioy' (did you mean 'ioi'?)"),
+        (["--task", "typo.yaml"], "typo.yaml:2:1: "),
+        (["--task", "suite.yaml::gift"], "suite.yaml has no task 'gift' (did you mean 'gifts'?)"),
+        (["--prompts", "15"], "15 different prompts are too few to find heads by: ask at least 16"),
+        (["--task", "loss.yaml"], "the task has no counterfactual and no wrong-answer: nothing can be patched"),
+        (["-o", "."], ". is a folder: give a file, as in -o "),
+        (["-o", "found.json"], "found.json is no name for a circuit file: let it end in .yaml"),
+        (["-o", "typo.yaml/found.yaml"], "typo.yaml is no folder; give -o FILE"),
+        (["--task", "repeated-tokens", "--names", "Mary"], "names"),
+    ],
+)
+def test_what_is_wrong_is_said_plainly(
+    arguments: list[str], said: str, tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "typo.yaml").write_text("kind: ioi\nprompst: 20\n")
+    (tmp_path / "loss.yaml").write_text('kind: prompts\npairs: [{clean: "Then, Mary went to the", right: store}]\n')
+    (tmp_path / "suite.yaml").write_text(
+        "suite: s\ntasks: {gifts: {kind: ioi}}\n"
+        "assertions: [{id: a, measure: answer-rate, task: gifts, expect: {at-least: 0.5}}]\n"
+    )
+    before = sorted(tmp_path.iterdir())
+    assert discover("--model", tiny_folder, *arguments) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.out == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_training_run_is_asked_for_one_checkpoint(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (1, 2):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / f"checkpoint-{step}").symlink_to(tiny_folder)
+    assert discover("--model", "run") == 2
+    assert "run is a training run: name one of its checkpoints" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", ["0", "100%", "-2%", "much"])
+def test_the_least_effect_must_be_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        discover("--model", HEALTHY, f"--least-effect={share}")
+    assert f"{share!r} is no share: write it as 2%, or as 0.02" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""What `discover` prints: the table, the head map, and how far to trust them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from auditing import Audited, ioi
+from syrupy.assertion import SnapshotAssertion
+
+from circuit_assertions.diagnosis.discovery import Discovery, Stability, discover
+from circuit_assertions.heads import Head
+from circuit_assertions.report.discovered import discovery_lines, map_of
+from circuit_assertions.report.headmap import HeadMap, map_lines, map_picture
+
+
+@pytest.fixture(scope="module")
+def found(reference_folder: Path) -> Discovery:
+    audited = Audited(reference_folder)
+    return discover(audited.audit, audited.checkpoint, ioi(prompts=16))
+
+
+def test_the_table_and_the_map(found: Discovery, reference_folder: Path, snapshot: SnapshotAssertion) -> None:
+    text = "\n".join(discovery_lines(found)).replace(str(reference_folder), "reference")
+    assert text == snapshot
+
+
+def test_an_unstable_circuit_is_warned_of(found: Discovery) -> None:
+    shaky = replace(found, stability=Stability(0.6, {"name-mover": 1.0, "s-inhibition": 0.5}))
+    said = "\n".join(discovery_lines(shaky))
+    assert "WARNING: unstable (s-inhibition 0.50): ask more prompts before you gate on these heads" in said
+    assert "WARNING" not in "\n".join(discovery_lines(found))
+
+
+def test_a_circuit_no_better_than_random_ones_is_warned_of(found: Discovery) -> None:
+    same = replace(found, faithfulness={**found.faithfulness, "circuit": found.faithfulness["random"]})
+    assert "WARNING: no more faithful than random circuits" in "\n".join(discovery_lines(same))
+
+
+def test_colours_say_the_sign_in_a_terminal_and_letters_where_there_are_none(found: Discovery) -> None:
+    drawn = map_of(found)
+    plain, coloured = "\n".join(map_lines(drawn, False)), "\n".join(map_lines(drawn, True))
+    assert "NN-" in plain
+    assert "NM+" in plain
+    assert "\x1b[" not in plain
+    assert "\x1b[48;2;" in coloured
+
+
+def test_the_picture_names_every_head_that_was_found(found: Discovery) -> None:
+    picture = map_picture(map_of(found))
+    for one in found.followed.placed:
+        assert f"<title>{one.head} {one.role} {one.telling.mean:+.3g}</title>" in picture
+    assert picture.count("no effect</title>") == 28 - len(found.everyone)
+
+
+def test_a_title_cannot_break_the_picture() -> None:
+    drawn = HeadMap("a<b & c", layers=1, heads=2, effects={Head(0, 1): -1.0}, roles={Head(0, 1): "x<y"})
+    picture = map_picture(drawn)
+    assert "a&lt;b &amp; c" in picture
+    assert "x<y" not in picture
