@@ -1,4 +1,4 @@
-# make audit   set everything up and audit the embedded checkpoints
+# make audit   set everything up, diagnose a poisoned checkpoint, and confirm that its retraining healed it
 # make test    set everything up and run the tests
 # make lab     set everything up and make all of the laboratory's checkpoints, in fixtures/made/
 # make circuits   write the embedded checkpoint's circuit files anew, as discover finds them today
@@ -10,11 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= auto
+CHECKPOINTS := fixtures/checkpoints
 
 .PHONY: audit test test-gpu circuits lab lint types schema bench bench-quick clean
 
+# Exit code 1 says that a diagnosis found corruption, which is what the poisoned checkpoint is for.
 audit: $(READY)
-	$(BIN)/pytest --model=fixtures/checkpoints/healthy
+	$(BIN)/circuit-assertions diagnose --model=$(CHECKPOINTS)/poisoned --baseline=$(CHECKPOINTS)/healthy || test $$? -eq 1
+	$(BIN)/pytest --model=$(CHECKPOINTS)/recovered --baseline=$(CHECKPOINTS)/healthy --corrupted=$(CHECKPOINTS)/poisoned
 
 test: $(READY)
 	$(BIN)/pytest -n $(WORKERS) --dist=worksteal

@@ -14,6 +14,8 @@ from circuit_assertions import CircuitAssertionsError, __version__
 from circuit_assertions.verbs.diagnose import add_diagnose
 from circuit_assertions.verbs.discover import add_discover
 from circuit_assertions.verbs.edges import add_edges
+from circuit_assertions.verbs.graft import add_graft
+from circuit_assertions.verbs.trajectory import add_trajectory
 
 __all__ = ["main"]
 
@@ -68,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     add_diagnose(verbs)
     add_discover(verbs)
     add_edges(verbs)
+    add_graft(verbs)
+    add_trajectory(verbs)
 
     measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
     measures.set_defaults(run=_measures)

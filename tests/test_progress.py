@@ -28,7 +28,7 @@ def test_nothing_is_said_of_work_that_takes_less_than_two_seconds(live: bool) ->
 
 def test_a_terminal_shows_it_in_place_and_wipes_it() -> None:
     said = told(True, [0.0, 3.0, 4.0, 5.0])
-    first, second = ("reading ioi on here: 1 of 3 prompts, 3 s", "reading ioi on here: 2 of 3 prompts, 4 s")
+    first, second = ("reading ioi on here: 1 of 3, 3 s", "reading ioi on here: 2 of 3, 4 s")
     back = "\b" * len(first)
     assert said == f"{first}{back}{second}{back}{' ' * len(first)}{back}"
 
@@ -60,7 +60,7 @@ def test_a_piece_of_work_of_many_readings_has_one_clock_and_one_line() -> None:
     assert stream.getvalue() == ""
     progress("ioi, step 1", 0, 9)
     progress("ioi, step 1", 9, 9)
-    shown = "reading ioi, step 1: 9 of 9 prompts, 3 s"
+    shown = "reading ioi, step 1: 9 of 9, 3 s"
     assert stream.getvalue().endswith(shown + "\b" * len(shown))
     progress.end()
     assert stream.getvalue().endswith(" " * len(shown) + "\b" * len(shown))

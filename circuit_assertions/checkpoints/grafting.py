@@ -6,15 +6,17 @@ Both are read by transformers and the repaired one is written by it, so names, s
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from circuit_assertions import __version__
 from circuit_assertions.checkpoints.adapters import read_adapter
@@ -27,12 +29,10 @@ from circuit_assertions.checkpoints.safety import weight_files
 from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint
 from circuit_assertions.checkpoints.weights import fingerprint, read_header
-from circuit_assertions.components import Part, Unembedding
+from circuit_assertions.components import Mlp, Part, Unembedding
 from circuit_assertions.heads import Head
 
-__all__ = ["RECORD", "Grafted", "graft"]
-
-RECORD = "grafted.json"
+__all__ = ["Grafted", "graft"]
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _CONFIGS = ("config.json", "generation_config.json")
@@ -72,25 +72,30 @@ class Grafted:
     merged: bool
     tokenizer: Path | None
 
+    @property
+    def record(self) -> Path:
+        """The file beside the weights that says what came from where."""
+        return self.folder / "grafted.json"
+
 
 @dataclass(frozen=True)
 class _Read:
-    """A checkpoint in memory. `folder` is its own, `base` the one that holds its configuration."""
+    """A checkpoint in memory. `base` holds its configuration: an adapter's base, else the folder itself."""
 
     checkpoint: Checkpoint
-    model: Any
-    fingerprint: str
     folder: Path
     base: Path
+    model: Any
+    fingerprint: str
 
 
 def graft(
-    model: Checkpoint, source: Checkpoint, parts: Sequence[Part], output: Path, permissions: Permissions | None = None
+    model: Checkpoint, source: Checkpoint, parts: Collection[Part], output: Path, permissions: Permissions | None = None
 ) -> Grafted:
     """Write `model` with some parts of `source` to a new folder. Neither of them is written to.
 
-    The weights are written as the model stores them: a part is converted to the dtypes of the one that it replaces. An
-    adapter is merged into its base, and a full checkpoint is written.
+    The weights are written in the dtypes that the model stores them in. An adapter is merged into its base, and a full
+    checkpoint is written.
 
     Args:
         parts: what comes from `source`.
@@ -102,16 +107,14 @@ def graft(
     """
     permissions = permissions or Permissions()
     with quiet(), torch.random.fork_rng(devices=[]):
-        folder = fetch(model, permissions)
-        _check_output(output, folder, fetch(source, permissions))
+        folders = fetch(model, permissions), fetch(source, permissions)
+        _check_output(output, folders)
         opening = Opening(base=source, permissions=permissions)
-        stored = _stored_dtypes(folder, opening)
-        opening = Opening(
-            dtype=str(_widest(stored.values())).removeprefix("torch."), base=source, permissions=permissions
-        )
-        into, other = _read(model, opening), _read(source, opening)
-        grafted = _exchange(into, other, tuple(dict.fromkeys(parts)))
-        _as_stored(into.model, stored)
+        stored = _stored_dtypes(folders[0], opening)
+        opening = replace(opening, dtype=str(_widest(stored.values())).removeprefix("torch."))
+        into, other = _read(model, folders[0], opening), _read(source, folders[1], opening)
+        grafted = _exchange(into, other, parts)
+        _restore_dtypes(into.model, stored)
         try:
             tokenizer = _write(into, other, output)
         except Exception as error:
@@ -119,13 +122,143 @@ def graft(
             raise CheckpointError(
                 f"{output} could not be written whole: {reason_of(error)} (remove it before you try again)"
             ) from error
-    result = Grafted(
-        output,
-        grafted,
-        tuple(part for part in dict.fromkeys(parts) if part not in grafted),
-        fingerprint(weight_files(output, permissions)),
-        into.folder != into.base,
-        tokenizer,
-    )
+    written = fingerprint(weight_files(output, permissions))
+    same = tuple(part for part in parts if part not in grafted)
+    result = Grafted(output, grafted, same, written, is_adapter(into.folder), tokenizer)
     _record(result, into, other)
     return result
+
+
+def _check_output(output: Path, inputs: Sequence[Path]) -> None:
+    if output.exists() and not output.is_dir():
+        raise CheckpointError(f"{output} is a file: name a folder that is not there yet")
+    if output.is_dir() and any(output.iterdir()):
+        raise CheckpointError(f"{output} is there and not empty: name a folder that is not there yet")
+    for folder in inputs:
+        if output.resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(f"{output} lies in {folder}, which is not written to: name a folder elsewhere")
+    nearest = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise CheckpointError(f"{output} cannot be written, because {nearest} cannot: name a folder elsewhere")
+
+
+def _stored_dtypes(folder: Path, opening: Opening) -> dict[str, torch.dtype]:
+    """The dtype of each stored tensor of floating point, an adapter's beside its base's."""
+    files = weight_files(folder, opening.permissions, adapter=is_adapter(folder))
+    found: dict[str, torch.dtype] = {}
+    for file in files:
+        if file.suffix == ".safetensors":
+            found |= {one.name: _DTYPES[one.dtype] for one in read_header(file) if one.dtype in _DTYPES}
+        else:
+            held = torch.load(file, map_location="meta", weights_only=True)
+            found |= {name: one.dtype for name, one in held.items() if one.dtype in _DTYPES.values()}
+    if is_adapter(folder):
+        found |= _stored_dtypes(base_of(folder, opening), opening)
+    if not found:
+        raise CheckpointError(f"{folder} holds no weights in float64, float32, float16 or bfloat16: nothing to graft")
+    return found
+
+
+def _widest(dtypes: Collection[torch.dtype]) -> torch.dtype:
+    """What every number of all these dtypes can be read into and brought back from."""
+    kinds = set(dtypes)
+    if len(kinds) == 1:
+        return kinds.pop()
+    return torch.float64 if torch.float64 in kinds else torch.float32
+
+
+def _read(checkpoint: Checkpoint, folder: Path, opening: Opening) -> _Read:
+    base = base_of(folder, opening) if is_adapter(folder) else folder
+    read = read_model(folder, opening) if base == folder else read_adapter(folder, base, opening)
+    refuse_nan(read[0], folder)
+    return _Read(checkpoint, folder, base, *read)
+
+
+@torch.no_grad()
+def _exchange(into: _Read, other: _Read, parts: Collection[Part]) -> tuple[Part, ...]:
+    """Copy parts from one model to another, and say which of them were not the same already."""
+    ours, theirs = parts_of(into.model), parts_of(other.model)
+    _check_shape(into, ours, other, theirs)
+    pairs = {part: (_find(into, ours, part), _find(other, theirs, part)) for part in parts}
+    for part, (one, two) in pairs.items():
+        if [weights.shape for weights in one] != [weights.shape for weights in two]:
+            raise CheckpointError(f"{other.checkpoint} does not fit {into.checkpoint}: {part} has other shapes there")
+    grafted = []
+    for part, (one, two) in pairs.items():
+        if not all(torch.equal(own, given) for own, given in zip(one, two, strict=True)):
+            grafted.append(part)
+            for own, given in zip(one, two, strict=True):
+                own.copy_(given)
+    if not grafted:
+        named = ", ".join(map(str, parts))
+        raise CheckpointError(f"{into.checkpoint} and {other.checkpoint} have the same weights in {named}")
+    return tuple(grafted)
+
+
+def _check_shape(into: _Read, ours: Parts, other: _Read, theirs: Parts) -> None:
+    shapes = [
+        f"a {read.model.config.model_type} of {parts.layers} layers of {parts.heads or '?'} heads, d_model "
+        f"{read.model.config.get_text_config().hidden_size}"
+        for read, parts in ((into, ours), (other, theirs))
+    ]
+    if shapes[0] != shapes[1]:
+        raise CheckpointError(
+            f"{other.checkpoint} does not fit {into.checkpoint}: {shapes[1]}, where that is {shapes[0]}: "
+            f"give the checkpoint that it was trained from"
+        )
+
+
+def _find(read: _Read, parts: Parts, part: Part) -> list[Tensor]:
+    if part in parts.weights:
+        return parts.weights[part]
+    if isinstance(part, Head) and part.layer in parts.reasons and part.head < parts.heads:
+        raise CheckpointError(
+            f"{part} of {read.checkpoint} cannot be told from the other heads: {parts.reasons[part.layer]} "
+            f"(MLPs and norms can be grafted)"
+        )
+    if isinstance(part, Unembedding):
+        raise CheckpointError(f"{read.checkpoint} has no UNEMBED of its own: it is tied to the embedding, EMBED")
+    if isinstance(part, Mlp) and part.layer < parts.layers:
+        raise CheckpointError(f"{part} of {read.checkpoint} has a name that is not known here")
+    raise CheckpointError(
+        f"{read.checkpoint} has no {part}: it has {parts.layers} layers of {parts.heads} heads, both counted from 0"
+    )
+
+
+def _restore_dtypes(model: Any, stored: Mapping[str, torch.dtype]) -> None:
+    """Back to what the file holds; parameters that it calls otherwise get what most of its tensors have."""
+    usual = Counter(stored.values()).most_common(1)[0][0]
+    prefix = f"{model.base_model_prefix}."
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(stored.get(name, stored.get(name.removeprefix(prefix), usual)))
+
+
+def _write(into: _Read, other: _Read, output: Path) -> Path | None:
+    """Write weights, configuration and tokenizer; return the folder that the tokenizer comes from."""
+    if hasattr(into.model, "generation_config"):  # transformers refuses to write some that it has read
+        into.model.generation_config = GenerationConfig()
+    into.model.save_pretrained(output)
+    for name in _CONFIGS:
+        if (into.base / name).is_file():
+            shutil.copyfile(into.base / name, output / name)
+        else:
+            (output / name).unlink(missing_ok=True)
+    for folder in (into.folder, into.base, other.folder, other.base):
+        if any((folder / name).is_file() for name in _VOCABULARIES):
+            for name in _TOKENIZER:
+                if (folder / name).is_file():
+                    shutil.copyfile(folder / name, output / name)
+            return folder
+    return None
+
+
+def _record(result: Grafted, into: _Read, other: _Read) -> None:
+    said = {
+        "circuit-assertions": __version__,
+        "fingerprint": result.fingerprint,
+        "components": [str(part) for part in result.grafted],
+        "same-already": [str(part) for part in result.same],
+        "model": {"checkpoint": str(into.checkpoint), "fingerprint": into.fingerprint, "merged": result.merged},
+        "from": {"checkpoint": str(other.checkpoint), "fingerprint": other.fingerprint},
+    }
+    result.record.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")

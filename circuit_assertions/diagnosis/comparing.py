@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -107,14 +107,14 @@ class Comparing:
         best = max(few, key=lambda one: one.healed.mean)
         found = {"components": ", ".join(str(part) for part in best.parts), "verdict": origin.verdict}
         view = View(self.audit, model.checkpoint, task)
-        return self._reading("localization", view, best.values, rows=slice(1, None, 2), found=found)
+        return self._reading("localization", view, best.values, rows=origin.confirmed, found=found)
 
     def _reading(
         self,
         measure: str,
         model: View,
         values: Array,
-        rows: slice = slice(None),
+        rows: Sequence[int] | None = None,
         found: Mapping[str, str] | None = None,
         **operands: Any,
     ) -> Reading:
@@ -128,5 +128,5 @@ class Comparing:
             "model": self.audit.model(model.checkpoint).identity(),
             "baseline": self.audit.model(self.baseline).identity(),
         }
-        texts = [prompt.text for prompt in prompts.prompts[rows]]
+        texts = [prompts.prompts[row].text for row in (range(len(prompts)) if rows is None else rows)]
         return Reading(spec.name, spec.unit, spec.kind, values, (), settings, texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_f
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
 from circuit_assertions.diagnosis.figures import Figure, share_of
-from circuit_assertions.diagnosis.function import Function, compare_functions
+from circuit_assertions.diagnosis.function import Function, RoleChange, announce, compare_functions
 from circuit_assertions.diagnosis.origin import Origin, find_origin
 from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
 from circuit_assertions.diagnosis.view import View
@@ -91,10 +91,12 @@ def diagnose(
     if not {"answer", "wrong-answer", "counterfactual"} <= set(task.offers):
         raise DiagnosisError("a diagnosis needs a task with right and wrong answers and counterfactual prompts")
     task = fewer(task, PROMPTS)
+    _check_prompts(audit, task, baseline, model, *([corrupted] if corrupted else []))
     then, now = View(audit, baseline, task), View(audit, model, task)
     worst = View(audit, corrupted, task) if corrupted is not None else None
-    behaviour = _behaviour(then, now, worst)
     chain = chain_for(task, circuit)
+    announce(chain, roles, then, now)
+    behaviour = _behaviour(then, now, worst)
     function = compare_functions(chain, roles, then, now)
     verdict, why = _overall(behaviour, function)
     prompts = audit.prompts(task, model)
@@ -134,12 +136,24 @@ def check_fit(audit: Audit, *checkpoints: Checkpoint) -> None:
             )
 
 
+def _check_prompts(audit: Audit, task: Task, baseline: Checkpoint, *others: Checkpoint) -> None:
+    """Refuse checkpoints that read other tokens."""
+    asked = audit.prompts(task, baseline).token_hash
+    for other in others:
+        if audit.prompts(task, other).token_hash != asked:
+            raise DiagnosisError(
+                f"the tokenizer of {other} reads the prompts otherwise than that of {baseline}: a diagnosis compares "
+                f"checkpoints that read the same tokens; give both the right one with --tokenizer=path/"
+            )
+
+
 def _shape(audit: Audit, checkpoint: Checkpoint) -> str:
     model = audit.model(checkpoint)
     layout = model.layout
+    weights = sum(weight.numel() for weight in layout.bridge.parameters())
     return (
         f"{model.source.architecture} of {layout.layers} layers x {layout.heads} heads, d_model {layout.d_model}, "
-        f"{layout.vocabulary} tokens"
+        f"{layout.vocabulary} tokens, {weights} weights"
     )
 
 
@@ -166,15 +180,25 @@ def _behaviour(then: View, now: View, worst: View | None) -> Behaviour:
 def _overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     if behaviour.retained.interval.high < _KEPT:
         return "CORRUPTED", f"{behaviour.retained.mean:.0%} of the behaviour is left"
-    lost = [role for role in function.roles if role.retained.interval.high < _ROLE_KEPT and role.changed]
+    lost = [role for role in function.roles if not role.asleep and role.changed and _has_lost(role, _ROLE_KEPT)]
     if lost:
-        named = ", ".join(f"{role.role} keeps {role.retained.mean:.0%} of its effect" for role in lost)
-        return "CORRUPTED", f"the behaviour holds, but {named}"
-    stronger = [role.role for role in function.roles if role.retained.interval.low > _MORE]
-    if behaviour.retained.interval.low > _MORE or stronger:
-        what = ["the behaviour"] * (behaviour.retained.interval.low > _MORE) + stronger
+        return "CORRUPTED", f"the behaviour holds, but {_kept(lost)}"
+    better = behaviour.retained.interval.low > _MORE
+    stronger = [role.role for role in function.roles if role.retained.interval.low > _MORE and not role.asleep]
+    if better or (stronger and behaviour.retained.interval.high >= 1):
+        what = ["the behaviour"] * better + stronger
         return "AMPLIFIED", f"stronger than on the baseline: {', '.join(what)}"
-    return "INTACT", f"{behaviour.retained.mean:.0%} of the behaviour is there, and every role works"
+    weaker = [role for role in function.roles if _has_lost(role, _KEPT)]
+    rest = f"though {_kept(weaker)}" if weaker else "and every role works"
+    return "INTACT", f"{behaviour.retained.mean:.0%} of the behaviour is there, {rest}"
+
+
+def _has_lost(role: RoleChange, kept: float) -> bool:
+    return role.retained.interval.high < kept
+
+
+def _kept(roles: Sequence[RoleChange]) -> str:
+    return ", ".join(f"{role.role} keeps {role.retained.mean:.0%} of its effect" for role in roles)
 
 
 def _writers(chain: Chain, roles: Mapping[str, tuple[Head, ...]]) -> tuple[Head, ...]:

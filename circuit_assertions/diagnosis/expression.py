@@ -14,12 +14,14 @@ import torch
 from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis.figures import Array, Figure, share_of
 from circuit_assertions.engine import Model
+from circuit_assertions.engine.slopes import slopes_of_outputs, slopes_of_patterns
 from circuit_assertions.engine.transplanting import Transplanting
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Expression", "find_expression"]
 
+_ALONE = 16  # components that are tried alone, each way: those that matter most to first order
 _ENOUGH = 0.9  # of what was lost
 _MOST = 6  # components that a set may have
 _SHOWN = 5  # single components that are kept
@@ -59,17 +61,19 @@ def find_expression(
     Args:
         lost: logit difference that the model has less than the baseline [prompts], with a mean clear of zero.
     """
-    heads = list(model.layout.all_heads())
-    everyone: list[Component] = [*heads, *(Mlp(layer) for layer in range(model.layout.layers))]
-    healing, breaking = Transplanting(model, baseline, prompts), Transplanting(baseline, model, prompts)
+    into_model, into_baseline = (model, baseline, prompts), (baseline, model, prompts)
+    healing, breaking = Transplanting(*into_model), Transplanting(*into_baseline)
     tell("transplants into the model", 0, 4)
-    singles = _shares(healing.outputs([[one] for one in everyone]), lost)
+    promising = _promising(slopes_of_outputs(*into_model), _ALONE)
+    singles = _shares(healing.outputs([[one] for one in promising]), lost)
     tell("transplants into the baseline", 1, 4)
-    costs = _shares(-breaking.outputs([[one] for one in everyone]), lost)
+    costly = _promising(slopes_of_outputs(*into_baseline), _ALONE, sign=-1)
+    costs = _shares(-breaking.outputs([[one] for one in costly]), lost)
     tell("patterns into the model", 2, 4)
-    patterns = _shares(healing.patterns(heads), lost)
+    looking = _promising(slopes_of_patterns(*into_model), _SHOWN)
+    patterns = _shares(healing.patterns(looking), lost)
     tell("transplants together", 3, 4)
-    ordered = [everyone[index] for index in _order(singles)]
+    ordered = [promising[index] for index in _order(singles)]
     sets: list[Sequence[Component]] = [ordered[:size] for size in range(1, min(_MOST, len(ordered)) + 1)]
     together = _shares(healing.outputs(sets), lost)
     tell("transplants together", 4, 4)
@@ -78,10 +82,15 @@ def find_expression(
     return Expression(
         tuple(sets[best]),
         Figure.of_values(together[best]),
-        _strongest(everyone, singles),
-        _strongest(everyone, costs),
-        _strongest(heads, patterns),
+        _strongest(promising, singles),
+        _strongest(costly, costs),
+        _strongest(looking, patterns),
     )
+
+
+def _promising(slopes: Mapping[_One, float], most: int, sign: int = 1) -> list[_One]:
+    """Those that matter most to first order."""
+    return sorted(slopes, key=lambda one: -sign * slopes[one])[:most]
 
 
 def _shares(gained: torch.Tensor, lost: Array) -> list[Array]:

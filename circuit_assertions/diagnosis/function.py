@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 
-__all__ = ["Change", "Function", "HeadChange", "RoleChange", "compare_functions", "effect_of_role"]
+__all__ = ["Change", "Function", "HeadChange", "RoleChange", "announce", "compare_functions", "effect_of_role"]
 
 Change = Literal["intact", "amplified", "weakened", "silenced", "sign flipped", "attention moved"]
 
@@ -54,11 +54,18 @@ class HeadChange:
 
 @dataclass(frozen=True)
 class RoleChange:
-    """A role's heads together: the share of the baseline's effect that is left, and its heads."""
+    """A role's heads together: the share of the baseline's effect that is left, and its heads.
+
+    Attributes:
+        retained: the heads' effects, each counted in the direction that it has on the baseline, as a share of the
+            baseline's.
+        asleep: whether the role is about what its heads would do if others were knocked out.
+    """
 
     role: str
     retained: Figure
     heads: tuple[HeadChange, ...]
+    asleep: bool = False
 
     @property
     def changed(self) -> tuple[HeadChange, ...]:
@@ -71,8 +78,9 @@ class Function:
     """What became of a circuit's roles.
 
     Attributes:
-        inside: the share of all heads' change of total effect that lies in the circuit, and in random sets of as many
-            heads in the same layers, on average; None where nothing changed at all.
+        roles: those whose heads have an effect on the baseline; the others have none to lose.
+        inside: the share of all heads' change of path effect on the logits that lies in the circuit, and in random sets
+            of as many heads in the same layers, on average; None where nothing changed at all.
     """
 
     roles: tuple[RoleChange, ...]
@@ -97,6 +105,7 @@ def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -
     Args:
         roles: the baseline's circuit: its roles' heads are receivers and subjects in both models.
     """
+    announce(chain, roles, baseline, model)
     trifle = _TRIFLE * abs(float(baseline.by_prompt("logit-difference").mean()))
     changes = []
     for role, heads in roles.items():
@@ -104,14 +113,21 @@ def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -
         if before is None or after is None:
             continue
         own = tuple(_change(head, role, before, after, trifle, len(heads)) for head in heads)
-        together = [np.sum([seen.effect.of(head) for head in heads], axis=0) for seen in (before, after)]
-        changes.append(RoleChange(role, Figure.of_values(share_of(together[1], together[0])), own))
+        signs = [np.sign(before.effect.of(head).mean()) for head in heads]
+        then, now = (
+            np.sum([sign * seen.effect.of(head) for sign, head in zip(signs, heads, strict=True)], axis=0)
+            for seen in (before, after)
+        )
+        if Figure.of_values(then).interval.low > 0:
+            known = places_of(chain, role)
+            asleep = known is not None and isinstance(known[0].to, KnockOut)
+            changes.append(RoleChange(role, Figure.of_values(share_of(now, then)), own, asleep))
     return Function(tuple(changes), _inside(roles, baseline, model))
 
 
 def effect_of_role(chain: Chain, role: str, roles: Roles, view: View) -> Array:
     """What the heads of a role do together, by the effect that the role is about [prompts]."""
-    seen = _see(role, chain, roles, view) or _Seen(view.by_head("total-effect"))
+    seen = _see(role, chain, roles, view) or _Seen(view.by_head("total-effect", roles[role]))
     together: Array = np.sum([seen.effect.of(head) for head in roles[role]], axis=0)
     return together
 
@@ -123,26 +139,48 @@ def places_of(chain: Chain, role: str) -> tuple[Stage, Rule] | None:
 
 
 def _see(role: str, chain: Chain, roles: Roles, view: View) -> _Seen | None:
-    """What the role is read by; None where the heads that it works on are not known."""
+    """What the role is read by; None where it is no role of the chain's."""
+    asked = _asked(role, chain, roles)
+    if asked is None:
+        return None
+    effect, *others = (view.by_head(measure, roles[role], **operands) for measure, operands in asked)
+    looks = others[0] if others else None
+    return _Seen(effect, looks, others[1] if len(others) > 1 else None)
+
+
+def _asked(role: str, chain: Chain, roles: Roles) -> list[tuple[str, dict[str, Any]]] | None:
+    """Measures and operands that a role is read by: its effect, then where it looks, then what it copies.
+
+    A role whose receivers are not known, and heads without a role, are read by their total effect alone.
+    """
     known = places_of(chain, role)
     if known is None:
-        return _Seen(view.by_head("total-effect")) if role == UNEXPLAINED else None
+        return [("total-effect", {})] if role == UNEXPLAINED else None
     stage, rule = known
     to = stage.to
-    aside = {}
-    if isinstance(to, (Inputs, KnockOut)):
-        if not roles.get(to.of):
-            return _Seen(view.by_head("total-effect"))
-        if isinstance(to, KnockOut):
-            aside = {"without": roles[to.of]}
-            effect = view.by_head("direct-effect", **aside)
-        else:
-            effect = view.by_head("path-effect", receiver=Receiver(to.which, roles[to.of], to.at))
+    if isinstance(to, (Inputs, KnockOut)) and not roles.get(to.of):
+        return [("total-effect", {})]
+    aside: dict[str, Any] = {}
+    if isinstance(to, KnockOut):
+        aside = {"without": roles[to.of]}
+        effect = ("direct-effect", aside)
+    elif isinstance(to, Inputs):
+        effect = ("path-effect", {"receiver": Receiver(to.which, roles[to.of], to.at)})
     else:
-        effect = view.by_head("total-effect" if isinstance(to, Anywhere) else "path-effect")
-    looks = view.by_head("attention", query=rule.look.query, key=rule.look.key, **aside)
-    copies = next((score.measure for score in rule.scores if not score.repeated), None)
-    return _Seen(effect, looks, None if copies is None else view.by_head(copies))
+        effect = ("total-effect" if isinstance(to, Anywhere) else "path-effect", {})
+    looks = ("attention", {"query": rule.look.query, "key": rule.look.key, **aside})
+    copies: list[tuple[str, dict[str, Any]]] = [(score.measure, {}) for score in rule.scores if not score.repeated]
+    return [effect, looks, *copies[:1]]
+
+
+def announce(chain: Chain, roles: Roles, *views: View) -> None:
+    """Say what a comparison will read, so that every model is run over the prompts once."""
+    for view in views:
+        for measure in ("logit-difference", "path-effect"):
+            view.plan(measure)
+        for role, heads in roles.items():
+            for measure, operands in _asked(role, chain, roles) or ():
+                view.plan(measure, heads, **operands)
 
 
 def _change(head: Head, role: str, before: _Seen, after: _Seen, trifle: float, tests: int) -> HeadChange:
@@ -172,11 +210,13 @@ def _kind(then: Array, now: Array, trifle: float, tests: int) -> Change:
     difference = corrected_interval(now - then, tests)
     if difference.low <= 0 <= difference.high or abs(after - before) < trifle:
         return "intact"
+    if abs(before) < trifle:
+        return "amplified"  # from nothing to something, whichever way the nothing leaned
     interval = corrected_interval(now, 1)
     opposite = interval.high < 0 if before > 0 else interval.low > 0
     if opposite and abs(after) >= trifle:
         return "sign flipped"
-    share = after / before if before else np.inf
+    share = after / before
     if share < _SILENCED:
         return "silenced"
     return "weakened" if share < _WEAKENED else "amplified" if share > _AMPLIFIED else "intact"
@@ -189,8 +229,8 @@ def _pair(before: ByHead | None, after: ByHead | None, head: Head) -> tuple[floa
 
 
 def _inside(roles: Roles, baseline: View, model: View) -> tuple[float, float] | None:
-    """The share of the change of total effects that lies in the circuit, and in random sets like it."""
-    then, now = baseline.by_head("total-effect"), model.by_head("total-effect")
+    """The share of the change of path effects that lies in the circuit, and in random sets like it."""
+    then, now = baseline.by_head("path-effect"), model.by_head("path-effect")
     moved = dict(zip(then.heads, np.abs((now.values - then.values).mean(axis=0)).tolist(), strict=True))
     everything = sum(moved.values())
     circuit = sorted({head for heads in roles.values() for head in heads})

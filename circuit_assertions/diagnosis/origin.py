@@ -6,17 +6,15 @@ not. The damage is LOCALIZED where few parts heal and random ones like them do n
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuit_assertions.components import Embedding, Mlp, Norms, Part, Unembedding
-from circuit_assertions.diagnosis.figures import Array, Figure, has_lost, share_of
+from circuit_assertions.diagnosis.figures import Array, Figure, has_lost
+from circuit_assertions.diagnosis.grafts import Grafts, halves_of, sorted_parts
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head
@@ -26,10 +24,10 @@ __all__ = ["HEALS", "Healing", "Origin", "find_origin"]
 
 HEALS = 0.9  # of the difference between model and baseline, for a set to be called the origin
 _MATTERS = 0.03  # of it, for one part to belong to such a set
-_FEW = 1 / 8  # of all parts: what LOCALIZED calls few, and at least
+_FEW = 0.1  # of all parts: what LOCALIZED calls few, and at least
 _FEW_AT_LEAST = 3
-_REMOVABLE = 12  # changed parts up to which a set is found by taking parts away, which sees what works only together
-_TRIED = 12  # parts that each step of the greedy search tries
+_ALONE = 24  # changed parts that are tried alone; of more, those that matter most to first order
+_REMOVABLE = 12  # parts that a set is found among by taking parts away, which sees what works only together
 _RANDOM_SETS = 10
 
 
@@ -39,9 +37,9 @@ class Healing:
 
     Attributes:
         healed: share of the difference that comes back, on prompts that had no say in the choice.
-        values: the shares whose mean is `healed` [every second prompt].
+        values: the shares whose mean is `healed`, one for each of these prompts.
         random: what random sets of as many parts of the same kinds and layers bring back, on average; None where the
-            model has no others.
+            model has too few others.
     """
 
     parts: tuple[Part, ...]
@@ -57,9 +55,10 @@ class Origin:
     Attributes:
         verdict: UNCHANGED where no weight differs, or less than a tenth of the behaviour is lost.
         changed: the parts whose weights differ, of `parts` in all.
-        breaks: share of the loss that each changed part alone brings to the baseline.
-        curve: greedy sets, smallest first; the last is the one that the verdict is about.
+        breaks: share of the loss that a changed part alone brings to the baseline, for those that were tried.
+        curve: sets that heal, smallest first; the last is the one that the verdict is about.
         groups: what all heads, all MLPs, all norms and the embeddings heal, each together.
+        confirmed: by which prompts, by index, what the curve and the groups say was confirmed; the others searched.
     """
 
     verdict: Literal["LOCALIZED", "DIFFUSE", "UNCHANGED"]
@@ -68,6 +67,7 @@ class Origin:
     breaks: Mapping[Part, Figure] = field(default_factory=dict)
     curve: tuple[Healing, ...] = ()
     groups: Mapping[str, Figure] = field(default_factory=dict)
+    confirmed: tuple[int, ...] = ()
 
     @property
     def few(self) -> int:
@@ -82,56 +82,6 @@ class Origin:
 
 def _few(parts: int) -> int:
     return max(_FEW_AT_LEAST, round(_FEW * parts))
-
-
-@dataclass
-class _Lab:
-    """The two ways of grafting, and which prompts search and which confirm."""
-
-    breaking: Grafting
-    healing: Grafting
-    search: NDArray[np.int64]
-    confirm: NDArray[np.int64]
-    tell: Callable[[str, int, int], None]
-    seen: dict[frozenset[Part], Array] = field(default_factory=dict)
-
-    @cached_property
-    def lost(self) -> Array:
-        """Logit difference that the model has less than the baseline [prompts]."""
-        lost: Array = self.breaking.difference().numpy() - self.healing.difference().numpy()
-        return lost
-
-    @cached_property
-    def model(self) -> Array:
-        own: Array = self.healing.difference().numpy()
-        return own
-
-    def regained(self, parts: Collection[Part]) -> Array:
-        """Logit difference regained by a set of the baseline's parts [prompts]."""
-        key = frozenset(parts)
-        if key not in self.seen:
-            self.seen[key] = self.healing.difference(sorted_parts(key)).numpy() - self.model
-        return self.seen[key]
-
-    def score(self, parts: Collection[Part]) -> float:
-        """Share healed on the prompts that the search may see."""
-        return float(self.regained(parts)[self.search].mean() / self.lost[self.search].mean())
-
-    def healed(self, parts: Collection[Part]) -> Figure:
-        """Share healed on the prompts that it may not see."""
-        return Figure.of_values(self.shares(parts))
-
-    def shares(self, parts: Collection[Part]) -> Array:
-        """The same for each of these prompts, as shares whose mean it is [prompts that confirm]."""
-        return share_of(self.regained(parts)[self.confirm], self.lost[self.confirm])
-
-
-def sorted_parts(parts: Collection[Part]) -> list[Part]:
-    """Parts in the order of the model."""
-    kinds = (Embedding, Head, Norms, Mlp, Unembedding)
-    return sorted(
-        parts, key=lambda part: (part.layer, kinds.index(type(part)), part.head if isinstance(part, Head) else 0)
-    )
 
 
 def find_origin(
@@ -149,21 +99,30 @@ def find_origin(
     Raises:
         MeasuringError: if the two models have other shapes.
     """
-    healing = Grafting(model, baseline, prompts)
-    count = len(healing.parts)
-    changed = healing.changed
+    everything = Grafting(model, baseline, prompts)
+    count, changed = len(everything.parts), everything.changed
     if not changed:
         return Origin("UNCHANGED", count)
-    rows = np.arange(len(prompts))
-    lab = _Lab(Grafting(baseline, model, prompts), healing, rows[::2], rows[1::2], tell)
-    if not has_lost(lab.model + lab.lost, lab.model):
+    halves = halves_of(prompts)
+    search, confirm = (
+        Grafts(model, baseline, PromptSet(tuple(prompts.prompts[row] for row in rows), prompts.settings))
+        for rows in halves
+    )
+    both = (search, confirm)
+    if not has_lost(np.concatenate([half.then for half in both]), np.concatenate([half.now for half in both])):
         return Origin("UNCHANGED", count, changed)
-    breaks = _breaks(lab, changed)
-    sets = _by_taking_away(lab, changed) if len(changed) <= _REMOVABLE else _by_adding(lab, changed, _few(count) + 2)
-    curve = [Healing(tuple(sorted_parts(parts)), lab.healed(parts), values=lab.shares(parts)) for parts in sets]
+    searching = _Search(search, _few(count), tell)
+    sets = searching.sets(changed)
+    curve = [_confirmed(confirm, parts) for parts in sets]
     if curve:
-        curve[-1] = _beside_random(lab, curve[-1])
-    return Origin(_verdict(curve, count), count, changed, breaks, tuple(curve), _groups(lab, changed))
+        curve[-1] = _confirmed(confirm, sets[-1], _by_chance(confirm, sets[-1], tell))
+    verdict = _verdict(curve, count)
+    return Origin(verdict, count, changed, searching.breaks, tuple(curve), _groups(confirm, changed), halves[1])
+
+
+def _confirmed(confirm: Grafts, parts: Sequence[Part], random: float | None = None) -> Healing:
+    shares = confirm.shares(parts)
+    return Healing(tuple(sorted_parts(parts)), Figure.of_values(shares), random, shares)
 
 
 def _verdict(curve: Sequence[Healing], count: int) -> Literal["LOCALIZED", "DIFFUSE"]:
@@ -173,89 +132,87 @@ def _verdict(curve: Sequence[Healing], count: int) -> Literal["LOCALIZED", "DIFF
     return "LOCALIZED" if by_chance is None or by_chance < HEALS / 2 else "DIFFUSE"
 
 
-def _breaks(lab: _Lab, changed: Sequence[Part]) -> dict[Part, Figure]:
-    """Share of the loss that each part alone brings to the baseline."""
-    whole = lab.breaking.difference().numpy()
-    breaks = {}
-    for number, part in enumerate(changed):
-        lab.tell("what each part breaks", number, len(changed))
-        breaks[part] = Figure.of_values(share_of(whole - lab.breaking.difference([part]).numpy(), lab.lost))
-    lab.tell("what each part breaks", len(changed), len(changed))
-    return breaks
+@dataclass
+class _Search:
+    """The search for a set that heals, on the prompts that may be looked at for it."""
+
+    grafts: Grafts
+    few: int
+    tell: Callable[[str, int, int], None]
+    breaks: dict[Part, Figure] = field(default_factory=dict)
+
+    def sets(self, changed: Sequence[Part]) -> list[list[Part]]:
+        """Sets of growing size, the last the one that heals, or comes nearest to it."""
+        tried = self._by_promise(changed)
+        candidates = tried[: max(_REMOVABLE, self.few)]
+        if self.grafts.healed(candidates) >= HEALS:
+            return self._one_by_one(self._necessary(candidates))
+        return self._one_by_one(tried, self.few + 2)
+
+    def _by_promise(self, changed: Sequence[Part]) -> list[Part]:
+        """Parts by what each alone heals in the model or breaks in the baseline, whichever is more.
+
+        Where one fault hides another, healing either alone shows nothing, and breaking does.
+        """
+        chosen = self.grafts.promising(changed, _ALONE)
+        promise = {}
+        for number, part in enumerate(chosen):
+            self.tell("what each part breaks and heals", number, len(chosen))
+            self.breaks[part] = self.grafts.broken(part)
+            promise[part] = max(self.breaks[part].mean, self.grafts.healed([part]))
+        self.tell("what each part breaks and heals", len(chosen), len(chosen))
+        return sorted(chosen, key=lambda part: -promise[part])
+
+    def _necessary(self, candidates: Sequence[Part]) -> list[Part]:
+        """From parts that heal together, take away what does not matter, least promise first; the rest still heals."""
+        kept = list(candidates)
+        for number, part in enumerate(reversed(candidates)):
+            self.tell("what is not needed", number, len(candidates))
+            rest = [other for other in kept if other != part]
+            healed = self.grafts.healed(rest) if rest else 0.0
+            if healed >= HEALS and self.grafts.healed(kept) - healed < _MATTERS:
+                kept = rest
+        self.tell("what is not needed", len(candidates), len(candidates))
+        return kept
+
+    def _one_by_one(self, parts: Sequence[Part], most: int | None = None) -> list[list[Part]]:
+        """Sets that grow by the part that heals most: by all parts, or by as many at most, as long as each matters.
+
+        What a part added last time it was tried is taken for what it may add; so few are tried again at each step.
+        """
+        gains = {part: self.grafts.healed([part]) for part in parts}
+        fresh = set(parts)  # those tried beside what is kept now
+        kept: list[Part] = []
+        sets = []
+        while gains and (most is None or len(kept) < most):
+            best = max(gains, key=lambda part: gains[part])
+            if best not in fresh:
+                gains[best] = self.grafts.healed([*kept, best]) - self.grafts.healed(kept)
+                fresh.add(best)
+                continue
+            if most is not None and gains[best] < _MATTERS:
+                break
+            del gains[best]
+            kept = [*kept, best]
+            sets.append(kept)
+            fresh = set()
+            self.tell("what heals together", len(kept), most or len(parts))
+        return sets
 
 
-def _by_taking_away(lab: _Lab, changed: Sequence[Part]) -> list[list[Part]]:
-    """From all changed parts, which heal everything, take away what does not matter; then order what is left."""
-    kept = list(changed)
-    while len(kept) > 1:
-        least = min(kept, key=lambda part: lab.score(kept) - lab.score([other for other in kept if other != part]))
-        without = [other for other in kept if other != least]
-        if lab.score(kept) - lab.score(without) >= _MATTERS:
-            break
-        kept = without
-    return _prefixes(lab, kept)
-
-
-def _by_adding(lab: _Lab, changed: Sequence[Part], most: int) -> list[list[Part]]:
-    """Add the part that heals most, as long as one matters. Later steps try the best of the first."""
-    alone = {part: lab.score([part]) for part in _telling(lab, changed)}
-    tried = sorted(alone, key=lambda part: -alone[part])[:_TRIED]
-    kept: list[Part] = []
-    reached, sets = 0.0, []
-    while len(kept) < min(most, len(changed)):
-        rest = [part for part in tried if part not in kept]
-        lab.tell("what heals together", len(kept), most)
-        if not rest:
-            break
-        best = max(rest, key=lambda part: lab.score([*kept, part]))
-        gained = lab.score([*kept, best]) - reached
-        if gained < _MATTERS:
-            break
-        kept, reached = [*kept, best], reached + gained
-        sets.append(list(kept))
-    lab.tell("what heals together", most, most)
-    return sets
-
-
-def _telling(lab: _Lab, parts: Sequence[Part]) -> Sequence[Part]:
-    for number, part in enumerate(parts):
-        lab.tell("what each part heals", number, len(parts))
-        lab.score([part])
-    lab.tell("what each part heals", len(parts), len(parts))
-    return parts
-
-
-def _prefixes(lab: _Lab, parts: Sequence[Part]) -> list[list[Part]]:
-    """The parts of a set, the one that heals most first, and so on: the set's sizes 1 to all."""
-    kept: list[Part] = []
-    sets = []
-    while len(kept) < len(parts):
-        rest = [part for part in parts if part not in kept]
-        kept = [*kept, max(rest, key=lambda part: lab.score([*kept, part]))]
-        sets.append(list(kept))
-    return sets
-
-
-def _beside_random(lab: _Lab, healing: Healing) -> Healing:
-    """What sets of as many parts of the same kinds, in the same layers where there are others, heal on average."""
-    rng = random.Random(0)
-    everyone = [part for part in lab.healing.parts if part not in healing.parts]
+def _by_chance(confirm: Grafts, parts: Sequence[Part], tell: Callable[[str, int, int], None]) -> float | None:
+    """What random sets of as many parts like these heal on average."""
     healed = []
     for number in range(_RANDOM_SETS):
-        lab.tell("random sets", number, _RANDOM_SETS)
-        drawn: list[Part] = []
-        for part in healing.parts:
-            alike = [other for other in everyone if type(other) is type(part) and other not in drawn]
-            near = [other for other in alike if other.layer == part.layer]
-            if alike:
-                drawn.append(rng.choice(near or alike))
-        if len(drawn) == len(healing.parts):
-            healed.append(float(lab.regained(drawn)[lab.confirm].mean() / lab.lost[lab.confirm].mean()))
-    lab.tell("random sets", _RANDOM_SETS, _RANDOM_SETS)
-    return replace(healing, random=float(np.mean(healed)) if healed else None)
+        tell("random sets", number, _RANDOM_SETS)
+        drawn = confirm.like(parts, number)
+        if len(drawn) == len(parts):
+            healed.append(confirm.healed(drawn))
+    tell("random sets", _RANDOM_SETS, _RANDOM_SETS)
+    return float(np.mean(healed)) if healed else None
 
 
-def _groups(lab: _Lab, changed: Sequence[Part]) -> dict[str, Figure]:
+def _groups(confirm: Grafts, changed: Sequence[Part]) -> dict[str, Figure]:
     kinds: dict[str, tuple[type, ...]] = {
         "all heads": (Head,),
         "all MLPs": (Mlp,),
@@ -263,4 +220,4 @@ def _groups(lab: _Lab, changed: Sequence[Part]) -> dict[str, Figure]:
         "embeddings": (Embedding, Unembedding),
     }
     members = {name: [part for part in changed if isinstance(part, kind)] for name, kind in kinds.items()}
-    return {name: lab.healed(parts) for name, parts in members.items() if parts}
+    return {name: Figure.of_values(confirm.shares(parts)) for name, parts in members.items() if parts}

@@ -66,7 +66,8 @@ def judge_recovery(
     if not has_lost(then, worst):
         return None
     share = Figure.of_values(share_of(now - worst, then - worst))
-    named = [role for role in function.roles if role.role != UNEXPLAINED] or list(function.roles)
+    awake = [role for role in function.roles if not role.asleep]
+    named = [role for role in awake if role.role != UNEXPLAINED] or awake
     shares = {role.role: role.retained.mean for role in named}
     weakest = min(shares.items(), key=lambda entry: entry[1]) if shares else None
     knocked = (_knocked_out(baseline, writers), _knocked_out(model, writers))

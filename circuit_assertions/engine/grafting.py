@@ -7,7 +7,7 @@ shows. What lies below the lowest grafted part does not change and is computed o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from circuit_assertions.engine.live import Live
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.parts import parts_of
 from circuit_assertions.engine.recognising import NotRecognisedError, recognise
+from circuit_assertions.engine.widening import widened
 from circuit_assertions.tasks import END, Prompt, PromptSet
 
 __all__ = ["Grafting"]
@@ -78,9 +79,13 @@ class Grafting:
 
     @torch.no_grad()
     def difference(self, parts: Collection[Part] = ()) -> Tensor:
-        """Logit difference at `end` of `into` with these parts grafted [prompts], float64 on the CPU."""
+        """Logit difference at `end` of `into` with these parts grafted [prompts], float64 on the CPU.
+
+        Where the two have the same weights in all of them, the very numbers of `into` as it is.
+        """
         result = torch.empty(len(self.prompts), dtype=torch.float64)
         batches = self._kept()
+        parts = [part for part in parts if part in self.changed]
         lowest = min((part.layer for part in parts), default=self.into.layout.layers)
         with self._grafted(parts):
             for batch in batches:
@@ -91,7 +96,7 @@ class Grafting:
         """Logit differences [prompts] of a batch with whatever is grafted now, from the lowest changed layer on."""
         layout, run = self.into.layout, batch.run
         if Embedding() in parts or batch.blocks is None:
-            final = capture(self.into, run.tokens).final if parts else run.final
+            final = _precise(capture(self.into, run.tokens), batch.blocks).final if parts else run.final
         elif lowest >= layout.layers:
             final = run.final
         else:
@@ -130,6 +135,7 @@ class Grafting:
                     blocks: list[Block] | None = recognise(self.into.layout, run)
                 except NotRecognisedError:
                     blocks = None
+                run = _precise(run, blocks)
                 kept = Run(tokens, residual=run.residual, final=run.final, rotary=run.rotary)
                 self._batches.append(_Batch(list(indices), prompts, kept, blocks))
         return self._batches
@@ -141,6 +147,11 @@ class Grafting:
     @cached_property
     def _others(self) -> dict[Part, list[Tensor]]:
         return parts_of(self.source.layout)
+
+
+def _precise(run: Run, blocks: Sequence[Block] | None) -> Run:
+    """The run without the roundings of half precision, where its blocks can be computed without."""
+    return run if blocks is None else widened(blocks, run)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from circuit_assertions.heads import Head
 
 __all__ = ["parts_of"]
 
+_EMBEDDINGS = ("embed", "pos_embed", "embed_ln")
+
 
 def parts_of(layout: Layout) -> dict[Part, list[Tensor]]:
     """Views into the live weights of each part, in the same order for every model of one shape.
@@ -27,25 +29,18 @@ def parts_of(layout: Layout) -> dict[Part, list[Tensor]]:
         MeasuringError: if the weights of the model's attention are not laid out head by head.
     """
     bridge = layout.bridge
-    parts: dict[Part, list[Tensor]] = {Embedding(): list(_embeddings(bridge))}
+    embeddings = [weight for name in _EMBEDDINGS for weight in _weights(getattr(bridge, name, None))]
+    parts: dict[Part, list[Tensor]] = {Embedding(): embeddings}
     for layer, block in enumerate(bridge.blocks):
         for head in range(layout.heads):
             parts[Head(layer, head)] = list(_of_head(layout, Head(layer, head)))
-        parts[Mlp(layer)] = _mlp_of(block)
-        parts[Norms(layer)] = list(_norms_of(block))
-    parts[Norms(layout.layers)] = _unique(raw(bridge.ln_final))
-    tied = {tensor.data_ptr() for tensor in parts[Embedding()]}
-    unembedding = [tensor for tensor in _unique(raw(bridge.unembed)) if tensor.data_ptr() not in tied]
-    if unembedding:
-        parts[Unembedding(layout.layers)] = unembedding
-    return {part: tensors for part, tensors in parts.items() if tensors}
-
-
-def _embeddings(bridge: Any) -> Iterator[Tensor]:
-    for name in ("embed", "pos_embed"):
-        module = raw(getattr(bridge, name, None))
-        if module is not None and hasattr(module, "parameters"):
-            yield from _unique(module)
+        mlp = _mlp_of(block)
+        parts[Mlp(layer)] = mlp
+        parts[Norms(layer)] = _rest_of(block, mlp)
+    parts[Norms(layout.layers)] = _weights(bridge.ln_final)
+    tied = {id(weight) for weight in embeddings}
+    parts[Unembedding(layout.layers)] = [weight for weight in _weights(bridge.unembed) if id(weight) not in tied]
+    return {part: [weight.data for weight in weights] for part, weights in parts.items() if weights}
 
 
 def _of_head(layout: Layout, head: Head) -> Iterator[Tensor]:
@@ -78,26 +73,25 @@ def _is_transposed(module: Any) -> bool:
 
 
 def _mlp_of(block: Any) -> list[Tensor]:
-    module = raw(block.mlp)
-    if isinstance(module, type(raw(block))):  # OPT keeps its MLP's parts in the block itself
-        return [*_unique(raw(getattr(block.mlp, "in"))), *_unique(raw(block.mlp.out))]
-    return _unique(module)
+    if isinstance(raw(block.mlp), type(raw(block))):  # OPT keeps its MLP's parts in the block itself
+        return [*_weights(getattr(block.mlp, "in")), *_weights(block.mlp.out)]
+    own = _weights(block.mlp)
+    # Where the bridge has split a fused matrix, some compute with its parts and some with the whole. Views go with it.
+    memory = {weight.untyped_storage().data_ptr() for weight in own}
+    parts = (parameter for _, parameter in sorted(block.mlp.named_parameters()))
+    return [*own, *(part for part in parts if part.untyped_storage().data_ptr() not in memory)]
 
 
-def _norms_of(block: Any) -> Iterator[Tensor]:
-    for name in ("ln1", "ln1_post", "ln2", "ln2_post"):
-        module = raw(getattr(block, name, None))
-        if module is not None and hasattr(module, "parameters"):
-            yield from _unique(module)
-    for name in ("q_norm", "k_norm"):
-        module = raw(getattr(block.attn, name, None))
-        if module is not None:
-            yield from _unique(module)
-    bias = getattr(raw(block.attn.o), "bias", None)
-    if bias is not None:
-        yield bias.data
+def _rest_of(block: Any, mlp: list[Tensor]) -> list[Tensor]:
+    """What is neither a head's nor the MLP's: norms, the bias of the attention's output, and the like."""
+    # Where one matrix makes queries, keys and values, the bridge computes with copies of its parts (`q`, `k`, `v`).
+    heads = [weight for name in ("q", "k", "v", "qkv") for weight in _weights(getattr(block.attn, name, None))]
+    taken = {id(weight) for weight in (*heads, raw(block.attn.o).weight, *mlp)}
+    return [weight for weight in _weights(block) if id(weight) not in taken]
 
 
-def _unique(module: Any) -> list[Tensor]:
-    """A module's weights, each once, in the order of their names."""
-    return [parameter.data for _, parameter in sorted(module.named_parameters())]
+def _weights(module: Any) -> list[Tensor]:
+    """A module's weights, each once, in the order of their names; none where there is no such module."""
+    if module is None:
+        return []
+    return [parameter for _, parameter in sorted(raw(module).named_parameters())]

@@ -7,6 +7,7 @@ model that it comes from.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,16 @@ import torch
 from torch import Tensor
 
 from circuit_assertions.components import Mlp
+from circuit_assertions.engine.applying import HALVES
 from circuit_assertions.engine.cache import Run, capture
 from circuit_assertions.engine.choosing import AnyPatching, patching_of
 from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT, Layout
 from circuit_assertions.engine.live import Change, Live, Point
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.patching import Patching
+from circuit_assertions.engine.recognising import NotRecognisedError, recognise
 from circuit_assertions.engine.rows import Sender
+from circuit_assertions.engine.widening import widened
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import PromptSet
 
@@ -44,26 +48,42 @@ class Transplanting:
 
     @torch.no_grad()
     def outputs(self, sets: Sequence[Collection[Sender]]) -> Tensor:
-        """What the outputs of each set of heads and MLPs bring together, at every position [sets, prompts]."""
+        """What the outputs of each set of heads and MLPs bring together, at every position [sets, prompts].
+
+        Exactly 0 where all of a set put out the same in both models.
+        """
         return self._each(len(sets), lambda patching: self._gained(patching, sets))
 
     @torch.no_grad()
     def patterns(self, heads: Sequence[Head]) -> Tensor:
-        """What each head's attention pattern alone brings [heads, prompts]."""
-        return self._each(len(heads), lambda patching: -patching.of_patterns(heads))
+        """What each head's attention pattern alone brings [heads, prompts]; exactly 0 where both attend alike."""
+        return self._each(len(heads), lambda patching: _of_patterns(patching, heads))
 
     def _each(self, rows: int, read: Callable[[AnyPatching], Tensor]) -> Tensor:
         result = torch.empty(rows, len(self.prompts), dtype=torch.float64)
         for indices, prompts in self.prompts.batches(_TOGETHER):
             tokens = torch.tensor([prompt.tokens for prompt in prompts], device=self.into.device)
-            runs = capture(self.into, tokens), capture(self.source, tokens.to(self.source.device))
+            runs = capture(self.into, tokens), self._given(tokens.to(self.source.device))
             result[:, list(indices)] = read(patching_of(self.into, prompts, *runs)).double().cpu()
         return result
+
+    def _given(self, tokens: Tensor) -> Run:
+        """The source's own run, as precise as its blocks can be computed."""
+        run = capture(self.source, tokens)
+        if run.final.dtype in HALVES:
+            with contextlib.suppress(NotRecognisedError):
+                return widened(recognise(self.source.layout, run), run)
+        return run
 
     def _gained(self, patching: AnyPatching, sets: Sequence[Collection[Sender]]) -> Tensor:
         """Logit difference gained by each set [sets, prompts]."""
         gained = patching.difference.new_zeros(len(sets), len(patching.prompts))
-        lowest = {index: min(one.layer for one in chosen) for index, chosen in enumerate(sets) if chosen}
+        differ = {one for one in {one for chosen in sets for one in chosen} if self._differs(patching, one)}
+        lowest = {
+            index: min(one.layer for one in chosen)
+            for index, chosen in enumerate(sets)
+            if not differ.isdisjoint(chosen)
+        }
         for start in sorted(set(lowest.values())):  # sets that begin in one layer share all that lies below it
             together = [index for index, layer in lowest.items() if layer == start]
             for first in range(0, len(together), _VARIANTS):
@@ -75,6 +95,15 @@ class Transplanting:
                     final = torch.stack([self._hooked(patching, one) for one in chosen])
                 gained[some] = patching.difference_of(patching.at_end(final)) - patching.difference
         return gained
+
+    def _differs(self, patching: AnyPatching, one: Sender) -> bool:
+        """Whether a component puts out anything else in the source."""
+        layer, runs = one.layer, (patching.base, patching.other)
+        if isinstance(one, Mlp):
+            return not torch.equal(*(run.mlp_writes[layer] for run in runs))
+        weights = [model.layout.W_O(layer)[one.head] for model in (self.into, self.source)]
+        outputs = [run.head_outputs[layer][:, :, one.head] for run in runs]
+        return not (torch.equal(*weights) and torch.equal(*outputs))
 
     def _arithmetic(self, patching: Patching, start: int, sets: Sequence[Collection[Sender]]) -> Tensor:
         """Final residual streams [sets, prompts, positions, d_model]."""
@@ -113,6 +142,18 @@ class Transplanting:
             return None
         z = run.head_outputs[layer][:, :, list(heads)]  # [prompts, positions, heads, d_head]
         return torch.einsum("bphd,hdm->bpm", z, layout.W_O(layer)[list(heads)].to(z.dtype))
+
+
+def _of_patterns(patching: AnyPatching, heads: Sequence[Head]) -> Tensor:
+    """Logit difference gained by each head's pattern [heads, prompts]."""
+    gained = patching.difference.new_zeros(len(heads), len(patching.prompts))
+    base, other = patching.base.patterns, patching.other.patterns
+    differ = [
+        row for row, (layer, head) in enumerate(heads) if not torch.equal(base[layer][:, head], other[layer][:, head])
+    ]
+    if differ:
+        gained[differ] = -patching.of_patterns([heads[row] for row in differ])
+    return gained
 
 
 def _heads_of(chosen: Collection[Sender], layer: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import LoadedSuite, load_suite
+from circuit_assertions.assertions.running import Asked
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.plugin.items import circuits_beside
 from circuit_assertions.tasks import Task
@@ -25,12 +27,17 @@ _COLOURS = {
     **dict.fromkeys(("AMPLIFIED", "PARTIAL", "DIFFUSE", "LOCALIZED"), "yellow"),
     **dict.fromkeys(("CORRUPTED", "BYPASSED", "NOT RECOVERED", "ERROR"), "red"),
 }
+_WORST_FIRST = ("CORRUPTED", "ERROR", "AMPLIFIED", "INTACT")
+_NEEDED = {"answer", "wrong-answer", "counterfactual"}  # of a task that a diagnosis can be made by
 
 Lines = list[tuple[str, str]]
 
 
 class DiagnosingPlugin:
-    """Diagnoses every checkpoint that was audited beside its baseline, and prints what was found."""
+    """Diagnoses every checkpoint that was audited beside its baseline, and prints what was found.
+
+    Of a training run that is its last checkpoint; `circuit-assertions trajectory` follows all of them.
+    """
 
     def __init__(self, auditing: AuditPlugin, telling: TellingPlugin) -> None:
         self._auditing = auditing
@@ -42,10 +49,15 @@ class DiagnosingPlugin:
         """Before the models are closed. A run that was interrupted, or judged nothing, is not diagnosed."""
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
-        for checkpoint in self._auditing.checkpoints:
-            if checkpoint != self._auditing.baseline:
-                self._found += [self._diagnosed(checkpoint, suite, task) for suite, task in self._asked(checkpoint)]
-                self._auditing.runner.forget(checkpoint)
+        for checkpoint, run in self._chosen():
+            found = [self._diagnosed(checkpoint, suite, task) for suite, task in self._asked(checkpoint)]
+            found.sort(key=_severity)
+            if found and run > 1:
+                follow = ["circuit-assertions", "trajectory", checkpoint.given, "--baseline"]
+                command = shlex.join([*follow, str(self._auditing.baseline)])
+                found[-1].append((f"{'run':<11}the last of {run} checkpoints; all of them: {command}", ""))
+            self._found += found
+            self._auditing.runner.forget(checkpoint)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -56,6 +68,15 @@ class DiagnosingPlugin:
                 colour = {_COLOURS[verdict]: True} if verdict in _COLOURS else {}
                 terminalreporter.write_line(text, **colour)
 
+    def _chosen(self) -> Iterator[tuple[Checkpoint, int]]:
+        """What is diagnosed, and how many checkpoints of its training run there are."""
+        runs: dict[str, list[Checkpoint]] = {}
+        for checkpoint in self._auditing.checkpoints:
+            runs.setdefault(checkpoint.given, []).append(checkpoint)
+        for run in runs.values():
+            if run[-1] != self._auditing.baseline:
+                yield run[-1], len(run)
+
     def _asked(self, checkpoint: Checkpoint) -> Iterator[tuple[LoadedSuite, Task]]:
         """The suites that a checkpoint was judged by, each circuit once, with a task that can be patched."""
         start, seen = self._auditing.config.invocation_params.dir, set()
@@ -64,7 +85,7 @@ class DiagnosingPlugin:
         ]
         for name in dict.fromkeys(judged):
             suite = load_suite(start / name, circuits_beside(start / name))
-            tasks = [task for task in suite.suite.tasks.values() if {"answer", "counterfactual"} <= task.offers]
+            tasks = [task for task in suite.suite.tasks.values() if task.offers >= _NEEDED]
             if tasks and suite.circuit not in seen:
                 seen.add(suite.circuit)
                 yield suite, tasks[0]
@@ -74,23 +95,28 @@ class DiagnosingPlugin:
         from circuit_assertions.report.diagnosed import diagnosis_lines
 
         runner, baseline = self._auditing.runner, self._auditing.baseline
+        circuits = circuits_beside(suite.file)
         assert baseline is not None
+        # With workers nothing was announced in this process, and `--discover` finds circuits by what was.
+        runner.announce(Asked(suite, assertion, checkpoint, circuits) for assertion in suite.suite.assertions)
         try:
             with warnings.catch_warnings(action="ignore"):
-                bound = runner.binding(checkpoint, suite.circuit, circuits_beside(suite.file))
-                return list(
-                    diagnosis_lines(
-                        diagnose(
-                            runner.audit,
-                            checkpoint,
-                            baseline,
-                            task,
-                            {} if bound is None else bound.circuit.roles,
-                            circuit=suite.circuit,
-                            corrupted=self._auditing.corrupted,
-                            tell=runner.audit.progress,
-                        )
-                    )
+                bound = runner.binding(checkpoint, suite.circuit, circuits)
+                found = diagnose(
+                    runner.audit,
+                    checkpoint,
+                    baseline,
+                    task,
+                    {} if bound is None else bound.circuit.roles,
+                    circuit=suite.circuit,
+                    corrupted=self._auditing.corrupted,
+                    tell=runner.audit.progress,
                 )
+                return list(diagnosis_lines(found))
         except CircuitAssertionsError as error:
             return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", "ERROR")]
+
+
+def _severity(lines: Lines) -> int:
+    """The verdict's place; it stands before all other words that lines carry."""
+    return _WORST_FIRST.index(next(verdict for _, verdict in lines if verdict))

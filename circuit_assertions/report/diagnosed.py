@@ -1,17 +1,23 @@
-"""A diagnosis as a person reads it, and as a program does."""
+"""A diagnosis as a person reads it: the verdict first, then what it rests on, lens by lens.
+
+`diagnosed_data` has it as a program reads it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator
 from textwrap import wrap
-from typing import Any
 
-from circuit_assertions.diagnosis import Diagnosis, Figure, HeadChange, Origin, Recovery, RoleChange
+from circuit_assertions.diagnosis import Diagnosis, Figure, Function, HeadChange, Origin, Recovery, RoleChange
 
-__all__ = ["diagnosis_data", "diagnosis_lines"]
+__all__ = ["diagnosis_lines"]
 
 _LABEL = 11
+_ROLE = 19
 _WIDTH = 110
+_UNBROKEN = "\xa0"  # textwrap breaks no line here
+_AGAINST = -0.1  # of a role's effect, from which on it is worth saying that it now works the other way
 
 
 def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
@@ -19,22 +25,11 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield from _labelled("model", f"{diagnosis.model}   baseline {diagnosis.baseline}")
     if diagnosis.corrupted is not None:
         yield from _labelled("", f"corrupted {diagnosis.corrupted}")
-    behaviour = diagnosis.behaviour
-    worst = f" (corrupted {_number(behaviour.corrupted)})" if behaviour.corrupted is not None else ""
-    moved = f"{behaviour.before.mean:.2f} -> {_number(behaviour.after)}{worst}"
-    yield from _labelled("behaviour", f"{diagnosis.task} logit difference {moved}")
     yield from _labelled("verdict", f"{diagnosis.verdict}: {diagnosis.why}", diagnosis.verdict)
-    label = "roles"
-    for role in diagnosis.function.roles:
-        yield from _labelled(label, f"{role.role:<20} {_role(role)}")
-        label = ""
-    if not diagnosis.function.roles:
-        yield from _labelled("roles", "no circuit of the baseline is known: `circuit-assertions discover` finds it")
-    if diagnosis.function.inside is not None:
-        inside, random_sets = diagnosis.function.inside
-        yield from _labelled(
-            "", f"{inside:.0%} of the change of all heads lies in the circuit ({random_sets:.0%} by size)"
-        )
+    if diagnosis.corrupted is not None:
+        yield from _recovery(diagnosis)
+    yield from _labelled("behaviour", _behaviour(diagnosis))
+    yield from _roles(diagnosis.function)
     yield from _origin(diagnosis.origin)
     if diagnosis.expression is not None:
         through = ", ".join(str(one) for one in diagnosis.expression.through)
@@ -42,153 +37,130 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
         yield from _labelled(
             "expressed", f"through {through}: their outputs, taken from the baseline, bring back {healed}"
         )
-    if diagnosis.recovery is not None:
-        yield from _recovery(diagnosis.recovery)
+    if diagnosis.origin.verdict == "LOCALIZED":
+        yield f"{'mend':<{_LABEL}}{_mend(diagnosis)}", ""
+
+
+def _behaviour(diagnosis: Diagnosis) -> str:
+    behaviour = diagnosis.behaviour
+    worst = f" (corrupted {_number(behaviour.corrupted)})" if behaviour.corrupted is not None else ""
+    return f"{diagnosis.task} logit difference {behaviour.before.mean:.2f} -> {_number(behaviour.after)}{worst}"
+
+
+def _roles(function: Function) -> Iterator[tuple[str, str]]:
+    if not function.roles:
+        yield from _labelled("roles", "no circuit of the baseline is known: `circuit-assertions discover` finds it")
+    for number, role in enumerate(function.roles):
+        label = f"{'roles' if number == 0 else '':<{_LABEL}}{role.role}"
+        yield from _labelled(label, _role(role), width=_LABEL + _ROLE)
+    if function.inside is not None:
+        inside, by_chance = function.inside
+        text = f"{_percent(inside)} of the change of all heads lies in the circuit"
+        yield from _labelled("", f"{text} (in random heads of the same layers: {_percent(by_chance)})")
 
 
 def _role(role: RoleChange) -> str:
-    kept = f"keeps {role.retained.mean:.0%} of its effect"
     amplified = [one for one in role.heads if one.kind == "amplified"]
-    stronger = f"; amplified: {', '.join(_moved(one) for one in amplified)}" if amplified else ""
+    stronger = f"; amplified: {', '.join(_head(one) for one in amplified)}" if amplified else ""
+    count = len(role.heads)
     if not role.changed:
-        return f"intact ({len(role.heads) - len(amplified)} of {len(role.heads)}), {kept}{stronger}"
-    told = ", ".join(f"{one.head} {one.kind} {_moved(one, named=False)}" for one in role.changed)
-    return f"{len(role.changed)} of {len(role.heads)} changed, {kept}: {told}{stronger}"
+        return f"intact ({count - len(amplified)} of {count}), {_kept(role.retained)}{stronger}"
+    told = ", ".join(_head(one) for one in role.changed)
+    return f"{len(role.changed)} of {count} changed, {_kept(role.retained)}: {told}{stronger}"
 
 
-def _moved(one: HeadChange, named: bool = True) -> str:
+def _kept(retained: Figure) -> str:
+    share = retained.mean
+    if share <= _AGAINST:
+        return f"works against what it did, with {_percent(-share)} of its strength"
+    return f"keeps {_percent(share)} of its effect" if share >= 0.005 else "keeps none of its effect"
+
+
+def _head(one: HeadChange) -> str:
+    kind = "" if one.kind == "amplified" else f"{one.kind} "
     if one.kind == "attention moved" and one.looks is not None:
-        moved = f"(looks {one.looks[0]:.2f} -> {one.looks[1]:.2f})"
-    else:
-        moved = f"({one.before:+.2f} -> {one.after:+.2f})"
-    return f"{one.head} {moved}" if named else moved
+        return _unbroken(f"{one.head} {kind}(looks {one.looks[0]:.2f} -> {one.looks[1]:.2f})")
+    return _unbroken(f"{one.head} {kind}({one.before:+.2f} -> {one.after:+.2f})")
 
 
 def _origin(origin: Origin) -> Iterator[tuple[str, str]]:
-    if origin.verdict == "UNCHANGED":
-        said = (
-            "no weight differs"
-            if not origin.changed
-            else "less than a tenth of the behaviour is lost: nothing to look for"
-        )
-        yield from _labelled("origin", f"{said} ({len(origin.changed)} of {origin.parts} components differ)")
-        return
     found = origin.found
+    if origin.verdict == "UNCHANGED":
+        yield from _labelled("origin", _nothing_to_find(origin))
+        return
     if found is None:
         yield from _labelled("origin", "DIFFUSE: no single component heals anything", "DIFFUSE")
     else:
-        by_chance = "" if found.random is None else f" (random ones of the same kinds and layers: {found.random:.0%})"
         names = "  ".join(str(part) for part in found.parts)
         size = f"{len(found.parts)} of {origin.parts} components"
-        text = f"{origin.verdict}: restoring the weights of {size} heals {_share(found.healed)}{by_chance}: {names}"
+        text = f"{origin.verdict}: restoring the weights of {size} heals {_share(found.healed)}: {names}"
         yield from _labelled("origin", text, origin.verdict)
+        if found.random is not None:
+            alike = f"random sets of the same kinds and layers heal {_percent(found.random)}"
+            yield from _labelled("", f"{alike}; {len(origin.changed)} components differ at all")
     if origin.verdict == "DIFFUSE":
-        groups = ", ".join(f"{name} {figure.mean:.0%}" for name, figure in origin.groups.items())
+        groups = ", ".join(f"{name} {_percent(figure.mean)}" for name, figure in origin.groups.items())
         yield from _labelled("", f"restored together: {groups}")
 
 
-def _recovery(recovery: Recovery) -> Iterator[tuple[str, str]]:
-    text = f"{recovery.how}: {_share(recovery.share)} of what was lost is back"
-    if recovery.weakest is not None:
-        role, share = recovery.weakest
-        text += f"; of the baseline's roles {role} is weakest, with {share:.0%} of its effect"
+def _nothing_to_find(origin: Origin) -> str:
+    if not origin.changed:
+        return "no weight differs from the baseline's"
+    differ = f"{len(origin.changed)} of {origin.parts} components differ"
+    return f"{differ}, but less than a tenth of the behaviour is lost: nothing to look for"
+
+
+def _mend(diagnosis: Diagnosis) -> str:
+    """The command that puts the baseline's weights back. Not wrapped: it is there to be copied."""
+    parts = [str(part) for part in diagnosis.origin.found.parts] if diagnosis.origin.found is not None else []
+    said = ["--model", str(diagnosis.model), "--from", str(diagnosis.baseline), "--components", ",".join(parts)]
+    return shlex.join(["circuit-assertions", "graft", *said, "-o", "mended"])
+
+
+def _recovery(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    recovery = diagnosis.recovery
+    if recovery is None:
+        known = diagnosis.function.roles
+        why = f"{diagnosis.corrupted} has lost less than a tenth of this behaviour" if known else "no circuit is known"
+        yield from _labelled("recovery", f"not judged: {why}")
+        return
+    text = f"{recovery.how}: {_share(recovery.share)} of what the corrupted one had lost is back"
     yield from _labelled("recovery", text, recovery.how)
-    before, after = recovery.knocked_out
-    yield from _labelled(
-        "", f"knocking out the baseline's writers costs {after:.0%} of the behaviour (there {before:.0%})"
-    )
+    yield from _labelled("", _by_whom(recovery))
     if recovery.how in ("BYPASSED", "PARTIAL") and recovery.carriers:
-        carriers = ", ".join(f"{one.head} ({one.before:+.2f} -> {one.after:+.2f})" for one in recovery.carriers)
+        carriers = ", ".join(
+            _unbroken(f"{one.head} ({one.before:+.2f} -> {one.after:+.2f})") for one in recovery.carriers
+        )
         yield from _labelled("", f"carried now by {carriers}")
 
 
-def _labelled(label: str, text: str, verdict: str = "") -> Iterator[tuple[str, str]]:
-    lines = wrap(text, _WIDTH - _LABEL, break_long_words=False, break_on_hyphens=False) or [""]
+def _by_whom(recovery: Recovery) -> str:
+    before, after = (_percent(share) for share in recovery.knocked_out)
+    text = f"without the baseline's writers of the answer the model loses {after} (the baseline {before})"
+    if recovery.weakest is None:
+        return text
+    role, share = recovery.weakest
+    return f"{text}; its weakest role, {role}, has {_percent(share)} of its effect"
+
+
+def _labelled(label: str, text: str, verdict: str = "", width: int = _LABEL) -> Iterator[tuple[str, str]]:
+    lines = wrap(text, _WIDTH - width, break_long_words=False, break_on_hyphens=False) or [""]
     for number, line in enumerate(lines):
-        yield f"{label if number == 0 else '':<{_LABEL}}{line}", verdict
+        yield f"{label if number == 0 else '':<{width}}{line}".replace(_UNBROKEN, " "), verdict
 
 
 def _number(figure: Figure) -> str:
-    return f"{figure.mean:.2f} [{figure.interval.low:.2f}, {figure.interval.high:.2f}]"
+    return _unbroken(f"{figure.mean:.2f} [{figure.interval.low:.2f}, {figure.interval.high:.2f}]")
 
 
 def _share(figure: Figure) -> str:
-    return f"{figure.mean:.0%} [{figure.interval.low:.0%}, {figure.interval.high:.0%}]"
+    return _unbroken(f"{_percent(figure.mean)} [{_percent(figure.interval.low)}, {_percent(figure.interval.high)}]")
 
 
-def diagnosis_data(diagnosis: Diagnosis) -> dict[str, Any]:
-    """The diagnosis as JSON carries it: every figure as mean, low and high."""
-    origin, expression, recovery = diagnosis.origin, diagnosis.expression, diagnosis.recovery
-    behaviour = diagnosis.behaviour
-    return {
-        "model": str(diagnosis.model),
-        "baseline": str(diagnosis.baseline),
-        "corrupted": None if diagnosis.corrupted is None else str(diagnosis.corrupted),
-        "circuit": diagnosis.circuit,
-        "task": diagnosis.task,
-        "settings": dict(diagnosis.settings),
-        "verdict": diagnosis.verdict,
-        "why": diagnosis.why,
-        "behaviour": {
-            "before": _plain(behaviour.before),
-            "after": _plain(behaviour.after),
-            "retained": _plain(behaviour.retained),
-            "corrupted": None if behaviour.corrupted is None else _plain(behaviour.corrupted),
-        },
-        "origin": origin.verdict,
-        "components": [str(part) for part in origin.found.parts] if origin.found else [],
-        "healed": _plain(origin.found.healed) if origin.found else None,
-        "healed-by-random": origin.found.random if origin.found else None,
-        "changed": [str(part) for part in origin.changed],
-        "curve": [
-            {"components": [str(part) for part in one.parts], "healed": _plain(one.healed)} for one in origin.curve
-        ],
-        "breaks": _named(origin.breaks),
-        "groups": _named(origin.groups),
-        "roles": {role.role: _role_data(role) for role in diagnosis.function.roles},
-        "inside-the-circuit": None if diagnosis.function.inside is None else list(diagnosis.function.inside),
-        "expressed": None
-        if expression is None
-        else {
-            "through": [str(one) for one in expression.through],
-            "healed": _plain(expression.healed),
-            "outputs-heal": _named(expression.heals),
-            "outputs-break": _named(expression.breaks),
-            "patterns-heal": _named(expression.patterns),
-        },
-        "recovery": None
-        if recovery is None
-        else {
-            "how": recovery.how,
-            "share": _plain(recovery.share),
-            "alike": recovery.alike,
-            "weakest-role": None if recovery.weakest is None else list(recovery.weakest),
-            "knocked-out": list(recovery.knocked_out),
-            "carriers": {str(one.head): [one.before, one.after] for one in recovery.carriers},
-        },
-    }
+def _unbroken(text: str) -> str:
+    """What no line break may part."""
+    return text.replace(" ", _UNBROKEN)
 
 
-def _role_data(role: RoleChange) -> dict[str, Any]:
-    return {
-        "retained": _plain(role.retained),
-        "heads": {
-            str(one.head): {
-                "kind": one.kind,
-                "before": one.before,
-                "after": one.after,
-                "change": _plain(one.change),
-                "looks": None if one.looks is None else list(one.looks),
-                "copies": None if one.copies is None else list(one.copies),
-            }
-            for one in role.heads
-        },
-    }
-
-
-def _plain(figure: Figure) -> dict[str, float]:
-    return {"mean": figure.mean, "low": figure.interval.low, "high": figure.interval.high}
-
-
-def _named(figures: Mapping[Any, Figure]) -> dict[str, dict[str, float]]:
-    return {str(name): _plain(figure) for name, figure in figures.items()}
+def _percent(share: float) -> str:
+    return f"{round(100 * share)}%"  # an integer has no -0

@@ -53,7 +53,9 @@ def _table(discovery: Discovery) -> Iterator[str]:
     role_wide = max(len(one.role) for one in placed)
     yield f"{'role':<{role_wide}}  {'head':<7} {'effect on':<{wide}}  {'logits':<22} judged by"
     for role, heads in discovery.followed.roles.items():
-        own = sorted((one for one in placed if one.role == role), key=lambda one: -abs(one.telling.mean))
+        own = sorted(
+            (one for one in placed if one.role == role), key=lambda one: (-round(abs(one.telling.mean), 2), one.head)
+        )
         assert len(own) == len(heads)
         for index, one in enumerate(own):
             yield _row(one, role if index == 0 else "", role_wide, wide)

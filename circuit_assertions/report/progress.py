@@ -45,13 +45,13 @@ class Progress:
         self._started, self._said = None, float("-inf")
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Say that `done` of `total` prompts of something are read. The last call wipes the line, but of a whole."""
+        """Say that `done` of `total` prompts, or others, are read. The last call wipes the line, but of a whole."""
         now = self.clock()
         if self._started is None:
             self._started = now
         finished = done >= total and not self.whole
         if now - self._started >= _PATIENCE and not finished:
-            self._say(f"reading {what}: {done} of {total} prompts, {now - self._started:.0f} s", now)
+            self._say(f"reading {what}: {done} of {total}, {now - self._started:.0f} s", now)
         if finished:
             self.end()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,8 @@ def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> int:
 
     from circuit_assertions.diagnosis.binding import circuit_of
     from circuit_assertions.diagnosis.diagnosing import check_fit, diagnose
-    from circuit_assertions.report.diagnosed import diagnosis_data, diagnosis_lines
+    from circuit_assertions.report.diagnosed import diagnosis_lines
+    from circuit_assertions.report.diagnosed_data import diagnosis_json
 
     audit = open_audit(given, baseline)
     check_fit(audit, model, baseline, *([corrupted] if corrupted else []))
@@ -62,7 +62,7 @@ def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> int:
         tell=audit.progress,
     )
     if given.json:
-        print(json.dumps(diagnosis_data(found), indent=2))
+        print(diagnosis_json(found))
     else:
         print("\n".join(line for line, _ in diagnosis_lines(found)))
     if found.recovery is not None:

@@ -1,0 +1,114 @@
+"""What the search for an origin measures with: grafts both ways, on prompts that search and on prompts that confirm."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from circuit_assertions.components import Embedding, Mlp, Norms, Part, Unembedding
+from circuit_assertions.diagnosis.figures import Array, Figure, share_of
+from circuit_assertions.engine import Model
+from circuit_assertions.engine.grafting import Grafting
+from circuit_assertions.engine.slopes import slopes
+from circuit_assertions.heads import Head
+from circuit_assertions.tasks import PromptSet
+
+__all__ = ["Grafts", "halves_of", "sorted_parts"]
+
+_KINDS = (Embedding, Head, Norms, Mlp, Unembedding)  # in the order of a layer
+
+
+def sorted_parts(parts: Collection[Part]) -> list[Part]:
+    """Parts in the order of the model."""
+    return sorted(
+        parts, key=lambda part: (part.layer, _KINDS.index(type(part)), part.head if isinstance(part, Head) else 0)
+    )
+
+
+def halves_of(prompts: PromptSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Two halves of the prompts, by index: every template is shared out between them.
+
+    Not every second prompt: where two kinds of template take turns, either half would know only one of them.
+    """
+    drawn = random.Random(0)
+    by_template: dict[str, list[int]] = {}
+    for index, prompt in enumerate(prompts.prompts):
+        by_template.setdefault(prompt.template, []).append(index)
+    templates = sorted(by_template)
+    drawn.shuffle(templates)
+    dealt = [index for template in templates for index in by_template[template]]
+    return tuple(sorted(dealt[::2])), tuple(sorted(dealt[1::2]))
+
+
+@dataclass
+class Grafts:
+    """Grafts between a model and its baseline on some prompts; each set of parts is tried once."""
+
+    model: Model
+    baseline: Model
+    prompts: PromptSet
+    _regained: dict[frozenset[Part], Array] = field(default_factory=dict)
+
+    @cached_property
+    def healing(self) -> Grafting:
+        """The baseline's parts into the model."""
+        return Grafting(self.model, self.baseline, self.prompts)
+
+    @cached_property
+    def breaking(self) -> Grafting:
+        """The model's parts into the baseline."""
+        return Grafting(self.baseline, self.model, self.prompts)
+
+    @cached_property
+    def now(self) -> Array:
+        """The model's logit difference [prompts]."""
+        now: Array = self.healing.difference().numpy()
+        return now
+
+    @cached_property
+    def then(self) -> Array:
+        """The baseline's logit difference [prompts]."""
+        then: Array = self.breaking.difference().numpy()
+        return then
+
+    @property
+    def lost(self) -> Array:
+        """Logit difference that the model has less than the baseline [prompts]."""
+        return self.then - self.now
+
+    def shares(self, parts: Collection[Part]) -> Array:
+        """What a set of the baseline's parts heals, as shares of what is lost [prompts]."""
+        key = frozenset(parts)
+        if key not in self._regained:
+            self._regained[key] = self.healing.difference(sorted_parts(key)).numpy() - self.now
+        return share_of(self._regained[key], self.lost)
+
+    def healed(self, parts: Collection[Part]) -> float:
+        """Share of what is lost that a set of the baseline's parts heals."""
+        return float(self.shares(parts).mean())
+
+    def broken(self, part: Part) -> Figure:
+        """Share of what is lost that a part of the model alone costs the baseline."""
+        return Figure.of_values(share_of(self.then - self.breaking.difference([part]).numpy(), self.lost))
+
+    def promising(self, parts: Sequence[Part], most: int) -> list[Part]:
+        """Those parts that matter most to first order, alone, in either direction."""
+        if len(parts) <= most:
+            return list(parts)
+        heals = slopes(self.model, self.baseline, self.prompts, parts)
+        breaks = slopes(self.baseline, self.model, self.prompts, parts)
+        return sorted(parts, key=lambda part: -max(heals[part], -breaks[part]))[:most]
+
+    def like(self, parts: Collection[Part], seed: int) -> list[Part]:
+        """A random set of as many other parts: of the same kinds and layers, as far as there are others."""
+        drawn = random.Random(seed)
+        chosen: list[Part] = []
+        for part in sorted_parts(parts):
+            others = [other for other in self.healing.parts if other not in parts and other not in chosen]
+            alike = [other for other in others if type(other) is type(part)]
+            near = [other for other in alike if other.layer == part.layer]
+            if others:
+                chosen.append(drawn.choice(near or alike or others))
+        return chosen

@@ -1,0 +1,224 @@
+"""A training run beside its baseline: behaviour, roles and verdicts of checkpoint after checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions import Circuit, LoadedSuite
+from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
+from circuit_assertions.assertions.schema import Assertion
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint, CheckpointError
+from circuit_assertions.diagnosis.bisecting import bisect
+from circuit_assertions.diagnosis.comparing import Comparing
+from circuit_assertions.diagnosis.diagnosing import PROMPTS, check_fit, fewer
+from circuit_assertions.diagnosis.discovery.chains import chain_for
+from circuit_assertions.diagnosis.errors import DiagnosisError
+from circuit_assertions.diagnosis.figures import Figure, share_of
+from circuit_assertions.diagnosis.function import compare_functions
+from circuit_assertions.diagnosis.view import View
+from circuit_assertions.tasks import Task
+
+__all__ = ["Step", "Trajectory", "check_run", "follow"]
+
+Tell = Callable[[Checkpoint, int], None]
+_Asked = tuple[LoadedSuite, Assertion, tuple[Circuit, ...]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One checkpoint of the run.
+
+    Attributes:
+        place: which of the run's checkpoints it is, from 0.
+        behaviour: its logit difference; None where the checkpoint could not be read.
+        retained: the share of the baseline's logit difference that is left.
+        roles: the share of the baseline's effect that is left, by role.
+        verdicts: HELD, BROKEN, UNRESOLVED, SKIPPED or ERROR, by assertion.
+        reasons: why an assertion was skipped, or could not be judged.
+        problem: why the checkpoint could not be read.
+    """
+
+    place: int
+    checkpoint: Checkpoint
+    behaviour: Figure | None = None
+    retained: Figure | None = None
+    roles: Mapping[str, Figure] = field(default_factory=dict)
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What became of a behaviour and its circuit along a training run.
+
+    Attributes:
+        before: the baseline's logit difference.
+        steps: the checkpoints that were looked at, in the run's order.
+        assertions: the names by which they stand in the steps.
+        bisected: whether only those checkpoints were looked at that bisection asked for.
+    """
+
+    run: tuple[Checkpoint, ...]
+    baseline: Checkpoint
+    task: str
+    circuit: str
+    before: Figure
+    steps: tuple[Step, ...]
+    assertions: tuple[str, ...]
+    bisected: bool
+
+    def seen(self, assertion: str) -> dict[int, str]:
+        """An assertion's verdicts by place, of the checkpoints that could be read."""
+        return {step.place: step.verdicts[assertion] for step in self.steps if not step.problem}
+
+    @property
+    def audited(self) -> int:
+        """How many checkpoints were read."""
+        return sum(not step.problem for step in self.steps)
+
+
+def check_run(
+    audit: Audit, run: Sequence[Checkpoint], baseline: Checkpoint, task: Task, corrupted: Checkpoint | None = None
+) -> None:
+    """Check that a run and its baseline can be laid side by side, before any work.
+
+    Only the first checkpoint that can be read is asked: the others are met when their turn comes.
+
+    Raises:
+        CheckpointError: if the baseline or `corrupted` cannot be opened, or no checkpoint of the run can.
+        DiagnosisError: if they have other shapes, or the task nothing to patch.
+        TaskError: if their tokenizers differ.
+    """
+    if not {"answer", "wrong-answer", "counterfactual"} <= task.offers:
+        raise DiagnosisError("a trajectory needs a task with right and wrong answers and counterfactual prompts")
+    check_fit(audit, baseline, *([corrupted] if corrupted else []))
+    problems = []
+    for checkpoint in run:
+        try:
+            audit.model(checkpoint)
+        except CheckpointError as error:
+            problems.append(error)
+        else:
+            check_fit(audit, baseline, checkpoint)
+            audit.prompts(fewer(task, PROMPTS), checkpoint)
+            return
+    raise CheckpointError(f"no checkpoint of {run[0].given} can be opened: {problems[0]}")
+
+
+def follow(
+    audit: Audit,
+    run: Sequence[Checkpoint],
+    baseline: Checkpoint,
+    task: Task,
+    circuit: Circuit,
+    suites: Sequence[tuple[LoadedSuite, tuple[Circuit, ...]]],
+    *,
+    called: str = "",
+    corrupted: Checkpoint | None = None,
+    bisecting: bool = False,
+    tell: Tell = lambda checkpoint, done: None,
+) -> Trajectory:
+    """Judge every checkpoint of a run, or those that bisection asks for. One is open at a time, beside the baseline.
+
+    Args:
+        circuit: the baseline's.
+        suites: each with the circuits that may bind its roles.
+        called: the task's name.
+        corrupted: a known-bad checkpoint, where assertions about recovery are to be judged.
+        tell: which checkpoint comes next, and how many there were before it.
+
+    Raises:
+        DiagnosisError: if the baseline does not do the task.
+    """
+    compare = Comparing(audit, baseline, corrupted, audit.progress)
+    runner = SuiteRunner(audit, baseline, compare=compare, corrupted=corrupted)
+    follower = _Follower(View(audit, baseline, fewer(task, PROMPTS)), circuit, runner, _named(suites))
+    before = Figure.of_values(follower.then.by_prompt("logit-difference"))
+    if not before.interval.low > 0:
+        raise DiagnosisError(
+            f"the baseline {baseline} does not do the task itself: its logit difference is {before.mean:.2f}"
+        )
+    steps: dict[int, Step] = {}
+
+    def judge(place: int) -> Mapping[str, str] | None:
+        tell(run[place], len(steps))
+        steps[place] = step = follower.step(place, run[place])
+        return None if step.problem else step.verdicts
+
+    if bisecting:
+        bisect(len(run), judge)
+    else:
+        for place in range(len(run)):
+            judge(place)
+    return Trajectory(
+        run=tuple(run),
+        baseline=baseline,
+        task=called or task.kind,
+        circuit=circuit.circuit,
+        before=before,
+        steps=tuple(steps[place] for place in sorted(steps)),
+        assertions=tuple(follower.assertions),
+        bisected=bisecting,
+    )
+
+
+@dataclass(frozen=True)
+class _Follower:
+    """What is put to every checkpoint; `then` is the baseline's side."""
+
+    then: View
+    circuit: Circuit
+    runner: SuiteRunner
+    assertions: Mapping[str, _Asked]
+
+    def step(self, place: int, checkpoint: Checkpoint) -> Step:
+        """Look at one checkpoint, and close it."""
+        then = self.then
+        now = View(then.audit, checkpoint, then.task)
+        try:
+            check_fit(then.audit, then.checkpoint, checkpoint)
+            roles = compare_functions(chain_for(then.task, self.circuit.circuit), self.circuit.roles, then, now).roles
+            before, after = (view.by_prompt("logit-difference") for view in (then, now))
+            judged = self._judged(checkpoint)
+        except CircuitAssertionsError as error:
+            return Step(place, checkpoint, problem=str(error))
+        finally:
+            self.runner.forget(checkpoint)
+        return Step(
+            place,
+            checkpoint,
+            behaviour=Figure.of_values(after),
+            retained=Figure.of_values(share_of(after, before)),
+            roles={role.role: role.retained for role in roles},
+            verdicts={name: verdict for name, (verdict, _) in judged.items()},
+            reasons={name: reason for name, (_, reason) in judged.items() if reason},
+        )
+
+    def _judged(self, checkpoint: Checkpoint) -> dict[str, tuple[str, str]]:
+        """The verdict on each assertion, and the reason where there is none."""
+        asked = {
+            name: Asked(suite, assertion, checkpoint, circuits)
+            for name, (suite, assertion, circuits) in self.assertions.items()
+        }
+        self.runner.announce(asked.values())
+        return {name: self._verdict(one) for name, one in asked.items()}
+
+    def _verdict(self, asked: Asked) -> tuple[str, str]:
+        try:
+            judged = self.runner.judge(asked)
+        except CircuitAssertionsError as error:
+            return "ERROR", str(error)
+        return ("SKIPPED", judged.reason) if isinstance(judged, NotAsked) else (judged.verdict.value, "")
+
+
+def _named(suites: Sequence[tuple[LoadedSuite, tuple[Circuit, ...]]]) -> dict[str, _Asked]:
+    """Every assertion by its id, with its suite's file in front where there are several suites."""
+    return {
+        f"{suite.file}::{assertion.id}" if len(suites) > 1 else assertion.id: (suite, assertion, circuits)
+        for suite, circuits in suites
+        for assertion in suite.suite.assertions
+    }

@@ -1,0 +1,122 @@
+"""A diagnosis as a program reads it: every figure as mean, low and high, and nothing that is no number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from circuit_assertions.diagnosis import (
+    Diagnosis,
+    DiagnosisError,
+    Figure,
+    Function,
+    HeadChange,
+    Origin,
+    Recovery,
+    RoleChange,
+)
+from circuit_assertions.diagnosis.expression import Expression
+
+__all__ = ["diagnosis_data", "diagnosis_json"]
+
+
+def diagnosis_json(diagnosis: Diagnosis) -> str:
+    """The diagnosis as JSON.
+
+    Raises:
+        DiagnosisError: if a figure is not finite, which JSON cannot say and nobody should gate on.
+    """
+    try:
+        return json.dumps(diagnosis_data(diagnosis), indent=2, allow_nan=False)
+    except ValueError as error:
+        raise DiagnosisError(f"a figure of the diagnosis of {diagnosis.model} is not finite: {error}") from error
+
+
+def diagnosis_data(diagnosis: Diagnosis) -> dict[str, Any]:
+    """The diagnosis as plain values; what was not looked for is None."""
+    behaviour = diagnosis.behaviour
+    return {
+        "model": str(diagnosis.model),
+        "baseline": str(diagnosis.baseline),
+        "corrupted": None if diagnosis.corrupted is None else str(diagnosis.corrupted),
+        "circuit": diagnosis.circuit,
+        "task": diagnosis.task,
+        "settings": dict(diagnosis.settings),
+        "verdict": diagnosis.verdict,
+        "why": diagnosis.why,
+        "behaviour": {
+            "before": _plain(behaviour.before),
+            "after": _plain(behaviour.after),
+            "retained": _plain(behaviour.retained),
+            "corrupted": None if behaviour.corrupted is None else _plain(behaviour.corrupted),
+        },
+        **_origin(diagnosis.origin),
+        "roles": {role.role: _role(role) for role in diagnosis.function.roles},
+        "inside-the-circuit": None if diagnosis.function.inside is None else list(diagnosis.function.inside),
+        "expressed": None if diagnosis.expression is None else _expression(diagnosis.expression),
+        "recovery": None if diagnosis.recovery is None else _recovery(diagnosis.recovery, diagnosis.function),
+    }
+
+
+def _origin(origin: Origin) -> dict[str, Any]:
+    found = origin.found
+    return {
+        "origin": origin.verdict,
+        "components": [] if found is None else [str(part) for part in found.parts],
+        "healed": None if found is None else _plain(found.healed),
+        "healed-by-random": None if found is None else found.random,
+        "changed": [str(part) for part in origin.changed],
+        "curve": [
+            {"components": [str(part) for part in one.parts], "healed": _plain(one.healed)} for one in origin.curve
+        ],
+        "breaks": _named(origin.breaks),
+        "groups": _named(origin.groups),
+    }
+
+
+def _role(role: RoleChange) -> dict[str, Any]:
+    return {"retained": _plain(role.retained), "heads": {str(one.head): _head(one) for one in role.heads}}
+
+
+def _head(one: HeadChange) -> dict[str, Any]:
+    return {
+        "kind": one.kind,
+        "before": one.before,
+        "after": one.after,
+        "change": _plain(one.change),
+        "looks": None if one.looks is None else list(one.looks),
+        "copies": None if one.copies is None else list(one.copies),
+    }
+
+
+def _expression(expression: Expression) -> dict[str, Any]:
+    return {
+        "through": [str(one) for one in expression.through],
+        "healed": _plain(expression.healed),
+        "outputs-heal": _named(expression.heals),
+        "outputs-break": _named(expression.breaks),
+        "patterns-heal": _named(expression.patterns),
+    }
+
+
+def _recovery(recovery: Recovery, function: Function) -> dict[str, Any]:
+    weakest = next(
+        (role for role in function.roles if recovery.weakest is not None and role.role == recovery.weakest[0]), None
+    )
+    return {
+        "how": recovery.how,
+        "share": _plain(recovery.share),
+        "alike": recovery.alike,
+        "weakest-role": None if weakest is None else {"role": weakest.role, "retained": _plain(weakest.retained)},
+        "knocked-out": dict(zip(("baseline", "model"), recovery.knocked_out, strict=True)),
+        "carriers": {str(one.head): {"before": one.before, "after": one.after} for one in recovery.carriers},
+    }
+
+
+def _plain(figure: Figure) -> dict[str, float]:
+    return {"mean": figure.mean, "low": figure.interval.low, "high": figure.interval.high}
+
+
+def _named(figures: Mapping[Any, Figure]) -> dict[str, dict[str, float]]:
+    return {str(name): _plain(figure) for name, figure in figures.items()}

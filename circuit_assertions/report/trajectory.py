@@ -1,0 +1,240 @@
+"""A training run as a person reads it, and as a program does: a row a checkpoint, and where each assertion turned."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from circuit_assertions.diagnosis.bisecting import BROKEN, HELD, NOT_JUDGED, Spell, spells
+from circuit_assertions.diagnosis.figures import Figure
+from circuit_assertions.report.summary import AuditLine
+
+if TYPE_CHECKING:
+    from circuit_assertions.diagnosis.trajectory import Step, Trajectory
+
+__all__ = ["step_of", "trajectory_data", "trajectory_lines", "turning_lines"]
+
+_STEP = re.compile(r"checkpoint-(\d+)")
+_LETTERS = {"HELD": ".", "BROKEN": "F", "UNRESOLVED": "u", "SKIPPED": "s", "ERROR": "E"}  # pytest's, but for E
+_GAP = "  "
+
+
+def step_of(checkpoint: str) -> int | None:
+    """The step of `run/checkpoint-40`; None for the weights in the root of a run."""
+    match = _STEP.fullmatch(checkpoint.rsplit("/", 1)[-1])
+    return int(match[1]) if match else None
+
+
+def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
+    """The trajectory: facts, the table, and every assertion in words."""
+    run, steps = trajectory.run, trajectory.steps
+    yield f"run        {run[0].given}   baseline {trajectory.baseline}"
+    yield f"behaviour  {trajectory.task} logit difference, {_number(trajectory.before)} on the baseline"
+    yield f"roles      of {trajectory.circuit}: the share of their effect on the baseline that is left"
+    unread = f", {lost} could not be read" if (lost := len(steps) - trajectory.audited) else ""
+    yield f"audited    {trajectory.audited} of {len(run)} checkpoints{unread}"
+    yield ""
+    judged = [name for name in trajectory.assertions if not _skipped(trajectory, name)]
+    yield from _table(trajectory, judged)
+    yield ", ".join(_letters_used(trajectory, judged))
+    yield ""
+    names = [_step_name(str(checkpoint)) for checkpoint in run]
+    width = max(map(len, judged), default=0)
+    for number, name in enumerate(judged, 1):
+        yield f"{number:>2} {name:<{width}}  {_turning(trajectory.seen(name), names)}"
+    yield from _left_out(trajectory)
+    if trajectory.bisected:
+        yield from _assumed(trajectory, judged)
+    yield _conclusion(trajectory)
+
+
+def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
+    """Where each assertion broke along a run and where it came back, as (text, outcome) pairs.
+
+    Args:
+        run: the run's checkpoints in order, as the lines name them.
+        lines: the verdicts; those of other checkpoints are left out.
+
+    Yields:
+        A line for each suite, one for each assertion that broke, with its outcome at the last checkpoint, and one that
+        counts the others.
+    """
+    names = [_step_name(model) for model in run]
+    seen: dict[str, dict[str, dict[int, str]]] = {}
+    for line in lines:
+        if line.model in run:
+            seen.setdefault(line.suite, {}).setdefault(line.id, {})[run.index(line.model)] = line.outcome
+    for suite, assertions in seen.items():
+        broke = {name: places for name, places in assertions.items() if BROKEN in places.values()}
+        yield suite, ""
+        width = max(map(len, broke), default=0)
+        for name, places in broke.items():
+            yield f"  {name:<{width}}  {_turning(places, names)}", places[max(places)]
+        if others := len(assertions) - len(broke):
+            yield f"  {others} {'others ' if broke else ''}never broke", ""
+
+
+def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
+    roles = list(dict.fromkeys(role for step in trajectory.steps for role in step.roles))
+    columns: list[tuple[list[str], list[str]]] = [(["step"], [_short(step) for step in trajectory.steps])]
+    behaviours = [_number(step.behaviour) if step.behaviour else "" for step in trajectory.steps]
+    columns.append((["logit", "difference"], behaviours))
+    for role in roles:
+        shares = [f"{step.roles[role].mean:.0%}" if role in step.roles else "" for step in trajectory.steps]
+        columns.append((_over_lines(role), shares))
+    letters = ["".join(_LETTERS[step.verdicts[name]] for name in judged if step.verdicts) for step in trajectory.steps]
+    columns.append((_numbers(len(judged)), letters))
+    widths = [max(map(len, [*heading, *cells])) for heading, cells in columns]
+    deep = max(len(heading) for heading, _ in columns)
+    for row in range(deep):
+        heads = [([""] * (deep - len(heading)) + heading)[row] for heading, _ in columns]
+        yield _GAP.join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)).rstrip()
+    for index, step in enumerate(trajectory.steps):
+        cells = [column[index] for _, column in columns]
+        if step.problem:
+            yield f"{cells[0]:>{widths[0]}}{_GAP}could not be read: {step.problem}"
+        else:
+            yield _GAP.join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _over_lines(role: str) -> list[str]:
+    """`backup-name-mover` as three lines of a heading."""
+    *first, last = role.split("-")
+    return [*(f"{part}-" for part in first), last]
+
+
+def _numbers(count: int) -> list[str]:
+    """1, 2, 3 ... each over a column of one letter, its digits below each other."""
+    deep = len(str(count))
+    return ["".join(f"{number:>{deep}}"[row] for number in range(1, count + 1)) for row in range(deep)]
+
+
+def _letters_used(trajectory: Trajectory, judged: Sequence[str]) -> list[str]:
+    used = {step.verdicts[name] for step in trajectory.steps if step.verdicts for name in judged}
+    return [f"{letter} {verdict.lower()}" for verdict, letter in _LETTERS.items() if verdict in used]
+
+
+def _turning(seen: Mapping[int, str], names: Sequence[str]) -> str:
+    """Where one assertion broke and came back, in words. With each turn the last verdict that was seen before it."""
+    judged = {place: verdict for place, verdict in seen.items() if verdict not in NOT_JUDGED}
+    if not judged:
+        return "could not be judged"
+    told = "; ".join(_spell(spell, judged, names) for spell in spells(judged))
+    if not told:
+        open_at = [names[place] for place, verdict in sorted(judged.items()) if verdict != HELD]
+        told = f"never broken, unresolved at {', '.join(open_at)}" if open_at else "held at each"
+    lost = [names[place] for place in sorted(seen) if seen[place] in NOT_JUDGED]
+    return f"{told}; could not be judged at {', '.join(lost)}" if lost else told
+
+
+def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str:
+    if spell.held is not None:
+        began = f"broke at {names[spell.first]} (held at {names[spell.held]})"
+    else:
+        began = f"broken from {names[spell.first]} on"
+    if spell.back is not None:
+        return f"{began}, came back at {names[spell.back]} (broken at {names[spell.last]})"
+    last = max(judged)
+    if judged[last] == BROKEN:
+        return f"{began}, and is broken still"
+    return f"{began}, not held again: broken last at {names[spell.last]}, unresolved at {names[last]}"
+
+
+def _skipped(trajectory: Trajectory, name: str) -> bool:
+    return all(verdict == "SKIPPED" for verdict in trajectory.seen(name).values())
+
+
+def _left_out(trajectory: Trajectory) -> Iterator[str]:
+    """Why assertions were skipped or could not be judged, each reason once."""
+    reasons: dict[tuple[str, str], dict[str, None]] = {}
+    for step in trajectory.steps:
+        for name, reason in step.reasons.items():
+            reasons.setdefault((step.verdicts[name], reason), {})[name] = None
+    for (verdict, reason), names in reasons.items():
+        yield f"{verdict.lower():<10} {', '.join(names)}: {reason}"
+
+
+def _assumed(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
+    yield "bisection  assumes that an assertion breaks at most once and comes back at most once; both ends were audited"
+    found = {name: spells(trajectory.seen(name)) for name in judged}
+    if never := sum(not spell for spell in found.values()):
+        yield f"           {never} never broke where they were looked at: a break in between would have been missed"
+    if often := [name for name, spell in found.items() if len(spell) > 1]:
+        yield f"           NOT SO of {', '.join(often)}: audit every checkpoint, without --bisect"
+
+
+def _conclusion(trajectory: Trajectory) -> str:
+    last = next((step for step in reversed(trajectory.steps) if not step.problem), None)
+    if last is None:
+        return "last       no checkpoint could be read"
+    counts = Counter(last.verdicts.values())
+    said = ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in _LETTERS if counts[verdict])
+    return f"last       {_step_name(str(last.checkpoint))}: {said}"
+
+
+def _short(step: Step) -> str:
+    number = step_of(str(step.checkpoint))
+    return "final" if number is None else str(number)
+
+
+def _step_name(checkpoint: str) -> str:
+    number = step_of(checkpoint)
+    return "the final weights" if number is None else f"step {number}"
+
+
+def _number(figure: Figure) -> str:
+    return f"{figure.mean:.2f} [{figure.interval.low:.2f}, {figure.interval.high:.2f}]"
+
+
+def trajectory_data(trajectory: Trajectory) -> dict[str, Any]:
+    """The trajectory as JSON carries it: every figure as mean, low and high; steps are null for final weights."""
+    steps = [step_of(str(checkpoint)) for checkpoint in trajectory.run]
+    return {
+        "run": trajectory.run[0].given,
+        "baseline": str(trajectory.baseline),
+        "task": trajectory.task,
+        "circuit": trajectory.circuit,
+        "before": _plain(trajectory.before),
+        "checkpoints": len(trajectory.run),
+        "audited": trajectory.audited,
+        "bisected": trajectory.bisected,
+        "steps": [
+            {
+                "checkpoint": str(step.checkpoint),
+                "step": steps[step.place],
+                "behaviour": _plain(step.behaviour),
+                "retained": _plain(step.retained),
+                "roles": {role: _plain(figure) for role, figure in step.roles.items()},
+                "verdicts": dict(step.verdicts),
+                "reasons": dict(step.reasons),
+                "problem": step.problem or None,
+            }
+            for step in trajectory.steps
+        ],
+        "assertions": {name: _turns(trajectory.seen(name), trajectory) for name in trajectory.assertions},
+    }
+
+
+def _turns(seen: Mapping[int, str], trajectory: Trajectory) -> list[dict[str, str | None]]:
+    """An assertion's spells, by their checkpoints."""
+
+    def named(place: int | None) -> str | None:
+        return None if place is None else str(trajectory.run[place])
+
+    return [
+        {
+            "held-before": named(spell.held),
+            "broke": named(spell.first),
+            "broken-last": named(spell.last),
+            "came-back": named(spell.back),
+        }
+        for spell in spells(seen)
+    ]
+
+
+def _plain(figure: Figure | None) -> dict[str, float] | None:
+    if figure is None:
+        return None
+    return {"mean": figure.mean, "low": figure.interval.low, "high": figure.interval.high}

@@ -1,0 +1,81 @@
+"""`circuit-assertions graft`: mend a localized fault by weights, in a new checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circuit_assertions import CircuitAssertionsError
+
+if TYPE_CHECKING:
+    from circuit_assertions.checkpoints import Checkpoint
+    from circuit_assertions.checkpoints.grafting import Grafted
+
+__all__ = ["add_graft"]
+
+
+def add_graft(verbs: Any) -> None:
+    """Add the verb to the parser's."""
+    graft = verbs.add_parser("graft", help="write a checkpoint with some components' weights taken from another")
+    graft.add_argument("--model", required=True, help="the checkpoint to mend: a folder, a PEFT adapter, or a hub id")
+    graft.add_argument("--from", required=True, dest="source", help="the checkpoint that the weights are taken from")
+    graft.add_argument(
+        "--components",
+        required=True,
+        metavar="A,B,...",
+        help="what is taken: heads L2H0, MLPs MLP4, norms NORM3 (of a layer, with the bias of its attention's output), "
+        "EMBED, UNEMBED",
+    )
+    graft.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="a folder not there yet")
+    graft.add_argument("--allow-pickle", action="store_true", help="read pickled weights")
+    graft.add_argument("--trust-remote-code", action="store_true", help="run the Python code that a checkpoint ships")
+    graft.add_argument("--json", action="store_true", help="print what was written as JSON, and only that")
+    graft.epilog = "Neither checkpoint is changed. All other weights stay bit for bit as they are, in their own dtype."
+    graft.set_defaults(run=_graft)
+
+
+def _graft(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    from circuit_assertions.checkpoints import Permissions, find_checkpoints
+    from circuit_assertions.components import parse_part
+
+    parts = tuple(dict.fromkeys(parse_part(name) for name in given.components.split(",")))
+    model, source = _one(find_checkpoints(given.model)), _one(find_checkpoints(given.source))
+
+    from circuit_assertions.checkpoints.grafting import graft
+
+    done = graft(model, source, parts, given.output, Permissions(given.allow_pickle, given.trust_remote_code))
+    if given.json:
+        print(done.record.read_text(encoding="utf-8"), end="")
+    else:
+        print("\n".join(_lines(done, model, source)))
+    return 0
+
+
+def _one(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    if len(checkpoints) > 1:
+        raise CircuitAssertionsError(f"{checkpoints[0].given} is a training run: name one of its checkpoints")
+    return checkpoints[0]
+
+
+def _lines(done: Grafted, model: Checkpoint, source: Checkpoint) -> list[str]:
+    lines = [f"written     {done.folder}: {model} with {_names(done.grafted)} of {source}"]
+    if done.merged:
+        lines.append(f"            {model} is an adapter: what was written is merged, a full checkpoint")
+    if done.same:
+        lines.append(f"            {_names(done.same)} had the same weights in both")
+    if done.tokenizer is None:
+        lines.append("            without a tokenizer: neither of them has one")
+    folder, baseline = shlex.quote(str(done.folder)), shlex.quote(str(source))
+    return [
+        *lines,
+        f"            {done.record.name} in it says what came from where",
+        f"audit       circuit-assertions audit {folder} --baseline={baseline}",
+        f"diagnose    circuit-assertions diagnose --model={folder} --baseline={baseline}",
+    ]
+
+
+def _names(parts: Sequence[object]) -> str:
+    return ", ".join(map(str, parts))

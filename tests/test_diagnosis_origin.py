@@ -1,0 +1,85 @@
+"""The origin of planted damage is named, whole and alone; a fault in the way of another does not hide it."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+import torch
+from auditing import ioi
+from diagnosis_cases import Damaged, Side, damaged, raw, raw_difference
+
+from circuit_assertions.components import Mlp
+from circuit_assertions.diagnosis.grafts import halves_of
+from circuit_assertions.diagnosis.origin import Origin, find_origin
+from circuit_assertions.heads import Head
+from circuit_assertions.tasks import Prompt, PromptSet
+
+ASKED = ioi(prompts=32, seed=7)
+HEADS = [Head(layer, head) for layer in range(5) for head in range(4)]
+KINDS = ("zero", "negate", "noise", "swap", "noise-query-key")
+
+
+@pytest.fixture(scope="module")
+def side() -> Side:
+    return Side()
+
+
+def drawn(seed: int) -> list[Damaged]:
+    """Damage of one kind to one to three heads (two for a swap) or to an MLP."""
+    rng = Random(seed)
+    kind = KINDS[seed % len(KINDS)]
+    if kind in ("zero", "negate", "noise") and rng.random() < 0.25:
+        return [(kind, (Mlp(rng.randrange(5)),))]
+    return [(kind, tuple(rng.sample(HEADS, 2 if kind == "swap" else rng.randint(1, 3))))]
+
+
+def alone(damages: list[Damaged]) -> list[list[Damaged]]:
+    """Each damage to each component alone; a swap's two halves cannot be told apart, and stay together."""
+    return [
+        [(kind, each)]
+        for kind, components in damages
+        for each in ([components] if kind == "swap" else [(component,) for component in components])
+    ]
+
+
+def check(side: Side, damages: list[Damaged], seed: int = 0, start: str = "healthy") -> Origin:
+    """Every component whose damage costs a tenth is named, and none that was not planted."""
+    prompts = side.prompts(ASKED)
+    model = damaged(damages, seed, start)
+    healthy = raw_difference(raw(), prompts)
+    origin = find_origin(side.put(model), side.healthy, prompts)
+    named = set(origin.found.parts) if origin.found else set()
+    planted = {component for _, components in damages for component in components}
+    assert named <= planted
+    lost = 1 - raw_difference(model, prompts) / healthy
+    if lost < 0.1:
+        assert origin.verdict == "UNCHANGED"
+        return origin
+    for each in alone(damages):
+        if raw_difference(damaged(each, seed), prompts) <= 0.9 * healthy:
+            dear = {component for _, components in each for component in components}
+            assert dear & named if each[0][0] == "swap" else dear <= named, (each, named)
+    assert origin.verdict == "LOCALIZED"
+    return origin
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_planted_damage_is_named_whole_and_alone(side: Side, seed: int) -> None:
+    origin = check(side, drawn(seed), seed)
+    assert set(origin.changed) == {component for _, components in drawn(seed) for component in components}
+
+
+@pytest.mark.parametrize(
+    "damages",
+    [
+        [("negate", (Head(3, 0), Head(3, 1), Head(3, 3)))],
+        [("noise", (Mlp(0),))],
+        [("zero", (Head(0, 0),)), ("negate", (Head(3, 0), Head(3, 1)))],
+        [("noise-query-key", (Head(1, 3), Head(2, 1), Head(3, 0)))],
+    ],
+    ids=str,
+)
+def test_it_is_named_among_the_small_changes_of_fine_tuning(side: Side, damages: list[Damaged]) -> None:
+    origin = check(side, damages, start="benign")
+    assert len(origin.changed) == origin.parts
