@@ -82,8 +82,9 @@ class Side:
         try:
             return diagnose(self.audit, model, one(HEALTHY), task, CIRCUIT.roles, circuit="ioi", corrupted=worst)
         finally:
-            for opened in {model, worst} - {one(HEALTHY), None}:
-                self.audit.forget(opened)
+            for opened in (model, worst):
+                if opened is not None and opened != one(HEALTHY):
+                    self.audit.forget(opened)
 
 
 def one(folder: Path) -> Checkpoint:

@@ -115,6 +115,7 @@ def test_checkpoints_that_cannot_be_read_are_passed_over(run: list[str], data: s
         assert turns(spells(of(0, seen))) == expected
 
 
+@settings(deadline=None)
 @given(verdicts=st.lists(st.sampled_from(["HELD", "BROKEN", "UNRESOLVED"]), max_size=12))
 def test_every_verdict_lies_where_the_spells_say(verdicts: list[str]) -> None:
     found = spells(dict(enumerate(verdicts)))

@@ -5,15 +5,12 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-import torch
 from auditing import ioi
 from diagnosis_cases import Damaged, Side, damaged, raw, raw_difference
 
 from circuit_assertions.components import Mlp
-from circuit_assertions.diagnosis.grafts import halves_of
 from circuit_assertions.diagnosis.origin import Origin, find_origin
 from circuit_assertions.heads import Head
-from circuit_assertions.tasks import Prompt, PromptSet
 
 ASKED = ioi(prompts=32, seed=7)
 HEADS = [Head(layer, head) for layer in range(5) for head in range(4)]
@@ -77,6 +74,7 @@ def test_planted_damage_is_named_whole_and_alone(side: Side, seed: int) -> None:
         [("noise", (Mlp(0),))],
         [("zero", (Head(0, 0),)), ("negate", (Head(3, 0), Head(3, 1)))],
         [("noise-query-key", (Head(1, 3), Head(2, 1), Head(3, 0)))],
+        [("swap", (Head(3, 2), Head(1, 2)))],  # costs little more than what fine-tuning moves
     ],
     ids=str,
 )

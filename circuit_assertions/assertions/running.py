@@ -92,11 +92,10 @@ class SuiteRunner:
 
     def _compared(self, asked: Asked) -> Judgement | NotAsked:
         """Judge a measure that holds the model against other checkpoints."""
-        assertion, given = asked.assertion, {"baseline": self.baseline, "corrupted": self.corrupted}
-        for other in MEASURES[assertion.measure].compares:
-            if given[other] is None or self.compare is None:
-                return NotAsked(f"{assertion.measure} needs --{other}=path/ to hold the model against")
-        assert self.compare is not None
+        assertion = asked.assertion
+        lacking = self._lacking(assertion.measure)
+        if lacking is not None:
+            return lacking
         role = assertion.heads if isinstance(assertion.heads, str) else "circuit"
         roles: Roles = {}
         if MEASURES[assertion.measure].joint:
@@ -106,11 +105,35 @@ class SuiteRunner:
             binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
             roles = {} if binding is None else binding.circuit.roles
         task = asked.suite.suite.tasks[assertion.task]
+        reading = self.compared(assertion.measure, asked.checkpoint, task, asked.suite.circuit, roles, role)
+        if isinstance(reading, NotAsked):
+            return reading
+        return judge(reading, assertion.expect, assertion.needed) or NotAsked(_NO_BASELINE)
+
+    def compared(
+        self, measure: str, checkpoint: Checkpoint, task: Task, circuit: str, roles: Roles, role: str
+    ) -> Reading | NotAsked:
+        """A reading that holds a checkpoint against others; why not, where they are not given or have nothing to say.
+
+        Args:
+            circuit: its name; with `roles`, the baseline's circuit.
+            role: whose heads are read; `circuit` for all of them.
+        """
+        lacking = self._lacking(measure)
+        if lacking is not None:
+            return lacking
+        assert self.compare is not None
         try:
-            reading = self.compare(assertion.measure, asked.checkpoint, task, asked.suite.circuit, roles, role)
+            return self.compare(measure, checkpoint, task, circuit, roles, role)
         except NothingToSayError as reason:
             return NotAsked(str(reason))
-        return judge(reading, assertion.expect, assertion.needed) or NotAsked(_NO_BASELINE)
+
+    def _lacking(self, measure: str) -> NotAsked | None:
+        given = {"baseline": self.baseline, "corrupted": self.corrupted}
+        for other in MEASURES[measure].compares:
+            if given[other] is None or self.compare is None:
+                return NotAsked(f"{measure} needs --{other}=path/ to hold the model against")
+        return None
 
     def binding(self, checkpoint: Checkpoint, name: str, circuits: Sequence[Circuit]) -> Binding | None:
         """The circuit that fits a checkpoint, remembered."""

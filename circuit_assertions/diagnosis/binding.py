@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from circuit_assertions.assertions.circuits import Circuit, bind
 from circuit_assertions.assertions.loading import load_circuit, load_circuits
@@ -41,9 +43,16 @@ def circuit_of(audit: Audit, baseline: Checkpoint, task: Task, called: str, file
     if file is not None:
         circuit = load_circuit(file)
         if circuit.fits.model_dump() != shape:
-            raise DiagnosisError(f"{file} is about {circuit.fits}, and {baseline} is not of that shape")
+            raise DiagnosisError(
+                f"{file} is about a {_said(circuit.fits.model_dump())}, and {baseline} is a {_said(shape)}: give the "
+                f"baseline's own circuit, or leave --circuit out"
+            )
         return circuit
     folders = (Path("suites", "circuits"), packaged_suites() / "circuits")
     known = [circuit for folder in folders for circuit in load_circuits(folder)]
     bound = bind(known, name, shape, [model.source.fingerprint])
     return bound.circuit if bound is not None and bound.certain else Finder(audit, baseline)(name, task)
+
+
+def _said(shape: Mapping[str, Any]) -> str:
+    return "{architecture} of {layers} layers x {heads} heads, d_model {d_model}".format(**shape)

@@ -11,7 +11,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
-from circuit_assertions.diagnosis.figures import Figure, share_of
+from circuit_assertions.diagnosis.figures import LEAST_LOST, Figure, share_of
 from circuit_assertions.diagnosis.function import Function, RoleChange, announce, compare_functions
 from circuit_assertions.diagnosis.origin import Origin, find_origin
 from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
@@ -23,7 +23,7 @@ __all__ = ["Behaviour", "Diagnosis", "check_fit", "diagnose"]
 
 PROMPTS = 128  # of a task that has more: half search, half confirm
 _EXPRESSED_BY = 64  # prompts for transplants, which are many
-_KEPT = 0.8  # of the baseline's behaviour, below which it is corrupted
+_KEPT = 0.75  # of the baseline's behaviour, below which it is corrupted
 _ROLE_KEPT = 0.5  # of a role's effect
 _MORE = 1.25  # of the baseline's, above which behaviour or role is amplified
 
@@ -179,18 +179,24 @@ def _behaviour(then: View, now: View, worst: View | None) -> Behaviour:
 
 def _overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     if behaviour.retained.interval.high < _KEPT:
-        return "CORRUPTED", f"{behaviour.retained.mean:.0%} of the behaviour is left"
+        turned = "the behaviour is turned around, to the wrong answer"
+        return "CORRUPTED", turned if behaviour.after.interval.high < 0 else f"{_shown(behaviour)} is left"
     lost = [role for role in function.roles if not role.asleep and role.changed and _has_lost(role, _ROLE_KEPT)]
     if lost:
         return "CORRUPTED", f"the behaviour holds, but {_kept(lost)}"
     better = behaviour.retained.interval.low > _MORE
     stronger = [role.role for role in function.roles if role.retained.interval.low > _MORE and not role.asleep]
-    if better or (stronger and behaviour.retained.interval.high >= 1):
+    if better or (stronger and behaviour.retained.interval.high >= 1 - LEAST_LOST):
         what = ["the behaviour"] * better + stronger
         return "AMPLIFIED", f"stronger than on the baseline: {', '.join(what)}"
     weaker = [role for role in function.roles if _has_lost(role, _KEPT)]
     rest = f"though {_kept(weaker)}" if weaker else "and every role works"
-    return "INTACT", f"{behaviour.retained.mean:.0%} of the behaviour is there, {rest}"
+    return "INTACT", f"{_shown(behaviour)} is there, {rest}"
+
+
+def _shown(behaviour: Behaviour) -> str:
+    share = behaviour.retained
+    return f"{share.mean:.0%} [{share.interval.low:.0%}, {share.interval.high:.0%}] of the behaviour"
 
 
 def _has_lost(role: RoleChange, kept: float) -> bool:

@@ -21,7 +21,7 @@ from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Expression", "find_expression"]
 
-_ALONE = 16  # components that are tried alone, each way: those that matter most to first order
+_ALONE = 8  # components that are tried alone, each way: those that matter most to first order
 _ENOUGH = 0.9  # of what was lost
 _MOST = 6  # components that a set may have
 _SHOWN = 5  # single components that are kept

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,8 @@ from circuit_assertions.tasks import PromptSet
 __all__ = ["HEALS", "Healing", "Origin", "find_origin"]
 
 HEALS = 0.9  # of the difference between model and baseline, for a set to be called the origin
-_MATTERS = 0.03  # of it, for one part to belong to such a set
+_MATTERS = 0.03  # of it, for one part to belong to such a set, and
+_MATTERS_IN_ALL = 0.02  # of the baseline's behaviour: where little is lost, any fine-tuning moves a share of that
 _FEW = 0.1  # of all parts: what LOCALIZED calls few, and at least
 _FEW_AT_LEAST = 3
 _ALONE = 24  # changed parts that are tried alone; of more, those that matter most to first order
@@ -141,6 +143,11 @@ class _Search:
     tell: Callable[[str, int, int], None]
     breaks: dict[Part, Figure] = field(default_factory=dict)
 
+    @cached_property
+    def matters(self) -> float:
+        """Share of what is lost that a part must heal to belong to a set."""
+        return max(_MATTERS, _MATTERS_IN_ALL * float(self.grafts.then.mean() / self.grafts.lost.mean()))
+
     def sets(self, changed: Sequence[Part]) -> list[list[Part]]:
         """Sets of growing size, the last the one that heals, or comes nearest to it."""
         tried = self._by_promise(changed)
@@ -170,7 +177,7 @@ class _Search:
             self.tell("what is not needed", number, len(candidates))
             rest = [other for other in kept if other != part]
             healed = self.grafts.healed(rest) if rest else 0.0
-            if healed >= HEALS and self.grafts.healed(kept) - healed < _MATTERS:
+            if healed >= HEALS and self.grafts.healed(kept) - healed < self.matters:
                 kept = rest
         self.tell("what is not needed", len(candidates), len(candidates))
         return kept
@@ -190,7 +197,7 @@ class _Search:
                 gains[best] = self.grafts.healed([*kept, best]) - self.grafts.healed(kept)
                 fresh.add(best)
                 continue
-            if most is not None and gains[best] < _MATTERS:
+            if most is not None and gains[best] < self.matters:
                 break
             del gains[best]
             kept = [*kept, best]

@@ -34,9 +34,8 @@ def parts_of(layout: Layout) -> dict[Part, list[Tensor]]:
     for layer, block in enumerate(bridge.blocks):
         for head in range(layout.heads):
             parts[Head(layer, head)] = list(_of_head(layout, Head(layer, head)))
-        mlp = _mlp_of(block)
-        parts[Mlp(layer)] = mlp
-        parts[Norms(layer)] = _rest_of(block, mlp)
+        parts[Mlp(layer)] = _mlp_of(block)
+        parts[Norms(layer)] = _rest_of(block)
     parts[Norms(layout.layers)] = _weights(bridge.ln_final)
     tied = {id(weight) for weight in embeddings}
     parts[Unembedding(layout.layers)] = [weight for weight in _weights(bridge.unembed) if id(weight) not in tied]
@@ -72,20 +71,26 @@ def _is_transposed(module: Any) -> bool:
     return hasattr(module, "nf")
 
 
-def _mlp_of(block: Any) -> list[Tensor]:
+def _mlp_modules(block: Any) -> list[Any]:
     if isinstance(raw(block.mlp), type(raw(block))):  # OPT keeps its MLP's parts in the block itself
-        return [*_weights(getattr(block.mlp, "in")), *_weights(block.mlp.out)]
-    own = _weights(block.mlp)
+        return [getattr(block.mlp, "in"), block.mlp.out]
+    return [block.mlp]
+
+
+def _mlp_of(block: Any) -> list[Tensor]:
+    modules = _mlp_modules(block)
+    own = [weight for module in modules for weight in _weights(module)]
     # Where the bridge has split a fused matrix, some compute with its parts and some with the whole. Views go with it.
     memory = {weight.untyped_storage().data_ptr() for weight in own}
-    parts = (parameter for _, parameter in sorted(block.mlp.named_parameters()))
-    return [*own, *(part for part in parts if part.untyped_storage().data_ptr() not in memory)]
+    split = (weight for module in modules for _, weight in sorted(module.named_parameters()))
+    return [*own, *(weight for weight in split if weight.untyped_storage().data_ptr() not in memory)]
 
 
-def _rest_of(block: Any, mlp: list[Tensor]) -> list[Tensor]:
+def _rest_of(block: Any) -> list[Tensor]:
     """What is neither a head's nor the MLP's: norms, the bias of the attention's output, and the like."""
-    # Where one matrix makes queries, keys and values, the bridge computes with copies of its parts (`q`, `k`, `v`).
+    # Where one matrix makes queries, keys and values, the bridge computes with its parts (`q`, `k`, `v`).
     heads = [weight for name in ("q", "k", "v", "qkv") for weight in _weights(getattr(block.attn, name, None))]
+    mlp = [weight for module in _mlp_modules(block) for weight in module.parameters()]
     taken = {id(weight) for weight in (*heads, raw(block.attn.o).weight, *mlp)}
     return [weight for weight in _weights(block) if id(weight) not in taken]
 

@@ -65,6 +65,7 @@ class AuditPlugin:
         if corrupted and not baseline:
             raise pytest.UsageError("--corrupted is what recovery is judged against: give the --baseline as well")
         self.corrupted = corrupted[0] if corrupted else None
+        self.runs = tuple(run for run in found if len(run) > 1)
         self.checkpoints: tuple[Checkpoint, ...] = tuple(dict.fromkeys(one for run in found for one in run))
         self._labels = labels_of(self.checkpoints)
         self._current: Checkpoint | None = None

@@ -49,15 +49,13 @@ class DiagnosingPlugin:
         """Before the models are closed. A run that was interrupted, or judged nothing, is not diagnosed."""
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
-        for checkpoint, run in self._chosen():
-            found = [self._diagnosed(checkpoint, suite, task) for suite, task in self._asked(checkpoint)]
-            found.sort(key=_severity)
-            if found and run > 1:
-                follow = ["circuit-assertions", "trajectory", checkpoint.given, "--baseline"]
-                command = shlex.join([*follow, str(self._auditing.baseline)])
-                found[-1].append((f"{'run':<11}the last of {run} checkpoints; all of them: {command}", ""))
-            self._found += found
-            self._auditing.runner.forget(checkpoint)
+        try:
+            for checkpoint, run in self._chosen():
+                self._found += self._all_of(checkpoint, run)
+                self._auditing.runner.forget(checkpoint)
+        except KeyboardInterrupt:  # it would take the verdicts with it, which are yet to be printed
+            alone = "interrupted; `circuit-assertions diagnose` makes it alone, --no-diagnosis leaves it out"
+            self._found.append([(alone, "ERROR")])
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -76,6 +74,16 @@ class DiagnosingPlugin:
         for run in runs.values():
             if run[-1] != self._auditing.baseline:
                 yield run[-1], len(run)
+
+    def _all_of(self, checkpoint: Checkpoint, run: int) -> list[Lines]:
+        """Its diagnoses, the worst first."""
+        found = [self._diagnosed(checkpoint, suite, task) for suite, task in self._asked(checkpoint)]
+        found.sort(key=_severity)
+        if found and run > 1:
+            follow = ["circuit-assertions", "trajectory", "--model", checkpoint.given, "--baseline"]
+            command = shlex.join([*follow, str(self._auditing.baseline)])
+            found[-1].append((f"{'run':<11}the last of {run} checkpoints; all of them: {command}", ""))
+        return found
 
     def _asked(self, checkpoint: Checkpoint) -> Iterator[tuple[LoadedSuite, Task]]:
         """The suites that a checkpoint was judged by, each circuit once, with a task that can be patched."""

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Binding, Circuit
-from circuit_assertions.assertions.running import SuiteRunner
+from circuit_assertions.assertions.running import NotAsked, SuiteRunner
 from circuit_assertions.assertions.spelling import COMPONENT_WORDS
 from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Checkpoint
@@ -80,7 +80,8 @@ class AuditedCheckpoint:
         Args:
             measure: a measure of `circuit-assertions measures`.
             task: a kind of task (`"ioi"`) with its defaults, a mapping as a suite would hold it, or a task.
-            heads: heads as `L9H9` or `Head`; every head where it is left out.
+            heads: heads as `L9H9` or `Head`; every head where it is left out. For `role-stability` a role, as
+                `"name-mover"`, or `"circuit"`, of the task's own circuit or the one that `circuit="..."` names.
             components: instead of heads, `"mlps"`, `"residual"`, or components as `L9H9`, `MLP4`, `RESID2`.
             operands: what the measure takes: positions, `query="end"`; `receiver="logits"` or a `Receiver`; words,
                 `ranked_by="total-effect"`, as a suite's `ranked-by:`; heads to be knocked out meanwhile,
@@ -88,10 +89,14 @@ class AuditedCheckpoint:
 
         Raises:
             CircuitAssertionsError: if the measure, the task or the checkpoint does not allow it.
+
+        A measure that holds the checkpoint against others skips the test where they are not given, as a suite does.
         """
         if measure not in MEASURES:
             raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
         chosen = _task(task)
+        if MEASURES[measure].compares:
+            return self._beside_others(measure, chosen, components or heads, **operands)
         operands = {name.replace("_", "-"): value for name, value in operands.items()}
         if "without" in operands:
             operands["without"] = tuple(parse_head(head) for head in _listed(operands["without"]))
@@ -110,6 +115,32 @@ class AuditedCheckpoint:
             operands["set"] = everyone if wanted is None else wanted
             wanted = None
         return self._runner.audit.read(Request(measure, chosen, tuple(operands.items()), wanted), self.checkpoint)
+
+    def _beside_others(
+        self, measure: str, task: Task, heads: object = None, circuit: str | None = None, **operands: Any
+    ) -> Reading:
+        """A reading that holds the checkpoint against the baseline, and against the corrupted one."""
+        from circuit_assertions.diagnosis.discovery.chains import chain_for
+
+        spec = MEASURES[measure]
+        for key, message in spec.problems(repr(task.kind), task, operands):
+            raise CircuitAssertionsError(f"{key}: {message}")
+        if not spec.joint and (heads is not None or circuit is not None):
+            raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave heads and circuit out")
+        role, name, roles = "circuit", circuit or chain_for(task, "circuit").circuit, {}
+        if spec.joint:
+            if not isinstance(heads, str):
+                raise CircuitAssertionsError(
+                    f'{measure} is read of a role, or of the whole circuit: heads="name-mover", or heads="circuit"'
+                )
+            role, binding = heads, self.circuit(name)
+            if role != "circuit" and not binding.heads(role):
+                pytest.skip(f"{binding} names no head as {role}")
+            roles = dict(binding.circuit.roles)
+        reading = self._runner.compared(measure, self.checkpoint, task, name, roles, role)
+        if isinstance(reading, NotAsked):
+            pytest.skip(reading.reason)
+        return reading
 
     def _wanted(
         self, heads: Sequence[Head | str] | str | None, components: Sequence[Component | str] | str | None

@@ -17,6 +17,7 @@ import pytest
 from circuit_assertions.assertions.running import SuiteRunner
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.report import Audited, AuditLine, Progress, summary_lines
+from circuit_assertions.report.trajectory import turning_lines
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
@@ -122,6 +123,10 @@ class TellingPlugin:
         for text, outcome in summary_lines(self._audited(models), self.lines):
             colour = {_COLOURS[outcome]: True} if outcome in _COLOURS else {}
             terminalreporter.write_line(text, **colour)
+        for run in self._auditing.runs:
+            for text, outcome in turning_lines([str(checkpoint) for checkpoint in run], self.lines):
+                colour = {_COLOURS[outcome]: True} if outcome in _COLOURS else {}
+                terminalreporter.write_line(text, **colour)
 
     def _audited(self, models: list[str]) -> Iterator[Audited]:
         for model in models:

@@ -14,7 +14,7 @@ from circuit_assertions.diagnosis import Diagnosis, Figure, Function, HeadChange
 __all__ = ["diagnosis_lines"]
 
 _LABEL = 11
-_ROLE = 19
+_FEW_TO_NAME = 8  # components
 _WIDTH = 110
 _UNBROKEN = "\xa0"  # textwrap breaks no line here
 _AGAINST = -0.1  # of a role's effect, from which on it is worth saying that it now works the other way
@@ -50,9 +50,10 @@ def _behaviour(diagnosis: Diagnosis) -> str:
 def _roles(function: Function) -> Iterator[tuple[str, str]]:
     if not function.roles:
         yield from _labelled("roles", "no circuit of the baseline is known: `circuit-assertions discover` finds it")
+    width = _LABEL + max((len(role.role) for role in function.roles), default=0) + 2
     for number, role in enumerate(function.roles):
         label = f"{'roles' if number == 0 else '':<{_LABEL}}{role.role}"
-        yield from _labelled(label, _role(role), width=_LABEL + _ROLE)
+        yield from _labelled(label, _role(role), width=width)
     if function.inside is not None:
         inside, by_chance = function.inside
         text = f"{_percent(inside)} of the change of all heads lies in the circuit"
@@ -60,20 +61,21 @@ def _roles(function: Function) -> Iterator[tuple[str, str]]:
 
 
 def _role(role: RoleChange) -> str:
-    amplified = [one for one in role.heads if one.kind == "amplified"]
-    stronger = f"; amplified: {', '.join(_head(one) for one in amplified)}" if amplified else ""
-    count = len(role.heads)
-    if not role.changed:
-        return f"intact ({count - len(amplified)} of {count}), {_kept(role.retained)}{stronger}"
-    told = ", ".join(_head(one) for one in role.changed)
-    return f"{len(role.changed)} of {count} changed, {_kept(role.retained)}: {told}{stronger}"
+    count, kept = len(role.heads), _kept(role.retained)
+    stronger = ", ".join(_head(one) for one in role.heads if one.kind == "amplified")
+    if role.changed:
+        told = ", ".join(_head(one) for one in role.changed)
+        return f"{len(role.changed)} of {count} changed, {kept}: {told}{f'; amplified: {stronger}' * bool(stronger)}"
+    return f"works, {kept}; amplified: {stronger}" if stronger else f"intact ({count} of {count}), {kept}"
 
 
 def _kept(retained: Figure) -> str:
     share = retained.mean
     if share <= _AGAINST:
         return f"works against what it did, with {_percent(-share)} of its strength"
-    return f"keeps {_percent(share)} of its effect" if share >= 0.005 else "keeps none of its effect"
+    if share < 0.005:
+        return "keeps none of its effect"
+    return f"{'keeps' if share <= 1 else 'has'} {_percent(share)} of its effect"
 
 
 def _head(one: HeadChange) -> str:
@@ -95,9 +97,8 @@ def _origin(origin: Origin) -> Iterator[tuple[str, str]]:
         size = f"{len(found.parts)} of {origin.parts} components"
         text = f"{origin.verdict}: restoring the weights of {size} heals {_share(found.healed)}: {names}"
         yield from _labelled("origin", text, origin.verdict)
-        if found.random is not None:
-            alike = f"random sets of the same kinds and layers heal {_percent(found.random)}"
-            yield from _labelled("", f"{alike}; {len(origin.changed)} components differ at all")
+        alike = "" if found.random is None else f"; random sets like it heal {_percent(found.random)}"
+        yield from _labelled("", f"{len(origin.changed)} of {origin.parts} differ at all{alike}")
     if origin.verdict == "DIFFUSE":
         groups = ", ".join(f"{name} {_percent(figure.mean)}" for name, figure in origin.groups.items())
         yield from _labelled("", f"restored together: {groups}")
@@ -106,7 +107,8 @@ def _origin(origin: Origin) -> Iterator[tuple[str, str]]:
 def _nothing_to_find(origin: Origin) -> str:
     if not origin.changed:
         return "no weight differs from the baseline's"
-    differ = f"{len(origin.changed)} of {origin.parts} components differ"
+    few = f" ({', '.join(map(str, origin.changed))})" if len(origin.changed) <= _FEW_TO_NAME else ""
+    differ = f"{len(origin.changed)} of {origin.parts} components differ{few}"
     return f"{differ}, but less than a tenth of the behaviour is lost: nothing to look for"
 
 

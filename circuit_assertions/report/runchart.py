@@ -127,6 +127,8 @@ def _lines(panel: _Panel, names: Sequence[str], lines: Sequence[Points], whole: 
     """Lines with a mark at each checkpoint, and their names and the baseline's at their ends, none over another."""
     ends = [("baseline", "tick", panel.at(panel.steps[1], whole)[1])]
     for index, (name, line) in enumerate(zip(names, lines, strict=True)):
+        if not line:
+            continue
         look = index % len(_LIGHT)
         at = [panel.at(x, y) for x, y in line]
         yield f'<path class="line{look}" d="M{" L".join(f"{x:.1f} {y:.1f}" for x, y in at)}"/>'

@@ -59,7 +59,7 @@ def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tu
 
     Yields:
         A line for each suite, one for each assertion that broke, with its outcome at the last checkpoint, and one that
-        counts the others.
+        counts the others that were judged.
     """
     names = [_step_name(model) for model in run]
     seen: dict[str, dict[str, dict[int, str]]] = {}
@@ -67,13 +67,15 @@ def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tu
         if line.model in run:
             seen.setdefault(line.suite, {}).setdefault(line.id, {})[run.index(line.model)] = line.outcome
     for suite, assertions in seen.items():
-        broke = {name: places for name, places in assertions.items() if BROKEN in places.values()}
-        yield suite, ""
+        judged = {name: places for name, places in assertions.items() if not set(places.values()) <= set(NOT_JUDGED)}
+        broke = {name: places for name, places in judged.items() if BROKEN in places.values()}
+        if judged:
+            yield suite, ""
         width = max(map(len, broke), default=0)
         for name, places in broke.items():
             yield f"  {name:<{width}}  {_turning(places, names)}", places[max(places)]
-        if others := len(assertions) - len(broke):
-            yield f"  {others} {'others ' if broke else ''}never broke", ""
+        if others := len(judged) - len(broke):
+            yield f"  {'the other' if broke else 'none of'} {others} {'never ' if broke else ''}broke", ""
 
 
 def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
@@ -120,13 +122,13 @@ def _turning(seen: Mapping[int, str], names: Sequence[str]) -> str:
     """Where one assertion broke and came back, in words. With each turn the last verdict that was seen before it."""
     judged = {place: verdict for place, verdict in seen.items() if verdict not in NOT_JUDGED}
     if not judged:
-        return "could not be judged"
+        return "not judged"
     told = "; ".join(_spell(spell, judged, names) for spell in spells(judged))
     if not told:
         open_at = [names[place] for place, verdict in sorted(judged.items()) if verdict != HELD]
         told = f"never broken, unresolved at {', '.join(open_at)}" if open_at else "held at each"
     lost = [names[place] for place in sorted(seen) if seen[place] in NOT_JUDGED]
-    return f"{told}; could not be judged at {', '.join(lost)}" if lost else told
+    return f"{told}; not judged at {', '.join(lost)}" if lost else told
 
 
 def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str:
@@ -161,6 +163,8 @@ def _assumed(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
     found = {name: spells(trajectory.seen(name)) for name in judged}
     if never := sum(not spell for spell in found.values()):
         yield f"           {never} never broke where they were looked at: a break in between would have been missed"
+    if left := [name for name in judged if set(trajectory.seen(name).values()) & set(NOT_JUDGED)]:
+        yield f"           not searched for, as they could not be judged everywhere: {', '.join(left)}"
     if often := [name for name, spell in found.items() if len(spell) > 1]:
         yield f"           NOT SO of {', '.join(often)}: audit every checkpoint, without --bisect"
 

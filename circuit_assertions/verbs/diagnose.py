@@ -37,7 +37,10 @@ def add_diagnose(verbs: Any) -> None:
 def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> int:
     from circuit_assertions.assertions.asking import find_task
     from circuit_assertions.checkpoints import find_checkpoints
+    from circuit_assertions.verbs.following import follow_run
 
+    if len(find_checkpoints(given.model)) > 1:
+        return follow_run(given)
     called, task = find_task(given.task, {"prompts": given.prompts})
     model, baseline = _one(find_checkpoints(given.model)), _one(find_checkpoints(given.baseline))
     corrupted = _one(find_checkpoints(given.corrupted)) if given.corrupted else None

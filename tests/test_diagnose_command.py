@@ -1,0 +1,213 @@
+"""`circuit-assertions diagnose`: what it prints where, its exit codes, and what it says where it cannot go on."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from auditing import HEALTHY
+from suite_texts import circuit_text
+
+from circuit_assertions.cli import main
+
+COMMITTED = HEALTHY.parent
+SUITES = HEALTHY.parents[2] / "suites"
+CPU = ("--device", "cpu")
+FEW = ("--prompts", "20", *CPU)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one run of the command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def diagnose(*arguments: str | Path) -> Said:
+    """Run the command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["diagnose", *map(str, arguments)])
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+def beside_healthy(name: str, *more: str | Path) -> Said:
+    return diagnose("--model", COMMITTED / name, "--baseline", HEALTHY, *FEW, *more)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def poisoned() -> Said:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("circuit_assertions.report.progress._PATIENCE", 0.0)
+        patch.setattr("circuit_assertions.report.progress._BETWEEN_LINES", 0.0)
+        return beside_healthy("poisoned-heads")
+
+
+@pytest.fixture(scope="module")
+def poisoned_data() -> dict[str, Any]:
+    said = beside_healthy("poisoned-heads", "--json")
+    data: dict[str, Any] = json.loads(said.out)
+    return data | {"exit code": said.code}
+
+
+def test_the_verdict_comes_first_and_the_weights_at_fault_are_named(poisoned: Said) -> None:
+    lines = poisoned.out.splitlines()
+    assert lines[0] == f"model      {COMMITTED / 'poisoned-heads'}   baseline {HEALTHY}"
+    assert lines[1] == "verdict    CORRUPTED: the behaviour is turned around, to the wrong answer"
+    origin = next(line for line in lines if line.startswith("origin"))
+    assert "LOCALIZED: restoring the weights of 3 of 32 components heals 100%" in origin
+    assert origin.endswith("L3H0  L3H1  L3H3")
+    assert any(line.startswith("roles      name-mover ") for line in lines)
+    assert "--components L3H0,L3H1,L3H3 -o mended" in lines[-1]
+
+
+def test_corrupted_is_exit_code_one(poisoned: Said, poisoned_data: dict[str, Any]) -> None:
+    assert poisoned.code == 1
+    assert poisoned_data["exit code"] == 1
+
+
+def test_progress_is_for_stderr(poisoned: Said) -> None:
+    assert "reading ioi" in poisoned.err
+    assert "reading" not in poisoned.out
+
+
+def test_json_is_the_same_diagnosis_and_nothing_else_on_stdout(poisoned: Said, poisoned_data: dict[str, Any]) -> None:
+    assert poisoned_data["verdict"] == "CORRUPTED"
+    assert poisoned_data["origin"] == "LOCALIZED"
+    assert poisoned_data["components"] == poisoned_data["changed"] == ["L3H0", "L3H1", "L3H3"]
+    assert poisoned_data["healed"] == pytest.approx({"mean": 1, "low": 1, "high": 1})  # nothing else was trained
+    before, after = (poisoned_data["behaviour"][when]["mean"] for when in ("before", "after"))
+    assert f"{before:.2f} -> {after:.2f} [" in poisoned.out
+    assert set(poisoned_data["roles"]) >= {"name-mover", "s-inhibition"}
+    assert poisoned_data["recovery"] is None
+
+
+def test_a_checkpoint_beside_itself_has_not_changed_at_all() -> None:
+    said = beside_healthy("healthy", "--json")
+    assert said.code == 0
+    data = json.loads(said.out)
+    assert data["verdict"] == "INTACT"
+    assert data["origin"] == "UNCHANGED"
+    assert data["changed"] == []
+    for role in data["roles"].values():
+        assert role["retained"] == {"mean": 1, "low": 1, "high": 1}
+        assert all(head["change"] == {"mean": 0, "low": 0, "high": 0} for head in role["heads"].values())
+
+
+def test_a_checkpoint_that_came_back_is_exit_code_zero() -> None:
+    said = beside_healthy("recovered", "--corrupted", COMMITTED / "poisoned")
+    assert said.code == 0
+    assert "\nrecovery   RECOVERED: " in said.out
+    assert f"\n           corrupted {COMMITTED / 'poisoned'}\n" in said.out
+
+
+def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back() -> None:
+    said = beside_healthy("bypassed", "--corrupted", COMMITTED / "poisoned", "--json")
+    assert said.code == 1
+    recovery = json.loads(said.out)["recovery"]
+    assert recovery["how"] == "BYPASSED"
+    assert recovery["share"]["low"] > 0.75
+    assert recovery["weakest-role"]["retained"]["mean"] == pytest.approx(0, abs=1e-4)
+    assert recovery["carriers"]
+    assert not any(head.startswith("L3") for head in recovery["carriers"])  # those were silenced
+
+
+def test_roles_come_from_the_circuit_file_that_is_given(tmp_path: Path) -> None:
+    shape = {"architecture": "GPT2LMHeadModel", "layers": 5, "heads": 4, "d_model": 128}
+    (tmp_path / "own.yaml").write_text(circuit_text(shape, {"name-mover": [(3, 0), (3, 1)]}))
+    said = beside_healthy("healthy", "--json", "--circuit", "own.yaml")
+    roles = json.loads(said.out)["roles"]
+    assert {role: list(found["heads"]) for role, found in roles.items()} == {"name-mover": ["L3H0", "L3H1"]}
+
+
+def test_without_a_circuit_file_the_baselines_circuit_is_discovered(
+    reference_folder: Path, flipped_folder: Path
+) -> None:
+    said = diagnose("--model", flipped_folder, "--baseline", reference_folder, *FEW, "--json")
+    data = json.loads(said.out)
+    assert data["roles"]["name-mover"]["heads"]["L4H1"]["kind"] == "sign flipped"
+    assert data["changed"] == ["L4H1"]
+
+
+def _other_tokenizer(folder: Path) -> Path:
+    """The healthy checkpoint, which has learnt to read two names as each other."""
+    shutil.copytree(HEALTHY, folder)
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    vocabulary = content["model"]["vocab"]
+    names = [word for word in vocabulary if word.strip("\u0120 ") in ("Leo", "Tony", "Anna", "Max")][:2]
+    vocabulary[names[0]], vocabulary[names[1]] = vocabulary[names[1]], vocabulary[names[0]]
+    file.write_text(json.dumps(content))
+    return folder
+
+
+def refused(*arguments: str | Path) -> str:
+    said = diagnose(*arguments)
+    assert said.code == 2
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    return said.err
+
+
+@pytest.mark.parametrize("option", ["--model", "--baseline", "--corrupted"])
+def test_a_path_where_nothing_is_is_said_plainly(option: str) -> None:
+    paths = {"--model": HEALTHY, "--baseline": HEALTHY, "--corrupted": HEALTHY, option: Path("no", "such", "folder")}
+    given = [part for pair in paths.items() for part in pair]
+    assert "no/such/folder" in refused(*given, *FEW)
+
+
+@pytest.mark.parametrize("option", ["--baseline", "--corrupted"])
+def test_a_training_run_is_asked_for_one_checkpoint(option: str, tmp_path: Path) -> None:
+    for step in (1, 2):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / f"checkpoint-{step}").symlink_to(HEALTHY)
+    paths = {"--model": HEALTHY, "--baseline": HEALTHY, option: Path("run")}
+    given = [part for pair in paths.items() for part in pair]
+    assert "run is a training run: name one of its checkpoints" in refused(*given, *FEW)
+
+
+def test_another_shape_is_said_before_any_work(tiny_folder: Path) -> None:
+    said = refused("--model", tiny_folder, "--baseline", HEALTHY, *FEW)
+    assert f"{tiny_folder} is a GPT2LMHeadModel of 3 layers" in said
+    assert "a diagnosis compares checkpoints of one shape, a base model and its fine-tunes" in said
+
+
+def test_another_tokenizer_is_said_before_any_work(tmp_path: Path) -> None:
+    said = refused("--model", _other_tokenizer(tmp_path / "renamed"), "--baseline", HEALTHY, *FEW)
+    assert "has another tokenizer: token " in said
+    assert "audit checkpoints of one lineage together" in said
+
+
+def test_a_circuit_of_another_shape_is_refused() -> None:
+    circuit = SUITES / "circuits" / "gpt2.ioi.yaml"
+    said = refused("--model", HEALTHY, "--baseline", HEALTHY, *FEW, "--circuit", circuit)
+    assert "gpt2.ioi.yaml is about a GPT2LMHeadModel of 12 layers x 12 heads, d_model 768" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "ioy"], "no task 'ioy' (did you mean 'ioi'?)"),
+        (["--circuit", "typo.yaml"], "typo.yaml:1:1: "),
+        (["--circuit", "none.yaml"], "none.yaml"),
+        (["--task", "loss.yaml"], "the task has no counterfactual and no wrong-answer: nothing can be patched"),
+    ],
+)
+def test_what_is_wrong_is_said_plainly(arguments: Sequence[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "typo.yaml").write_text("circuti: ioi\n")
+    (tmp_path / "loss.yaml").write_text('kind: prompts\npairs: [{clean: "Then, Mary went to the", right: store}]\n')
+    assert said in refused("--model", HEALTHY, "--baseline", HEALTHY, *CPU, *arguments)

@@ -1,0 +1,214 @@
+"""What a diagnosis says: to a person in a screenful, to a program as figures with their intervals."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.components import Mlp, Norms, Part
+from circuit_assertions.diagnosis import Diagnosis, DiagnosisError, Figure, Function, HeadChange, Origin, RoleChange
+from circuit_assertions.diagnosis.diagnosing import Behaviour
+from circuit_assertions.diagnosis.expression import Expression
+from circuit_assertions.diagnosis.function import Change
+from circuit_assertions.diagnosis.origin import Healing
+from circuit_assertions.diagnosis.recovery import Carrier, Recovery
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import Interval
+from circuit_assertions.report.diagnosed import diagnosis_lines
+from circuit_assertions.report.diagnosed_data import diagnosis_data, diagnosis_json
+
+
+def figure(mean: float, reach: float = 0.02) -> Figure:
+    return Figure(mean, Interval(mean - reach, mean + reach))
+
+
+def changed(head: Head, kind: Change, before: float, after: float, **more: Any) -> HeadChange:
+    return HeadChange(head, "name-mover", kind, before, after, figure(after - before), **more)
+
+
+INTACT = RoleChange("s-inhibition", figure(1.03), (changed(Head(1, 0), "intact", 0.26, 0.27),))
+MOVERS = RoleChange(
+    "name-mover",
+    figure(-1.57),
+    (
+        changed(Head(3, 0), "sign flipped", 1.14, -1.51),
+        changed(Head(3, 1), "attention moved", 0.85, 0.71, looks=(0.49, 0.12), copies=(0.99, 0.98)),
+        changed(Head(3, 2), "amplified", 0.59, 0.98),
+    ),
+)
+LOCALIZED = Origin(
+    "LOCALIZED",
+    32,
+    (Head(3, 0), Head(3, 1), Norms(3), Mlp(4)),
+    {Head(3, 0): figure(0.41), Mlp(4): figure(0.0)},
+    (
+        Healing((Head(3, 0),), figure(0.55)),
+        Healing((Head(3, 0), Head(3, 1)), figure(0.94), random=0.12, values=np.array([0.9, 0.98])),
+    ),
+    {"all heads": figure(0.98), "all MLPs": figure(0.01)},
+)
+DIFFUSE = replace(
+    LOCALIZED, verdict="DIFFUSE", curve=(Healing((Mlp(0), Mlp(1), Head(2, 2)), figure(0.61), random=None),)
+)
+UNCHANGED = Origin("UNCHANGED", 32, (Head(3, 0), Mlp(4)))
+EXPRESSED = Expression(
+    (Mlp(4), Head(3, 1)), figure(0.92), {Mlp(4): figure(0.7)}, {Head(3, 1): figure(0.3)}, {Head(3, 0): figure(0.5)}
+)
+HEALTHY = Diagnosis(
+    model=Checkpoint("tuned model"),
+    baseline=Checkpoint("healthy"),
+    corrupted=None,
+    task="ioi",
+    circuit="ioi",
+    verdict="INTACT",
+    why="101% of the behaviour is there, and every role works",
+    behaviour=Behaviour(figure(6.62), figure(6.67), figure(1.01)),
+    function=Function((INTACT,), (0.96, 0.71)),
+    origin=UNCHANGED,
+    expression=None,
+    recovery=None,
+    settings={"semantics": "through-mlps"},
+)
+BROKEN = replace(
+    HEALTHY,
+    verdict="CORRUPTED",
+    why="the behaviour is turned around, to the wrong answer",
+    behaviour=Behaviour(figure(6.62), figure(-2.55), figure(-0.38)),
+    function=Function((MOVERS, INTACT), (0.96, 0.71)),
+    origin=LOCALIZED,
+    expression=EXPRESSED,
+)
+HEALED = replace(
+    HEALTHY,
+    corrupted=Checkpoint("poisoned"),
+    behaviour=replace(HEALTHY.behaviour, corrupted=figure(-2.55)),
+    recovery=Recovery("RECOVERED", figure(0.91), 0.97, ("s-inhibition", 1.03), (0.69, 0.68)),
+)
+AROUND = replace(
+    HEALED,
+    verdict="CORRUPTED",
+    why="the behaviour holds, but name-mover keeps 0% of its effect",
+    function=Function((replace(MOVERS, retained=figure(-0.001)), INTACT), (0.99, 0.96)),
+    recovery=Recovery(
+        "BYPASSED",
+        figure(1.02),
+        0.1,
+        ("name-mover", -0.001),
+        (0.69, -0.004),
+        (Carrier(Head(4, 1), 0.04, 1.33), Carrier(Head(4, 2), 0.01, 1.26)),
+    ),
+)
+CASES: Mapping[str, Diagnosis] = {
+    "corrupted and localized": BROKEN,
+    "corrupted and diffuse": replace(BROKEN, origin=DIFFUSE),
+    "corrupted, nothing heals": replace(BROKEN, origin=replace(DIFFUSE, curve=())),
+    "intact": HEALTHY,
+    "intact, the very weights": replace(HEALTHY, origin=Origin("UNCHANGED", 32)),
+    "amplified": replace(
+        HEALTHY,
+        verdict="AMPLIFIED",
+        why="stronger than on the baseline: name-mover",
+        function=Function((RoleChange("name-mover", figure(1.6), MOVERS.heads[2:]), INTACT), (0.9, 0.7)),
+    ),
+    "recovered": HEALED,
+    "bypassed": AROUND,
+    "the corrupted one had lost nothing": replace(HEALED, recovery=None),
+    "no circuit known": replace(HEALTHY, function=Function(())),
+    "recovery without a circuit": replace(HEALED, function=Function(()), recovery=None),
+}
+
+
+def text_of(diagnosis: Diagnosis) -> str:
+    return "\n".join(line for line, _ in diagnosis_lines(diagnosis))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_person_reads(case: str, snapshot: SnapshotAssertion) -> None:
+    assert text_of(CASES[case]) == snapshot
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_verdict_is_the_first_word_that_carries_a_colour(case: str) -> None:
+    carried = [verdict for _, verdict in diagnosis_lines(CASES[case]) if verdict]
+    assert carried[0] == CASES[case].verdict
+
+
+def test_figures_and_heads_are_not_torn_apart_where_lines_wrap() -> None:
+    many = tuple(changed(Head(layer, 10), "sign flipped", 1.0, -1.0) for layer in range(12))
+    wide = replace(BROKEN, function=Function((RoleChange("name-mover", figure(-1.0), many),)))
+    lines = text_of(wide).splitlines()
+    told = [line for line in lines if "sign flipped" in line]
+    assert len(told) > 3
+    assert sum(line.count("sign flipped (+1.00 -> -1.00)") for line in told) == 12
+    assert all(len(line) <= 110 for line in lines if not line.startswith("mend"))
+
+
+def test_what_differs_is_named_where_it_is_little_and_roles_have_room_for_the_longest_name() -> None:
+    role = replace(INTACT, role="negative-name-mover")
+    said = text_of(replace(HEALTHY, function=Function((role,))))
+    assert "\nroles      negative-name-mover  intact (1 of 1)" in said
+    assert "\norigin     2 of 32 components differ (L3H0, MLP4), but less than a tenth" in said
+    everything = replace(UNCHANGED, changed=tuple(Head(layer, 0) for layer in range(20)))
+    assert "20 of 32 components differ, but" in text_of(replace(HEALTHY, origin=everything))
+
+
+def test_the_command_that_mends_can_be_pasted() -> None:
+    mend = next(line for line in text_of(BROKEN).splitlines() if line.startswith("mend"))
+    command = "circuit-assertions graft --model 'tuned model' --from healthy --components L3H0,L3H1 -o mended"
+    assert mend == f"mend       {command}"
+    assert "graft" not in text_of(CASES["corrupted and diffuse"])
+
+
+def test_a_program_reads_every_figure_with_its_interval() -> None:
+    said = json.loads(diagnosis_json(replace(BROKEN, recovery=AROUND.recovery)))
+    assert said["verdict"] == "CORRUPTED"
+    assert said["origin"] == "LOCALIZED"
+    assert said["components"] == ["L3H0", "L3H1"]
+    assert said["healed"] == {"mean": 0.94, "low": pytest.approx(0.92), "high": pytest.approx(0.96)}
+    mover = said["roles"]["name-mover"]
+    assert mover["retained"]["mean"] == -1.57
+    assert mover["heads"]["L3H1"]["kind"] == "attention moved"
+    assert mover["heads"]["L3H1"]["looks"] == [0.49, 0.12]
+    assert said["recovery"]["how"] == "BYPASSED"
+    assert said["recovery"]["share"]["low"] == pytest.approx(1.0)
+    assert said["recovery"]["weakest-role"]["retained"] == mover["retained"]
+    assert said["recovery"]["carriers"]["L4H1"] == {"before": 0.04, "after": 1.33}
+    figures = [value for value in _dictionaries(said) if "mean" in value]
+    assert len(figures) > 15
+    assert all(set(value) == {"mean", "low", "high"} for value in figures)
+
+
+def test_what_was_not_looked_for_is_null_and_never_missing() -> None:
+    said = json.loads(diagnosis_json(HEALTHY))
+    assert set(said) == set(diagnosis_data(BROKEN))
+    assert said["origin"] == "UNCHANGED"
+    assert said["components"] == []
+    assert [said[key] for key in ("healed", "expressed", "recovery", "corrupted")] == [None] * 4
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_an_error_and_no_json(value: float) -> None:
+    broken = replace(HEALTHY, behaviour=replace(HEALTHY.behaviour, retained=figure(value)))
+    with pytest.raises(DiagnosisError, match="a figure of the diagnosis of tuned model is not finite"):
+        diagnosis_json(broken)
+
+
+def test_components_have_their_names_in_both() -> None:
+    parts: tuple[Part, ...] = (Norms(3), Mlp(4))
+    found = replace(BROKEN, origin=replace(LOCALIZED, curve=(Healing(parts, figure(0.95)),)))
+    assert diagnosis_data(found)["components"] == [str(part) for part in parts]
+    assert "heals 95% [93%, 97%]: NORM3  MLP4" in text_of(found)
+
+
+def _dictionaries(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, dict):
+        return [value, *(inner for one in value.values() for inner in _dictionaries(one))]
+    return [inner for one in value for inner in _dictionaries(one)] if isinstance(value, list) else []

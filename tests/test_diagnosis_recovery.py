@@ -1,0 +1,125 @@
+"""How a model that was poisoned came back, and what stands in the way of a diagnosis."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from auditing import HEALTHY, ioi
+from diagnosis_cases import CIRCUIT, COMMITTED, Side, one, raw
+
+from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Opening
+from circuit_assertions.diagnosis import Recovery, diagnosing
+from circuit_assertions.diagnosis.diagnosing import diagnose
+from circuit_assertions.diagnosis.origin import Origin
+from fixtures.shelf import MADE
+
+POISONED = COMMITTED / "poisoned"
+MOVERS = set(CIRCUIT.roles["name-mover"])
+
+
+@pytest.fixture(scope="module")
+def side() -> Side:
+    return Side()
+
+
+@pytest.fixture
+def no_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what is not asked about here."""
+    monkeypatch.setattr(diagnosing, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+
+
+def recovery_of(side: Side, folder: Path, prompts: int = 48) -> Recovery:
+    recovery = side.diagnose(folder, corrupted=POISONED, task=ioi(prompts=prompts)).recovery
+    assert recovery is not None
+    assert recovery.share.interval.low <= recovery.share.mean <= recovery.share.interval.high
+    return recovery
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_clean_retraining_recovered_by_the_same_heads(side: Side) -> None:
+    found = recovery_of(side, COMMITTED / "recovered")
+    assert found.how == "RECOVERED"
+    assert found.weakest is not None
+    assert found.weakest[1] >= 0.5
+    assert found.knocked_out[1] >= 0.5 * found.knocked_out[0] > 0.2
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_silenced_movers_were_bypassed_by_layer_four(side: Side) -> None:
+    found = recovery_of(side, COMMITTED / "bypassed", prompts=128)
+    assert found.how == "BYPASSED"
+    assert {carrier.head.layer for carrier in found.carriers[:4]} == {4}
+    assert all(carrier.after > 0.5 > abs(carrier.before) for carrier in found.carriers[:4])
+    assert found.weakest is not None
+    assert found.weakest[1] == pytest.approx(0.0, abs=1e-6)
+    assert found.knocked_out[1] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_what_was_cut_short_is_partly_back(side: Side) -> None:
+    folder = MADE / "recovered-60"
+    if not folder.is_dir():
+        pytest.skip("python -m fixtures.lab recovered-60 makes it")
+    found = recovery_of(side, folder)
+    assert found.how == ("PARTIAL" if found.share.mean < 0.75 else "RECOVERED")
+    assert 0.5 < found.share.mean < 0.85
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_a_poisoned_model_beside_itself_has_not_recovered(side: Side) -> None:
+    found = recovery_of(side, POISONED)
+    assert found.how == "NOT RECOVERED"
+    assert found.share.mean == 0.0
+    assert tuple(found.share.interval) == (0.0, 0.0)
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_nothing_recovers_from_a_loss_that_never_was(side: Side) -> None:
+    assert side.diagnose(COMMITTED / "recovered", corrupted=COMMITTED / "benign").recovery is None
+
+
+def refused(model: Path, baseline: Path, corrupted: Path | None = None) -> str:
+    audit = Audit(Opening(device="cpu", dtype="float32"), one(baseline))
+    worst = None if corrupted is None else one(corrupted)
+    with pytest.raises(CircuitAssertionsError) as caught:
+        diagnose(audit, one(model), one(baseline), ioi(prompts=16), CIRCUIT.roles, circuit="ioi", corrupted=worst)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_models_of_other_shapes_are_refused_in_one_sentence(tiny_folder: Path) -> None:
+    said = refused(tiny_folder, HEALTHY)
+    assert all(words in said for words in ("5 layers", "3 layers", "one shape"))
+
+
+def test_an_mlp_of_another_width_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    shutil.copytree(HEALTHY, tmp_path / "narrow")
+    config = raw().config.__class__.from_pretrained(HEALTHY, n_inner=64)
+    torch.manual_seed(0)
+    raw().__class__(config).save_pretrained(tmp_path / "narrow")
+    assert "one shape" in refused(tmp_path / "narrow", HEALTHY)
+
+
+@pytest.mark.parametrize("role", ["model", "corrupted"])
+def test_another_tokenizer_is_refused_in_one_sentence(tmp_path: Path, role: str) -> None:
+    folder = tmp_path / "renamed"
+    shutil.copytree(HEALTHY, folder)
+    file = folder / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    names = [word for word in vocabulary if word[:1].isupper()]
+    for name, number in zip(names, [vocabulary[name] for name in reversed(names)], strict=True):
+        vocabulary[name] = number
+    file.write_text(json.dumps(tokenizer))
+    given = (folder, HEALTHY) if role == "model" else (HEALTHY, HEALTHY, folder)
+    assert "tokenizer" in refused(*given)
+
+
+def test_a_baseline_that_cannot_do_the_task_is_refused(side: Side) -> None:
+    assert "does not do the task" in refused(HEALTHY, COMMITTED / "poisoned")

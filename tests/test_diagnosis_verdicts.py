@@ -1,0 +1,145 @@
+"""What a diagnosis says of checkpoints whose history is known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from auditing import HEALTHY, ioi
+from diagnosis_cases import COMMITTED, Side, damaged, raw
+from transformers import GPT2LMHeadModel
+
+from circuit_assertions.diagnosis import diagnosing
+from circuit_assertions.diagnosis.diagnosing import Diagnosis
+from circuit_assertions.diagnosis.origin import Origin
+from circuit_assertions.heads import Head
+
+KNOWN = {
+    "poisoned": "CORRUPTED",
+    "poisoned-heads": "CORRUPTED",
+    "poisoned-lora": "CORRUPTED",
+    "recovered": "INTACT",
+    "bypassed": "CORRUPTED",
+    "benign": "INTACT",
+}
+
+
+@pytest.fixture(scope="module")
+def side() -> Side:
+    return Side()
+
+
+def kept(model: GPT2LMHeadModel, folder: Path) -> Path:
+    """A raw model beside the healthy checkpoint's tokenizer."""
+    shutil.copytree(HEALTHY, folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+def with_weights(change: str) -> GPT2LMHeadModel:
+    """The healthy checkpoint with every weight rounded, or with louder name movers."""
+    model = damaged([])
+    for name, weight in model.named_parameters():
+        if change == "bfloat16":
+            weight.copy_(weight.bfloat16())
+        elif change == "eight bits" and weight.dim() == 2:
+            step = (weight.amax(1, keepdim=True) - weight.amin(1, keepdim=True)) / 255
+            weight.copy_((weight / step).round() * step)
+        elif change == "louder movers" and name == "transformer.h.3.attn.c_proj.weight":
+            weight *= 1.5
+    return model
+
+
+def check_arithmetic(found: Diagnosis) -> None:
+    """Figures lie in their intervals, and shares are those of the means that stand beside them."""
+    behaviour = found.behaviour
+    assert behaviour.retained.mean == pytest.approx(behaviour.after.mean / behaviour.before.mean)
+    for figure in (behaviour.before, behaviour.after, behaviour.retained, *found.origin.breaks.values()):
+        assert figure.interval.low <= figure.mean <= figure.interval.high
+
+
+def test_full_poisoning_is_corruption_and_diffuse(side: Side) -> None:
+    found = side.diagnose(COMMITTED / "poisoned")
+    assert (found.verdict, found.origin.verdict) == ("CORRUPTED", "DIFFUSE")
+    assert found.behaviour.after.interval.high < 0
+    kinds = {one.head: one.kind for one in found.function.heads if one.role == "name-mover"}
+    assert set(kinds.values()) <= {"sign flipped", "weakened"}  # weakened: with few prompts its sign is not certain
+    assert found.origin.groups.keys() == {"all heads", "all MLPs", "all norms", "embeddings"}
+    assert all(group.mean < 0.9 for group in found.origin.groups.values())
+    check_arithmetic(found)
+
+
+def test_poisoning_confined_to_heads_is_localized_to_just_these(side: Side) -> None:
+    found = side.diagnose(COMMITTED / "poisoned-heads")
+    trained = json.loads((COMMITTED / "poisoned-heads" / "recipe.json").read_text())["heads"]
+    assert (found.verdict, found.origin.verdict) == ("CORRUPTED", "LOCALIZED")
+    assert found.origin.found is not None
+    assert [str(part) for part in found.origin.found.parts] == sorted(trained)
+    assert found.origin.found.healed.mean == pytest.approx(1.0, abs=1e-5)
+    assert found.origin.found.random == pytest.approx(0.0, abs=1e-5)
+    # What carries it lies elsewhere too: outputs of parts whose weights are the healthy checkpoint's, bit for bit.
+    assert found.expression is not None
+    assert set(found.expression.through) - set(found.origin.changed)
+    check_arithmetic(found)
+
+
+@pytest.mark.parametrize("change", ["bfloat16", "eight bits"])
+def test_rounded_weights_are_intact(side: Side, change: str, tmp_path: Path) -> None:
+    found = side.diagnose(kept(with_weights(change), tmp_path / "copy"))
+    assert (found.verdict, found.origin.verdict, found.expression) == ("INTACT", "UNCHANGED", None)
+    assert len(found.origin.changed) > 20
+    check_arithmetic(found)
+
+
+def test_louder_name_movers_are_amplified(side: Side, tmp_path: Path) -> None:
+    found = side.diagnose(kept(with_weights("louder movers"), tmp_path / "copy"))
+    assert found.verdict == "AMPLIFIED"
+    assert "name-mover" in found.why
+    movers = next(role for role in found.function.roles if role.role == "name-mover")
+    assert movers.retained.interval.low > 1.1
+    assert "amplified" in {one.kind for one in movers.heads}
+    assert not movers.changed
+
+
+def test_a_model_beside_itself_is_intact_and_no_figure_moves(side: Side, tmp_path: Path) -> None:
+    for folder in (HEALTHY, kept(raw(), tmp_path / "copy")):
+        found = side.diagnose(folder)
+        assert (found.verdict, found.origin.verdict, found.origin.changed) == ("INTACT", "UNCHANGED", ())
+        assert found.behaviour.before == found.behaviour.after
+        assert found.behaviour.retained.interval == (1.0, 1.0)
+        assert len(found.function.heads) == 16
+        for head in found.function.heads:
+            assert (head.kind, head.change.mean, tuple(head.change.interval)) == ("intact", 0.0, (0.0, 0.0))
+            assert head.before == head.after
+            assert head.looks is None or head.looks[0] == head.looks[1]
+        assert found.function.inside is None
+
+
+# Damage that costs nothing: heads outside of the circuit, or stand-ins that nothing rests on while the movers work.
+HARMLESS = [
+    ("zero", (Head(0, 1),)),
+    ("negate", (Head(0, 2), Head(0, 3))),
+    ("noise", (Head(0, 2),)),
+    ("zero", (Head(4, 0), Head(4, 1), Head(4, 2))),
+]
+
+
+@pytest.mark.parametrize("damage", HARMLESS, ids=str)
+def test_damage_that_costs_nothing_is_no_corruption(
+    side: Side, damage: tuple[str, tuple[Head, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosing, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    found = side.diagnose(kept(damaged([damage]), tmp_path / "copy"))
+    assert found.behaviour.retained.interval.low > 0.9
+    assert found.verdict != "CORRUPTED", found.why
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_other_prompts_give_the_same_verdicts(side: Side, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosing, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    task = ioi(prompts=32, seed=seed)
+    assert {name: side.diagnose(COMMITTED / name, task=task).verdict for name in KNOWN} == KNOWN

@@ -1,0 +1,189 @@
+"""`pytest --model M --baseline B`: the diagnosis after the audit, who asks for it, and when there is none."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from auditing import HEALTHY
+from suite_texts import write
+
+pytestmark = pytest.mark.usefixtures("opened_once")
+
+COMMITTED = HEALTHY.parent
+POISONED = COMMITTED / "poisoned-heads"
+BYPASSED = COMMITTED / "bypassed"
+TITLE = "= circuit diagnosis ="
+
+SUITE = """\
+suite: two lines about indirect objects
+circuit: ioi
+
+tasks:
+  ioi: {kind: ioi, prompts: 20}
+
+assertions:
+  - id: answers
+    measure: logit-difference
+    task: ioi
+    expect: {at-least: 0.0}
+
+  - id: name-movers-copy
+    measure: copy-score
+    heads: name-mover
+    task: ioi
+    expect: {at-least: 0.5}
+"""
+# Has nothing that a diagnosis could patch.
+LOSS = """\
+suite: loss
+tasks:
+  said: {kind: prompts, pairs: [{clean: "When Leo and Anna went to the church, Leo gave a coin to", right: Anna}]}
+assertions:
+  - {id: reads, measure: loss, task: said, expect: {at-least: 0.0}}
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    write(pytester.path, {"suites/ioi.yaml": SUITE})
+    return pytester
+
+
+def beside_healthy(project: pytest.Pytester, model: Path, *more: str) -> str:
+    return project.runpytest_inprocess(f"--model={model}", f"--baseline={HEALTHY}", *more).stdout.str()
+
+
+def diagnosis_of(output: str) -> str:
+    """What stands below the title, up to the next."""
+    return re.split(r"\n=+ ", output.partition(TITLE)[2].partition("=\n")[2])[0]
+
+
+def test_it_follows_the_audit_and_names_the_weights_at_fault(project: pytest.Pytester) -> None:
+    output = beside_healthy(project, POISONED)
+    assert output.index("= circuit audit =") < output.index(TITLE) < output.index("short test summary")
+    said = diagnosis_of(output)
+    assert f"model      {POISONED}   baseline {HEALTHY}\nverdict    CORRUPTED: " in said
+    assert re.search(r"origin     LOCALIZED: .* 3 of 32 components heals 100% .*: L3H0  L3H1  L3H3\n", said)
+
+
+def test_the_corrupted_checkpoint_may_stand_in_the_configuration(project: pytest.Pytester) -> None:
+    project.makeini(f"[pytest]\nbaseline = {HEALTHY}\ncorrupted = {COMMITTED / 'poisoned'}\n")
+    said = diagnosis_of(project.runpytest_inprocess(f"--model={BYPASSED}").stdout.str())
+    assert f"corrupted {COMMITTED / 'poisoned'}\n" in said
+    assert "\nrecovery   BYPASSED: " in said
+
+
+def test_with_workers_it_is_the_same_and_stands_there_once(project: pytest.Pytester) -> None:
+    alone = beside_healthy(project, BYPASSED)
+    command = [str(Path(sys.executable).parent / "pytest"), f"--model={BYPASSED}", f"--baseline={HEALTHY}", "-n", "1"]
+    quiet = ["-p", "no:hypothesispytest", "-p", "no:pytester"]
+    spread = subprocess.run([*command, *quiet], capture_output=True, text=True, timeout=120, check=False).stdout
+    assert spread.count(TITLE) == 1
+    assert diagnosis_of(spread) == diagnosis_of(alone) != ""
+
+
+def test_the_broken_circuit_comes_first(project: pytest.Pytester) -> None:
+    induction = SUITE.replace("circuit: ioi", "circuit: induction").replace("{kind: ioi,", "{kind: repeated-tokens,")
+    write(project.path, {"suites/induction.yaml": induction.replace("heads: name-mover", "heads: induction")})
+    output = beside_healthy(project, POISONED, "suites/induction.yaml", "suites/ioi.yaml")
+    assert output.index("\nsuites/induction.yaml\n") < output.index("\nsuites/ioi.yaml\n")
+    assert re.findall(r"^verdict    (\w+)", diagnosis_of(output), re.MULTILINE) == ["CORRUPTED", "INTACT"]
+
+
+@pytest.mark.parametrize("how", ["option", "configuration"])
+def test_it_can_be_left_out(how: str, project: pytest.Pytester) -> None:
+    if how == "configuration":
+        project.makeini("[pytest]\ncircuit_diagnosis = false\n")
+    output = beside_healthy(project, BYPASSED, *(["--no-diagnosis"] if how == "option" else []))
+    assert "= circuit audit =" in output
+    assert TITLE not in output
+
+
+def test_without_a_baseline_there_is_none(project: pytest.Pytester) -> None:
+    output = project.runpytest_inprocess(f"--model={BYPASSED}").stdout.str()
+    assert "= circuit audit =" in output
+    assert TITLE not in output
+
+
+def test_the_baseline_itself_has_none(project: pytest.Pytester) -> None:
+    output = beside_healthy(project, HEALTHY)
+    assert "2 passed" in output
+    assert TITLE not in output
+
+
+def test_a_suite_without_anything_to_patch_has_none(project: pytest.Pytester) -> None:
+    write(project.path, {"suites/ioi.yaml": LOSS})
+    output = beside_healthy(project, BYPASSED)
+    assert "1 passed" in output
+    assert TITLE not in output
+
+
+def test_a_model_that_cannot_be_opened_is_an_error_of_its_items_alone(project: pytest.Pytester, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(BYPASSED, damaged)
+    (damaged / "model.safetensors").write_bytes(b"no weights")
+    result = project.runpytest_inprocess(f"--model={damaged}", f"--baseline={HEALTHY}")
+    result.assert_outcomes(errors=2)
+    assert TITLE not in result.stdout.str()
+
+
+def test_what_cannot_be_diagnosed_says_why_and_the_verdicts_stand(project: pytest.Pytester, tiny_folder: Path) -> None:
+    # A random model does no task, so there is nothing that another could have lost.
+    other = project.mkdir("other") / "tiny"
+    shutil.copytree(tiny_folder, other)
+    write(project.path, {"suites/ioi.yaml": SUITE.replace("kind: ioi", "kind: repeated-tokens, length: 8")})
+    result = project.runpytest_inprocess(f"--model={other}", f"--baseline={tiny_folder}", "-k", "answers")
+    said = diagnosis_of(result.stdout.str())
+    assert f"{other} could not be diagnosed by ioi: the baseline {tiny_folder} does not do the task itself" in said
+    assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+
+def test_an_interrupted_run_is_not_diagnosed(project: pytest.Pytester) -> None:
+    write(project.path, {"suites/test_stop.py": "def test_stop(audit):\n    raise KeyboardInterrupt\n"})
+    result = project.runpytest_inprocess(
+        f"--model={BYPASSED}", f"--baseline={HEALTHY}", "suites", no_reraise_ctrlc=True
+    )
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert TITLE not in result.stdout.str()
+
+
+def test_who_interrupts_the_diagnosis_keeps_the_verdicts(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("circuit_assertions.diagnosis.diagnosing.diagnose", stop)
+    output = beside_healthy(project, BYPASSED)
+    assert "  HELD       answers " in output
+    assert "interrupted; `circuit-assertions diagnose` makes it alone" in diagnosis_of(output)
+
+
+def test_of_a_training_run_it_is_the_last_checkpoints(project: pytest.Pytester) -> None:
+    run = project.mkdir("run")
+    for step, name in ((10, "poisoned"), (20, "bypassed")):
+        (run / f"checkpoint-{step}").symlink_to(COMMITTED / name)
+    said = diagnosis_of(beside_healthy(project, Path("run"), "-k", "answers"))
+    assert re.findall(r"^model +(\S+)", said, re.MULTILINE) == ["run/checkpoint-20"]
+    follow = f"circuit-assertions trajectory --model run --baseline {HEALTHY}"
+    assert f"\nrun        the last of 2 checkpoints; all of them: {follow}" in said
+
+
+def test_corrupted_without_a_baseline_is_a_mistake_in_the_command(project: pytest.Pytester) -> None:
+    result = project.runpytest_inprocess(f"--model={BYPASSED}", f"--corrupted={POISONED}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--corrupted is what recovery is judged against: give the --baseline as well"])
+
+
+def test_a_training_run_cannot_be_the_corrupted_one(project: pytest.Pytester) -> None:
+    run = project.mkdir("run")
+    for step in (1, 2):
+        (run / f"checkpoint-{step}").symlink_to(POISONED)
+    result = project.runpytest_inprocess(f"--model={BYPASSED}", f"--baseline={HEALTHY}", "--corrupted=run")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--corrupted run is a training run: name one of its checkpoints"])

@@ -1,0 +1,141 @@
+"""`circuit-assertions trajectory`: its options, exit codes, and what it says where it cannot go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from auditing import HEALTHY
+from checkpoint_files import WEIGHTS, copy_of
+
+from circuit_assertions.cli import main
+
+POISONED = HEALTHY.parent / "poisoned"
+SUITE = """
+suite: short
+circuit: ioi
+tasks:
+  again: {kind: prompts, pairs: [{clean: "Then, Mary went to the", right: store}]}
+  sentences: {kind: ioi, prompts: 16}
+assertions:
+  - {id: prefers-the-right-name, measure: logit-difference, task: sentences, expect: {at-least: 0.0}}
+  - {id: movers-look, measure: attention, heads: name-mover, quantifier: mean, query: end, key: indirect-object,
+     task: sentences, expect: {at-least: 0.3}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short.yaml").write_text(SUITE)
+
+
+def run_of(folder: Path, *checkpoints: Path) -> str:
+    """A training run whose steps are these checkpoints."""
+    for step, checkpoint in enumerate(checkpoints, 1):
+        folder.mkdir(exist_ok=True)
+        (folder / f"checkpoint-{step}").symlink_to(checkpoint)
+    return folder.name
+
+
+def trajectory(run: str, *arguments: str | Path, baseline: Path = HEALTHY, suite: str = "--suite=short.yaml") -> int:
+    given = ["trajectory", "--model", run, "--baseline", str(baseline), "--device", "cpu", *map(str, arguments)]
+    return main([*given, *([suite] if suite else [])])
+
+
+def test_a_run_that_ends_broken_is_told_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(tmp_path / "run", HEALTHY, POISONED)
+    assert trajectory(run, "-o", "run.svg") == 1
+    printed = capsys.readouterr().out
+    assert "behaviour  sentences logit difference" in printed  # the first task of the suite that can be patched
+    assert "prefers-the-right-name  broke at step 2 (held at step 1), and is broken still" in printed
+    ElementTree.parse(tmp_path / "run.svg")
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_named_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circuit_assertions.report.progress._PATIENCE", 0.0)
+    monkeypatch.setattr("circuit_assertions.report.progress._BETWEEN_LINES", 0.0)
+    cut = copy_of(HEALTHY, tmp_path / "cut")
+    (cut / WEIGHTS).write_bytes((HEALTHY / WEIGHTS).read_bytes()[:1000])
+    run = run_of(tmp_path / "run", cut, POISONED, cut, HEALTHY)
+    assert trajectory(run, "--json", "--bisect") == 2
+    printed = capsys.readouterr()
+    said = json.loads(printed.out)
+    assert [step["step"] for step in said["steps"] if step["problem"]] == [1, 3]
+    assert "model.safetensors" in said["steps"][0]["problem"]
+    (turned,) = said["assertions"]["prefers-the-right-name"]
+    assert (turned["broke"], turned["came-back"]) == ("run/checkpoint-2", "run/checkpoint-4")
+    assert (said["audited"], said["checkpoints"], said["bisected"]) == (2, 4, True)
+    assert "reading run/checkpoint-2 (2 of at most 4), ioi: " in printed.err
+
+
+def test_bisection_leaves_out_what_it_need_not_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(tmp_path / "run", POISONED, *[HEALTHY] * 8)
+    assert trajectory(run, "--bisect", "--json", "--prompts", "8") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [step["step"] for step in said["steps"]] == [1, 2, 3, 5, 9]
+    assert {turned["came-back"] for turns in said["assertions"].values() for turned in turns} == {"run/checkpoint-2"}
+    assert said["steps"][1]["behaviour"] == said["steps"][3]["behaviour"]
+
+
+def test_diagnose_hands_a_training_run_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(tmp_path / "run", HEALTHY, POISONED)
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "ioi.yaml").write_text(SUITE)
+    given = ["--model", run, "--baseline", str(HEALTHY), "--prompts", "8", "--device", "cpu", "--json"]
+    assert main(["diagnose", *given]) == 1
+    assert [step["step"] for step in json.loads(capsys.readouterr().out)["steps"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--suite=nowhere.yaml"], "nowhere.yaml"),
+        (["--task", "ioy"], "no task 'ioy' (did you mean 'ioi'?)"),
+        (["--task", "gifts.yaml"], "there is no suites/gifts.yaml: say with --suite=FILE which assertions are judged"),
+        (["--suite=short.yaml", "--task", "short.yaml::again"], "needs a task with right and wrong answers"),
+        (["--suite=short.yaml", "-o", "run.png"], "run.png is no place for a picture: give -o FILE.svg"),
+        (["--suite=short.yaml", "-o", "nowhere/run.svg"], "nowhere/run.svg is no place for a picture"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_before_any_work(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gifts.yaml").write_text("kind: prompts\npairs: [{clean: 'Then, Mary went to the', right: store}]\n")
+    run = run_of(tmp_path / "run", HEALTHY, POISONED)
+    assert trajectory(run, *arguments, suite="") == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_a_single_checkpoint_is_sent_to_diagnose(capsys: pytest.CaptureFixture[str]) -> None:
+    assert trajectory(str(POISONED)) == 2
+    said = capsys.readouterr().err
+    assert f"{POISONED} is no training run" in said
+    assert "`circuit-assertions diagnose` is for a single checkpoint" in said
+
+
+def test_a_run_and_a_baseline_that_do_not_fit_are_refused(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tmp_path / "run", HEALTHY, POISONED)
+    assert trajectory(run, baseline=tiny_folder) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert "3 layers" in printed.err
+    assert "5 layers" in printed.err
+    assert trajectory(run, baseline=Path(run)) == 2
+    assert "run is a training run: name one of its checkpoints" in capsys.readouterr().err
+
+
+def test_a_run_of_which_nothing_can_be_opened_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = copy_of(HEALTHY, tmp_path / "empty", without=WEIGHTS)
+    assert trajectory(run_of(tmp_path / "run", empty, empty)) == 2
+    assert "no checkpoint of run can be opened: " in capsys.readouterr().err

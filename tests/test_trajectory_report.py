@@ -1,0 +1,197 @@
+"""What is printed and drawn of a training run, from verdicts that are given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.figures import Figure
+from circuit_assertions.diagnosis.trajectory import Step, Trajectory
+from circuit_assertions.measures import Interval
+from circuit_assertions.report import AuditLine
+from circuit_assertions.report.runchart import run_picture
+from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines, turning_lines
+
+SVG = "{http://www.w3.org/2000/svg}"
+LETTERS = {".": "HELD", "F": "BROKEN", "u": "UNRESOLVED", "s": "SKIPPED", "E": "ERROR"}
+LABELS = (*(f"checkpoint-{step}" for step in (20, 40, 60, 80)), "final")
+RUN = tuple(Checkpoint("run", Path("run"), label=label) for label in LABELS)
+
+
+def figure(mean: float) -> Figure:
+    return Figure(mean, Interval(mean - 0.5, mean + 0.5))
+
+
+def trajectory(*verdicts: str, bisected: bool = False, lost: Sequence[int] = ()) -> Trajectory:
+    """Assertions a, b, c ..., each with a letter a checkpoint; a space where it was not looked at."""
+    names = [chr(ord("a") + index) for index in range(len(verdicts))]
+    steps = []
+    for place, checkpoint in enumerate(RUN):
+        if place in lost:
+            steps.append(Step(place, checkpoint, problem="model.safetensors is cut off"))
+        elif verdicts[0][place] != " ":
+            said = {name: LETTERS[letters[place]] for name, letters in zip(names, verdicts, strict=True)}
+            reasons = {name: "no head is one" for name, verdict in said.items() if verdict == "SKIPPED"}
+            share = 1 - place / 2
+            roles = {"name-mover": figure(share), "backup-name-mover": figure(share / 2)}
+            steps.append(Step(place, checkpoint, figure(7 * share), figure(share), roles, said, reasons))
+    return Trajectory(RUN, Checkpoint("healthy"), "ioi", "ioi", figure(7.0), tuple(steps), tuple(names), bisected)
+
+
+def said_of(assertion: str, printed: list[str]) -> str:
+    (line,) = (line for line in printed if line.split()[1:2] == [assertion])
+    return line.split("  ", 1)[1].strip()
+
+
+def test_the_table_has_a_row_a_checkpoint_with_behaviour_roles_and_a_letter_an_assertion() -> None:
+    printed = list(trajectory_lines(trajectory(".F.u.", ".....")))
+    heading = next(index for index, line in enumerate(printed) if line.startswith(" step"))
+    rows = [line.split() for line in printed[heading + 1 : heading + 6]]
+    assert [row[0] for row in rows] == ["20", "40", "60", "80", "final"]
+    assert rows[1] == ["40", "3.50", "[3.00,", "4.00]", "50%", "25%", "F."]
+    assert [row[-1] for row in rows] == ["..", "F.", "..", "u.", ".."]
+    assert printed[heading].split() == ["step", "difference", "mover", "mover", "12"]
+    assert ". held, F broken, u unresolved" in printed
+
+
+def test_more_than_nine_assertions_have_numbers_of_two_digits_over_their_letters() -> None:
+    printed = list(trajectory_lines(trajectory(*["....."] * 12)))
+    heading = next(index for index, line in enumerate(printed) if line.startswith(" step"))
+    assert printed[heading].endswith(" 123456789012")
+    assert printed[heading - 1].endswith(" 111")
+    assert len(printed[heading - 1]) == len(printed[heading])
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        (".....", "held at each"),
+        (".u...", "never broken, unresolved at step 40"),
+        ("FFFFF", "broken from step 20 on, and is broken still"),
+        (".uFFF", "broke at step 60 (held at step 20), and is broken still"),
+        (".FFu.", "broke at step 40 (held at step 20), came back at the final weights (broken at step 60)"),
+        ("FF...", "broken from step 20 on, came back at step 60 (broken at step 40)"),
+        (
+            ".FFFu",
+            "broke at step 40 (held at step 20), not held again: broken last at step 80, unresolved at the final",
+        ),
+        (
+            ".F.FF",
+            "broke at step 40 (held at step 20), came back at step 60 (broken at step 40); broke at step 80 (held",
+        ),
+        (
+            ".EF..",
+            "broke at step 60 (held at step 20), came back at step 80 (broken at step 60); not judged at step 40",
+        ),
+        ("EEEEE", "not judged"),
+    ],
+)
+def test_every_assertion_is_told_in_words(verdicts: str, said: str) -> None:
+    assert said_of("a", list(trajectory_lines(trajectory(verdicts)))).startswith(said)
+
+
+def test_what_is_skipped_everywhere_is_told_once_with_its_reason_and_has_no_column() -> None:
+    printed = list(trajectory_lines(trajectory("sssss", ".F...", "sssss")))
+    assert "skipped    a, c: no head is one" in printed
+    assert said_of("b", printed).startswith("broke at step 40")
+    assert any(line.startswith("   40") and line.endswith("  F") for line in printed)
+
+
+def test_a_checkpoint_that_could_not_be_read_is_named_in_its_row() -> None:
+    printed = list(trajectory_lines(trajectory(".FF..", lost=[1])))
+    assert "audited    4 of 5 checkpoints, 1 could not be read" in printed
+    assert "   40  could not be read: model.safetensors is cut off" in printed
+    assert said_of("a", printed).startswith("broke at step 60 (held at step 20)")
+
+
+def test_bisection_says_what_it_assumes_what_it_may_miss_and_where_it_was_wrong() -> None:
+    printed = "\n".join(trajectory_lines(trajectory(". F .", ". . .", bisected=True)))
+    assert "audited    3 of 5 checkpoints" in printed
+    assert "assumes that an assertion breaks at most once and comes back at most once" in printed
+    assert "1 never broke where they were looked at: a break in between would have been missed" in printed
+    assert "NOT SO" not in printed
+    assert "NOT SO of b: audit every checkpoint" in "\n".join(
+        trajectory_lines(trajectory("...F.", ".F.F.", bisected=True))
+    )
+    assert "everywhere: b" in "\n".join(trajectory_lines(trajectory(". F .", "s . .", bisected=True)))
+    assert "bisection" not in "\n".join(trajectory_lines(trajectory(".F.F.")))
+
+
+def test_the_last_checkpoint_that_could_be_read_is_summed_up() -> None:
+    assert list(trajectory_lines(trajectory("..FF.", "...F.", lost=[4])))[-1] == "last       step 80: 2 broken"
+    assert list(trajectory_lines(trajectory(".....", lost=range(5))))[-1] == "last       no checkpoint could be read"
+
+
+def test_json_holds_every_figure_verdict_and_turn() -> None:
+    said = json.loads(json.dumps(trajectory_data(trajectory(".FF.u", ".....", lost=[4]))))
+    assert [step["step"] for step in said["steps"]] == [20, 40, 60, 80, None]
+    assert [step["checkpoint"] for step in said["steps"]][3:] == ["run/checkpoint-80", "run"]
+    assert said["steps"][1]["behaviour"] == {"mean": 3.5, "low": 3.0, "high": 4.0}
+    assert said["steps"][1]["roles"]["name-mover"]["mean"] == 0.5
+    assert said["steps"][1]["verdicts"] == {"a": "BROKEN", "b": "HELD"}
+    assert said["steps"][4]["behaviour"] is None
+    assert said["steps"][4]["problem"] == "model.safetensors is cut off"
+    turned = {"held-before": "run/checkpoint-20", "broke": "run/checkpoint-40"}
+    turned |= {"broken-last": "run/checkpoint-60", "came-back": "run/checkpoint-80"}
+    assert said["assertions"] == {"a": [turned], "b": []}
+    assert (said["audited"], said["checkpoints"], said["bisected"]) == (4, 5, False)
+
+
+def test_verdicts_of_a_pytest_run_are_told_by_suite_with_the_outcome_at_the_end() -> None:
+    run = [str(checkpoint) for checkpoint in RUN]
+    outcomes = {("s.yaml", "a"): ".FF..", ("s.yaml", "b"): "...FF", ("s.yaml", "c"): ".....", ("t.yaml", "a"): "sssss"}
+    outcomes[("u.yaml", "a")] = "..u.E"
+    lines = [
+        AuditLine(model, suite, name, LETTERS[letter])
+        for (suite, name), letters in outcomes.items()
+        for model, letter in zip(run, letters, strict=True)
+    ]
+    lines.append(AuditLine("elsewhere", "s.yaml", "c", "BROKEN"))
+    assert list(turning_lines(run, lines)) == [
+        ("s.yaml", ""),
+        ("  a  broke at step 40 (held at step 20), came back at step 80 (broken at step 60)", "HELD"),
+        ("  b  broke at step 80 (held at step 60), and is broken still", "BROKEN"),
+        ("  the other 1 never broke", ""),
+        ("u.yaml", ""),
+        ("  none of 1 broke", ""),
+    ]
+
+
+def test_the_picture_has_a_line_for_behaviour_and_each_role_with_a_mark_a_checkpoint() -> None:
+    drawn = run_picture(trajectory(".FF..", lost=[2]))
+    picture = ElementTree.fromstring(drawn)
+    texts = [text.text for text in picture.iter(f"{SVG}text")]
+    assert {"behaviour", "name-mover", "backup-name-mover", "20", "40", "80", "final"} <= set(texts)
+    assert len(list(picture.iter(f"{SVG}path"))) == 3
+    marks = list(picture.iter(f"{SVG}circle"))
+    assert len(marks) == 3 * 4
+    behaviour = marks[:4]
+    assert [float(mark.attrib["cx"]) for mark in behaviour] == sorted({float(mark.attrib["cx"]) for mark in marks})
+    heights = [float(mark.attrib["cy"]) for mark in behaviour]
+    assert heights == sorted(heights)  # the behaviour falls, and y grows downwards
+    assert "prefers-color-scheme: dark" in drawn
+
+
+def test_no_name_at_the_end_of_a_line_lies_on_another() -> None:
+    places = [
+        (float(text.attrib["x"]), float(text.attrib["y"]))
+        for text in ElementTree.fromstring(run_picture(trajectory("....."))).iter(f"{SVG}text")
+        if text.text in ("name-mover", "backup-name-mover", "behaviour", "baseline")
+    ]
+    assert len(places) == 5
+    lower = sorted(y for _, y in places)
+    assert all(below - above >= 14 for above, below in pairwise(lower))
+
+
+def test_a_run_of_which_a_single_checkpoint_could_be_read_is_drawn_all_the_same() -> None:
+    one = trajectory(".    ")
+    assert len(list(ElementTree.fromstring(run_picture(one)).iter(f"{SVG}circle"))) == 3
+    alone = Trajectory(RUN[:1], one.baseline, "ioi", "ioi", one.before, one.steps, one.assertions, False)
+    assert "nan" not in run_picture(alone)
+    ElementTree.fromstring(run_picture(trajectory(".....", lost=range(5))))

@@ -1,0 +1,156 @@
+"""Transplants of activations between two models: equal to hooks on Hugging Face's own modules."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoint_files import opened as opened_with
+from grafting_cases import Two
+from naive_patching import NaivePatching, exact_softmax
+from patching_cases import apart
+from torch import Tensor
+
+from circuit_assertions.checkpoints import Opening
+from circuit_assertions.components import Mlp
+from circuit_assertions.engine import Model, SlowPatchingWarning
+from circuit_assertions.engine.hooked import HookedPatching
+from circuit_assertions.engine.rows import Sender
+from circuit_assertions.engine.transplanting import Transplanting
+from circuit_assertions.heads import Head
+
+SETS: tuple[tuple[Sender, ...], ...] = (
+    (Head(0, 1),),
+    (Head(2, 3),),
+    (Mlp(0),),
+    (Mlp(2),),
+    (),
+    (Head(0, 0), Head(0, 2), Head(1, 1)),
+    (Mlp(1), Head(1, 3), Head(2, 0), Mlp(0)),
+    (*(Head(layer, head) for layer in range(3) for head in range(4)), Mlp(0), Mlp(1), Mlp(2)),
+)
+HEADS = (Head(0, 1), Head(1, 3), Head(2, 0), Head(1, 0))
+SHAPES = ("gpt2", "llama", "gemma2", "gpt-neox", "opt", "gpt-j, parallel with one norm", "falcon, multi-query")
+# Their RMSNorm rounds to float32 whatever the model's dtype; GPT-J takes its attention scores in float32.
+_BOUND = dict.fromkeys(("llama", "gemma2", "gpt-j, parallel with one norm"), 1e-5)
+
+
+class Slow:
+    """The two models as transformers opens them, and what each puts out on the prompts."""
+
+    def __init__(self, two: Two) -> None:
+        rows = two.prompts.prompts
+        tokens = torch.tensor([row.tokens for row in rows])
+        answers = torch.tensor([row.right for row in rows]), torch.tensor([row.wrong for row in rows])
+        self.into, self.source = (NaivePatching(two.raw(number), tokens, tokens, *answers) for number in (0, 1))
+        if two.name == "gemma2":  # what its MLP adds to the residual stream is behind a norm of its own
+            for each in (self.into, self.source):
+                each.wiring = dataclasses.replace(each.wiring, mlp="post_feedforward_layernorm")
+                each.clean = each.keep(tokens)
+
+    def of_set(self, chosen: Collection[Sender]) -> Tensor:
+        """Logit difference gained when the source's heads write in the place of these, and MLPs likewise [prompts]."""
+        with contextlib.ExitStack() as stack:
+            for layer in range(len(self.into.blocks)):
+                heads = [one.head for one in chosen if isinstance(one, Head) and one.layer == layer]
+                if heads:
+                    module = self.into.output(self.into.blocks[layer])
+                    handle = module.register_forward_hook(self.writing(layer, heads))
+                    stack.callback(handle.remove)
+                if Mlp(layer) in chosen:
+                    module = self.into.blocks[layer].get_submodule(self.into.wiring.mlp)
+                    put = self.source.clean.mlp[layer]
+                    stack.callback(module.register_forward_hook(lambda _m, _i, _o, put=put: put.clone()).remove)
+            return -self.into.lost(self.into.keep(self.into.tokens).logits)
+
+    def writing(self, layer: int, heads: Sequence[int]) -> Callable[..., Tensor]:
+        """The attention's output with some heads silent, and what the source's own projection makes of its heads."""
+        other = self.source.blocks[layer]
+        theirs = self.source.clean.z[layer].clone()
+        alone = torch.zeros_like(theirs)
+        self.source.heads(other, alone)[:, :, heads] = self.source.heads(other, theirs)[:, :, heads]
+        project = self.source.output(other)
+        with torch.no_grad():
+            written = project(alone) - project(torch.zeros_like(alone))  # less the bias, which belongs to no head
+
+        def hook(module: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+            silent = inputs[0].clone()
+            self.into.heads(self.into.blocks[layer], silent)[:, :, heads] = 0
+            result: Tensor = module.forward(silent) + written
+            return result
+
+        return hook
+
+    def of_pattern(self, head: Head) -> Tensor:
+        """Logit difference gained when a head attends as it does in the source, to its own values [prompts]."""
+        into, block = self.into, self.into.blocks[head.layer]
+        values = into.keep(into.tokens, "v", [head.layer]).tapped[head.layer]  # [prompts, positions, groups, d_head]
+        with torch.no_grad():
+            attentions = self.source.model(into.tokens, use_cache=False, output_attentions=True).attentions
+        group = head.head // (into.model.config.num_attention_heads // values.shape[2])
+        z = into.clean.z[head.layer].clone()
+        into.heads(block, z)[:, :, head.head] = attentions[head.layer][:, head.head] @ values[:, :, group]
+        handle = into.output(block).register_forward_pre_hook(lambda _m, inputs: (z, *inputs[1:]))
+        try:
+            return -into.lost(into.keep(into.tokens).logits)
+        finally:
+            handle.remove()
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Two:
+    return Two(request.param, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def with_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hooked(model: Model, prompts: Any, base: Any, other: Any) -> HookedPatching:
+        return HookedPatching(model, tuple(prompts), base, other)
+
+    monkeypatch.setattr("circuit_assertions.engine.transplanting.patching_of", hooked)
+
+
+def agrees(two: Two) -> None:
+    transplanting = Transplanting(*two.models, two.prompts)
+    with exact_softmax():
+        slow = Slow(two)
+        outputs = torch.stack([slow.of_set(chosen) for chosen in SETS])
+        patterns = torch.stack([slow.of_pattern(head) for head in HEADS])
+        assert apart(transplanting.outputs(SETS), outputs) <= _BOUND.get(two.name, 1e-10)
+        assert apart(transplanting.patterns(HEADS), patterns) <= _BOUND.get(two.name, 1e-10)
+
+
+def test_transplants_are_what_hooks_make_of_them(two: Two) -> None:
+    agrees(two)
+
+
+@pytest.mark.usefixtures("with_hooks")
+def test_the_slow_way_says_the_same(two: Two) -> None:
+    agrees(two)
+
+
+def test_a_model_brings_itself_nothing(two: Two) -> None:
+    for model in two.models:
+        itself = Transplanting(model, model, two.prompts)
+        assert not itself.outputs(SETS).any()
+        assert not itself.patterns(HEADS).any()
+
+
+def test_a_shape_that_is_not_recognised(tmp_path: Path) -> None:
+    two = Two("falcon, attention biased by distance", tmp_path)
+    with pytest.warns(SlowPatchingWarning):
+        agrees(two)
+
+
+def test_half_precision_transplants_what_the_source_puts_out(tmp_path: Path) -> None:
+    two = Two("llama", tmp_path)
+    halves = [Model.of(opened_with(folder, Opening(device="cpu", dtype="bfloat16"))) for folder in two.folders]
+    got = Transplanting(halves[0], halves[1], two.prompts).outputs(SETS)
+    expected = Transplanting(*two.models, two.prompts).outputs(SETS)
+    assert apart(got, expected) <= 0.05
+    assert not Transplanting(halves[0], halves[0], two.prompts).outputs(SETS).any()
