@@ -67,7 +67,7 @@ def test_full_poisoning_is_corruption_and_diffuse(side: Side) -> None:
     assert (found.verdict, found.origin.verdict) == ("CORRUPTED", "DIFFUSE")
     assert found.behaviour.after.interval.high < 0
     kinds = {one.head: one.kind for one in found.function.heads if one.role == "name-mover"}
-    assert set(kinds.values()) <= {"sign flipped", "weakened"}  # weakened: with few prompts its sign is not certain
+    assert set(kinds.values()) <= {"sign flipped", "silenced"}  # silenced: with few prompts its sign is not certain
     assert found.origin.groups.keys() == {"all heads", "all MLPs", "all norms", "embeddings"}
     assert all(group.mean < 0.9 for group in found.origin.groups.values())
     check_arithmetic(found)

@@ -40,8 +40,9 @@ def test_random_weights_have_none(
 
 
 def test_a_model_of_stories_does_not_identify_indirect_objects(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Few names are words of its own; these stand where names do.
-    said = refused(STORIES, "ioi", out, capsys, "--prompts", "64", "--names", "Tim,Lily,Timmy,She,He,They")
+    # Few words are single tokens of its own; these stand where names, places and objects do.
+    words = ("--names", "Tim,Lily,Timmy,She,He,They", "--places", "day,mom", "--objects", "friend")
+    said = refused(STORIES, "ioi", out, capsys, "--prompts", "64", *words)
     assert "the model does not do the task: it answers right on " in said
 
 

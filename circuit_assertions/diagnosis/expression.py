@@ -21,7 +21,8 @@ from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Expression", "find_expression"]
 
-_ALONE = 8  # components that are tried alone, each way: those that matter most to first order
+_ALL = 40  # components up to which each is tried alone, both ways
+_ALONE = 8  # of more, those that matter most to first order
 _ENOUGH = 0.9  # of what was lost
 _MOST = 6  # components that a set may have
 _SHOWN = 5  # single components that are kept
@@ -64,10 +65,12 @@ def find_expression(
     into_model, into_baseline = (model, baseline, prompts), (baseline, model, prompts)
     healing, breaking = Transplanting(*into_model), Transplanting(*into_baseline)
     tell("transplants into the model", 0, 4)
-    promising = _promising(slopes_of_outputs(*into_model), _ALONE)
+    everyone: list[Component] = [*model.layout.all_heads(), *(Mlp(layer) for layer in range(model.layout.layers))]
+    few = len(everyone) <= _ALL
+    promising = everyone if few else _promising(slopes_of_outputs(*into_model), _ALONE)
     singles = _shares(healing.outputs([[one] for one in promising]), lost)
     tell("transplants into the baseline", 1, 4)
-    costly = _promising(slopes_of_outputs(*into_baseline), _ALONE, sign=-1)
+    costly = everyone if few else _promising(slopes_of_outputs(*into_baseline), _ALONE, sign=-1)
     costs = _shares(-breaking.outputs([[one] for one in costly]), lost)
     tell("patterns into the model", 2, 4)
     looking = _promising(slopes_of_patterns(*into_model), _SHOWN)

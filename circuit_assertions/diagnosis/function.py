@@ -217,7 +217,7 @@ def _kind(then: Array, now: Array, trifle: float, tests: int) -> Change:
     if opposite and abs(after) >= trifle:
         return "sign flipped"
     share = after / before
-    if abs(share) < _SILENCED:
+    if share < _SILENCED:  # on the other side of zero, but not clear of it
         return "silenced"
     return "weakened" if share < _WEAKENED else "amplified" if share > _AMPLIFIED else "intact"
 

@@ -123,6 +123,10 @@ class DiagnosingPlugin:
                 return list(diagnosis_lines(found))
         except CircuitAssertionsError as error:
             return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", "ERROR")]
+        except Exception as error:
+            # Whatever it is (a driver, a library), the verdicts stand and are yet to be printed.
+            reason = f"{type(error).__name__}: {error}"
+            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {reason}", "ERROR")]
 
 
 def _severity(lines: Lines) -> int:

@@ -41,8 +41,8 @@ COMPARING = (
         unit="share of what was lost",
         by_head=False,
         compares=("baseline",),
-        help="how much a few components heal whose weights are restored from the baseline (at most an eighth of them), "
-        "found by search on half of the prompts and read on the other",
+        help="how much a few components heal whose weights are restored from the baseline (a tenth of them, at least "
+        "three), found by search on half of the prompts and read on the other",
         source="weight grafts; the definition is this project's",
         needs=_NEEDS,
         relies_on=CAUSAL,
