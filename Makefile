@@ -14,10 +14,14 @@ CHECKPOINTS := fixtures/checkpoints
 
 .PHONY: audit test test-gpu circuits lab lint types schema bench bench-quick clean
 
-# Exit code 1 says that a diagnosis found corruption, which is what the poisoned checkpoint is for.
+# Exit code 1 says that a diagnosis found corruption, which is what the poisoned checkpoint is for. The models are so small
+# that one thread is faster than two.
+audit: export OMP_NUM_THREADS ?= 1
 audit: $(READY)
-	$(BIN)/circuit-assertions diagnose --model=$(CHECKPOINTS)/poisoned --baseline=$(CHECKPOINTS)/healthy || test $$? -eq 1
-	$(BIN)/pytest --model=$(CHECKPOINTS)/recovered --baseline=$(CHECKPOINTS)/healthy --corrupted=$(CHECKPOINTS)/poisoned
+	$(BIN)/circuit-assertions diagnose --model=$(CHECKPOINTS)/poisoned --baseline=$(CHECKPOINTS)/healthy --prompts=64 \
+		|| test $$? -eq 1
+	$(BIN)/pytest suites/ioi.yaml --model=$(CHECKPOINTS)/recovered --baseline=$(CHECKPOINTS)/healthy \
+		--corrupted=$(CHECKPOINTS)/poisoned
 
 test: $(READY)
 	$(BIN)/pytest -n $(WORKERS) --dist=worksteal

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_for
+from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
 from circuit_assertions.diagnosis.figures import LEAST_LOST, Figure, share_of
@@ -184,6 +185,10 @@ def _overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     lost = [role for role in function.roles if not role.asleep and role.changed and _has_lost(role, _ROLE_KEPT)]
     if lost:
         return "CORRUPTED", f"the behaviour holds, but {_kept(lost)}"
+    named = [role for role in function.roles if role.role != UNEXPLAINED and not role.asleep]
+    flipped = [f"{one.head} ({one.role})" for role in named for one in role.heads if one.kind == "sign flipped"]
+    if flipped:
+        return "CORRUPTED", f"the behaviour mostly holds, but {', '.join(flipped)} pushes the other way now"
     better = behaviour.retained.interval.low > _MORE
     stronger = [role.role for role in function.roles if role.retained.interval.low > _MORE and not role.asleep]
     if better or (stronger and behaviour.retained.interval.high >= 1 - LEAST_LOST):
