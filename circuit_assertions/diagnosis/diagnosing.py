@@ -88,14 +88,16 @@ def diagnose(
         DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch.
         TaskError: if their tokenizers differ.
     """
-    check_fit(audit, model, baseline, *([corrupted] if corrupted else []))
+    others = [baseline] if corrupted is None else [baseline, corrupted]
+    check_fit(audit, model, *others)
     if not {"answer", "wrong-answer", "counterfactual"} <= set(task.offers):
         raise DiagnosisError("a diagnosis needs a task with right and wrong answers and counterfactual prompts")
     task = fewer(task, PROMPTS)
-    _check_prompts(audit, task, baseline, model, *([corrupted] if corrupted else []))
+    _check_prompts(audit, task, *others, model)
     then, now = View(audit, baseline, task), View(audit, model, task)
     worst = View(audit, corrupted, task) if corrupted is not None else None
     chain = chain_for(task, circuit)
+    writers = _writers(chain, roles)
     announce(chain, roles, then, now)
     behaviour = _behaviour(then, now, worst)
     function = compare_functions(chain, roles, then, now)
@@ -114,9 +116,7 @@ def diagnose(
         function=function,
         origin=origin,
         expression=_expression(audit, then, now, prompts, origin, tell),
-        recovery=None
-        if worst is None or not roles
-        else judge_recovery(function, _writers(chain, roles), now, then, worst),
+        recovery=judge_recovery(function, writers, now, then, worst) if worst is not None and writers else None,
         settings={"task": dict(prompts.settings), "semantics": "through-mlps", "ablation": "mean"},
     )
 

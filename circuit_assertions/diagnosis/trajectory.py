@@ -137,11 +137,7 @@ def follow(
     compare = Comparing(audit, baseline, corrupted, audit.progress)
     runner = SuiteRunner(audit, baseline, compare=compare, corrupted=corrupted)
     follower = _Follower(View(audit, baseline, fewer(task, PROMPTS)), circuit, runner, _named(suites))
-    before = Figure.of_values(follower.then.by_prompt("logit-difference"))
-    if not before.interval.low > 0:
-        raise DiagnosisError(
-            f"the baseline {baseline} does not do the task itself: its logit difference is {before.mean:.2f}"
-        )
+    before = follower.behaviour_before()
     steps: dict[int, Step] = {}
 
     def judge(place: int) -> Mapping[str, str] | None:
@@ -174,6 +170,16 @@ class _Follower:
     circuit: Circuit
     runner: SuiteRunner
     assertions: Mapping[str, _Asked]
+
+    def behaviour_before(self) -> Figure:
+        """The baseline's logit difference, if it does the task."""
+        before = Figure.of_values(self.then.by_prompt("logit-difference"))
+        if not before.interval.low > 0:
+            raise DiagnosisError(
+                f"the baseline {self.then.checkpoint} does not do the task itself: its logit difference is "
+                f"{before.mean:.2f}"
+            )
+        return before
 
     def step(self, place: int, checkpoint: Checkpoint) -> Step:
         """Look at one checkpoint, and close it."""

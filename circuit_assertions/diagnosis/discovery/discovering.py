@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
@@ -15,7 +15,10 @@ from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError
 from circuit_assertions.diagnosis.figures import Figure
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
-from circuit_assertions.tasks import RepeatedTokensTask, Task, TaskError
+from circuit_assertions.tasks import PromptSet, RepeatedTokensTask, Task, TaskError
+
+if TYPE_CHECKING:
+    from circuit_assertions.engine import Model
 
 __all__ = ["Discovery", "Stability", "discover"]
 
@@ -92,16 +95,8 @@ def discover(
         DiagnosisError: if the task has no right and wrong answers or no counterfactual prompts, or too few prompts.
         TaskError, CheckpointError, MeasuringError: if the model cannot be asked.
     """
-    lacking = {"answer", "wrong-answer", "counterfactual"} - set(task.offers)
-    if lacking:
-        raise DiagnosisError(f"the task has no {' and no '.join(sorted(lacking))}: nothing can be patched")
     view, chain = View(audit, checkpoint, task), chain_for(task, name)
-    prompts = audit.prompts(task, checkpoint)
-    different = len({prompt.tokens for prompt in prompts.prompts})
-    if different < _FEWEST_PROMPTS:
-        raise DiagnosisError(
-            f"{different} different prompts are too few to find heads by: ask at least {_FEWEST_PROMPTS}"
-        )
+    prompts = _prompts(view)
     stage("behaviour")
     behaviour = _behaviour(view)
     repeated = _repeated(view, chain)
@@ -112,19 +107,10 @@ def discover(
         raise NoCircuitError(f"no head carries {least:.0%} of the logit difference or more on a path of its own")
     stage("faithfulness, beside random circuits")
     faithfulness = _faithfulness(view, followed, everyone)
-    model = audit.model(checkpoint)
-    shape = model.layout
     return Discovery(
         checkpoint=checkpoint,
         circuit=circuit or chain.circuit,
-        model={
-            "architecture": model.source.architecture,
-            "layers": shape.layers,
-            "heads": shape.heads,
-            "d_model": shape.d_model,
-            "fingerprint": model.source.fingerprint,
-            "dtype": str(model.source.dtype).removeprefix("torch."),
-        },
+        model=_facts(audit.model(checkpoint)),
         task=prompts.settings,
         behaviour=behaviour,
         followed=followed,
@@ -133,6 +119,31 @@ def discover(
         thresholds=tuple(propose(chain, followed, view, repeated, everyone)),
         settings={"least-effect": least, "semantics": "through-mlps", "ablation": "mean"},
     )
+
+
+def _prompts(view: View) -> PromptSet:
+    """The view's prompts, if heads can be found by them."""
+    lacking = {"answer", "wrong-answer", "counterfactual"} - set(view.task.offers)
+    if lacking:
+        raise DiagnosisError(f"the task has no {' and no '.join(sorted(lacking))}: nothing can be patched")
+    prompts = view.audit.prompts(view.task, view.checkpoint)
+    different = len({prompt.tokens for prompt in prompts.prompts})
+    if different < _FEWEST_PROMPTS:
+        raise DiagnosisError(
+            f"{different} different prompts are too few to find heads by: ask at least {_FEWEST_PROMPTS}"
+        )
+    return prompts
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    return {
+        "architecture": model.source.architecture,
+        "layers": model.layout.layers,
+        "heads": model.layout.heads,
+        "d_model": model.layout.d_model,
+        "fingerprint": model.source.fingerprint,
+        "dtype": str(model.source.dtype).removeprefix("torch."),
+    }
 
 
 def _behaviour(view: View) -> dict[str, Figure]:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from circuit_assertions import CircuitAssertionsError, __version__
-from circuit_assertions.verbs.diagnose import add_diagnose
-from circuit_assertions.verbs.discover import add_discover
-from circuit_assertions.verbs.edges import add_edges
-from circuit_assertions.verbs.graft import add_graft
-from circuit_assertions.verbs.trajectory import add_trajectory
+from circuit_assertions.cli.diagnose import add_diagnose
+from circuit_assertions.cli.discover import add_discover
+from circuit_assertions.cli.edges import add_edges
+from circuit_assertions.cli.graft import add_graft
+from circuit_assertions.cli.trajectory import add_trajectory
 
 __all__ = ["main"]
 

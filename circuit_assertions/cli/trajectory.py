@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.verbs.options import add_opening
+from circuit_assertions.cli.options import add_opening
 
 __all__ = ["add_trajectory"]
 
@@ -50,6 +50,6 @@ def add_trajectory(verbs: Any) -> None:
 
 
 def _trajectory(given: argparse.Namespace, rest: Sequence[str]) -> int:
-    from circuit_assertions.verbs.following import follow_run
+    from circuit_assertions.cli.following import follow_run
 
     return follow_run(given)

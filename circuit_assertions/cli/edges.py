@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from circuit_assertions.verbs.options import add_opening, one_checkpoint, opening_of
+from circuit_assertions.cli.options import add_opening, one_checkpoint, opening_of
 
 __all__ = ["add_edges"]
 

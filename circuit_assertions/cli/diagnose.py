@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.verbs.options import add_opening, open_audit
+from circuit_assertions.cli.options import add_opening, open_audit
 
 __all__ = ["add_diagnose"]
 
@@ -37,7 +37,7 @@ def add_diagnose(verbs: Any) -> None:
 def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> int:
     from circuit_assertions.assertions.asking import find_task
     from circuit_assertions.checkpoints import find_checkpoints
-    from circuit_assertions.verbs.following import follow_run
+    from circuit_assertions.cli.following import follow_run
 
     if len(find_checkpoints(given.model)) > 1:
         return follow_run(given)

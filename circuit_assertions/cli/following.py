@@ -13,12 +13,12 @@ from circuit_assertions.assertions import Circuit, LoadedSuite, load_circuits, l
 from circuit_assertions.assertions.asking import find_task
 from circuit_assertions.assertions.packaged import packaged_suites
 from circuit_assertions.checkpoints import Checkpoint, find_checkpoints
+from circuit_assertions.cli.options import one_checkpoint, open_audit
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.report.progress import Progress
 from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines
 from circuit_assertions.tasks import Task
-from circuit_assertions.verbs.options import one_checkpoint, open_audit
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.trajectory import Trajectory

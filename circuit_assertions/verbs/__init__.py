@@ -1,1 +1,0 @@
-"""The verbs of `circuit-assertions` that are more than a few lines."""
