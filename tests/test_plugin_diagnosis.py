@@ -67,7 +67,7 @@ def test_it_follows_the_audit_and_names_the_weights_at_fault(project: pytest.Pyt
     output = beside_healthy(project, POISONED)
     assert output.index("= circuit audit =") < output.index(TITLE) < output.index("short test summary")
     said = diagnosis_of(output)
-    assert f"model      {POISONED}   baseline {HEALTHY}\nverdict    CORRUPTED: " in said
+    assert f"model {POISONED} baseline {HEALTHY} verdict CORRUPTED: " in " ".join(said.split())  # long paths wrap
     assert re.search(r"origin     LOCALIZED: .* 3 of 32 components heals 100% .*: L3H0  L3H1  L3H3\n", said)
 
 

@@ -28,12 +28,17 @@ def project(pytester: pytest.Pytester) -> Path:
 COUNTING_CONFTEST = """\
 import gc
 import pytest
+from circuit_assertions.engine import Model
+
+def alive():
+    gc.collect()
+    return sum(type(thing) is Model for thing in gc.get_objects())
+
+BEFORE = alive()  # other tests of this process may keep some
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_call(item):
-    from circuit_assertions.engine import Model
-    gc.collect()
-    print("open", sum(type(thing) is Model for thing in gc.get_objects()))
+    print("open", alive() - BEFORE)
 """
 
 
