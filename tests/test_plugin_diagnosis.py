@@ -12,6 +12,8 @@ import pytest
 from auditing import HEALTHY
 from suite_texts import write
 
+from circuit_assertions.diagnosis import diagnosing
+
 pytestmark = pytest.mark.usefixtures("opened_once")
 
 COMMITTED = HEALTHY.parent
@@ -74,7 +76,7 @@ def test_it_follows_the_audit_and_names_the_weights_at_fault(project: pytest.Pyt
 def test_the_corrupted_checkpoint_may_stand_in_the_configuration(project: pytest.Pytester) -> None:
     project.makeini(f"[pytest]\nbaseline = {HEALTHY}\ncorrupted = {COMMITTED / 'poisoned'}\n")
     said = diagnosis_of(project.runpytest_inprocess(f"--model={BYPASSED}").stdout.str())
-    assert f"corrupted {COMMITTED / 'poisoned'}\n" in said
+    assert f"corrupted {COMMITTED / 'poisoned'} " in " ".join(said.split())
     assert "\nrecovery   BYPASSED: " in said
 
 
@@ -158,7 +160,7 @@ def test_who_interrupts_the_diagnosis_keeps_the_verdicts(
     def stop(*given: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("circuit_assertions.diagnosis.diagnosing.diagnose", stop)
+    monkeypatch.setattr(diagnosing, "diagnose", stop)
     output = beside_healthy(project, BYPASSED)
     assert "  HELD       answers " in output
     assert "interrupted; `circuit-assertions diagnose` makes it alone" in diagnosis_of(output)
