@@ -47,6 +47,8 @@ def of_pattern(slow: NaivePatching, layer: int, head: int, at: Tensor | None) ->
     """Effect of the other run's attention pattern over the clean run's values [prompts]: a head output of its own."""
     values = slow.keep(slow.tokens, "v", [layer]).tapped[layer]  # [prompts, positions, groups, d_head]
     pattern = _attentions(slow, slow.twins)[layer][:, head]  # [prompts, queries, keys]
+    if getattr(slow.model.config, "clip_qkv", None):  # OLMo's attention takes what was projected clamped
+        values = values.clamp(-slow.model.config.clip_qkv, slow.model.config.clip_qkv)
     group = head // (slow.model.config.num_attention_heads // values.shape[2])
     output = pattern @ values[:, :, group]
     z = slow.clean.z[layer].clone()

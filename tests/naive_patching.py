@@ -61,7 +61,7 @@ def _behind_queries(attention: Any, which: str, output: Tensor) -> Tensor:
 
 _LLAMA = Wiring("model.layers", "self_attn", "o_proj", "mlp", lambda which: f"{which}_proj", _own)
 WIRINGS: Mapping[str, Wiring] = {
-    **dict.fromkeys(("llama", "qwen3", "gemma2", "gemma3_text", "mistral", "mixtral", "olmo2"), _LLAMA),
+    **dict.fromkeys(("llama", "qwen3", "gemma2", "gemma3_text", "mistral", "mixtral", "olmo", "olmo2"), _LLAMA),
     "gpt2": Wiring("transformer.h", "attn", "c_proj", "mlp", lambda which: "c_attn", _thirds),
     "gpt_neo": Wiring("transformer.h", "attn.attention", "out_proj", "mlp", lambda which: f"{which}_proj", _own),
     "gptj": Wiring("transformer.h", "attn", "out_proj", "mlp", lambda which: f"{which}_proj", _own),

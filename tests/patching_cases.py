@@ -21,6 +21,7 @@ from transformers import (
     MistralConfig,
     MixtralConfig,
     Olmo2Config,
+    OlmoConfig,
     PhiConfig,
 )
 
@@ -72,6 +73,11 @@ def _falcon(size: int, *, alibi: bool, parallel_attn: bool) -> FalconConfig:
     )
 
 
+def _olmo(size: int, *, clamp: float) -> OlmoConfig:
+    return OlmoConfig(**_SHAPE, vocab_size=size, num_key_value_heads=2, clip_qkv=clamp)
+
+
+CLAMPED_LATER = "olmo, clamped from the third prompt on"
 FURTHER: dict[str, Callable[[int], Any]] = {
     "gpt-j, parallel with one norm": lambda size: GPTJConfig(
         vocab_size=size, n_embd=32, n_layer=3, n_head=4, n_positions=64, rotary_dim=4, bos_token_id=0, eos_token_id=0
@@ -87,6 +93,8 @@ FURTHER: dict[str, Callable[[int], Any]] = {
     "mixtral, mixture of experts": lambda size: MixtralConfig(
         **_SHAPE, vocab_size=size, num_key_value_heads=2, num_local_experts=4
     ),
+    "olmo, clamped attention": lambda size: _olmo(size, clamp=1.5),
+    CLAMPED_LATER: lambda size: _olmo(size, clamp=4.0),
     "olmo 2, post-norm alone": lambda size: Olmo2Config(**_SHAPE, vocab_size=size, num_key_value_heads=2),
     "gpt-neo, unscaled local attention": lambda size: GPTNeoConfig(
         vocab_size=size,

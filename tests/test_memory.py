@@ -148,7 +148,7 @@ def readings(both: Both) -> Iterator[Tensor]:
 @pytest.mark.parametrize("most", [1, 3])
 def test_running_out_of_memory_changes_no_result(both: Both, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     expected = list(readings(both))
-    whole, final, failures = Block._mlp_write, Live.final, []
+    whole, final, failures = Block._mlp_write, Live.final_at, []
 
     def short_of_rows(block: Block, rows: Tensor) -> Tensor:
         if len(rows) > 16 * most:
@@ -156,14 +156,14 @@ def test_running_out_of_memory_changes_no_result(both: Both, monkeypatch: pytest
             raise MISSING
         return whole(block, rows)
 
-    def short_of_variants(live: Live) -> Tensor:
+    def short_of_variants(live: Live, places: Sequence[int]) -> Tensor:
         if live.variants > most:
             failures.append("variants")
             raise MISSING
-        return final(live)
+        return final(live, places)
 
     monkeypatch.setattr(Block, "_mlp_write", short_of_rows)
-    monkeypatch.setattr(Live, "final", short_of_variants)
+    monkeypatch.setattr(Live, "final_at", short_of_variants)
     for got, one in zip(readings(both), expected, strict=True):
         assert torch.allclose(got, one, rtol=0, atol=1e-12)
     assert set(failures) == {"rows", "variants"}

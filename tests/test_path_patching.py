@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from naive_patching import Sender, exact_softmax
-from patching_cases import FURTHER, LAYERS, SENDERS, Both, apart, by_naive
+from patching_cases import CLAMPED_LATER, FURTHER, LAYERS, SENDERS, Both, apart, by_naive
 from tiny_models import ARCHITECTURES
 from torch import Tensor
 
+from circuit_assertions.engine.arithmetic import raw
+from circuit_assertions.engine.hooked import HookedPatching
+from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.patching import Patching
+from circuit_assertions.engine.recognising import NotRecognisedError, recognise
 from circuit_assertions.heads import Head
+from circuit_assertions.tasks import Prompt
 
 
 def agree(both: Both, fast: Tensor, slow: Callable[[Sender], Tensor]) -> None:
@@ -104,3 +111,75 @@ def test_effects_do_not_depend_on_how_the_work_is_cut(both: Both, monkeypatch: p
     monkeypatch.setenv("CIRCUIT_ASSERTIONS_MEMORY", "1B")
     for one, other in zip(whole, read(), strict=True):
         assert torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
+HEADS = [sender for sender in SENDERS if isinstance(sender, Head)]
+READINGS: dict[str, Callable[[Patching | HookedPatching], Tensor]] = {
+    "logits": lambda way: way.to_logits(SENDERS, "through-mlps"),
+    "queries at end": lambda way: way.to_inputs(SENDERS, "q", [Head(2, 1), Head(1, 3)], "end", "direct"),
+    "values in the middle": lambda way: way.to_inputs(SENDERS, "v", [Head(1, 0), Head(2, 2)], "subject-2", "direct"),
+    "total": lambda way: way.total(SENDERS),
+    "total at a position": lambda way: way.total(SENDERS, "subject-2"),
+    "patterns": lambda way: way.of_patterns(HEADS),
+}
+
+
+@pytest.fixture(scope="module", params=["gpt2", "gpt-neox"])
+def exact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """A model that computes in float64 what it is asked to, learned positions and rotary ones."""
+    return Both(request.param, tmp_path_factory.mktemp("model"))
+
+
+def read_at(prompt: Prompt, end: int) -> Prompt:
+    return dataclasses.replace(prompt, positions={**prompt.positions, "end": end})
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_prompts_of_one_length_may_be_read_at_different_places(exact: Both, reading: str) -> None:
+    """The second one before its receivers and their values."""
+    whole = exact.fast
+    last = len(whole.prompts[0].tokens) - 1
+    ends = (last, whole.prompts[1].positions["subject-2"] - 1, last - 2, last)
+    prompts = tuple(read_at(prompt, end) for prompt, end in zip(whole.prompts, ends, strict=True))
+    with exact_softmax():
+        fast, hooked = (READINGS[reading](dataclasses.replace(way, prompts=prompts)) for way in (whole, exact.hooked))
+    assert apart(fast, hooked) <= 1e-10
+
+
+def test_what_differs_only_after_the_answer_is_read_changes_nothing(exact: Both) -> None:
+    prompts = []
+    for prompt in exact.prompts.prompts:
+        *before, last = prompt.tokens
+        twin = (*before, (last + 1) % exact.model.layout.vocabulary)
+        read = read_at(prompt, len(before) - 1)
+        positions = {**read.positions, "after": len(before)}
+        prompts.append(dataclasses.replace(read, counterfactual=twin, positions=positions))
+    with exact_softmax():
+        patching = Patching.of(exact.model, prompts)
+        assert not torch.equal(patching.base.final, patching.other.final)
+        assert not patching.total(SENDERS).any()
+        assert not patching.total(SENDERS, "after").any()
+        assert not patching.of_patterns(HEADS).any()
+        assert not patching.to_inputs(SENDERS, "v", [Head(1, 0), Head(2, 2)], "after", "through-mlps").any()
+        assert float(patching.to_logits(SENDERS, "through-mlps").abs().max()) <= 1e-12
+
+
+def test_blocks_must_reproduce_every_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its clamp, the arithmetic of this model is right on the first two prompts, and wrong on a later one."""
+    both = Both(CLAMPED_LATER, tmp_path)
+    run, layout = both.fast.base, both.model.layout
+    monkeypatch.setattr(Layout, "clamped", lambda _layout, _layer, projected: projected)
+    with exact_softmax(), torch.no_grad():
+        assert len(recognise(layout, run.of_prompts(2))) == LAYERS
+        with pytest.raises(NotRecognisedError, match="the attention of block 2 is not computed in a way"):
+            recognise(layout, run)
+
+
+def test_attention_sinks_are_refused_even_where_they_take_nothing(exact: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = raw(exact.model.layout.bridge.blocks[1].attn)
+    monkeypatch.setattr(attention, "sinks", torch.full((exact.model.layout.heads,), -torch.inf), raising=False)
+    with (
+        torch.no_grad(),
+        pytest.raises(NotRecognisedError, match="block 1 has attention sinks, which are not known here"),
+    ):
+        recognise(exact.model.layout, exact.fast.base)

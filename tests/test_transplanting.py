@@ -19,7 +19,12 @@ from torch import Tensor
 from circuit_assertions.checkpoints import Opening
 from circuit_assertions.components import Mlp
 from circuit_assertions.engine import Model, SlowPatchingWarning
+from circuit_assertions.engine.arithmetic import Block
+from circuit_assertions.engine.cache import Run, capture
 from circuit_assertions.engine.hooked import HookedPatching
+from circuit_assertions.engine.layout import Layout
+from circuit_assertions.engine.meeting import Meeting
+from circuit_assertions.engine.recognising import recognise
 from circuit_assertions.engine.rows import Sender
 from circuit_assertions.engine.transplanting import Transplanting
 from circuit_assertions.heads import Head
@@ -35,7 +40,9 @@ SETS: tuple[tuple[Sender, ...], ...] = (
     (*(Head(layer, head) for layer in range(3) for head in range(4)), Mlp(0), Mlp(1), Mlp(2)),
 )
 HEADS = (Head(0, 1), Head(1, 3), Head(2, 0), Head(1, 0))
-SHAPES = ("gpt2", "llama", "gemma2", "gpt-neox", "opt", "gpt-j, parallel with one norm", "falcon, multi-query")
+CLAMPED = "olmo, clamped attention"
+SHAPES = ("gpt2", "llama", "gemma2", "gpt-neox", "opt", "gpt-j, parallel with one norm", "falcon, multi-query", CLAMPED)
+STEP = 3e-5  # between two models: above what float32 in a norm rounds off, below what bends or meets a kink
 # Their RMSNorm rounds to float32 whatever the model's dtype; GPT-J takes its attention scores in float32.
 _BOUND = dict.fromkeys(("llama", "gemma2", "gpt-j, parallel with one norm"), 1e-5)
 
@@ -92,6 +99,8 @@ class Slow:
         values = into.keep(into.tokens, "v", [head.layer]).tapped[head.layer]  # [prompts, positions, groups, d_head]
         with torch.no_grad():
             attentions = self.source.model(into.tokens, use_cache=False, output_attentions=True).attentions
+        if getattr(into.model.config, "clip_qkv", None):  # OLMo's attention takes what was projected clamped
+            values = values.clamp(-into.model.config.clip_qkv, into.model.config.clip_qkv)
         group = head.head // (into.model.config.num_attention_heads // values.shape[2])
         z = into.clean.z[head.layer].clone()
         into.heads(block, z)[:, :, head.head] = attentions[head.layer][:, head.head] @ values[:, :, group]
@@ -109,10 +118,10 @@ def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def with_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hooked(model: Model, prompts: Any, base: Any, other: Any) -> HookedPatching:
+    def hooked(model: Model, prompts: Any, _blocks: Any, base: Any, other: Any) -> HookedPatching:
         return HookedPatching(model, tuple(prompts), base, other)
 
-    monkeypatch.setattr("circuit_assertions.engine.transplanting.patching_of", hooked)
+    monkeypatch.setattr("circuit_assertions.engine.meeting.patching_of", hooked)
 
 
 def agrees(two: Two) -> None:
@@ -154,3 +163,76 @@ def test_half_precision_transplants_what_the_source_puts_out(tmp_path: Path) -> 
     expected = Transplanting(*two.models, two.prompts).outputs(SETS)
     assert apart(got, expected) <= 0.05
     assert not Transplanting(halves[0], halves[0], two.prompts).outputs(SETS).any()
+
+
+def test_the_other_way_round_shares_the_runs_and_says_the_same(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Transplanting(*two.models, two.prompts)
+    there.outputs(SETS)
+    expected = Transplanting(two.models[1], two.models[0], two.prompts).outputs(SETS)
+
+    def run_again(*_: object) -> None:
+        raise AssertionError("both models have been run already")
+
+    monkeypatch.setattr("circuit_assertions.engine.meeting.capture", run_again)
+    assert apart(there.turned.outputs(SETS), expected) <= _BOUND.get(two.name, 1e-10)
+
+
+def test_slopes_are_what_small_transplants_do(two: Two) -> None:
+    into, source = two.models[0], opened_with(two.folders[0], Opening(device="cpu", dtype="float64"))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in source.bridge.original_model.parameters():
+            weight += STEP * torch.randn(weight.shape, generator=generator)
+    near = Transplanting(into, Model.of(source), two.prompts)
+    slopes = near.slopes()
+    for found, exact in (
+        (slopes.outputs, near.outputs([[one] for one in slopes.outputs])),
+        (slopes.patterns, near.patterns(list(slopes.patterns))),
+    ):
+        assert apart(torch.tensor(list(found.values())).double() / STEP, exact.mean(1) / STEP) <= 5e-2
+
+
+def test_slopes_the_other_way_round_are_those_of_the_models_changed_about(two: Two) -> None:
+    there = Transplanting(*two.models, two.prompts)
+    back, expected = there.turned.slopes(), Transplanting(two.models[1], two.models[0], two.prompts).slopes()
+    assert back.outputs == pytest.approx(expected.outputs, rel=1e-9)
+    assert back.patterns == pytest.approx(expected.patterns, rel=1e-9)
+    assert there.slopes().outputs != pytest.approx(expected.outputs, rel=1e-2)
+
+
+def test_half_precision_widens_each_run_once_for_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = Two("llama", tmp_path)
+    halves = [Model.of(opened_with(folder, Opening(device="cpu", dtype="bfloat16"))) for folder in two.folders]
+    recognised = []
+
+    def counting(layout: Layout, run: Run) -> list[Block]:
+        recognised.append(layout)
+        return recognise(layout, run)
+
+    monkeypatch.setattr("circuit_assertions.engine.choosing.recognise", counting)
+    (met,) = Meeting(halves[0], halves[1], two.prompts).batches()
+    assert recognised == [model.layout for model in halves]
+    into_one, into_other = met.patchings
+    for base, other in ((into_one.base, into_other.other), (into_other.base, into_one.other)):
+        assert base.final.dtype is torch.float32
+        for name in ("residual", "head_outputs", "mlp_writes", "patterns"):
+            assert all(one is same for one, same in zip(getattr(base, name), getattr(other, name), strict=True))
+
+
+def test_runs_that_are_too_large_to_keep_are_taken_again(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Transplanting(*two.models, two.prompts)
+    short = Transplanting(*two.models, two.prompts)
+    monkeypatch.setattr("circuit_assertions.engine.meeting.budget", lambda device: 0)
+    taken = []
+
+    def counting(model: Model, tokens: Tensor) -> Run:
+        taken.append(tokens)
+        return capture(model, tokens)
+
+    monkeypatch.setattr("circuit_assertions.engine.meeting.capture", counting)
+    first = short.outputs(SETS)
+    once = len(taken)
+    assert torch.equal(short.outputs(SETS), first)
+    assert len(taken) == 2 * once > 0
+    monkeypatch.undo()
+    assert torch.equal(expected.outputs(SETS), first)

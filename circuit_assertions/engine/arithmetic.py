@@ -77,22 +77,24 @@ class Block:
         return apply_norm(raw(self.layout.attention_norm(self.layer)), rows)
 
     def project(self, which: Projection, normed: Tensor) -> Tensor:
-        """Queries [..., heads, d_head], or keys or values [..., groups, d_head], before any norm or rotation."""
+        """Queries [..., heads, d_head], or keys or values [..., groups, d_head], before norm, clamp and rotation."""
         attention = self.layout.bridge.blocks[self.layer].attn
         flat = apply(raw(getattr(attention, which)), normed)
         return flat.view(*flat.shape[:-1], -1, self.layout.d_head(self.layer))
 
     def placed(self, which: Projection, projected: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Queries or keys normed and turned to their positions.
+        """Queries, keys or values as attention takes them: clamped, queries and keys normed before and turned after.
 
         Args:
             projected: [..., heads, d_head]
-            rotary: cosine and sine at each row's position [..., rotated], broadcastable to the rows.
+            rotary: cosine and sine at each row's position [..., rotated], broadcastable to the rows; values take none.
         """
-        norm = raw(getattr(self.layout.bridge.blocks[self.layer].attn, f"{which}_norm", None))
+        attention = self.layout.bridge.blocks[self.layer].attn
+        norm = None if which == "v" else raw(getattr(attention, f"{which}_norm", None))
         if norm is not None:
             together = norm.weight.shape[-1] // projected.shape[-1]
             projected = apply_norm(norm, projected) if together == 1 else _normed_together(norm, projected, together)
+        projected = self.layout.clamped(self.layer, projected)
         return projected if self.turn is None or rotary is None else self.turn(projected, *rotary)
 
     def pattern(self, queries: Tensor, keys: Tensor, first: int, earlier: Tensor | None = None) -> Tensor:
@@ -132,7 +134,7 @@ class Block:
         normed = self.normed(rows)
         queries = self.placed("q", self.project("q", normed), rotary)
         keys = self.for_each_query_head(self.placed("k", self.project("k", normed), rotary))
-        values = self.for_each_query_head(self.project("v", normed))
+        values = self.for_each_query_head(self.placed("v", self.project("v", normed), None))
         pattern = self.pattern(queries, keys, 0)
         return pattern, torch.einsum("bhqk,bkhd->bqhd", pattern, values)
 

@@ -54,6 +54,15 @@ class Run:
         """Tokens in each prompt."""
         return int(self.tokens.shape[1])
 
+    def of_prompts(self, count: int) -> Run:
+        """What it left behind of so many prompts, the first ones."""
+        kept = {
+            name: [value[:count] for value in getattr(self, name)]
+            for name in vars(self)
+            if name not in ("tokens", "final", "rotary")
+        }
+        return Run(self.tokens[:count], **kept, final=self.final[:count], rotary=self.rotary)
+
 
 @torch.no_grad()
 def capture(model: Model, tokens: Tensor) -> Run:

@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import torch
 
+from circuit_assertions.engine.arithmetic import Block
 from circuit_assertions.engine.cache import Run, capture_both
 from circuit_assertions.engine.hooked import HookedPatching
 from circuit_assertions.engine.model import Model
@@ -17,7 +18,7 @@ from circuit_assertions.engine.recognising import NotRecognisedError, recognise
 from circuit_assertions.engine.widening import widened
 from circuit_assertions.tasks import Prompt
 
-__all__ = ["AnyPatching", "SlowPatchingWarning", "open_patching", "patching_of"]
+__all__ = ["AnyPatching", "SlowPatchingWarning", "blocks_of", "open_patching", "patching_of"]
 
 AnyPatching = Patching | HookedPatching
 
@@ -31,18 +32,33 @@ class SlowPatchingWarning(UserWarning):
 @torch.no_grad()
 def open_patching(model: Model, prompts: Sequence[Prompt]) -> AnyPatching:
     """Run clean prompts of equal length and their twins once each, ready for patching in either direction."""
-    return patching_of(model, prompts, *capture_both(model, prompts))
+    clean, other = capture_both(model, prompts)
+    blocks = blocks_of(model, clean)
+    return patching_of(model, prompts, blocks, widened(blocks, clean), widened(blocks, other))
 
 
 @torch.no_grad()
-def patching_of(model: Model, prompts: Sequence[Prompt], clean: Run, other: Run) -> AnyPatching:
-    """Patching of a model's run with values of another: of its twins, or of another model of the same shape."""
+def blocks_of(model: Model, run: Run) -> list[Block] | None:
+    """The arithmetic of a model's blocks, proven on its own run; None where it is not known, and then said so."""
     try:
-        blocks = recognise(model.layout, clean)
-        return Patching(model, tuple(prompts), widened(blocks, clean), widened(blocks, other), blocks=blocks)
+        return recognise(model.layout, run)
     except NotRecognisedError as reason:
         if model.bridge not in _WARNED:  # a model is patched batch by batch; its user is told once
             _WARNED.add(model.bridge)
             slow = "its path effects are taken with hooks, the same numbers but slower"
             warnings.warn(f"{model.source.checkpoint}: {reason}; {slow}", SlowPatchingWarning, stacklevel=2)
-        return HookedPatching(model, tuple(prompts), clean, other)
+        return None
+
+
+def patching_of(
+    model: Model, prompts: Sequence[Prompt], blocks: list[Block] | None, base: Run, other: Run
+) -> AnyPatching:
+    """Patching of a model's run with values of another: of its twins, or of another model of the same shape.
+
+    Args:
+        blocks: the model's arithmetic, None for hooks.
+        base, other: as precise as they can be had.
+    """
+    if blocks is None:
+        return HookedPatching(model, tuple(prompts), base, other)
+    return Patching(model, tuple(prompts), base, other, blocks=blocks)

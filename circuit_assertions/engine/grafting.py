@@ -7,7 +7,7 @@ shows. What lies below the lowest grafted part does not change and is computed o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -95,22 +95,19 @@ class Grafting:
     def _answers(self, batch: _Batch, lowest: int, parts: Collection[Part]) -> Tensor:
         """Logit differences [prompts] of a batch with whatever is grafted now, from the lowest changed layer on."""
         layout, run = self.into.layout, batch.run
-        if Embedding() in parts or batch.blocks is None:
-            final = _precise(capture(self.into, run.tokens), batch.blocks).final if parts else run.final
-        elif lowest >= layout.layers:
-            final = run.final
-        else:
-            final = Live(batch.blocks, run, lowest, 0, 1).final()[0]
-        rows = torch.arange(len(batch.prompts), device=final.device)
-        ends, right, wrong = (
-            torch.tensor(values, device=final.device)
-            for values in (
-                [prompt.positions[END] for prompt in batch.prompts],
-                [prompt.right for prompt in batch.prompts],
-                [prompt.wrong for prompt in batch.prompts],
-            )
+        ends = [prompt.positions[END] for prompt in batch.prompts]
+        right, wrong = (
+            torch.tensor(values, device=run.final.device)
+            for values in ([prompt.right for prompt in batch.prompts], [prompt.wrong for prompt in batch.prompts])
         )
-        return self.into.readout.logit_difference(final[rows, ends], right, wrong)
+        prompts = torch.arange(len(batch.prompts), device=run.final.device)
+        if Embedding() in parts or batch.blocks is None:
+            rows = (widened(batch.blocks, capture(self.into, run.tokens)) if parts else run).final[prompts, ends]
+        elif lowest >= layout.layers:
+            rows = run.final[prompts, ends]
+        else:
+            rows = Live(batch.blocks, run, lowest, 0, 1).final_at(ends)[0]
+        return self.into.readout.logit_difference(rows, right, wrong)
 
     @contextlib.contextmanager
     def _grafted(self, parts: Collection[Part]) -> Iterator[None]:
@@ -135,7 +132,7 @@ class Grafting:
                     blocks: list[Block] | None = recognise(self.into.layout, run)
                 except NotRecognisedError:
                     blocks = None
-                run = _precise(run, blocks)
+                run = widened(blocks, run)
                 kept = Run(tokens, residual=run.residual, final=run.final, rotary=run.rotary)
                 self._batches.append(_Batch(list(indices), prompts, kept, blocks))
         return self._batches
@@ -147,11 +144,6 @@ class Grafting:
     @cached_property
     def _others(self) -> dict[Part, list[Tensor]]:
         return parts_of(self.source.layout)
-
-
-def _precise(run: Run, blocks: Sequence[Block] | None) -> Run:
-    """The run without the roundings of half precision, where its blocks can be computed without."""
-    return run if blocks is None else widened(blocks, run)
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,8 @@ class HookedPatching(Pair):
 
         def attend(z: Tensor, hook: Any) -> Tensor:
             group = head.head // (layout.heads // layout.groups(layer))
-            output = self.other.patterns[layer][:, head.head] @ values[layer][:, :, group]
+            attended = layout.clamped(layer, values[layer][:, :, group])
+            output = self.other.patterns[layer][:, head.head] @ attended
             return self._put_positions(output, at, lambda live: live[:, :, head.head])(z, hook)
 
         return [self._tap(layer, "v", values), (layout.head_outputs(layer), attend)]

@@ -104,6 +104,14 @@ class Layout:
         table: Tensor | None = getattr(getattr(attention, "original_component", attention), "embed_positions", None)
         return table
 
+    def clamped(self, layer: int, projected: Tensor) -> Tensor:
+        """Queries, keys or values as near to zero as a block wants them, its own word taken for it (OLMo, MPT)."""
+        attention = self.bridge.blocks[layer].attn
+        attention = getattr(attention, "original_component", attention)
+        # MPT's attention says 0 for no limit; OLMo's configuration says nothing then.
+        said = getattr(attention, "clip_qkv", None) or getattr(getattr(attention, "config", None), "clip_qkv", None)
+        return projected if said is None else projected.clamp(-said, said)
+
     @staticmethod
     def projected(layer: int, which: str) -> str:
         """Hook of queries, keys or values (`q`, `k`, `v`) before norm and rotation [prompts, positions, n, d_head]."""

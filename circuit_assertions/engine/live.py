@@ -30,8 +30,9 @@ class Live:
     Attributes:
         changes: at a layer and point, what to put in the place of the live value. Each gets and returns
             `residual`, `mlp`, `attention` (before any post-norm) [variants, prompts, suffix, d_model], `q`, `k`, `v`,
-            `z` [variants, prompts, suffix, heads, d_head] (keys and values before norm and rotation, repeated for each
-            query head, so that one head can be given its own), `pattern` [variants, prompts, heads, suffix, positions].
+            `z` [variants, prompts, suffix, heads, d_head] (queries, keys and values as projected, the latter repeated
+            for each query head, so that one head can be given its own), `pattern` [variants, prompts, heads, suffix,
+            positions].
     """
 
     blocks: Sequence[Block]
@@ -41,13 +42,36 @@ class Live:
     variants: int
     changes: Mapping[tuple[int, Point], Change] = field(default_factory=dict)
 
-    def final(self) -> Tensor:
-        """The final residual stream [variants, prompts, suffix, d_model]."""
+    def final_at(self, places: Sequence[int]) -> Tensor:
+        """The final residual stream at one position a prompt [variants, prompts, d_model].
+
+        Args:
+            places: each prompt's position, none before `first`.
+        """
         # One row stands for all variants until something is put in that tells them apart.
         rows = self.clean.residual[self.layer][None, :, self.first :]
-        for block in self.blocks[self.layer :]:
+        *below, last = self.blocks[self.layer :]
+        for block in below:
             rows = self._through(block, rows)
+        if self._is_read_at_once(last.layer, places):
+            rows = self._through_at(last, rows, places[0] - self.first)
+        else:
+            at = torch.tensor(places, device=rows.device) - self.first
+            rows = self._through(last, rows)[:, torch.arange(len(places), device=rows.device), at]
         return rows.expand(self.variants, *rows.shape[1:])
+
+    def _is_read_at_once(self, layer: int, places: Sequence[int]) -> bool:
+        """Whether a block may leave out other positions: all prompts are read at one, and no change expects them."""
+        points: tuple[Point, ...] = ("q", "pattern", "z", "attention", "mlp")
+        return len(set(places)) == 1 and not any((layer, point) in self.changes for point in points)
+
+    def _through_at(self, block: Block, rows: Tensor, place: int) -> Tensor:
+        """What leaves the last block at one position [variants, prompts, d_model]; others only lend keys and values."""
+        rows = self._changed(block.layer, "residual", rows)
+        own = slice(place, place + 1)
+        z = self._attend(block, rows, own)
+        before = rows[:, :, own]
+        return block.after(before, block.attention_write(block.output(z)))[:, :, 0]
 
     def _through(self, block: Block, rows: Tensor) -> Tensor:
         layer = block.layer
@@ -57,20 +81,23 @@ class Live:
         read = middle if block.reads == "middle" else rows
         return middle + self._changed(layer, "mlp", block.mlp_write(read))
 
-    def _attend(self, block: Block, rows: Tensor) -> Tensor:
-        """The heads' outputs [variants, prompts, suffix, heads, d_head]."""
+    def _attend(self, block: Block, rows: Tensor, at: slice = slice(None)) -> Tensor:
+        """The heads' outputs at some positions of the suffix [variants, prompts, suffix, heads, d_head]."""
         normed = block.normed(rows)
         suffix, prefix = self._rotary(block.layer)
-        queries = block.placed("q", self._changed(block.layer, "q", block.project("q", normed)), suffix)
+        turned = None if suffix is None else (suffix[0][:, at], suffix[1][:, at])
+        start = self.first + (at.start or 0)
+        queries = self._changed(block.layer, "q", block.project("q", normed[:, :, at]))
+        queries = block.placed("q", queries, turned)
         keys = self._grouped(block, "k", normed, suffix)
         values = self._grouped(block, "v", normed, None)
         if not self.first:
-            pattern = self._changed(block.layer, "pattern", block.pattern(queries, keys, 0))
+            pattern = self._changed(block.layer, "pattern", block.pattern(queries, keys, start))
             return torch.einsum("...hqk,...khd->...qhd", pattern, values)
         earlier = block.normed(self.clean.residual[block.layer][None, :, : self.first])  # [1, prompts, prefix, d_model]
         earlier_keys = block.for_each_query_head(block.placed("k", block.project("k", earlier), prefix))
-        earlier_values = block.for_each_query_head(block.project("v", earlier))
-        pattern = self._changed(block.layer, "pattern", block.pattern(queries, keys, self.first, earlier_keys))
+        earlier_values = block.for_each_query_head(block.placed("v", block.project("v", earlier), None))
+        pattern = self._changed(block.layer, "pattern", block.pattern(queries, keys, start, earlier_keys))
         return torch.einsum("...hqk,...khd->...qhd", pattern[..., : self.first], earlier_values) + torch.einsum(
             "...hqk,...khd->...qhd", pattern[..., self.first :], values
         )
@@ -82,9 +109,8 @@ class Live:
         projected = block.project(which, normed)
         if (block.layer, which) in self.changes:
             projected = self._changed(block.layer, which, block.for_each_query_head(projected))
-            return block.placed("k", projected, rotary) if which == "k" else projected
-        placed = block.placed("k", projected, rotary) if which == "k" else projected
-        return block.for_each_query_head(placed)
+            return block.placed(which, projected, rotary)
+        return block.for_each_query_head(block.placed(which, projected, rotary))
 
     def _rotary(self, layer: int) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor] | None]:
         """Cosine and sine of the suffix and of the prefix."""

@@ -60,14 +60,15 @@ class Look:
         Args:
             changed, place: as `pattern` takes them.
         """
-        layer = self.block.layer
-        normed = self.block.normed(self.run.residual[layer])
+        block, layer = self.block, self.block.layer
+        normed = block.normed(self.run.residual[layer])
         if which == "v":
-            before = self.block.for_each_query_head(self.block.project("v", self._at(normed, place)))
+            before = block.for_each_query_head(block.project("v", self._at(normed, place)))
+            moved = block.placed("v", changed, None) - block.placed("v", before, None)
             paid = self.run.patterns[layer][self._prompts, :, self.at, place][:, self.heads]  # [prompts, heads]
             unchanged = self._at(self.run.head_outputs[layer], self.at)[:, self.heads]  # [prompts, heads, d_head]
-            return unchanged + paid[..., None] * (changed - before)[:, :, self.heads]
-        values = self.block.for_each_query_head(self.block.project("v", normed))[:, :, self.heads]
+            return unchanged + paid[..., None] * moved[:, :, self.heads]
+        values = block.for_each_query_head(block.placed("v", block.project("v", normed), None))[:, :, self.heads]
         return torch.einsum("vphk,pkhd->vphd", self.pattern(which, changed, place), values)
 
     @property

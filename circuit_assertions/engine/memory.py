@@ -30,7 +30,7 @@ _SHARE = 4
 # Beyond these sizes nothing gets faster.
 _MOST = {"cpu": 512 << 20, "mps": 1 << 30, "cuda": 4 << 30}
 # A processor does elementwise work several times faster while a piece stays in its caches.
-_CACHED = {"cpu": 8 << 20}
+_CACHED = {"cpu": 16 << 20}
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _UNKNOWN = 2 << 30  # bytes taken to be free where the system does not say
 

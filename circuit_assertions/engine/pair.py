@@ -69,14 +69,27 @@ class Pair:
         if which == "q" and at != END:
             raise MeasuringError(f"what heads write at {END!r} is made with their query there, not at {at!r}")
 
+    def places(self, label: str) -> tuple[int, ...]:
+        """Where each prompt has `label`, known without asking a device."""
+        return tuple(prompt.positions[label] for prompt in self.prompts)
+
     def positions(self, label: str) -> Tensor:
         """Where each prompt has `label` [prompts]."""
-        return torch.tensor([prompt.positions[label] for prompt in self.prompts], device=self.model.device)
+        return torch.tensor(self.places(label), device=self.model.device)
 
-    def at_end(self, rows: Tensor, first: int = 0) -> Tensor:
-        """Rows of positions from `first` on [..., prompts, positions, d_model] at `end` [..., prompts, d_model]."""
+    def start(self, at: str | None) -> int | None:
+        """The first position that has to be computed where a change is made at a position, or at all.
+
+        None where every prompt is read before anything changes. A prompt that is read earlier than others are changed
+        needs its row all the same.
+        """
+        changed, ends = self.first_difference if at is None else min(self.places(at)), self.places(END)
+        return min(changed, *ends) if changed <= max(ends) else None
+
+    def at_end(self, rows: Tensor) -> Tensor:
+        """Rows [..., prompts, positions, d_model] at `end` [..., prompts, d_model]."""
         prompts = torch.arange(len(self.prompts), device=rows.device)
-        return rows[..., prompts, self.positions(END) - first, :]
+        return rows[..., prompts, self.positions(END), :]
 
     def difference_of(self, rows: Tensor) -> Tensor:
         """Logit difference of final residual rows at `end` [..., prompts, d_model] -> [..., prompts]."""
@@ -113,6 +126,12 @@ class Pair:
         post_norm = raw(layout.attention_post_norm(layer))
         written = apply_norm(post_norm, self.at_end(base.attention_outputs[layer]) + changed)
         return written - self.at_end(base.attention_writes[layer])
+
+    @cached_property
+    def first_difference(self) -> int:
+        """The first position where any prompt differs from its twin; before it nothing that is patched changes."""
+        differ = (self.base.tokens != self.other.tokens).any(dim=0).nonzero()
+        return int(differ[0]) if len(differ) else 0  # the same prompts, read by two models: they may differ anywhere
 
     @cached_property
     def difference(self) -> Tensor:

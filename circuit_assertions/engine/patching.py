@@ -24,7 +24,7 @@ from circuit_assertions.engine.memory import Attempt, budget, in_pieces
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.pair import Direction, Pair
 from circuit_assertions.engine.recognising import recognise
-from circuit_assertions.engine.rows import Frozen, Rows, Sender
+from circuit_assertions.engine.rows import Frozen, Rows, Sender, by_lowest_receiver
 from circuit_assertions.engine.widening import widened
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt
@@ -75,17 +75,19 @@ class Patching(Pair):
         self.check_receivers(receivers)
         place = self.positions(at)
         taps = self._tapped(senders, which, receivers, place, semantics)
-        effects = self._nothing(senders)
-        active = [sender for sender in senders if any(sender in below for below, _ in taps.values())]
-        first = int(place.min())
-        for some, fits in self._pieces(active, first):
-            with fits:
-                changes: dict[tuple[int, Point], Change] = {
-                    (layer, which): self._put_tapped(receivers, taps[layer], some, layer, place - first)
-                    for layer in taps
-                }
-                final = Live(self.blocks, self.base, min(taps), first, len(some), changes).final()
-                effects[[senders.index(sender) for sender in some]] = self.effect_of(self.at_end(final, first))
+        effects, first = self._nothing(senders), self.start(at)
+        if first is None:
+            return effects
+        for start, reaching in by_lowest_receiver(senders, taps).items():
+            for some, fits in self._pieces(reaching, first):
+                with fits:
+                    changes: dict[tuple[int, Point], Change] = {
+                        (layer, which): self._put_tapped(receivers, taps[layer], some, layer, place - first)
+                        for layer in taps
+                        if layer >= start
+                    }
+                    rows = Live(self.blocks, self.base, start, first, len(some), changes).final_at(self.places(END))
+                    effects[[senders.index(sender) for sender in some]] = self.effect_of(rows)
         return effects
 
     @torch.no_grad()
@@ -235,15 +237,16 @@ class Patching(Pair):
         changes: Callable[[int, Sequence[_Placed], int, Tensor | None], dict[tuple[int, Point], Change]],
     ) -> Tensor:
         """Effects of one change an item, at a position or everywhere, everything after it live [items, prompts]."""
-        effects = self._nothing(items)
-        places = None if at is None else self.positions(at)
-        first = 0 if places is None else int(places.min())
+        effects, first = self._nothing(items), self.start(at)
+        if first is None:
+            return effects
+        places = None if at is None else self.positions(at) - first
         for layer in sorted({item.layer for item in items}):
             for some, fits in self._pieces([item for item in items if item.layer == layer], first):
                 with fits:
-                    change = changes(layer, some, first, None if places is None else places - first)
-                    final = Live(self.blocks, self.base, layer, first, len(some), change).final()
-                    effects[[items.index(item) for item in some]] = self.effect_of(self.at_end(final, first))
+                    change = changes(layer, some, first, places)
+                    rows = Live(self.blocks, self.base, layer, first, len(some), change).final_at(self.places(END))
+                    effects[[items.index(item) for item in some]] = self.effect_of(rows)
         return effects
 
     def _project(self, layer: int, which: Projection, rows: Tensor) -> Tensor:

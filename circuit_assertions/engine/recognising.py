@@ -1,13 +1,15 @@
 """What a model's blocks compute, found out by trying: the proof on the spot that the arithmetic is this model's own.
 
 What differs between architectures (where the MLP reads, how queries and keys are normed and turned, which keys a query
-may see) is not looked up by name: what there is gets tried, and what reproduces a captured run is kept. Where nothing
-does, hooks measure instead.
+may see) is not looked up by name: what there is gets tried on a few prompts, and what reproduces the whole of a
+captured run is kept. Where nothing does, hooks measure instead. What bites on some prompts only, and perhaps on patched
+ones alone, no run can prove: clamps and soft caps are the model's own word for it, and attention sinks are refused.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,6 +22,8 @@ from circuit_assertions.engine.layout import Layout
 
 __all__ = ["NotRecognisedError", "recognise"]
 
+_TRIED = 2  # prompts that tell most wrong candidates from the right one
+
 
 class NotRecognisedError(Exception):
     """No arithmetic that is known here reproduces a block. Never reaches the user: the hooks take over."""
@@ -31,12 +35,15 @@ def recognise(layout: Layout, run: Run) -> list[Block]:
     Raises:
         NotRecognisedError: with the reason, if some block does something that is not known here.
     """
-    return [_recognise_block(layout, layer, run) for layer in range(layout.layers)]
+    runs = (run.of_prompts(_TRIED), run) if run.prompts > _TRIED else (run,)
+    return [_recognise_block(layout, layer, runs) for layer in range(layout.layers)]
 
 
-def _recognise_block(layout: Layout, layer: int, run: Run) -> Block:
-    reads, norm = _recognise_mlp(layout, layer, run)
-    original = raw(layout.bridge.blocks[layer].attn)
+def _recognise_block(layout: Layout, layer: int, runs: Sequence[Run]) -> Block:
+    run, original = runs[0], raw(layout.bridge.blocks[layer].attn)
+    if getattr(original, "sinks", None) is not None:
+        raise NotRecognisedError(f"block {layer} has attention sinks, which are not known here")
+    reads, norm = _recognise_mlp(layout, layer, runs)
     softcap = float(getattr(original, "attn_logit_softcapping", None) or 0.0)
     pattern = run.patterns[layer]
     rounded = pattern.dtype == torch.float64 and bool((pattern == pattern.float().double()).all())
@@ -45,23 +52,28 @@ def _recognise_block(layout: Layout, layer: int, run: Run) -> Block:
     scales = _scales(original, layout.d_head(layer))
     for turn, scale, window in itertools.product(turns, scales, _windows(original)):
         block = Block(layout, layer, reads, norm, turn, scale, softcap, window, softmax)
-        if _reproduces(block, run):
+        if all(_reproduces(block, each) for each in runs):
             return block
     raise NotRecognisedError(f"the attention of block {layer} is not computed in a way that is known here")
 
 
-def _recognise_mlp(layout: Layout, layer: int, run: Run) -> tuple[Literal["middle", "before"], Any]:
-    before = run.residual[layer]
-    middle = before + run.attention_writes[layer]
+def _recognise_mlp(layout: Layout, layer: int, runs: Sequence[Run]) -> tuple[Literal["middle", "before"], Any]:
     block = layout.bridge.blocks[layer]
     norms = [raw(getattr(block, name)) for name in ("ln2", "ln1") if hasattr(block, name)]
     candidates: list[tuple[Literal["middle", "before"], Any]] = []
     for norm in (*norms, None):  # without any before the MLP: OLMo 2
         candidates += [("middle", norm), ("before", norm)]
     for reads, norm in candidates:
-        if _close(apply_norm(norm, middle if reads == "middle" else before), run.mlp_inputs[layer]):
+        if all(_is_read(layer, reads, norm, each) for each in runs):
             return reads, norm
     raise NotRecognisedError(f"the MLP of block {layer} reads something that is not known here")
+
+
+def _is_read(layer: int, reads: Literal["middle", "before"], norm: Any, run: Run) -> bool:
+    rows = run.residual[layer]
+    if reads == "middle":
+        rows = rows + run.attention_writes[layer]
+    return _close(apply_norm(norm, rows), run.mlp_inputs[layer])
 
 
 def _reproduces(block: Block, run: Run) -> bool:

@@ -7,7 +7,7 @@ the MLPs, all rows of a layer in one matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from circuit_assertions.engine.cache import Run
 from circuit_assertions.engine.memory import in_pieces
 from circuit_assertions.heads import Head
 
-__all__ = ["Frozen", "Rows", "Sender"]
+__all__ = ["Frozen", "Rows", "Sender", "by_lowest_receiver"]
 
 Frozen = Literal["through-mlps", "direct"]
 
@@ -104,3 +104,15 @@ class Rows:
         following = self.clean.residual[layer + 1] if layer + 1 < len(self.blocks) else self.clean.final
         changed = self.other.mlp_writes[layer] - self.clean.mlp_writes[layer]
         return self.place(following + changed)
+
+
+def by_lowest_receiver(
+    senders: Sequence[Sender], taps: Mapping[int, tuple[list[Sender], Tensor]]
+) -> dict[int, list[Sender]]:
+    """Senders by the lowest receivers' layer that they lie below; those below none are left out."""
+    reaching: dict[int, list[Sender]] = {}
+    for sender in senders:
+        layers = [layer for layer, (below, _) in taps.items() if sender in below]
+        if layers:
+            reaching.setdefault(min(layers), []).append(sender)
+    return reaching

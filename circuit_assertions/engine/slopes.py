@@ -5,8 +5,9 @@ For choosing what to try, never for a verdict.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,15 +15,15 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from circuit_assertions.components import Mlp, Part
-from circuit_assertions.engine.cache import Run, capture
 from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
 from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.pair import Pair
 from circuit_assertions.engine.parts import parts_of
 from circuit_assertions.engine.rows import Sender
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt, PromptSet
 
-__all__ = ["slopes", "slopes_of_outputs", "slopes_of_patterns"]
+__all__ = ["Slopes", "slopes", "slopes_of_activations"]
 
 _TOGETHER = 32  # prompts whose activations are kept for the way back
 
@@ -63,52 +64,56 @@ def _slope(model: Model, prompts: PromptSet) -> dict[int, Tensor]:
     return slope
 
 
-def slopes_of_outputs(into: Model, source: Model, prompts: PromptSet) -> dict[Sender, float]:
-    """About what each head's and MLP's output, taken from `source`, adds to the mean logit difference of `into`."""
-    layers = range(into.layout.layers)
-    names = [into.layout.attention_output(layer) for layer in layers]
-    names += [into.layout.mlp_write(layer) for layer in layers]
-    added: dict[Sender, float] = {}
-    for gradients, ours, theirs in _met(into, source, prompts, names):
-        for layer in layers:
-            writes = [
-                torch.einsum("bphd,hdm->bphm", run.head_outputs[layer], model.layout.W_O(layer).to(into.device))
-                for model, run in ((source, theirs), (into, ours))
-            ]
-            by_head = torch.einsum("bphm,bpm->h", writes[0] - writes[1], gradients[layer])
-            for head, gain in enumerate(by_head.tolist()):
-                added[Head(layer, head)] = added.get(Head(layer, head), 0.0) + gain
-            moved = theirs.mlp_writes[layer] - ours.mlp_writes[layer]  # [prompts, positions, d_model]
-            gain = float((moved * gradients[len(layers) + layer]).sum())
-            added[Mlp(layer)] = added.get(Mlp(layer), 0.0) + gain
-    return added
+@dataclass
+class Slopes:
+    """What single activations of one model would add in another, to first order.
+
+    Attributes:
+        outputs: what each head and each MLP puts out.
+        patterns: each head's attention pattern alone.
+    """
+
+    outputs: dict[Sender, float] = field(default_factory=dict)
+    patterns: dict[Head, float] = field(default_factory=dict)
 
 
-def slopes_of_patterns(into: Model, source: Model, prompts: PromptSet) -> dict[Head, float]:
-    """The same for each head's attention pattern alone."""
-    added: dict[Head, float] = {}
-    names = [into.layout.pattern(layer) for layer in range(into.layout.layers)]
-    for gradients, ours, theirs in _met(into, source, prompts, names):
-        for layer, gradient in enumerate(gradients):
-            moved = theirs.patterns[layer] - ours.patterns[layer]  # [prompts, heads, positions, positions]
-            for head, gain in enumerate((moved * gradient).sum((0, 2, 3)).tolist()):
-                added[Head(layer, head)] = added.get(Head(layer, head), 0.0) + gain
-    return added
+def slopes_of_activations(into: Model, source: Model, runs: Iterable[Pair]) -> Slopes:
+    """About what activations of `source` add to the mean logit difference of `into`.
 
-
-def _met(
-    into: Model, source: Model, prompts: PromptSet, names: Sequence[str]
-) -> Iterator[tuple[list[Tensor], Run, Run]]:
-    """By batch: gradients of the mean logit difference of `into` at its activations; its run; the run of `source`."""
-    for _, batch in prompts.batches(_TOGETHER):
-        with _learning(list(into.layout.bridge.original_model.parameters())), torch.enable_grad():
-            differences, values = _differences(into, batch, names)
-            mean = differences.sum() / len(prompts)
-            gradients = [gradient.to(into.device) for gradient in torch.autograd.grad(mean, values)]
-        tokens = torch.tensor([prompt.tokens for prompt in batch], device=into.device)
-        theirs = capture(source, tokens.to(source.device))
+    Args:
+        runs: batch by batch, the run of `into` as `base` and the run of `source` as `other`.
+    """
+    layers, layout = range(into.layout.layers), into.layout
+    names = [name(layer) for name in (layout.attention_output, layout.mlp_write, layout.pattern) for layer in layers]
+    total, added = 0, Slopes()
+    for pair in runs:
+        total += len(pair.prompts)
+        with _learning(list(layout.bridge.original_model.parameters())), torch.enable_grad():
+            differences, values = _differences(into, pair.prompts, names)
+            slopes = torch.autograd.grad(differences.sum(), values)
         with torch.no_grad():
-            yield gradients, capture(into, tokens), theirs
+            for layer in layers:
+                attention, mlp, pattern = (slope.to(pair.base.final) for slope in slopes[layer :: len(layers)])
+                _add_outputs(added, layer, (into, source), pair, attention, mlp)
+                moved = pair.other.patterns[layer] - pair.base.patterns[layer]  # [prompts, heads, queries, keys]
+                for head, gain in enumerate((moved * pattern).sum((0, 2, 3)).tolist()):
+                    added.patterns[Head(layer, head)] = added.patterns.get(Head(layer, head), 0.0) + gain
+    outputs = {one: gain / total for one, gain in added.outputs.items()}
+    return Slopes(outputs, {head: gain / total for head, gain in added.patterns.items()})
+
+
+def _add_outputs(
+    added: Slopes, layer: int, models: tuple[Model, Model], pair: Pair, attention: Tensor, mlp: Tensor
+) -> None:
+    """What a layer's heads and its MLP add, by the gradients where they write [prompts, positions, d_model]."""
+    own, others = (
+        run.head_outputs[layer] * torch.einsum("bpm,hdm->bphd", attention, model.layout.W_O(layer).to(attention))
+        for model, run in zip(models, (pair.base, pair.other), strict=True)
+    )
+    for head, gain in enumerate((others - own).sum((0, 1, 3)).tolist()):
+        added.outputs[Head(layer, head)] = added.outputs.get(Head(layer, head), 0.0) + gain
+    moved = pair.other.mlp_writes[layer] - pair.base.mlp_writes[layer]
+    added.outputs[Mlp(layer)] = added.outputs.get(Mlp(layer), 0.0) + float((moved * mlp).sum())
 
 
 def _differences(model: Model, prompts: Sequence[Prompt], names: Sequence[str] = ()) -> tuple[Tensor, list[Tensor]]:
@@ -116,8 +121,9 @@ def _differences(model: Model, prompts: Sequence[Prompt], names: Sequence[str] =
     kept: dict[str, Tensor] = {}
 
     def keeping(name: str) -> Any:
-        def keep(value: Tensor, hook: Any) -> None:  # a hook may be known by several names
+        def keep(value: Tensor, hook: Any) -> Tensor:  # a hook may be known by several names
             kept[name] = value
+            return value  # what a hook sees may be a view that only goes on where it is given back (OPT)
 
         return keep
 

@@ -7,31 +7,28 @@ model that it comes from.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from circuit_assertions.components import Mlp
-from circuit_assertions.engine.applying import HALVES
-from circuit_assertions.engine.cache import Run, capture
-from circuit_assertions.engine.choosing import AnyPatching, patching_of
+from circuit_assertions.engine.cache import Run
+from circuit_assertions.engine.choosing import AnyPatching
 from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT, Layout
 from circuit_assertions.engine.live import Change, Live, Point
+from circuit_assertions.engine.meeting import Meeting
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.patching import Patching
-from circuit_assertions.engine.recognising import NotRecognisedError, recognise
 from circuit_assertions.engine.rows import Sender
-from circuit_assertions.engine.widening import widened
+from circuit_assertions.engine.slopes import Slopes, slopes_of_activations
 from circuit_assertions.heads import Head
-from circuit_assertions.tasks import PromptSet
+from circuit_assertions.tasks import END, PromptSet
 
 __all__ = ["Transplanting"]
 
-_TOGETHER = 32  # prompts whose two runs are kept at a time
 _VARIANTS = 8  # sets that run together
 
 
@@ -45,6 +42,18 @@ class Transplanting:
     into: Model
     source: Model
     prompts: PromptSet
+    _meeting: Meeting | None = field(default=None, repr=False, compare=False)
+    _place: int = 0  # of `into` in the meeting
+
+    def __post_init__(self) -> None:
+        """Let the two models meet, unless they have met already."""
+        if self._meeting is None:
+            object.__setattr__(self, "_meeting", Meeting(self.into, self.source, self.prompts))
+
+    @property
+    def turned(self) -> Transplanting:
+        """The same the other way: activations of `into` put into `source`. Both share what the models put out."""
+        return Transplanting(self.source, self.into, self.prompts, self._meeting, 1 - self._place)
 
     @torch.no_grad()
     def outputs(self, sets: Sequence[Collection[Sender]]) -> Tensor:
@@ -59,21 +68,20 @@ class Transplanting:
         """What each head's attention pattern alone brings [heads, prompts]; exactly 0 where both attend alike."""
         return self._each(len(heads), lambda patching: _of_patterns(patching, heads))
 
-    def _each(self, rows: int, read: Callable[[AnyPatching], Tensor]) -> Tensor:
-        result = torch.empty(rows, len(self.prompts), dtype=torch.float64)
-        for indices, prompts in self.prompts.batches(_TOGETHER):
-            tokens = torch.tensor([prompt.tokens for prompt in prompts], device=self.into.device)
-            runs = capture(self.into, tokens), self._given(tokens.to(self.source.device))
-            result[:, list(indices)] = read(patching_of(self.into, prompts, *runs)).double().cpu()
-        return result
+    def slopes(self) -> Slopes:
+        """About what each single output and each single pattern adds to the mean logit difference, to first order."""
+        return slopes_of_activations(self.into, self.source, self._patchings())
 
-    def _given(self, tokens: Tensor) -> Run:
-        """The source's own run, as precise as its blocks can be computed."""
-        run = capture(self.source, tokens)
-        if run.final.dtype in HALVES:
-            with contextlib.suppress(NotRecognisedError):
-                return widened(recognise(self.source.layout, run), run)
-        return run
+    def _patchings(self) -> Iterator[AnyPatching]:
+        assert self._meeting is not None
+        return (met.patchings[self._place] for met in self._meeting.batches())
+
+    def _each(self, rows: int, read: Callable[[AnyPatching], Tensor]) -> Tensor:
+        assert self._meeting is not None
+        result = torch.empty(rows, len(self.prompts), dtype=torch.float64)
+        for met in self._meeting.batches():
+            result[:, list(met.indices)] = read(met.patchings[self._place]).double().cpu()
+        return result
 
     def _gained(self, patching: AnyPatching, sets: Sequence[Collection[Sender]]) -> Tensor:
         """Logit difference gained by each set [sets, prompts]."""
@@ -90,10 +98,10 @@ class Transplanting:
                 some = together[first : first + _VARIANTS]
                 chosen = [sets[index] for index in some]
                 if isinstance(patching, Patching):
-                    final = self._arithmetic(patching, start, chosen)
+                    rows = self._arithmetic(patching, start, chosen)
                 else:
-                    final = torch.stack([self._hooked(patching, one) for one in chosen])
-                gained[some] = patching.difference_of(patching.at_end(final)) - patching.difference
+                    rows = patching.at_end(torch.stack([self._hooked(patching, one) for one in chosen]))
+                gained[some] = patching.difference_of(rows) - patching.difference
         return gained
 
     def _differs(self, patching: AnyPatching, one: Sender) -> bool:
@@ -106,7 +114,7 @@ class Transplanting:
         return not (torch.equal(*weights) and torch.equal(*outputs))
 
     def _arithmetic(self, patching: Patching, start: int, sets: Sequence[Collection[Sender]]) -> Tensor:
-        """Final residual streams [sets, prompts, positions, d_model]."""
+        """Final residual streams at `end` [sets, prompts, d_model]."""
         changes: dict[tuple[int, Point], Change] = {}
         for layer in range(start, self.into.layout.layers):
             heads = [_heads_of(chosen, layer) for chosen in sets]
@@ -116,7 +124,8 @@ class Transplanting:
             mlps = [index for index, chosen in enumerate(sets) if Mlp(layer) in chosen]
             if mlps:
                 changes[layer, "mlp"] = _put(len(sets), mlps, patching.other.mlp_writes[layer])
-        return Live(patching.blocks, patching.base, start, 0, len(sets), changes).final()
+        live = Live(patching.blocks, patching.base, start, 0, len(sets), changes)
+        return live.final_at(patching.places(END))
 
     def _hooked(self, patching: AnyPatching, chosen: Collection[Sender]) -> Tensor:
         """The final residual stream [prompts, positions, d_model], by one forward pass."""

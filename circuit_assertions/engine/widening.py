@@ -15,12 +15,12 @@ from circuit_assertions.engine.cache import Run
 __all__ = ["widened"]
 
 
-def widened(blocks: Sequence[Block], run: Run) -> Run:
-    """The run as it is where the model is precise; else the same prompts by arithmetic on float32 rows.
+def widened(blocks: Sequence[Block] | None, run: Run) -> Run:
+    """The run as it is where the model is precise or its blocks are not known; else by arithmetic on float32 rows.
 
     Matrix products of the weights stay in the model's dtype. `mlp_inputs` are not kept.
     """
-    if run.final.dtype not in HALVES:
+    if blocks is None or run.final.dtype not in HALVES:
         return run
     wide = Run(run.tokens, rotary=run.rotary)
     rows = run.residual[0].float()  # [prompts, positions, d_model]
