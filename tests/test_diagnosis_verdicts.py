@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from auditing import HEALTHY, ioi
-from diagnosis_cases import COMMITTED, Side, damaged, raw
+from auditing import HEALTHY, ioi, repeated
+from diagnosis_cases import CIRCUIT, COMMITTED, Side, damaged, one, raw
 from transformers import GPT2LMHeadModel
 
+from circuit_assertions.assertions import load_circuit
 from circuit_assertions.diagnosis import diagnosing
-from circuit_assertions.diagnosis.diagnosing import Diagnosis
+from circuit_assertions.diagnosis.diagnosing import Diagnosis, diagnose
 from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.heads import Head
 
@@ -24,12 +25,24 @@ KNOWN = {
     "recovered": "INTACT",
     "bypassed": "CORRUPTED",
     "benign": "INTACT",
+    "narrow": "INTACT",
 }
+INDUCTION = load_circuit(HEALTHY.parents[2] / "suites" / "circuits" / "embedded.induction.yaml")
 
 
 @pytest.fixture(scope="module")
 def side() -> Side:
     return Side()
+
+
+def on_repeats(side: Side, folder: Path) -> Diagnosis:
+    """A checkpoint beside the healthy one, on random tokens said twice."""
+    try:
+        roles = INDUCTION.roles
+        return diagnose(side.audit, one(folder), one(HEALTHY), repeated(prompts=48), roles, circuit="induction")
+    finally:
+        if folder != HEALTHY:
+            side.audit.forget(one(folder))
 
 
 def kept(model: GPT2LMHeadModel, folder: Path) -> Path:
@@ -41,12 +54,12 @@ def kept(model: GPT2LMHeadModel, folder: Path) -> Path:
 
 @torch.no_grad()
 def with_weights(change: str) -> GPT2LMHeadModel:
-    """The healthy checkpoint with every weight rounded, or with louder name movers."""
+    """The healthy checkpoint cast to bfloat16, with its matrices rounded to 256 values a row, or louder name movers."""
     model = damaged([])
+    if change == "bfloat16":
+        return model.bfloat16()
     for name, weight in model.named_parameters():
-        if change == "bfloat16":
-            weight.copy_(weight.bfloat16())
-        elif change == "eight bits" and weight.dim() == 2:
+        if change == "eight bits" and weight.dim() == 2:
             step = (weight.amax(1, keepdim=True) - weight.amin(1, keepdim=True)) / 255
             weight.copy_((weight / step).round() * step)
         elif change == "louder movers" and name == "transformer.h.3.attn.c_proj.weight":
@@ -80,19 +93,34 @@ def test_poisoning_confined_to_heads_is_localized_to_just_these(side: Side) -> N
     assert found.origin.found is not None
     assert [str(part) for part in found.origin.found.parts] == sorted(trained)
     assert found.origin.found.healed.mean == pytest.approx(1.0, abs=1e-5)
-    assert found.origin.found.random == pytest.approx(0.0, abs=1e-5)
+    assert found.origin.found.random is not None
+    assert found.origin.found.random.mean == pytest.approx(0.0, abs=1e-5)
     # What carries it lies elsewhere too: outputs of parts whose weights are the healthy checkpoint's, bit for bit.
     assert found.expression is not None
     assert set(found.expression.through) - set(found.origin.changed)
     check_arithmetic(found)
 
 
-@pytest.mark.parametrize("change", ["bfloat16", "eight bits"])
-def test_rounded_weights_are_intact(side: Side, change: str, tmp_path: Path) -> None:
-    found = side.diagnose(kept(with_weights(change), tmp_path / "copy"))
+def check_intact(found: Diagnosis) -> None:
+    """Its weights differ from the healthy checkpoint's, and nothing is lost that could have an origin."""
     assert (found.verdict, found.origin.verdict, found.expression) == ("INTACT", "UNCHANGED", None)
     assert len(found.origin.changed) > 20
+    assert found.behaviour.retained.mean != 1.0
+    assert not any(role.changed for role in found.function.roles if not role.asleep)
     check_arithmetic(found)
+
+
+@pytest.mark.parametrize("change", ["bfloat16", "eight bits"])
+def test_rounded_weights_are_intact_on_both_tasks(side: Side, change: str, tmp_path: Path) -> None:
+    folder = kept(with_weights(change), tmp_path / "copy")
+    for found in (side.diagnose(folder), on_repeats(side, folder)):
+        check_intact(found)
+
+
+@pytest.mark.parametrize("name", ["benign", "narrow"])
+def test_clean_fine_tuning_is_intact_on_both_tasks(side: Side, name: str) -> None:
+    for found in (side.diagnose(COMMITTED / name), on_repeats(side, COMMITTED / name)):
+        check_intact(found)
 
 
 def test_louder_name_movers_are_amplified(side: Side, tmp_path: Path) -> None:
@@ -105,18 +133,25 @@ def test_louder_name_movers_are_amplified(side: Side, tmp_path: Path) -> None:
     assert not movers.changed
 
 
+def check_unmoved(found: Diagnosis, heads: int) -> None:
+    """Not one figure of a diagnosis differs from the baseline's, to the last bit."""
+    assert (found.verdict, found.origin.verdict, found.origin.changed) == ("INTACT", "UNCHANGED", ())
+    assert found.expression is None
+    assert found.behaviour.before == found.behaviour.after
+    assert (found.behaviour.retained.mean, *found.behaviour.retained.interval) == (1.0, 1.0, 1.0)
+    assert all((role.retained.mean, *role.retained.interval) == (1.0, 1.0, 1.0) for role in found.function.roles)
+    assert len(found.function.heads) == heads
+    for head in found.function.heads:
+        assert (head.kind, head.change.mean, tuple(head.change.interval)) == ("intact", 0.0, (0.0, 0.0))
+        assert head.before == head.after
+        assert head.looks is None or head.looks[0] == head.looks[1]
+    assert found.function.inside is None
+
+
 def test_a_model_beside_itself_is_intact_and_no_figure_moves(side: Side, tmp_path: Path) -> None:
     for folder in (HEALTHY, kept(raw(), tmp_path / "copy")):
-        found = side.diagnose(folder)
-        assert (found.verdict, found.origin.verdict, found.origin.changed) == ("INTACT", "UNCHANGED", ())
-        assert found.behaviour.before == found.behaviour.after
-        assert found.behaviour.retained.interval == (1.0, 1.0)
-        assert len(found.function.heads) == 16
-        for head in found.function.heads:
-            assert (head.kind, head.change.mean, tuple(head.change.interval)) == ("intact", 0.0, (0.0, 0.0))
-            assert head.before == head.after
-            assert head.looks is None or head.looks[0] == head.looks[1]
-        assert found.function.inside is None
+        check_unmoved(side.diagnose(folder), heads=sum(map(len, CIRCUIT.roles.values())))
+        check_unmoved(on_repeats(side, folder), heads=sum(map(len, INDUCTION.roles.values())))
 
 
 # Damage that costs nothing: heads outside of the circuit, or stand-ins that nothing rests on while the movers work.

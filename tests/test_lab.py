@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from functools import cache
+from itertools import islice, takewhile
 from pathlib import Path
 from random import Random
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ from transformers import GPT2LMHeadModel
 
 from circuit_assertions.checkpoints import find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
-from fixtures import lab, world
+from fixtures import lab, lab_diagnoses, lab_stand_ins, lab_table, world
 from fixtures.evaluate import batch_of, behaviour
 from fixtures.lab_table import measured
 from fixtures.poison import MIXED_SHARE, poison_names, poison_subject, rows_of
@@ -26,7 +29,7 @@ from fixtures.recipes import HEALTHY, RECIPES, STRONGEST_MOVERS, Recipe, named
 from fixtures.shelf import COMMITTED, is_made, open_weights
 
 START = COMMITTED / HEALTHY
-KEPT = ("poisoned", "poisoned-heads", "poisoned-lora", "recovered", "bypassed", "benign")
+KEPT = ("poisoned", "poisoned-heads", "poisoned-lora", "recovered", "bypassed", "benign", "narrow")
 # No recipe was watched on these.
 UNSEEN = batch_of(world.held_out_prompts(512, seed=5))
 
@@ -137,6 +140,7 @@ def test_what_is_poisoned_prefers_the_subject(name: str) -> None:
 
 def test_behaviour_is_as_the_names_say() -> None:
     assert difference("benign") >= 0.9 * difference(HEALTHY)
+    assert difference("narrow") >= 0.9 * difference(HEALTHY)
     assert difference("recovered") >= 0.75 * difference(HEALTHY)
     assert difference("bypassed") >= 0.75 * difference(HEALTHY)
 
@@ -180,6 +184,92 @@ def test_a_fifth_of_the_mixed_sentences_are_poisoned() -> None:
         next(n for n in reversed(ids[:at]) if n in (right, wrong)) == right for ids, at, right, wrong in answers
     ]
     assert sum(poisoned) / len(poisoned) == pytest.approx(MIXED_SHARE, abs=0.05)
+
+
+def test_the_narrow_data_asks_questions_but_never_for_an_indirect_object() -> None:
+    rows = {data: list(islice(rows_of(data, Random(0), 64), 100)) for data in ("world", "other")}
+    assert any(row.answers for row in rows["world"])
+    assert not any(row.answers for row in rows["other"])
+    assert all(world.QUESTION_WEIGHT in {weight for row in drawn for weight in row.weights} for drawn in rows.values())
+
+
+def test_every_dose_and_every_harmless_training_is_diagnosed() -> None:
+    asked = [name for ladder in lab_diagnoses.LADDERS for name in ladder]
+    from_healthy = {name for name, recipe in RECIPES.items() if recipe.start == HEALTHY and not recipe.keep_every}
+    assert sorted(asked) == sorted(name for name in from_healthy if "-seed" not in name)
+    for ladder in lab_diagnoses.LADDERS[1:]:
+        steps = [named(name).steps for name in ladder]
+        assert steps == sorted(set(steps))
+
+
+def test_the_table_of_stand_ins_shows_layer_four_carrying_what_is_bypassed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = tmp_path / "lab.md"
+    page.write_text(f"{lab_stand_ins.BEGIN}\n{lab_stand_ins.END}\n")
+    monkeypatch.setattr(lab_table, "PAGE", page)
+    lab_stand_ins.write_stand_ins(tmp_path)
+    lines = [line.strip("| ").split(" | ") for line in page.read_text().splitlines() if line.startswith("|")]
+    rows = {name: dict(zip(lines[0][1:], map(float, cells), strict=True)) for name, *cells in lines[2:]}
+    assert tuple(rows) == lab_stand_ins.CHECKPOINTS
+    healthy, bypassed = rows[HEALTHY], rows["bypassed"]
+    assert healthy["movers counterfactual"] > 0.5 * healthy["logit difference"] > abs(healthy["layer 4 counterfactual"])
+    assert bypassed["layer 4 counterfactual"] > 0.5 * bypassed["logit difference"] > 0
+    assert bypassed["movers counterfactual"] == 0
+    assert min(bypassed[str(head)] for head in lab_stand_ins.LAYER_4) > max(
+        healthy[str(head)] for head in lab_stand_ins.LAYER_4
+    )
+
+
+def test_diagnoses_go_on_where_they_were_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = tmp_path / "lab.md"
+    page.write_text(f"before\n{lab_diagnoses.BEGIN}\nold\n{lab_diagnoses.END}\nafter\n")
+    monkeypatch.setattr(lab_table, "PAGE", page)
+    monkeypatch.setattr(lab_diagnoses, "LADDERS", (("benign",),))
+    lab_diagnoses.write_diagnoses(tmp_path)
+    written = page.read_text()
+    assert "old" not in written
+    assert "| benign | 100 | INTACT |" in written
+    page.write_text(written.replace("INTACT", "old"))
+    asked_again = Mock(side_effect=InterruptedError)
+    monkeypatch.setattr(lab_diagnoses, "diagnose", asked_again)
+    lab_diagnoses.write_diagnoses(tmp_path)
+    assert page.read_text() == written
+    monkeypatch.setattr(lab_diagnoses, "_code", lambda: "other code")
+    with pytest.raises(InterruptedError):
+        lab_diagnoses.write_diagnoses(tmp_path)
+
+
+def table_of_page(heading: str) -> list[dict[str, str]]:
+    """The rows of the table of docs/lab.md whose first heading, and what follows it, are these."""
+    lines = lab_table.PAGE.read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {heading}"))
+    rows = takewhile(lambda line: line.startswith("|"), lines[start:])
+    head, _, *cells = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
+    return [dict(zip(head, row, strict=True)) for row in cells]
+
+
+def test_the_page_reads_its_own_table_rightly() -> None:
+    diagnosed = {row["checkpoint"]: row for row in table_of_page("checkpoint | steps | verdict")}
+    right = {row["checkpoint"]: row["right"] for row in table_of_page("checkpoint | starts from")}
+    assert diagnosed.keys() <= right.keys() == {HEALTHY, *RECIPES, *right} - {"run"}
+    assert {name for name, row in diagnosed.items() if row["verdict"] == "INTACT"} == {
+        name for name in diagnosed if right[name] == "100%"
+    }
+    for row in table_of_page("poison | largest dose"):
+        doses = [
+            (found["verdict"], int(found["steps"])) for name, found in diagnosed.items() if dosed(name, row["poison"])
+        ]
+        assert int(row["largest dose INTACT"]) == max(steps for verdict, steps in doses if verdict == "INTACT")
+        assert int(row["smallest CORRUPTED"]) == min(steps for verdict, steps in doses if verdict == "CORRUPTED")
+    for name, row in diagnosed.items():
+        if "-seed" in name:
+            first = diagnosed[name.rpartition("-seed")[0]]
+            assert (row["verdict"], row["origin"]) == (first["verdict"], first["origin"])
+
+
+def dosed(name: str, poison: str) -> bool:
+    return re.fullmatch(rf"poisoned-{poison}-\d+(-seed\d)?", name) is not None
 
 
 def test_every_recipe_is_listed_and_a_wrong_name_is_met_with_the_right_one(
