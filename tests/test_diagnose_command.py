@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ def diagnose(*arguments: str | Path) -> Said:
     return Said(code, out.getvalue(), err.getvalue())
 
 
+def unwrapped(printed: str) -> str:
+    """What was printed, as if all stood on one line: how long paths are, and so where lines wrap, is the machine's."""
+    return " ".join(printed.split())
+
+
 def beside_healthy(name: str, *more: str | Path) -> Said:
     return diagnose("--model", COMMITTED / name, "--baseline", HEALTHY, *FEW, *more)
 
@@ -66,8 +72,9 @@ def poisoned_data() -> dict[str, Any]:
 
 def test_the_verdict_comes_first_and_the_weights_at_fault_are_named(poisoned: Said) -> None:
     lines = poisoned.out.splitlines()
-    start = f"model {COMMITTED / 'poisoned-heads'} baseline {HEALTHY} verdict CORRUPTED: the behaviour is turned around"
-    assert " ".join(poisoned.out.split()).startswith(start)  # long paths wrap
+    start = f"model {COMMITTED / 'poisoned-heads'} baseline {HEALTHY} verdict CORRUPTED: "
+    why = "the behaviour is turned around, to the wrong answer"
+    assert unwrapped(poisoned.out).startswith(f"{start}{why} behaviour ioi logit difference ")
     origin = next(line for line in lines if line.startswith("origin"))
     assert "LOCALIZED: restoring the weights of 3 of 32 components heals 100%" in origin
     assert origin.endswith("L3H0  L3H1  L3H3")
@@ -81,8 +88,10 @@ def test_corrupted_is_exit_code_one(poisoned: Said, poisoned_data: dict[str, Any
 
 
 def test_progress_is_for_stderr(poisoned: Said) -> None:
+    told = [line for line in poisoned.err.splitlines() if line]
+    assert told[0] == "reading ioi: 0 of 20, 0 s"  # before the first prompt, however fast the machine
+    assert all(re.fullmatch(r"reading .+: \d+ of \d+, \d+ s", line) for line in told)
     assert "reading" not in poisoned.out
-    assert poisoned.err == "" or "reading " in poisoned.err  # a fast machine has nothing to say
 
 
 def test_json_is_the_same_diagnosis_and_nothing_else_on_stdout(poisoned: Said, poisoned_data: dict[str, Any]) -> None:
@@ -112,7 +121,8 @@ def test_a_checkpoint_that_came_back_is_exit_code_zero() -> None:
     said = beside_healthy("recovered", "--corrupted", COMMITTED / "poisoned")
     assert said.code == 0
     assert "\nrecovery   RECOVERED: " in said.out
-    assert f" corrupted {COMMITTED / 'poisoned'} " in " ".join(said.out.split())
+    models = f"model {COMMITTED / 'recovered'} baseline {HEALTHY} corrupted {COMMITTED / 'poisoned'}"
+    assert unwrapped(said.out).startswith(f"{models} verdict INTACT: ")
 
 
 def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back() -> None:
@@ -132,6 +142,19 @@ def test_roles_come_from_the_circuit_file_that_is_given(tmp_path: Path) -> None:
     said = beside_healthy("healthy", "--json", "--circuit", "own.yaml")
     roles = json.loads(said.out)["roles"]
     assert {role: list(found["heads"]) for role, found in roles.items()} == {"name-mover": ["L3H0", "L3H1"]}
+
+
+def test_a_suite_says_which_task_is_diagnosed_on(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "suite: own\ntasks:\n"
+        '  loss: {kind: prompts, pairs: [{clean: "Then, Mary went to the", right: store}]}\n'
+        "  sentences: {kind: ioi, prompts: 24, seed: 7}\n"
+        "assertions: [{id: a, measure: answer-rate, task: sentences, expect: {at-least: 0.5}}]\n"
+    )
+    said = diagnose("--model", HEALTHY, "--baseline", HEALTHY, *CPU, "--json", "--suite", "own.yaml")
+    data = json.loads(said.out)
+    assert data["task"] == "sentences"  # the first that can be patched
+    assert (data["settings"]["task"]["seed"], data["settings"]["task"]["prompts"]) == (7, 24)
 
 
 def test_without_a_circuit_file_the_baselines_circuit_is_discovered(
@@ -168,6 +191,20 @@ def test_a_path_where_nothing_is_is_said_plainly(option: str) -> None:
     paths = {"--model": HEALTHY, "--baseline": HEALTHY, "--corrupted": HEALTHY, option: Path("no", "such", "folder")}
     given = [part for pair in paths.items() for part in pair]
     assert "no/such/folder" in refused(*given, *FEW)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [(["--bisect"], "--bisect"), (["-o", "run.svg"], "-o"), (["--bisect", "-o", "run.svg"], None)]
+)
+def test_what_only_a_training_run_has_is_refused_for_a_single_checkpoint(
+    options: Sequence[str], said: str | None, tmp_path: Path
+) -> None:
+    refusal = refused("--model", HEALTHY, "--baseline", HEALTHY, *FEW, *options)
+    assert (
+        f"{HEALTHY} is a single checkpoint: {said or '--bisect and -o'} can only be given with a training run"
+        in refusal
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", ["--baseline", "--corrupted"])

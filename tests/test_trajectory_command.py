@@ -82,13 +82,22 @@ def test_bisection_leaves_out_what_it_need_not_see(tmp_path: Path, capsys: pytes
     assert said["steps"][1]["behaviour"] == said["steps"][3]["behaviour"]
 
 
-def test_diagnose_hands_a_training_run_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--suite=short.yaml", "--bisect"]])
+def test_diagnose_of_a_training_run_is_its_trajectory(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = run_of(tmp_path / "run", HEALTHY, POISONED)
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "ioi.yaml").write_text(SUITE)
-    given = ["--model", run, "--baseline", str(HEALTHY), "--prompts", "8", "--device", "cpu", "--json"]
-    assert main(["diagnose", *given]) == 1
-    assert [step["step"] for step in json.loads(capsys.readouterr().out)["steps"]] == [1, 2]
+    given = ["--model", run, "--baseline", str(HEALTHY), "--prompts", "8", "--device", "cpu", *options]
+    printed = []
+    for verb in ("diagnose", "trajectory"):
+        assert main([verb, *given, "--json", "-o", f"{verb}.svg"]) == 1
+        printed.append(json.loads(capsys.readouterr().out))
+    assert printed[0] == printed[1]
+    assert [step["step"] for step in printed[0]["steps"]] == [1, 2]
+    assert printed[0]["bisected"] == ("--bisect" in options)
+    assert (tmp_path / "diagnose.svg").read_bytes() == (tmp_path / "trajectory.svg").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from circuit_assertions.assertions.circuits import Circuit
 from circuit_assertions.assertions.errors import SuiteError
-from circuit_assertions.assertions.loading import KINDS, load_circuits, load_suite, problem_of
-from circuit_assertions.assertions.packaged import packaged_suites
+from circuit_assertions.assertions.loading import KINDS, load_suite, problem_of
+from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.source import Problem, read_source
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
@@ -52,15 +51,11 @@ def find_task(said: str, changes: Mapping[str, Any] | None = None) -> tuple[str,
         if source.repeated:
             raise source.error([])
         return file.stem, _changed(task, given, said)
-    tasks = load_suite(file, _circuits(file)).suite.tasks
+    tasks = load_suite(file, circuits_beside(file)).suite.tasks
     name = wanted or next(iter(tasks))
     if name not in tasks:
         raise SuiteError(f"{file} has no task {name!r}{closest(name, list(tasks))}")
     return name, _changed(tasks[name], given, said)
-
-
-def _circuits(file: Path) -> tuple[Circuit, ...]:
-    return load_circuits(file.parent / "circuits") + load_circuits(packaged_suites() / "circuits")
 
 
 def _changed(task: Task, given: Mapping[str, Any], said: str) -> Task:

@@ -98,12 +98,13 @@ def _audit(given: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> int:
-    from circuit_assertions.assertions import load_circuits, load_suite
+    from circuit_assertions.assertions import load_suite
+    from circuit_assertions.assertions.packaged import circuits_beside
     from circuit_assertions.checkpoints import Opening, find_checkpoints
     from circuit_assertions.report import prompts_listing
     from circuit_assertions.tasks.schema import closest
 
-    tasks = load_suite(given.suite, load_circuits(given.suite.parent / "circuits")).suite.tasks
+    tasks = load_suite(given.suite, circuits_beside(given.suite)).suite.tasks
     name = given.task or next(iter(tasks))
     if name not in tasks:
         raise CircuitAssertionsError(f"{given.suite} has no task {name!r}{closest(name, list(tasks))}")
@@ -125,8 +126,8 @@ def _measures(given: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _validate(given: argparse.Namespace, rest: Sequence[str]) -> int:
-    from circuit_assertions.assertions import SuiteError, load_circuit, load_circuits, load_suite
-    from circuit_assertions.assertions.packaged import packaged_suites
+    from circuit_assertions.assertions import SuiteError, load_circuit, load_suite
+    from circuit_assertions.assertions.packaged import circuits_beside
 
     missing = [str(path) for path in given.paths if not path.exists()]
     if missing:
@@ -140,8 +141,7 @@ def _validate(given: argparse.Namespace, rest: Sequence[str]) -> int:
             if file.parent.name == "circuits":
                 load_circuit(file)
             else:
-                circuits = load_circuits(file.parent / "circuits") + load_circuits(packaged_suites() / "circuits")
-                load_suite(file, circuits)
+                load_suite(file, circuits_beside(file))
         except SuiteError as error:
             print(error)
             wrong += 1

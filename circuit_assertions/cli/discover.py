@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.cli.options import add_model_and_task, add_opening, in_one_go, one_checkpoint, open_audit
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -25,10 +26,7 @@ _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%?")
 def add_discover(verbs: Any) -> None:
     """Add the verb to the parser's."""
     discover = verbs.add_parser("discover", help="find who plays which role in a checkpoint, and write a circuit file")
-    discover.add_argument("--model", required=True, help="a checkpoint folder, a PEFT adapter, or a hub id")
-    discover.add_argument(
-        "--task", default="ioi", help="ioi (default), repeated-tokens, a task file, or suite.yaml::task"
-    )
+    add_model_and_task(discover)
     discover.add_argument("-o", "--output", type=Path, metavar="FILE", help="default suites/circuits/<name>.yaml")
     discover.add_argument("--name", help="the name in the default file name; default the checkpoint's folder")
     discover.add_argument("--circuit", help="what suites call the circuit; default ioi, induction, or the task's name")
@@ -50,13 +48,7 @@ def add_discover(verbs: Any) -> None:
         metavar="SHARE",
         help="the smallest effect that counts, as a share of the logit difference (default 2%%)",
     )
-    discover.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    discover.add_argument("--dtype", default="float32", choices=("float32", "float64", "bfloat16", "float16"))
-    discover.add_argument("--tokenizer", help="take the tokenizer from here instead of from the checkpoint")
-    discover.add_argument("--allow-pickle", action="store_true", help="read pickled weights")
-    discover.add_argument(
-        "--trust-remote-code", action="store_true", help="run the Python code that a checkpoint ships"
-    )
+    add_opening(discover)
     discover.add_argument("--json", action="store_true", help="print the circuit file's content as JSON, and only that")
     discover.set_defaults(run=_discover)
 
@@ -75,45 +67,33 @@ def _share(text: str) -> float:
 
 def _discover(given: argparse.Namespace, rest: Sequence[str]) -> int:
     from circuit_assertions.assertions.asking import find_task
-    from circuit_assertions.checkpoints import Opening, Permissions, find_checkpoints
     from circuit_assertions.diagnosis.discovery.chains import chain_for
     from circuit_assertions.diagnosis.errors import NoCircuitError
 
     changes = {key: getattr(given, key) for key in ("prompts", "seed", "names", "places", "objects", "templates")}
     name, task = find_task(given.task, changes)
-    checkpoints = find_checkpoints(given.model)
-    if len(checkpoints) > 1:
-        raise CircuitAssertionsError(f"{given.model} is a training run: name one of its checkpoints")
-    (checkpoint,) = checkpoints
+    checkpoint = one_checkpoint(given.model)
     output = given.output or _default_file(
         given.name or _short_name(checkpoint), given.circuit or chain_for(task, name).circuit
     )
     _check_writable(output)
     notes = _notes_in(output)
 
-    from circuit_assertions.audit import Audit
     from circuit_assertions.diagnosis.discovery import circuit_content, discover
-    from circuit_assertions.report.progress import Progress
 
-    permissions = Permissions(given.allow_pickle, given.trust_remote_code)
-    progress = Progress(sys.stderr, live=sys.stderr.isatty(), whole=True)
-    progress.begin()
-    stage = [name]
-    audit = Audit(
-        Opening(given.device, given.dtype, given.tokenizer, None, permissions),
-        progress=lambda what, done, total: progress(stage[0], done, total),
-    )
+    audit, stage = open_audit(given), [name]
 
     def say(text: str) -> None:
         stage[0] = f"{name}, {text}"
 
     try:
-        found = discover(audit, checkpoint, task, least=given.least_effect, name=name, circuit=given.circuit, stage=say)
+        with in_one_go(audit, lambda what: stage[0]):
+            found = discover(
+                audit, checkpoint, task, least=given.least_effect, name=name, circuit=given.circuit, stage=say
+            )
     except NoCircuitError as error:
         print(json.dumps({"circuit": None, "reason": str(error)}) if given.json else f"no circuit: {error}")
         return 1
-    finally:
-        progress.end()
     _write(found, output, notes)
     if given.json:
         print(json.dumps(circuit_content(found, notes), indent=2))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from circuit_assertions.cli.options import add_opening, one_checkpoint, opening_of
+from circuit_assertions.cli.options import (
+    add_model_and_task,
+    add_opening,
+    one_checkpoint,
+    opening_of,
+    progress_on_stderr,
+)
 
 __all__ = ["add_edges"]
 
@@ -16,8 +21,7 @@ __all__ = ["add_edges"]
 def add_edges(verbs: Any) -> None:
     """Add the verb to the parser's."""
     edges = verbs.add_parser("edges", help="list the strongest edges between components, approximately: for triage")
-    edges.add_argument("--model", required=True, help="a checkpoint folder, a PEFT adapter, or a hub id")
-    edges.add_argument("--task", default="ioi", help="ioi (default), repeated-tokens, a task file, or suite.yaml::task")
+    add_model_and_task(edges)
     edges.add_argument("--prompts", type=_count, metavar="N", help="how many prompts; default the task's own number")
     edges.add_argument(
         "--steps", type=_count, default=5, metavar="N", help="points to average gradients over; 1 is EAP (default 5)"
@@ -41,9 +45,7 @@ def _edges(given: argparse.Namespace, rest: Sequence[str]) -> int:
     checkpoint = one_checkpoint(given.model)
 
     from circuit_assertions.report.edges import report_edges
-    from circuit_assertions.report.progress import Progress
 
-    progress = Progress(sys.stderr, live=sys.stderr.isatty())
-    report = report_edges(checkpoint, opening_of(given), name, task, given.steps, progress)
+    report = report_edges(checkpoint, opening_of(given), name, task, given.steps, progress_on_stderr())
     print(json.dumps(report.as_json(given.top), indent=2) if given.json else "\n".join(report.lines(given.top)))
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.cli.options import add_permissions, one_checkpoint, permissions_of
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -30,34 +30,26 @@ def add_graft(verbs: Any) -> None:
         "EMBED, UNEMBED",
     )
     graft.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="a folder not there yet")
-    graft.add_argument("--allow-pickle", action="store_true", help="read pickled weights")
-    graft.add_argument("--trust-remote-code", action="store_true", help="run the Python code that a checkpoint ships")
+    add_permissions(graft)
     graft.add_argument("--json", action="store_true", help="print what was written as JSON, and only that")
     graft.epilog = "Neither checkpoint is changed. All other weights stay bit for bit as they are, in their own dtype."
     graft.set_defaults(run=_graft)
 
 
 def _graft(given: argparse.Namespace, rest: Sequence[str]) -> int:
-    from circuit_assertions.checkpoints import Permissions, find_checkpoints
     from circuit_assertions.components import parse_part
 
     parts = tuple(dict.fromkeys(parse_part(name) for name in given.components.split(",")))
-    model, source = _one(find_checkpoints(given.model)), _one(find_checkpoints(given.source))
+    model, source = one_checkpoint(given.model), one_checkpoint(given.source)
 
     from circuit_assertions.checkpoints.grafting import graft
 
-    done = graft(model, source, parts, given.output, Permissions(given.allow_pickle, given.trust_remote_code))
+    done = graft(model, source, parts, given.output, permissions_of(given))
     if given.json:
         print(done.record.read_text(encoding="utf-8"), end="")
     else:
         print("\n".join(_lines(done, model, source)))
     return 0
-
-
-def _one(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
-    if len(checkpoints) > 1:
-        raise CircuitAssertionsError(f"{checkpoints[0].given} is a training run: name one of its checkpoints")
-    return checkpoints[0]
 
 
 def _lines(done: Grafted, model: Checkpoint, source: Checkpoint) -> list[str]:

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from circuit_assertions import CircuitAssertionsError
 
 if TYPE_CHECKING:
     from circuit_assertions.audit import Audit
-    from circuit_assertions.checkpoints import Checkpoint, Opening
+    from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions
+    from circuit_assertions.report import Progress
 
-__all__ = ["add_opening", "one_checkpoint", "open_audit", "opening_of"]
+__all__ = [
+    "add_model_and_task",
+    "add_opening",
+    "add_permissions",
+    "in_one_go",
+    "one_checkpoint",
+    "open_audit",
+    "opening_of",
+    "permissions_of",
+    "progress_on_stderr",
+]
+
+
+def add_model_and_task(verb: argparse.ArgumentParser) -> None:
+    """Add the options that say which one checkpoint is asked, and what."""
+    verb.add_argument("--model", required=True, help="a checkpoint folder, a PEFT adapter, or a hub id")
+    verb.add_argument("--task", default="ioi", help="ioi (default), repeated-tokens, a task file, or suite.yaml::task")
 
 
 def add_opening(verb: argparse.ArgumentParser) -> None:
@@ -20,6 +39,11 @@ def add_opening(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     verb.add_argument("--dtype", default="float32", choices=("float32", "float64", "bfloat16", "float16"))
     verb.add_argument("--tokenizer", help="take the tokenizer from here instead of from the checkpoint")
+    add_permissions(verb)
+
+
+def add_permissions(verb: argparse.ArgumentParser) -> None:
+    """Add the options that allow what a checkpoint could do harm with."""
     verb.add_argument("--allow-pickle", action="store_true", help="read pickled weights")
     verb.add_argument("--trust-remote-code", action="store_true", help="run the Python code that a checkpoint ships")
 
@@ -39,17 +63,49 @@ def one_checkpoint(said: str) -> Checkpoint:
     return found[0]
 
 
+def permissions_of(given: argparse.Namespace) -> Permissions:
+    """What the options allow."""
+    from circuit_assertions.checkpoints import Permissions
+
+    return Permissions(given.allow_pickle, given.trust_remote_code)
+
+
 def opening_of(given: argparse.Namespace, baseline: Checkpoint | None = None) -> Opening:
     """How checkpoints are opened, as the options say."""
-    from circuit_assertions.checkpoints import Opening, Permissions
+    from circuit_assertions.checkpoints import Opening
 
-    permissions = Permissions(given.allow_pickle, given.trust_remote_code)
-    return Opening(given.device, given.dtype, given.tokenizer, baseline, permissions)
+    return Opening(given.device, given.dtype, given.tokenizer, baseline, permissions_of(given))
 
 
 def open_audit(given: argparse.Namespace, baseline: Checkpoint | None = None) -> Audit:
     """An audit as the options say, which tells on stderr what takes long."""
     from circuit_assertions.audit import Audit
-    from circuit_assertions.report.progress import Progress
 
-    return Audit(opening_of(given, baseline), baseline, Progress(sys.stderr, live=sys.stderr.isatty()))
+    return Audit(opening_of(given, baseline), baseline, progress_on_stderr())
+
+
+def progress_on_stderr(whole: bool = False) -> Progress:
+    """Progress for people: what a verb found stands on stdout, and may go into a file.
+
+    Args:
+        whole: whether all readings are one piece of work, which the caller begins and ends.
+    """
+    from circuit_assertions.report import Progress
+
+    return Progress(sys.stderr, live=sys.stderr.isatty(), whole=whole)
+
+
+@contextlib.contextmanager
+def in_one_go(audit: Audit, said: Callable[[str], str]) -> Iterator[None]:
+    """Tell all that an audit reads as one piece of work.
+
+    Args:
+        said: what people are told of a reading, given the audit's name for it.
+    """
+    progress = progress_on_stderr(whole=True)
+    audit.progress = lambda what, done, total: progress(said(what), done, total)
+    progress.begin()
+    try:
+        yield
+    finally:
+        progress.end()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shlex
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from circuit_assertions.assertions import Circuit, Judgement, SuiteError, Verdict, load_circuits, load_suite
-from circuit_assertions.assertions.packaged import packaged_suites
+from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_suite
+from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.plugin.telling import LINE, record
 from circuit_assertions.plugin.workers import group_of
@@ -22,7 +21,7 @@ from circuit_assertions.report import AuditLine, explain
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
 
-__all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "circuits_beside", "is_suite"]
+__all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "is_suite"]
 
 _SUITE_KEY = re.compile(r"""^(suite|"suite"|'suite')\s*:""", re.MULTILINE)
 
@@ -41,21 +40,6 @@ def is_suite(path: Path) -> bool:
         return bool(_SUITE_KEY.search(path.read_text(encoding="utf-8-sig", errors="replace")))
     except OSError:
         return False
-
-
-def circuits_beside(*suites: Path) -> tuple[Circuit, ...]:
-    """The circuit files in `circuits/` beside these suites (files, or folders of suites), then the packaged ones.
-
-    Raises:
-        SuiteError: if one of them is not valid.
-    """
-    folders = [(suite if suite.is_dir() else suite.parent) / "circuits" for suite in suites]
-    found = [load_circuits(folder) for folder in dict.fromkeys([*folders, packaged_suites() / "circuits"])]
-    circuits: list[Circuit] = []
-    for circuit in itertools.chain.from_iterable(found):
-        if circuit not in circuits:
-            circuits.append(circuit)
-    return tuple(circuits)
 
 
 class SuiteFile(pytest.File):

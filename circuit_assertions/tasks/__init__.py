@@ -13,12 +13,13 @@ from pydantic import Field
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.given import GivenPromptsTask
 from circuit_assertions.tasks.ioi import IoiTask
-from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
+from circuit_assertions.tasks.prompts import END, TO_PATCH, Prompt, PromptSet
 from circuit_assertions.tasks.repeated import RepeatedTokensTask
 from circuit_assertions.tasks.retokenize import check_same_tokens
 
 __all__ = [
     "END",
+    "TO_PATCH",
     "GivenPromptsTask",
     "IoiTask",
     "Prompt",

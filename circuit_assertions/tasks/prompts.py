@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["END", "Prompt", "PromptSet"]
+__all__ = ["END", "TO_PATCH", "Prompt", "PromptSet"]
 
 END = "end"  # where the answer is read, which every prompt has: the last token, or the last but one of a repetition
+# What a task must offer so that a model can be patched on it, and its circuit found, diagnosed and followed.
+TO_PATCH = frozenset({"answer", "wrong-answer", "counterfactual"})
 
 
 @dataclass(frozen=True)

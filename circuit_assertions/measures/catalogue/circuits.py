@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from circuit_assertions.measures.catalogue.spec import ANSWERS, CAUSAL, WANG, MeasureSpec
+from circuit_assertions.measures.catalogue.spec import CAUSAL, WANG, MeasureSpec
+from circuit_assertions.tasks import TO_PATCH
 
 __all__ = ["CIRCUITS"]
 
@@ -29,7 +30,7 @@ def _of_a_set(name: str, told: str, source: str, unit: str = _SHARE, by_head: bo
         help=told,
         source=source,
         choices={"ablation": _ABLATIONS},
-        needs=ANSWERS | {"counterfactual"},
+        needs=TO_PATCH,
         relies_on=CAUSAL,
     )
 
@@ -46,7 +47,7 @@ def _curve(name: str, told: str, source: str) -> MeasureSpec:
         help=told,
         source=source,
         choices={"ablation": _RESAMPLED, "ranked-by": ("path-effect", ("path-effect", "total-effect"))},
-        needs=ANSWERS | {"counterfactual"},
+        needs=TO_PATCH,
         relies_on=CAUSAL,
     )
 

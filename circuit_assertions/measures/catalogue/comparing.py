@@ -5,12 +5,12 @@ They are read by `diagnosis`, above the measures of one model; what a suite may 
 
 from __future__ import annotations
 
-from circuit_assertions.measures.catalogue.spec import ANSWERS, CAUSAL, MeasureSpec
+from circuit_assertions.measures.catalogue.spec import CAUSAL, MeasureSpec
+from circuit_assertions.tasks import TO_PATCH
 
 __all__ = ["COMPARING"]
 
 _VITAL = "arXiv 2503.01896 (corruption and recovery of circuits); the definition is this project's"
-_NEEDS = ANSWERS | {"counterfactual"}
 
 COMPARING = (
     MeasureSpec(
@@ -22,7 +22,7 @@ COMPARING = (
         help="how much the heads of a role still do of what they did on the baseline, by the effect that the role is "
         "about: a name mover's on the logits, an S-inhibition head's through the name movers' queries (ratio of means)",
         source=_VITAL,
-        needs=_NEEDS,
+        needs=TO_PATCH,
         relies_on=CAUSAL,
     ),
     MeasureSpec(
@@ -33,7 +33,7 @@ COMPARING = (
         help="how much of the logit difference that the corrupted checkpoint lost is back: (model - corrupted) / "
         "(baseline - corrupted), a ratio of means",
         source=_VITAL,
-        needs=_NEEDS,
+        needs=TO_PATCH,
         relies_on=("readout",),
     ),
     MeasureSpec(
@@ -42,9 +42,9 @@ COMPARING = (
         by_head=False,
         compares=("baseline",),
         help="how much a few components heal whose weights are restored from the baseline (a tenth of them, at least "
-        "three), found by search on half of the prompts and read on the other",
+        "four), found by search on half of the prompts and read on the other",
         source="weight grafts; the definition is this project's",
-        needs=_NEEDS,
+        needs=TO_PATCH,
         relies_on=CAUSAL,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from circuit_assertions.measures.catalogue.spec import ANSWERS, CAUSAL, WANG, MeasureSpec
+from circuit_assertions.tasks import TO_PATCH
 
 __all__ = ["EFFECTS"]
 
@@ -32,7 +33,7 @@ EFFECTS = (
         "whatever follows the sender is live, which is total-effect",
         source=f"{WANG}, section 3 and appendix on path patching",
         choices={"receiver": ("logits", ()), "semantics": _SEMANTICS, "direction": _DIRECTIONS},
-        needs=ANSWERS | {"counterfactual"},
+        needs=TO_PATCH,
         relies_on=CAUSAL,
     ),
     MeasureSpec(
@@ -45,7 +46,7 @@ EFFECTS = (
         source=f"{WANG}, appendix; Vig et al. 2020, arXiv 2004.12265; Meng et al. 2022, arXiv 2202.05262 (residual)",
         places=("at",),
         choices={"direction": _DIRECTIONS},
-        needs=ANSWERS | {"counterfactual"},
+        needs=TO_PATCH,
         relies_on=CAUSAL,
     ),
     MeasureSpec(
@@ -57,7 +58,7 @@ EFFECTS = (
         source=f"{WANG}, appendix; Prakash et al. 2024, arXiv 2402.14811 (patching patterns alone)",
         places=("at",),
         choices={"direction": _DIRECTIONS},
-        needs=ANSWERS | {"counterfactual"},
+        needs=TO_PATCH,
         relies_on=CAUSAL,
     ),
     MeasureSpec(
@@ -72,7 +73,7 @@ EFFECTS = (
         operands=("query", "key"),
         receives={"q": "query", "k": "key"},
         choices={"semantics": _FROZEN, "direction": _DIRECTIONS},
-        needs=ANSWERS | {"counterfactual", "positions"},
+        needs=TO_PATCH | {"positions"},
         relies_on=CAUSAL,
     ),
     MeasureSpec(
@@ -86,7 +87,7 @@ EFFECTS = (
         source=f"{WANG}, section 3 (paths through the inputs of heads; direct between receivers and logits)",
         receives={"q": "end", "k": "", "v": ""},
         choices={"semantics": _FROZEN, "direction": _DIRECTIONS},
-        needs=ANSWERS | {"counterfactual"},
+        needs=TO_PATCH,
         relies_on=CAUSAL,
     ),
 )

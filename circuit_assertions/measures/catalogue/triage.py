@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from circuit_assertions.measures.catalogue.spec import ANSWERS, CAUSAL, MeasureSpec
+from circuit_assertions.measures.catalogue.spec import CAUSAL, MeasureSpec
+from circuit_assertions.tasks import TO_PATCH
 
 __all__ = ["TRIAGE"]
 
@@ -18,7 +19,7 @@ TRIAGE = (
         source="Syed et al. 2023, arXiv 2310.10348 (EAP); Hanna et al. 2024, arXiv 2403.17806 (EAP-IG-inputs)",
         choices={"receiver": ("logits", ())},
         counts={"steps": 5},
-        needs=ANSWERS | {"counterfactual"},
+        needs=TO_PATCH,
         relies_on=CAUSAL,
         approximate=True,
     ),

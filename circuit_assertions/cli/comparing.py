@@ -1,0 +1,123 @@
+"""What the verbs have in common that hold checkpoints against a baseline: `diagnose`, `trajectory`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuit_assertions.cli.options import add_opening, one_checkpoint
+
+if TYPE_CHECKING:
+    from circuit_assertions.assertions import Circuit, LoadedSuite
+    from circuit_assertions.checkpoints import Checkpoint
+    from circuit_assertions.diagnosis.asserting import Suites
+    from circuit_assertions.tasks import Task
+
+__all__ = ["add_comparing", "asked_task", "bound_to", "held_against", "suites_for"]
+
+
+def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | None = None, of_runs: str = "") -> None:
+    """Add the options that say what is compared, and how it is opened.
+
+    Args:
+        model: what may be held against the baseline, as the help says it.
+        metavar: how the help calls it.
+        of_runs: what the help says before options that only a training run has.
+    """
+    verb.add_argument("--model", required=True, metavar=metavar, help=model)
+    verb.add_argument("--baseline", required=True, help="the healthy checkpoint that it is held against")
+    verb.add_argument("--corrupted", help="a known-bad checkpoint, that recovery is judged against")
+    verb.add_argument(
+        "--suite",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="the assertions that are judged: of a training run, with --corrupted for what is back of each, or because "
+        "they are named here; repeatable; default the suite named like the circuit, in suites/ or packaged",
+    )
+    verb.add_argument(
+        "--task",
+        help="what behaviour and roles are measured on: ioi, repeated-tokens, a task file, or suite.yaml::task; "
+        "default the first task of --suite that can be patched, else ioi",
+    )
+    verb.add_argument(
+        "--circuit",
+        type=Path,
+        metavar="FILE",
+        help="the baseline's circuit; default the file of suites/circuits that was found on the baseline, else it is "
+        "discovered",
+    )
+    verb.add_argument("--prompts", type=int, metavar="N", help="of --task; default the task's, at most 128")
+    verb.add_argument(
+        "--bisect", action="store_true", help=f"{of_runs}audit only the checkpoints that finding the turns needs"
+    )
+    add_opening(verb)
+    verb.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.svg", help=f"{of_runs}draw behaviour and roles over steps"
+    )
+    verb.add_argument("--json", action="store_true", help="print what was found as JSON, and only that")
+
+
+def held_against(given: argparse.Namespace) -> tuple[Checkpoint, Checkpoint | None]:
+    """The baseline, and the known-bad checkpoint where there is one.
+
+    Raises:
+        CheckpointError: if nothing is there.
+        CircuitAssertionsError: if it is a training run.
+    """
+    return one_checkpoint(given.baseline), one_checkpoint(given.corrupted) if given.corrupted else None
+
+
+def asked_task(given: argparse.Namespace) -> tuple[str, Task]:
+    """The task that behaviour and roles are measured on, and its name.
+
+    Raises:
+        SuiteError: if there is no such task, or its file is not valid.
+    """
+    from circuit_assertions.assertions.asking import find_task
+    from circuit_assertions.tasks import TO_PATCH
+
+    said = given.task or "ioi"
+    if given.task is None and given.suite:
+        suite, _ = _with_circuits(given.suite[0])
+        tasks = suite.suite.tasks
+        patched = (name for name, task in tasks.items() if task.offers >= TO_PATCH)
+        said = f"{suite.file}::{next(patched, next(iter(tasks)))}"
+    return find_task(said, {"prompts": given.prompts})
+
+
+def suites_for(given: argparse.Namespace, task: Task, called: str) -> Suites:
+    """The suites that are judged, each with the circuit files that may bind its roles; none where there is none.
+
+    Raises:
+        SuiteError: if one of them is not valid.
+    """
+    return [_with_circuits(file) for file in given.suite or _named_like_the_circuit(task, called)]
+
+
+def bound_to(circuit: Circuit, suites: Suites) -> Suites:
+    """The same suites, those about this circuit bound to it alone."""
+    return [(suite, (circuit,) if suite.circuit == circuit.circuit else others) for suite, others in suites]
+
+
+def _named_like_the_circuit(task: Task, called: str) -> list[Path]:
+    from circuit_assertions.assertions.packaged import packaged_suites
+    from circuit_assertions.diagnosis.discovery.chains import chain_for
+
+    name = f"{chain_for(task, called).circuit}.yaml"
+    files = (folder / name for folder in (Path("suites"), packaged_suites()))
+    return [file for file in files if file.is_file()][:1]
+
+
+def _with_circuits(file: Path) -> tuple[LoadedSuite, tuple[Circuit, ...]]:
+    """A suite, and the circuit files that may bind its roles.
+
+    Raises:
+        SuiteError: if one of them is not valid.
+    """
+    from circuit_assertions.assertions import load_suite
+    from circuit_assertions.assertions.packaged import circuits_beside
+
+    circuits = circuits_beside(file)
+    return load_suite(file, circuits), circuits
