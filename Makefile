@@ -2,6 +2,7 @@
 # make test    set everything up and run the tests
 # make lab     set everything up and make all of the laboratory's checkpoints, in fixtures/made/
 # make circuits   write the embedded checkpoint's circuit files anew, as discover finds them today
+# make docs     write the outputs that the pages show anew, by the commands beside them
 # The environment is made when it is missing or older than what it is made from.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -12,7 +13,7 @@ READY := $(VENV)/.ready
 WORKERS ?= auto
 CHECKPOINTS := fixtures/checkpoints
 
-.PHONY: audit test test-gpu circuits lab lint types schema bench bench-quick clean
+.PHONY: audit test test-gpu circuits lab docs lint types schema bench bench-quick clean
 
 # Exit code 1 says that a diagnosis found corruption, which is what the poisoned checkpoint is for. The models are so small
 # that one thread is faster than two.
@@ -38,6 +39,9 @@ circuits: $(READY)
 lab: $(READY)
 	$(BIN)/python -m fixtures.lab --all
 
+docs: $(READY)
+	$(BIN)/python -m docs.examples
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,6 +55,7 @@ schema: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.curves --out docs
+	$(BIN)/python -m benchmarks.diagnosis
 
 bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.speed --quick --json

@@ -18,7 +18,7 @@ from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis.diagnosing import Diagnosis, diagnose
 from circuit_assertions.engine import Model
 from circuit_assertions.heads import Head
-from circuit_assertions.tasks import IoiTask, PromptSet
+from circuit_assertions.tasks import IoiTask, PromptSet, RepeatedTokensTask
 from fixtures.planted import plant
 
 COMMITTED = HEALTHY.parent
@@ -62,7 +62,7 @@ class Side:
         self.healthy = self.audit.model(one(HEALTHY))
         self.other = Audit(Opening(device="cpu", dtype="float32")).model(one(HEALTHY))
 
-    def prompts(self, task: IoiTask) -> PromptSet:
+    def prompts(self, task: IoiTask | RepeatedTokensTask) -> PromptSet:
         return self.audit.prompts(task, one(HEALTHY))
 
     @torch.no_grad()

@@ -15,11 +15,13 @@ from syrupy.assertion import SnapshotAssertion
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Mlp, Norms, Part
 from circuit_assertions.diagnosis import Diagnosis, DiagnosisError, Figure, Function, HeadChange, Origin, RoleChange
+from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.diagnosing import Behaviour
 from circuit_assertions.diagnosis.expression import Expression
-from circuit_assertions.diagnosis.function import Change
+from circuit_assertions.diagnosis.function import Change, Inside
 from circuit_assertions.diagnosis.origin import Healing
 from circuit_assertions.diagnosis.recovery import Carrier, Recovery
+from circuit_assertions.diagnosis.rediscovering import Circuits, Rediscovered
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.report.diagnosed import diagnosis_lines
@@ -30,8 +32,13 @@ def figure(mean: float, reach: float = 0.02) -> Figure:
     return Figure(mean, Interval(mean - reach, mean + reach))
 
 
-def changed(head: Head, kind: Change, before: float, after: float, **more: Any) -> HeadChange:
-    return HeadChange(head, "name-mover", kind, before, after, figure(after - before), **more)
+def changed(head: Head, kind: Change, before: float, after: float, **more: tuple[float, float]) -> HeadChange:
+    scores: dict[str, Any] = {name: (figure(then), figure(now)) for name, (then, now) in more.items()}
+    return HeadChange(head, "name-mover", kind, figure(before), figure(after), figure(after - before), **scores)
+
+
+def inside(circuit: float, random: float) -> Inside:
+    return Inside(figure(circuit), figure(random), figure(circuit - random))
 
 
 INTACT = RoleChange("s-inhibition", figure(1.03), (changed(Head(1, 0), "intact", 0.26, 0.27),))
@@ -51,7 +58,7 @@ LOCALIZED = Origin(
     {Head(3, 0): figure(0.41), Mlp(4): figure(0.0)},
     (
         Healing((Head(3, 0),), figure(0.55)),
-        Healing((Head(3, 0), Head(3, 1)), figure(0.94), random=0.12, values=np.array([0.9, 0.98])),
+        Healing((Head(3, 0), Head(3, 1)), figure(0.94), random=figure(0.12), values=np.array([0.9, 0.98])),
     ),
     {"all heads": figure(0.98), "all MLPs": figure(0.01)},
 )
@@ -62,6 +69,15 @@ UNCHANGED = Origin("UNCHANGED", 32, (Head(3, 0), Mlp(4)))
 EXPRESSED = Expression(
     (Mlp(4), Head(3, 1)), figure(0.92), {Mlp(4): figure(0.7)}, {Head(3, 1): figure(0.3)}, {Head(3, 0): figure(0.5)}
 )
+FOUND = Rediscovered(
+    {"name-mover": (Head(3, 0), Head(4, 1)), "s-inhibition": (Head(1, 0),)},
+    figure(1.15),
+    kept=(Head(1, 0), Head(3, 0)),
+    gained=(Head(4, 1),),
+    lost=(Head(3, 1),),
+    jaccard=0.5,
+    recast={Head(1, 0): ("unexplained", "s-inhibition")},
+)
 HEALTHY = Diagnosis(
     model=Checkpoint("tuned model"),
     baseline=Checkpoint("healthy"),
@@ -71,7 +87,7 @@ HEALTHY = Diagnosis(
     verdict="INTACT",
     why="101% of the behaviour is there, and every role works",
     behaviour=Behaviour(figure(6.62), figure(6.67), figure(1.01)),
-    function=Function((INTACT,), (0.96, 0.71)),
+    function=Function((INTACT,), inside(0.96, 0.71)),
     origin=UNCHANGED,
     expression=None,
     recovery=None,
@@ -82,7 +98,7 @@ BROKEN = replace(
     verdict="CORRUPTED",
     why="the behaviour is turned around, to the wrong answer",
     behaviour=Behaviour(figure(6.62), figure(-2.55), figure(-0.38)),
-    function=Function((MOVERS, INTACT), (0.96, 0.71)),
+    function=Function((MOVERS, INTACT), inside(0.96, 0.71)),
     origin=LOCALIZED,
     expression=EXPRESSED,
 )
@@ -90,20 +106,28 @@ HEALED = replace(
     HEALTHY,
     corrupted=Checkpoint("poisoned"),
     behaviour=replace(HEALTHY.behaviour, corrupted=figure(-2.55)),
-    recovery=Recovery("RECOVERED", figure(0.91), 0.97, ("s-inhibition", 1.03), (0.69, 0.68)),
+    recovery=Recovery(
+        "RECOVERED",
+        figure(0.91),
+        figure(0.97),
+        ("s-inhibition", figure(1.03)),
+        (figure(0.69), figure(0.68)),
+        circuits=Circuits(3, 256, (figure(1.1), figure(1.12)), FOUND),
+    ),
 )
 AROUND = replace(
     HEALED,
     verdict="CORRUPTED",
     why="the behaviour holds, but name-mover keeps 0% of its effect",
-    function=Function((replace(MOVERS, retained=figure(-0.001)), INTACT), (0.99, 0.96)),
+    function=Function((replace(MOVERS, retained=figure(-0.001)), INTACT), inside(0.99, 0.96)),
     recovery=Recovery(
         "BYPASSED",
         figure(1.02),
-        0.1,
-        ("name-mover", -0.001),
-        (0.69, -0.004),
-        (Carrier(Head(4, 1), 0.04, 1.33), Carrier(Head(4, 2), 0.01, 1.26)),
+        figure(0.1),
+        ("name-mover", figure(-0.001)),
+        (figure(0.69), figure(-0.004)),
+        (Carrier(Head(4, 1), figure(0.04), figure(1.33)), Carrier(Head(4, 2), figure(0.01), figure(1.26))),
+        Circuits(3, 256, (figure(1.1), figure(1.02)), reason="no head carries 2% of the logit difference"),
     ),
 )
 CASES: Mapping[str, Diagnosis] = {
@@ -116,10 +140,31 @@ CASES: Mapping[str, Diagnosis] = {
         HEALTHY,
         verdict="AMPLIFIED",
         why="stronger than on the baseline: name-mover",
-        function=Function((RoleChange("name-mover", figure(1.6), MOVERS.heads[2:]), INTACT), (0.9, 0.7)),
+        function=Function((RoleChange("name-mover", figure(1.6), MOVERS.heads[2:]), INTACT), inside(0.9, 0.7)),
     ),
     "recovered": HEALED,
     "bypassed": AROUND,
+    "not recovered": replace(
+        BROKEN,
+        corrupted=Checkpoint("poisoned"),
+        recovery=Recovery(
+            "NOT RECOVERED",
+            figure(0.03),
+            None,
+            None,
+            (figure(0.69), figure(-0.4)),
+            circuits=Circuits(3, 256, (figure(1.1), None), reason="the model does not do the task"),
+        ),
+    ),
+    "recovered, assertion by assertion": replace(
+        HEALED,
+        assertions={
+            "prefers-the-indirect-object": Judged("HELD", recovered=figure(0.91)),
+            "copies": Judged("UNRESOLVED"),
+            "negative-movers": Judged("SKIPPED", "no head is named so"),
+            "curve": Judged("ERROR", "the reading holds NaN"),
+        },
+    ),
     "the corrupted one had lost nothing": replace(HEALED, recovery=None),
     "no circuit known": replace(HEALTHY, function=Function(())),
     "recovery without a circuit": replace(HEALED, function=Function(()), recovery=None),
@@ -176,14 +221,36 @@ def test_a_program_reads_every_figure_with_its_interval() -> None:
     mover = said["roles"]["name-mover"]
     assert mover["retained"]["mean"] == -1.57
     assert mover["heads"]["L3H1"]["kind"] == "attention moved"
-    assert mover["heads"]["L3H1"]["looks"] == [0.49, 0.12]
+    looks = mover["heads"]["L3H1"]["looks"]
+    assert (looks["before"]["mean"], looks["after"]["mean"]) == (0.49, 0.12)
     assert said["recovery"]["how"] == "BYPASSED"
     assert said["recovery"]["share"]["low"] == pytest.approx(1.0)
-    assert said["recovery"]["weakest-role"]["retained"] == mover["retained"]
-    assert said["recovery"]["carriers"]["L4H1"] == {"before": 0.04, "after": 1.33}
+    assert said["recovery"]["weakest-role"]["role"] == "name-mover"
+    assert said["recovery"]["carriers"]["L4H1"]["after"]["low"] == pytest.approx(1.31)
+    assert said["recovery"]["knocked-out"]["baseline"]["high"] == pytest.approx(0.71)
+    assert said["inside-the-circuit"]["more"]["mean"] == pytest.approx(0.25)
     figures = [value for value in _dictionaries(said) if "mean" in value]
-    assert len(figures) > 15
+    assert len(figures) > 25
     assert all(set(value) == {"mean", "low", "high"} for value in figures)
+
+
+def test_the_frozen_circuit_and_the_one_found_anew_are_told_apart() -> None:
+    said = json.loads(diagnosis_json(HEALED))["recovery"]
+    assert said["frozen"]["faithfulness"]["model"]["mean"] == 1.12
+    found = said["rediscovered"]
+    assert (found["kept"], found["gained"], found["lost"]) == (["L1H0", "L3H0"], ["L4H1"], ["L3H1"])
+    assert found["recast"] == {"L1H0": {"was": "unexplained", "is": "s-inhibition"}}
+    none = json.loads(diagnosis_json(AROUND))["recovery"]["rediscovered"]
+    assert none == {"prompts": 256, "reason": "no head carries 2% of the logit difference"}
+    lost = json.loads(diagnosis_json(CASES["not recovered"]))["recovery"]
+    assert lost["frozen"]["faithfulness"]["model"] is None
+
+
+def test_recovery_is_told_assertion_by_assertion() -> None:
+    told = json.loads(diagnosis_json(CASES["recovered, assertion by assertion"]))["assertions"]
+    assert told["prefers-the-indirect-object"]["recovered"]["low"] == pytest.approx(0.89)
+    assert told["copies"] == {"verdict": "UNRESOLVED", "recovered": None}
+    assert told["negative-movers"]["reason"] == "no head is named so"
 
 
 def test_what_was_not_looked_for_is_null_and_never_missing() -> None:

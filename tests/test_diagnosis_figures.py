@@ -16,14 +16,14 @@ from torch import Tensor
 
 from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis.expression import find_expression
-from circuit_assertions.diagnosis.figures import Figure, share_of
 from circuit_assertions.diagnosis.grafts import halves_of
 from circuit_assertions.diagnosis.origin import find_origin
-from circuit_assertions.engine import Model, grafting, transplanting
+from circuit_assertions.engine import Model, grafting, meeting
 from circuit_assertions.engine.grafting import Grafting
-from circuit_assertions.engine.slopes import slopes, slopes_of_outputs, slopes_of_patterns
+from circuit_assertions.engine.slopes import slopes
 from circuit_assertions.engine.transplanting import Transplanting
 from circuit_assertions.heads import Head
+from circuit_assertions.measures.figures import Figure, share_of
 from circuit_assertions.tasks import Prompt, PromptSet
 
 STEP = 1e-5  # of a weight's spread: what is left of second order is as small beside what is of first
@@ -76,12 +76,12 @@ def test_slopes_are_what_small_grafts_and_transplants_do(near: tuple[Model, Mode
     exact = {part: float(graft.difference([part]).mean() - plain) for part in graft.parts}
     assert max(map(abs, exact.values())) > STEP
     assert slopes(into, source, prompts, graft.parts) == pytest.approx(exact, rel=1e-2, abs=1e-2 * STEP)
-    outputs = slopes_of_outputs(into, source, prompts)
+    both = Transplanting(into, source, prompts)
+    outputs, patterns = both.slopes().outputs, both.slopes().patterns
     assert set(outputs) == {*into.layout.all_heads(), *(Mlp(layer) for layer in range(into.layout.layers))}
-    transplanted = Transplanting(into, source, prompts).outputs([[one] for one in outputs]).mean(1).tolist()
+    transplanted = both.outputs([[one] for one in outputs]).mean(1).tolist()
     assert list(outputs.values()) == pytest.approx(transplanted, rel=1e-2, abs=1e-2 * STEP)
-    patterns = slopes_of_patterns(into, source, prompts)
-    looked = Transplanting(into, source, prompts).patterns(list(patterns)).mean(1).tolist()
+    looked = both.patterns(list(patterns)).mean(1).tolist()
     assert list(patterns.values()) == pytest.approx(looked, rel=1e-2, abs=1e-2 * STEP)
 
 
@@ -98,7 +98,7 @@ def test_size_of_batches_changes_no_figure_and_neither_model_is_changed(monkeypa
     found = []
     for together in (64, 4):
         monkeypatch.setattr(grafting, "_TOGETHER", together)
-        monkeypatch.setattr(transplanting, "_TOGETHER", together)
+        monkeypatch.setattr(meeting, "_TOGETHER", together)
         lost = Grafting(side.healthy, model, prompts).difference() - Grafting(model, side.healthy, prompts).difference()
         expressed = find_expression(model, side.healthy, prompts, lost.numpy())
         found.append((find_origin(model, side.healthy, prompts), expressed))

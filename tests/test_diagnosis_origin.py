@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from auditing import ioi
+from auditing import ioi, repeated
 from diagnosis_cases import Damaged, Side, damaged, raw, raw_difference
 
 from circuit_assertions.components import Mlp
@@ -80,4 +80,20 @@ def test_planted_damage_is_named_whole_and_alone(side: Side, seed: int) -> None:
 )
 def test_it_is_named_among_the_small_changes_of_fine_tuning(side: Side, damages: list[Damaged]) -> None:
     origin = check(side, damages, start="benign")
+    assert len(origin.changed) == origin.parts
+
+
+def test_a_layer_of_four_heads_is_few(side: Side) -> None:
+    """The induction heads of the smallest committed model are one layer of it, and a tenth of its parts is less."""
+    layer = tuple(Head(3, head) for head in range(4))
+    origin = find_origin(side.put(raw("bypassed")), side.healthy, side.prompts(repeated(prompts=32, length=12)))
+    assert origin.found is not None
+    assert origin.found.parts == layer
+    assert len(layer) > 0.1 * origin.parts
+    assert origin.verdict == "LOCALIZED"
+
+
+def test_a_poisoned_model_is_diffuse(side: Side) -> None:
+    origin = find_origin(side.put(raw("poisoned")), side.healthy, side.prompts(ASKED))
+    assert origin.verdict == "DIFFUSE"
     assert len(origin.changed) == origin.parts

@@ -14,9 +14,11 @@ from diagnosis_cases import CIRCUIT, COMMITTED, Side, one, raw
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Opening
-from circuit_assertions.diagnosis import Recovery, diagnosing
+from circuit_assertions.diagnosis import Figure, Recovery, diagnosing
 from circuit_assertions.diagnosis.diagnosing import diagnose
 from circuit_assertions.diagnosis.origin import Origin
+from circuit_assertions.diagnosis.recovery import _how
+from circuit_assertions.measures import Interval
 from fixtures.shelf import MADE
 
 POISONED = COMMITTED / "poisoned"
@@ -46,8 +48,10 @@ def test_clean_retraining_recovered_by_the_same_heads(side: Side) -> None:
     found = recovery_of(side, COMMITTED / "recovered")
     assert found.how == "RECOVERED"
     assert found.weakest is not None
-    assert found.weakest[1] >= 0.5
-    assert found.knocked_out[1] >= 0.5 * found.knocked_out[0] > 0.2
+    assert found.weakest[1].mean >= 0.5
+    before, after = found.knocked_out
+    assert after is not None
+    assert after.mean >= 0.5 * before.mean > 0.2
 
 
 @pytest.mark.usefixtures("no_origin")
@@ -55,10 +59,70 @@ def test_silenced_movers_were_bypassed_by_layer_four(side: Side) -> None:
     found = recovery_of(side, COMMITTED / "bypassed", prompts=128)
     assert found.how == "BYPASSED"
     assert {carrier.head.layer for carrier in found.carriers[:4]} == {4}
-    assert all(carrier.after > 0.5 > abs(carrier.before) for carrier in found.carriers[:4])
+    assert all(one.after.mean > 0.5 > abs(one.before.mean) for one in found.carriers[:4])
+    assert all(one.after.interval.low > max(0, one.before.mean) for one in found.carriers[:4])
     assert found.weakest is not None
-    assert found.weakest[1] == pytest.approx(0.0, abs=1e-6)
-    assert found.knocked_out[1] == pytest.approx(0.0, abs=1e-6)
+    assert found.weakest[1].mean == pytest.approx(0.0, abs=1e-6)
+    assert found.knocked_out[1] is not None
+    assert found.knocked_out[1].mean == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_the_circuit_found_anew_on_a_recovered_model_is_the_old_one(side: Side) -> None:
+    circuits = recovery_of(side, COMMITTED / "recovered", prompts=256).circuits
+    assert circuits is not None
+    assert circuits.found is not None
+    assert circuits.frozen[1] is not None
+    assert circuits.frozen[1].interval.low > 0.9
+    assert circuits.found.faithfulness.interval.low > 0.9
+    assert not circuits.found.gained
+    assert len(circuits.found.kept) >= 0.9 * circuits.size
+    assert set(circuits.found.roles["name-mover"]) <= MOVERS
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_the_circuit_found_anew_on_a_bypassed_model_has_other_movers(side: Side) -> None:
+    circuits = recovery_of(side, COMMITTED / "bypassed", prompts=256).circuits
+    assert circuits is not None
+    assert circuits.found is not None
+    assert set(circuits.found.lost) >= MOVERS
+    movers = circuits.found.roles["name-mover"]
+    assert {head.layer for head in movers} == {4}
+    assert circuits.found.recast[movers[0]] == ("backup-name-mover", "name-mover")
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_a_model_that_does_not_do_the_task_has_no_circuit_to_find(side: Side) -> None:
+    circuits = recovery_of(side, POISONED).circuits
+    assert circuits is not None
+    assert (circuits.found, circuits.frozen[1]) == (None, None)
+    assert "does not do the task" in circuits.reason
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_too_few_prompts_to_find_a_circuit_by_cost_no_diagnosis(side: Side) -> None:
+    found = recovery_of(side, COMMITTED / "recovered", prompts=8)
+    assert found.how == "RECOVERED"
+    assert found.circuits is not None
+    assert found.circuits.found is None
+    assert "8 different prompts are too few to find heads by" in found.circuits.reason
+
+
+@pytest.mark.parametrize(("now", "how"), [(-1.5, "PARTIAL"), (1.5, "BYPASSED")])
+def test_nothing_is_back_while_the_wrong_answer_is_ahead(now: float, how: str) -> None:
+    figure = Figure(0.8, Interval(0.7, 0.9))
+    assert _how(figure, now > 0, same_heads=False) == how
+
+
+@pytest.mark.usefixtures("no_origin")
+def test_the_baseline_has_recovered_all_of_it_by_the_same_heads_in_the_same_order(side: Side) -> None:
+    found = recovery_of(side, HEALTHY)
+    assert found.how == "RECOVERED"
+    assert (found.share.mean, *found.share.interval) == (1.0, 1.0, 1.0)
+    assert found.alike is not None
+    assert found.alike.mean == pytest.approx(1.0)
+    assert found.alike.interval.low == pytest.approx(1.0)
+    assert found.knocked_out[0] == found.knocked_out[1]
 
 
 @pytest.mark.usefixtures("no_origin")

@@ -19,10 +19,10 @@ from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
 from circuit_assertions.diagnosis.binding import circuit_of
 from circuit_assertions.diagnosis.bisecting import bisect, spells
 from circuit_assertions.diagnosis.discovery.chains import chain_for
-from circuit_assertions.diagnosis.figures import Figure
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.trajectory import Trajectory, check_run, follow
 from circuit_assertions.diagnosis.view import View
+from circuit_assertions.measures.figures import Figure
 from circuit_assertions.tasks import Task
 from fixtures import lab
 from fixtures.poison import Data

@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import pytest
 
 from circuit_assertions.checkpoints import Checkpoint
-from circuit_assertions.diagnosis.figures import Figure
 from circuit_assertions.diagnosis.trajectory import Step, Trajectory
 from circuit_assertions.measures import Interval
+from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report import AuditLine
 from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines, turning_lines

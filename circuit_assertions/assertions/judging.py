@@ -24,9 +24,11 @@ from circuit_assertions.measures.reading import (
     interval_of_share,
 )
 
-__all__ = ["AMPLIFIED", "describe", "judge"]
+__all__ = ["AMPLIFIED", "NO_SIGN", "describe", "judge"]
 
 _ROUNDING = 1e-12  # means that differ by less than this share of the largest are level
+NO_SIGN = 1e-5  # logits: what lies closer to zero is rounding, in float32, and neither positive nor negative
+_SMALLEST = float(np.nextafter(0.0, 1.0))  # zero is neither, in any unit
 AMPLIFIED = 1.25  # a reading whose interval lies above this multiple of the baseline's is noted as amplified
 
 
@@ -138,7 +140,7 @@ def _judge_row(
     everyone: Reading | None,
 ) -> Row:
     interval = reading.interval(values)
-    findings = list(_judge_bounds(values, interval, expect))
+    findings = list(_judge_bounds(values, interval, expect, NO_SIGN if reading.unit == "logits" else _SMALLEST))
     if expect.rank_within is not None and head is not None and everyone is not None:
         findings.append(_judge_rank(head, expect, everyone))
     amplified = False
@@ -158,7 +160,7 @@ def _judge_row(
     )
 
 
-def _judge_bounds(values: Array, interval: Interval, expect: Expectation) -> list[Finding]:
+def _judge_bounds(values: Array, interval: Interval, expect: Expectation, no_sign: float) -> list[Finding]:
     bounds: list[tuple[str, float, float]] = []  # what is said, and the range [low, high] that is good
     if expect.at_least is not None:
         bounds.append((f"at least {expect.at_least:g}", expect.at_least, np.inf))
@@ -167,8 +169,7 @@ def _judge_bounds(values: Array, interval: Interval, expect: Expectation) -> lis
     if expect.between is not None:
         bounds.append((f"between {expect.between[0]:g} and {expect.between[1]:g}", *expect.between))
     if expect.sign is not None:
-        smallest = np.nextafter(0.0, 1.0)  # zero is neither positive nor negative
-        good = (smallest, np.inf) if expect.sign == "positive" else (-np.inf, -smallest)
+        good = (no_sign, np.inf) if expect.sign == "positive" else (-np.inf, -no_sign)
         bounds.append((expect.sign, *good))
     if expect.mostly is None:
         return [Finding(_place(interval, low, high), text) for text, low, high in bounds]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from circuit_assertions.assertions.circuits import Binding, Circuit, bind
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.loading import LoadedSuite
+from circuit_assertions.assertions.recovering import Recovering
 from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Audit, Request
@@ -19,7 +20,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import KINDS, Component, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading, Receiver
-from circuit_assertions.tasks import END, Task
+from circuit_assertions.tasks import END, TO_PATCH, Task
 
 __all__ = ["Asked", "NotAsked", "SuiteRunner"]
 
@@ -64,6 +65,7 @@ class SuiteRunner:
     bindings: dict[tuple[Checkpoint, str, tuple[Path | None, ...]], Binding | None] = field(default_factory=dict)
     _announced: list[Asked] = field(default_factory=list)
     _planned: set[Checkpoint] = field(default_factory=set)
+    _recovering: Recovering | None = None
 
     def announce(self, asked: Iterable[Asked]) -> None:
         """Say what will be judged, before the first judgement."""
@@ -88,7 +90,29 @@ class SuiteRunner:
         baseline = self.audit.read(requests[0], self.baseline) if self.baseline is not None else None
         expect = asked.assertion.expect
         judged = judge(reading, expect, asked.assertion.needed, baseline=baseline, everyone=everyone)
-        return judged or NotAsked(_NO_BASELINE)
+        return self._with_recovery(asked, judged, lambda checkpoint: self.audit.read(requests[0], checkpoint))
+
+    def _with_recovery(
+        self, asked: Asked, judged: Judgement | None, take: Callable[[Checkpoint], Reading | NotAsked]
+    ) -> Judgement | NotAsked:
+        """The judgement, and how much of the reading is back where there is a corrupted checkpoint to tell by."""
+        if judged is None:
+            return NotAsked(_NO_BASELINE)
+        if self.baseline is None or self.corrupted is None:
+            return judged
+        if self._recovering is None:
+            self._recovering = Recovering(self.audit, self.baseline, self.corrupted)
+
+        def allowed(checkpoint: Checkpoint) -> Reading | None:
+            taken = take(checkpoint)
+            return None if isinstance(taken, NotAsked) else taken
+
+        return replace(judged, recovered=self._recovering.share(judged, asked.assertion.needed, allowed))
+
+    @property
+    def unfit(self) -> str:
+        """Why the corrupted checkpoint could not be held against the baseline; empty where it could."""
+        return "" if self._recovering is None else self._recovering.unfit
 
     def _compared(self, asked: Asked) -> Judgement | NotAsked:
         """Judge a measure that holds the model against other checkpoints."""
@@ -105,10 +129,14 @@ class SuiteRunner:
             binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
             roles = {} if binding is None else binding.circuit.roles
         task = asked.suite.suite.tasks[assertion.task]
-        reading = self.compared(assertion.measure, asked.checkpoint, task, asked.suite.circuit, roles, role)
+
+        def take(checkpoint: Checkpoint) -> Reading | NotAsked:
+            return self.compared(assertion.measure, checkpoint, task, asked.suite.circuit, roles, role)
+
+        reading = take(asked.checkpoint)
         if isinstance(reading, NotAsked):
             return reading
-        return judge(reading, assertion.expect, assertion.needed) or NotAsked(_NO_BASELINE)
+        return self._with_recovery(asked, judge(reading, assertion.expect, assertion.needed), take)
 
     def compared(
         self, measure: str, checkpoint: Checkpoint, task: Task, circuit: str, roles: Roles, role: str
@@ -154,7 +182,7 @@ class SuiteRunner:
             if asked.suite.circuit == name
             for task in asked.suite.suite.tasks.values()
         )
-        return next((task for task in tasks if _can_be_patched(task)), None)
+        return next((task for task in tasks if task.offers >= TO_PATCH), None)
 
     def shape(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """What a circuit file's `fits` is held against."""
@@ -168,8 +196,8 @@ class SuiteRunner:
         }
 
     def forget(self, checkpoint: Checkpoint) -> None:
-        """Close a checkpoint that nothing more will be asked of. The baseline is kept."""
-        if checkpoint != self.baseline:
+        """Close a checkpoint that nothing more will be asked of. The baseline and the corrupted one are kept."""
+        if checkpoint not in (self.baseline, self.corrupted):
             self.audit.forget(checkpoint)
             self._planned.discard(checkpoint)
 
@@ -261,7 +289,7 @@ class SuiteRunner:
         size = "{architecture} of {layers} layers x {heads} heads, d_model {d_model}".format(**shape)
         unbound = f"no circuit file binds the roles of {asked.suite.circuit!r} for {size}"
         tasks = asked.suite.suite.tasks
-        name = next((name for name, task in tasks.items() if _can_be_patched(task)), None)
+        name = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
         if name is None:
             return f"{unbound}, and none of the suite's tasks has what `circuit-assertions discover` finds them by"
         said = ["--model", str(self.baseline or asked.checkpoint), "--task", f"{asked.suite.file}::{name}"]
@@ -277,9 +305,6 @@ class SuiteRunner:
                 requests = self._requests(asked)
                 if not isinstance(requests, NotAsked):
                     self.audit.plan(checkpoint, requests)
-                    if self.baseline is not None:
-                        self.audit.plan(self.baseline, requests[:1])
-
-
-def _can_be_patched(task: Task) -> bool:
-    return {"answer", "wrong-answer", "counterfactual"} <= task.offers
+                    for other in (self.baseline, self.corrupted):
+                        if other is not None:
+                            self.audit.plan(other, requests[:1])

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from circuit_assertions.measures.figures import Figure
 from circuit_assertions.measures.reading import Interval, Reading
 
 __all__ = ["Finding", "Judgement", "Row", "Verdict", "worst"]
@@ -69,6 +70,8 @@ class Judgement:
         not_judged: conditions that were left out, each with the reason.
         of_some: whether some of the heads were enough.
         low_is_good: whether the expectation asks for low values.
+        recovered: the share of what the corrupted checkpoint had lost of the reading that is back; None where there is
+            no such checkpoint, or it has lost nothing.
     """
 
     verdict: Verdict
@@ -78,6 +81,7 @@ class Judgement:
     not_judged: tuple[str, ...] = field(default=())
     of_some: bool = False
     low_is_good: bool = False
+    recovered: Figure | None = None
 
     @property
     def amplified(self) -> bool:

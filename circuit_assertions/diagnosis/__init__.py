@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError
-from circuit_assertions.diagnosis.figures import Figure
 from circuit_assertions.diagnosis.function import Function, HeadChange, RoleChange
 from circuit_assertions.diagnosis.recovery import Recovery
+from circuit_assertions.measures.figures import Figure
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.diagnosing import Diagnosis

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from circuit_assertions.assertions.circuits import Circuit, bind
-from circuit_assertions.assertions.loading import load_circuit, load_circuits
-from circuit_assertions.assertions.packaged import packaged_suites
+from circuit_assertions.assertions.loading import load_circuit
+from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.discovery.chains import chain_for
@@ -48,9 +48,7 @@ def circuit_of(audit: Audit, baseline: Checkpoint, task: Task, called: str, file
                 f"baseline's own circuit, or leave --circuit out"
             )
         return circuit
-    folders = (Path("suites", "circuits"), packaged_suites() / "circuits")
-    known = [circuit for folder in folders for circuit in load_circuits(folder)]
-    bound = bind(known, name, shape, [model.source.fingerprint])
+    bound = bind(circuits_beside(Path("suites")), name, shape, [model.source.fingerprint])
     return bound.circuit if bound is not None and bound.certain else Finder(audit, baseline)(name, task)
 
 

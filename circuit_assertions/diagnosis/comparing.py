@@ -12,11 +12,11 @@ from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.discovery.chains import chain_for
-from circuit_assertions.diagnosis.figures import Array, Figure, has_lost, share_of
 from circuit_assertions.diagnosis.function import effect_of_role
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of
 from circuit_assertions.tasks import Task
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ class Comparing:
         """
         from circuit_assertions.diagnosis.diagnosing import check_fit
 
-        others = [self.baseline] + ([self.corrupted] if self.corrupted is not None else [])
-        check_fit(self.audit, checkpoint, *others)
+        against = {"baseline": self.baseline, "corrupted": self.corrupted}
+        others = (against[other] for other in MEASURES[measure].compares)
+        check_fit(self.audit, checkpoint, *(other for other in others if other is not None))
         model = View(self.audit, checkpoint, task)
         if measure == "recovery":
             return self._reading(measure, model, self._recovered(model))

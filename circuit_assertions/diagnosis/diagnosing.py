@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_for
 from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
-from circuit_assertions.diagnosis.figures import LEAST_LOST, Figure, share_of
 from circuit_assertions.diagnosis.function import Function, RoleChange, announce, compare_functions
 from circuit_assertions.diagnosis.origin import Origin, find_origin
 from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
+from circuit_assertions.diagnosis.rediscovering import rediscover
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
-from circuit_assertions.tasks import PromptSet, Task
+from circuit_assertions.measures.figures import LEAST_LOST, Array, Figure, share_of
+from circuit_assertions.tasks import TO_PATCH, PromptSet, Task
 
-__all__ = ["Behaviour", "Diagnosis", "check_fit", "diagnose"]
+__all__ = ["PROMPTS", "Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose", "fewer"]
 
 PROMPTS = 128  # of a task that has more: half search, half confirm
 _EXPRESSED_BY = 64  # prompts for transplants, which are many
@@ -48,6 +50,7 @@ class Diagnosis:
     Attributes:
         why: what the verdict rests on, in a few words.
         origin, expression: None where nothing is lost that could have an origin.
+        assertions: what became of a suite's assertions, where one was put to the model as well.
     """
 
     model: Checkpoint
@@ -63,6 +66,7 @@ class Diagnosis:
     expression: Expression | None
     recovery: Recovery | None
     settings: Mapping[str, Any]
+    assertions: Mapping[str, Judged] = field(default_factory=dict)
 
 
 def diagnose(
@@ -88,21 +92,13 @@ def diagnose(
         DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch.
         TaskError: if their tokenizers differ.
     """
-    others = [baseline] if corrupted is None else [baseline, corrupted]
-    check_fit(audit, model, *others)
-    if not {"answer", "wrong-answer", "counterfactual"} <= set(task.offers):
-        raise DiagnosisError("a diagnosis needs a task with right and wrong answers and counterfactual prompts")
-    task = fewer(task, PROMPTS)
-    _check_prompts(audit, task, *others, model)
-    then, now = View(audit, baseline, task), View(audit, model, task)
-    worst = View(audit, corrupted, task) if corrupted is not None else None
+    sides = _Sides.of(audit, model, baseline, corrupted, task)
     chain = chain_for(task, circuit)
-    writers = _writers(chain, roles)
-    announce(chain, roles, then, now)
-    behaviour = _behaviour(then, now, worst)
-    function = compare_functions(chain, roles, then, now)
+    announce(chain, roles, sides.then, sides.now)
+    behaviour = _behaviour(sides)
+    function = compare_functions(chain, roles, sides.then, sides.now)
     verdict, why = _overall(behaviour, function)
-    prompts = audit.prompts(task, model)
+    prompts = audit.prompts(sides.now.task, model)
     origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell)
     return Diagnosis(
         model=model,
@@ -115,10 +111,33 @@ def diagnose(
         behaviour=behaviour,
         function=function,
         origin=origin,
-        expression=_expression(audit, then, now, prompts, origin, tell),
-        recovery=judge_recovery(function, writers, now, then, worst) if worst is not None and writers else None,
+        expression=_expression(sides, prompts, origin, tell),
+        recovery=_recovery(sides, chain, roles, function, task, tell),
         settings={"task": dict(prompts.settings), "semantics": "through-mlps", "ablation": "mean"},
     )
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The same prompts on the model, on the baseline, and on the corrupted checkpoint where there is one."""
+
+    now: View
+    then: View
+    worst: View | None
+
+    @classmethod
+    def of(
+        cls, audit: Audit, model: Checkpoint, baseline: Checkpoint, corrupted: Checkpoint | None, task: Task
+    ) -> _Sides:
+        """The sides of a comparison that makes sense."""
+        others = [baseline] if corrupted is None else [baseline, corrupted]
+        check_fit(audit, model, *others)
+        if not task.offers >= TO_PATCH:
+            raise DiagnosisError("a diagnosis needs a task with right and wrong answers and counterfactual prompts")
+        task = fewer(task, PROMPTS)
+        _check_prompts(audit, task, *others, model)
+        now, then = View(audit, model, task), View(audit, baseline, task)
+        return cls(now, then, None if corrupted is None else View(audit, corrupted, task))
 
 
 def check_fit(audit: Audit, *checkpoints: Checkpoint) -> None:
@@ -164,17 +183,28 @@ def fewer(task: Task, most: int) -> Task:
     return task.model_copy(update={"prompts": most}) if isinstance(asked, int) and asked > most else task
 
 
-def _behaviour(then: View, now: View, worst: View | None) -> Behaviour:
-    before, after = then.by_prompt("logit-difference"), now.by_prompt("logit-difference")
+def behaviour_before(baseline: View) -> Array:
+    """The baseline's logit difference [prompts].
+
+    Raises:
+        DiagnosisError: if the baseline does not do the task itself.
+    """
+    before = baseline.by_prompt("logit-difference")
     if not Figure.of_values(before).interval.low > 0:
         raise DiagnosisError(
-            f"the baseline {then.checkpoint} does not do the task itself: its logit difference is {before.mean():.2f}"
+            f"the baseline {baseline.checkpoint} does not do the task itself: its logit difference is "
+            f"{before.mean():.2f}"
         )
+    return before
+
+
+def _behaviour(sides: _Sides) -> Behaviour:
+    before, after = behaviour_before(sides.then), sides.now.by_prompt("logit-difference")
     return Behaviour(
         Figure.of_values(before),
         Figure.of_values(after),
         Figure.of_values(share_of(after, before)),
-        None if worst is None else Figure.of_values(worst.by_prompt("logit-difference")),
+        None if sides.worst is None else Figure.of_values(sides.worst.by_prompt("logit-difference")),
     )
 
 
@@ -209,7 +239,7 @@ def _has_lost(role: RoleChange, kept: float) -> bool:
 
 
 def _kept(roles: Sequence[RoleChange]) -> str:
-    return ", ".join(f"{role.role} keeps {role.retained.mean:.0%} of its effect" for role in roles)
+    return ", ".join(f"{role.role} keeps {round(100 * role.retained.mean)}% of its effect" for role in roles)
 
 
 def _writers(chain: Chain, roles: Mapping[str, tuple[Head, ...]]) -> tuple[Head, ...]:
@@ -221,12 +251,32 @@ def _writers(chain: Chain, roles: Mapping[str, tuple[Head, ...]]) -> tuple[Head,
     return tuple(writing or sorted({head for heads in roles.values() for head in heads}))
 
 
+def _recovery(
+    sides: _Sides,
+    chain: Chain,
+    roles: Mapping[str, tuple[Head, ...]],
+    function: Function,
+    task: Task,
+    tell: Callable[[str, int, int], None],
+) -> Recovery | None:
+    """How it came back; the circuits by all prompts that the task asks, because discovery needs many."""
+    writers = _writers(chain, roles)
+    if sides.worst is None or not writers:
+        return None
+    recovery = judge_recovery(function, writers, sides.now, sides.then, sides.worst)
+    if recovery is None:
+        return None
+    baseline, model = (View(view.audit, view.checkpoint, task) for view in (sides.then, sides.now))
+    return replace(recovery, circuits=rediscover(chain, roles, baseline, model, tell))
+
+
 def _expression(
-    audit: Audit, then: View, now: View, prompts: PromptSet, origin: Origin, tell: Callable[[str, int, int], None]
+    sides: _Sides, prompts: PromptSet, origin: Origin, tell: Callable[[str, int, int], None]
 ) -> Expression | None:
     if origin.verdict == "UNCHANGED":
         return None
-    rows = slice(0, _EXPRESSED_BY)
+    now, then, rows = sides.now, sides.then, slice(0, _EXPRESSED_BY)
     lost = (then.by_prompt("logit-difference") - now.by_prompt("logit-difference"))[rows]
     some = PromptSet(prompts.prompts[rows], prompts.settings)
-    return find_expression(audit.model(now.checkpoint), audit.model(then.checkpoint), some, lost, tell)
+    model, baseline = (view.audit.model(view.checkpoint) for view in (now, then))
+    return find_expression(model, baseline, some, lost, tell)

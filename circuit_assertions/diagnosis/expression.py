@@ -12,11 +12,10 @@ from typing import TypeVar
 import torch
 
 from circuit_assertions.components import Mlp
-from circuit_assertions.diagnosis.figures import Array, Figure, share_of
 from circuit_assertions.engine import Model
-from circuit_assertions.engine.slopes import slopes_of_outputs, slopes_of_patterns
 from circuit_assertions.engine.transplanting import Transplanting
 from circuit_assertions.heads import Head
+from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Expression", "find_expression"]
@@ -62,23 +61,25 @@ def find_expression(
     Args:
         lost: logit difference that the model has less than the baseline [prompts], with a mean clear of zero.
     """
-    into_model, into_baseline = (model, baseline, prompts), (baseline, model, prompts)
-    healing, breaking = Transplanting(*into_model), Transplanting(*into_baseline)
+    healing = Transplanting(model, baseline, prompts)
+    breaking = healing.turned
     tell("transplants into the model", 0, 4)
     everyone: list[Component] = [*model.layout.all_heads(), *(Mlp(layer) for layer in range(model.layout.layers))]
-    few = len(everyone) <= _ALL
-    promising = everyone if few else _promising(slopes_of_outputs(*into_model), _ALONE)
+    few, slopes = len(everyone) <= _ALL, healing.slopes()
+    promising = everyone if few else _promising(slopes.outputs, _ALONE)
     singles = _shares(healing.outputs([[one] for one in promising]), lost)
     tell("transplants into the baseline", 1, 4)
-    costly = everyone if few else _promising(slopes_of_outputs(*into_baseline), _ALONE, sign=-1)
+    costly = everyone if few else _promising(breaking.slopes().outputs, _ALONE, sign=-1)
     costs = _shares(-breaking.outputs([[one] for one in costly]), lost)
     tell("patterns into the model", 2, 4)
-    looking = _promising(slopes_of_patterns(*into_model), _SHOWN)
+    looking = _promising(slopes.patterns, _SHOWN)
     patterns = _shares(healing.patterns(looking), lost)
     tell("transplants together", 3, 4)
-    ordered = [promising[index] for index in _order(singles)]
-    sets: list[Sequence[Component]] = [ordered[:size] for size in range(1, min(_MOST, len(ordered)) + 1)]
-    together = _shares(healing.outputs(sets), lost)
+    order = _order(singles)
+    sets: list[Sequence[Component]] = [
+        [promising[index] for index in order[:size]] for size in range(1, min(_MOST, len(order)) + 1)
+    ]
+    together = [singles[order[0]], *_shares(healing.outputs(sets[1:]), lost)]
     tell("transplants together", 4, 4)
     chosen = next((index for index, share in enumerate(together) if share.mean() >= _ENOUGH), None)
     best = max(range(len(sets)), key=lambda index: float(together[index].mean())) if chosen is None else chosen

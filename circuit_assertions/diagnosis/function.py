@@ -6,28 +6,34 @@ head's through the name movers' queries), by where it looks, and by what it copi
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Rule, Stage
 from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
-from circuit_assertions.diagnosis.figures import Array, Figure, share_of
 from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
+from circuit_assertions.measures.figures import TRIFLE, Array, Figure, share_of
 
-__all__ = ["Change", "Function", "HeadChange", "RoleChange", "announce", "compare_functions", "effect_of_role"]
+__all__ = [
+    "Change",
+    "Function",
+    "HeadChange",
+    "Inside",
+    "RoleChange",
+    "announce",
+    "compare_functions",
+    "effect_of_role",
+]
 
 Change = Literal["intact", "amplified", "weakened", "silenced", "sign flipped", "attention moved"]
 
 _AMPLIFIED, _WEAKENED, _SILENCED = 1.25, 0.75, 0.2  # of the baseline's effect
 _LOOKS_AWAY = 0.5  # of the baseline's attention
-_TRIFLE = 0.02  # of the baseline's logit difference: effects below it are not told from zero
-_RANDOM_SETS = 10
 
 Roles = Mapping[str, tuple[Head, ...]]
 
@@ -40,16 +46,18 @@ class HeadChange:
         before, after: its effect on the baseline and on the model, in logits; `change` is their paired difference.
         looks: attention between its role's positions, then and now; None for roles that look at nothing in particular.
         copies: its copy score, then and now, where its role copies.
+        effects: what `before` and `after` are the means of, prompt by prompt [prompts].
     """
 
     head: Head
     role: str
     kind: Change
-    before: float
-    after: float
+    before: Figure
+    after: Figure
     change: Figure
-    looks: tuple[float, float] | None = None
-    copies: tuple[float, float] | None = None
+    looks: tuple[Figure, Figure] | None = None
+    copies: tuple[Figure, Figure] | None = None
+    effects: tuple[Array, Array] = field(default=(np.empty(0), np.empty(0)), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,17 +82,33 @@ class RoleChange:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """Where the heads' change of path effect on the logits lies, as shares of all heads' change.
+
+    Attributes:
+        circuit: what lies in the baseline's circuit.
+        random: what lies in random sets of as many heads in the same layers, on average.
+        more: their difference. A circuit that has most heads of its layers cannot have much more than chance.
+
+    Intervals are over prompts; another draw of random sets would move `random` as well.
+    """
+
+    circuit: Figure
+    random: Figure
+    more: Figure
+
+
+@dataclass(frozen=True)
 class Function:
     """What became of a circuit's roles.
 
     Attributes:
         roles: those whose heads have an effect on the baseline; the others have none to lose.
-        inside: the share of all heads' change of path effect on the logits that lies in the circuit, and in random sets
-            of as many heads in the same layers, on average; None where nothing changed at all.
+        inside: None where nothing changed at all.
     """
 
     roles: tuple[RoleChange, ...]
-    inside: tuple[float, float] | None = None
+    inside: Inside | None = None
 
     @property
     def heads(self) -> tuple[HeadChange, ...]:
@@ -106,7 +130,7 @@ def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -
         roles: the baseline's circuit: its roles' heads are receivers and subjects in both models.
     """
     announce(chain, roles, baseline, model)
-    trifle = _TRIFLE * abs(float(baseline.by_prompt("logit-difference").mean()))
+    trifle = TRIFLE * abs(float(baseline.by_prompt("logit-difference").mean()))
     changes = []
     for role, heads in roles.items():
         before, after = (_see(role, chain, roles, view) for view in (baseline, model))
@@ -189,7 +213,7 @@ def _change(head: Head, role: str, before: _Seen, after: _Seen, trifle: float, t
     looked_away = False
     if looks is not None and before.looks is not None and after.looks is not None:
         less = corrected_interval(before.looks.of(head) - after.looks.of(head), tests).low > 0
-        looked_away = less and looks[1] < _LOOKS_AWAY * looks[0]
+        looked_away = less and looks[1].mean < _LOOKS_AWAY * looks[0].mean
     kind = _kind(then, now, trifle, tests)
     if kind == "intact" and looked_away:
         kind = "attention moved"
@@ -197,11 +221,12 @@ def _change(head: Head, role: str, before: _Seen, after: _Seen, trifle: float, t
         head,
         role,
         kind,
-        float(then.mean()),
-        float(now.mean()),
+        Figure.of_values(then),
+        Figure.of_values(now),
         Figure.of_values(now - then),
         looks,
         _pair(before.copies, after.copies, head),
+        (then, now),
     )
 
 
@@ -222,33 +247,29 @@ def _kind(then: Array, now: Array, trifle: float, tests: int) -> Change:
     return "weakened" if share < _WEAKENED else "amplified" if share > _AMPLIFIED else "intact"
 
 
-def _pair(before: ByHead | None, after: ByHead | None, head: Head) -> tuple[float, float] | None:
+def _pair(before: ByHead | None, after: ByHead | None, head: Head) -> tuple[Figure, Figure] | None:
     if before is None or after is None:
         return None
-    return float(before.of(head).mean()), float(after.of(head).mean())
+    return Figure.of_values(before.of(head)), Figure.of_values(after.of(head))
 
 
-def _inside(roles: Roles, baseline: View, model: View) -> tuple[float, float] | None:
-    """The share of the change of path effects that lies in the circuit, and in random sets like it."""
+def _inside(roles: Roles, baseline: View, model: View) -> Inside | None:
+    """Where the change of path effects lies. Heads count by how far their means moved, whichever way."""
+    from circuit_assertions.measures.headsets import random_sets  # with torch, which is there once a model is
+    from circuit_assertions.measures.shares import above_zero
+
     then, now = baseline.by_head("path-effect"), model.by_head("path-effect")
-    moved = dict(zip(then.heads, np.abs((now.values - then.values).mean(axis=0)).tolist(), strict=True))
-    everything = sum(moved.values())
-    circuit = sorted({head for heads in roles.values() for head in heads})
-    if everything == 0 or not circuit:
+    moved = above_zero(now.values - then.values)  # [prompts, heads]
+    everything = moved.sum(axis=1)
+    circuit = {head for heads in roles.values() for head in heads}
+    if everything.mean() == 0 or not circuit:
         return None
-    by_chance = [sum(moved[head] for head in chosen) for chosen in _like(circuit, then.heads)]
-    return sum(moved[head] for head in circuit) / everything, float(np.mean(by_chance)) / everything
 
+    def of(heads: Collection[Head]) -> Array:
+        part: Array = moved[:, [head in heads for head in then.heads]].sum(axis=1)
+        return part
 
-def _like(circuit: Sequence[Head], everyone: Sequence[Head]) -> Iterator[list[Head]]:
-    """Random sets with as many heads in each layer."""
-    rng = random.Random(0)
-    layers = sorted({head.layer for head in circuit})
-    for _ in range(_RANDOM_SETS):
-        yield [
-            head
-            for layer in layers
-            for head in rng.sample(
-                [head for head in everyone if head.layer == layer], sum(head.layer == layer for head in circuit)
-            )
-        ]
+    own = of(circuit)
+    by_chance = np.mean([of(heads) for heads in random_sets(model.audit.model(model.checkpoint), circuit)], axis=0)
+    parts = (own, by_chance, own - by_chance)
+    return Inside(*(Figure.of_values(share_of(part, everything)) for part in parts))

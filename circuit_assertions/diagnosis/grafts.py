@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from circuit_assertions.components import Embedding, Mlp, Norms, Part, Unembedding
-from circuit_assertions.diagnosis.figures import Array, Figure, share_of
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.engine.slopes import slopes
 from circuit_assertions.heads import Head
+from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Grafts", "halves_of", "sorted_parts"]

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from circuit_assertions.components import Embedding, Mlp, Norms, Part, Unembedding
-from circuit_assertions.diagnosis.figures import Array, Figure, has_lost
 from circuit_assertions.diagnosis.grafts import Grafts, halves_of, sorted_parts
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head
+from circuit_assertions.measures.figures import Array, Figure, has_lost
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["HEALS", "Healing", "Origin", "find_origin"]
@@ -27,7 +27,7 @@ HEALS = 0.9  # of the difference between model and baseline, for a set to be cal
 _MATTERS = 0.03  # of it, for one part to belong to such a set, and
 _MATTERS_IN_ALL = 0.02  # of the baseline's behaviour: where little is lost, any fine-tuning moves a share of that
 _FEW = 0.1  # of all parts: what LOCALIZED calls few, and at least
-_FEW_AT_LEAST = 3
+_FEW_AT_LEAST = 4  # the heads of a layer, where layers are small
 _ALONE = 24  # changed parts that are tried alone; of more, those that matter most to first order
 _REMOVABLE = 12  # parts that a set is found among by taking parts away, which sees what works only together
 _RANDOM_SETS = 10
@@ -40,13 +40,13 @@ class Healing:
     Attributes:
         healed: share of the difference that comes back, on prompts that had no say in the choice.
         values: the shares whose mean is `healed`, one for each of these prompts.
-        random: what random sets of as many parts of the same kinds and layers bring back, on average; None where the
-            model has too few others.
+        random: what random sets of as many parts of the same kinds and layers bring back, on average; its interval is
+            over prompts, for these sets. None where the model has too few others.
     """
 
     parts: tuple[Part, ...]
     healed: Figure
-    random: float | None = None
+    random: Figure | None = None
     values: Array = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
@@ -101,6 +101,7 @@ def find_origin(
     Raises:
         MeasuringError: if the two models have other shapes.
     """
+    tell("what each part breaks and heals", 0, 1)
     everything = Grafting(model, baseline, prompts)
     count, changed = len(everything.parts), everything.changed
     if not changed:
@@ -122,7 +123,7 @@ def find_origin(
     return Origin(verdict, count, changed, searching.breaks, tuple(curve), _groups(confirm, changed), halves[1])
 
 
-def _confirmed(confirm: Grafts, parts: Sequence[Part], random: float | None = None) -> Healing:
+def _confirmed(confirm: Grafts, parts: Sequence[Part], random: Figure | None = None) -> Healing:
     shares = confirm.shares(parts)
     return Healing(tuple(sorted_parts(parts)), Figure.of_values(shares), random, shares)
 
@@ -131,7 +132,7 @@ def _verdict(curve: Sequence[Healing], count: int) -> Literal["LOCALIZED", "DIFF
     if not curve or len(curve[-1].parts) > _few(count) or curve[-1].healed.mean < HEALS:
         return "DIFFUSE"
     by_chance = curve[-1].random
-    return "LOCALIZED" if by_chance is None or by_chance < HEALS / 2 else "DIFFUSE"
+    return "LOCALIZED" if by_chance is None or by_chance.mean < HEALS / 2 else "DIFFUSE"
 
 
 @dataclass
@@ -207,16 +208,16 @@ class _Search:
         return sets
 
 
-def _by_chance(confirm: Grafts, parts: Sequence[Part], tell: Callable[[str, int, int], None]) -> float | None:
+def _by_chance(confirm: Grafts, parts: Sequence[Part], tell: Callable[[str, int, int], None]) -> Figure | None:
     """What random sets of as many parts like these heal on average."""
     healed = []
     for number in range(_RANDOM_SETS):
         tell("random sets", number, _RANDOM_SETS)
         drawn = confirm.like(parts, number)
         if len(drawn) == len(parts):
-            healed.append(confirm.healed(drawn))
+            healed.append(confirm.shares(drawn))
     tell("random sets", _RANDOM_SETS, _RANDOM_SETS)
-    return float(np.mean(healed)) if healed else None
+    return Figure.of_values(np.mean(healed, axis=0)) if healed else None
 
 
 def _groups(confirm: Grafts, changed: Sequence[Part]) -> dict[str, Figure]:

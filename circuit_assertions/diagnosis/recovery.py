@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
-from circuit_assertions.diagnosis.figures import Figure, has_lost, share_of
 from circuit_assertions.diagnosis.function import Function
+from circuit_assertions.diagnosis.rediscovering import Circuits
 from circuit_assertions.diagnosis.view import View, corrected_interval
 from circuit_assertions.heads import Head
+from circuit_assertions.measures import Interval
+from circuit_assertions.measures.figures import TRIFLE, Array, Figure, has_lost, share_of
+from circuit_assertions.measures.reading import CONFIDENCE, bootstrap_means
 
 __all__ = ["Carrier", "Recovery", "judge_recovery"]
 
 _BACK = 0.75  # of what was lost: RECOVERED or BYPASSED
 _PARTLY = 0.25  # PARTIAL
 _ALIKE = 0.5  # rank correlation of the circuit's effects with the baseline's
-_TRIFLE = 0.02  # of the logit difference
+_FEWEST_RANKED = 3  # heads
+_SHOWN = 5  # carriers
 _CARRIES = 0.5  # of the baseline's, for the weakest role and for the knock-out of the writers
 
 How = Literal["RECOVERED", "BYPASSED", "PARTIAL", "NOT RECOVERED"]
@@ -28,8 +34,8 @@ class Carrier:
     """A head outside of the baseline's writers that now carries more to the logits than it did there."""
 
     head: Head
-    before: float
-    after: float
+    before: Figure
+    after: Figure
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,18 @@ class Recovery:
         alike: rank correlation of the circuit's effects, head by head, with the baseline's; None for fewer than three.
         weakest: the role that keeps the smallest share of its effect on the baseline, and that share.
         knocked_out: what resampling the heads that write the answer costs, as a share of the logit difference: on the
-            baseline, on the model.
+            baseline, and on the model, where the right answer is ahead.
         carriers: who carries it instead, the strongest first.
+        circuits: the baseline's circuit, and the one that is found on the model anew.
     """
 
     how: How
     share: Figure
-    alike: float | None
-    weakest: tuple[str, float] | None
-    knocked_out: tuple[float, float]
+    alike: Figure | None
+    weakest: tuple[str, Figure] | None
+    knocked_out: tuple[Figure, Figure | None]
     carriers: tuple[Carrier, ...] = ()
+    circuits: Circuits | None = None
 
 
 def judge_recovery(
@@ -68,39 +76,57 @@ def judge_recovery(
     share = Figure.of_values(share_of(now - worst, then - worst))
     awake = [role for role in function.roles if not role.asleep]
     named = [role for role in awake if role.role != UNEXPLAINED] or awake
-    shares = {role.role: role.retained.mean for role in named}
-    weakest = min(shares.items(), key=lambda entry: entry[1]) if shares else None
-    knocked = (_knocked_out(baseline, writers), _knocked_out(model, writers))
+    shares = {role.role: role.retained for role in named}
+    weakest = min(shares.items(), key=lambda entry: entry[1].mean) if shares else None
+    ahead = Figure.of_values(now).interval.low > 0
+    knocked = (_knocked_out(baseline, writers), _knocked_out(model, writers) if ahead else None)
     alike = _alike(function)
     same_heads = (
-        (weakest is None or weakest[1] >= _CARRIES)
-        and knocked[1] >= _CARRIES * knocked[0]
-        and (alike is None or alike >= _ALIKE)
+        (weakest is None or weakest[1].mean >= _CARRIES)
+        and knocked[1] is not None
+        and knocked[1].mean >= _CARRIES * knocked[0].mean
+        and (alike is None or alike.mean >= _ALIKE)
     )
-    return Recovery(_how(share, same_heads), share, alike, weakest, knocked, _carriers(writers, model, baseline))
+    return Recovery(_how(share, ahead, same_heads), share, alike, weakest, knocked, _carriers(writers, model, baseline))
 
 
-def _how(share: Figure, same_heads: bool) -> How:
+def _how(share: Figure, ahead: bool, same_heads: bool) -> How:
     if share.mean < _PARTLY:
         return "NOT RECOVERED"
-    if share.mean < _BACK:
+    if share.mean < _BACK or not ahead:
         return "PARTIAL"
     return "RECOVERED" if same_heads else "BYPASSED"
 
 
-def _alike(function: Function) -> float | None:
-    from scipy.stats import spearmanr
-
-    before, after = ([getattr(one, when) for one in function.heads] for when in ("before", "after"))
-    if len(before) < 3 or len(set(before)) == 1 or len(set(after)) == 1:
+def _alike(function: Function) -> Figure | None:
+    """Rank correlation (Spearman) of all heads' effects then and now, with its interval over prompts."""
+    if len(function.heads) < _FEWEST_RANKED:
         return None
-    return float(spearmanr(before, after).statistic)
+    effects = [np.stack([one.effects[when] for one in function.heads], axis=1) for when in (0, 1)]  # [prompts, heads]
+    # The same resamples of the prompts for both models.
+    sides = [np.vstack([values.mean(axis=0), bootstrap_means(values)]) for values in effects]  # [1 + resamples, heads]
+    if any(np.ptp(side, axis=1).min() == 0 for side in sides):
+        return None  # heads that are level have no order
+    correlations = _rank_correlations(*sides)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(correlations[1:], (tail, 1 - tail))
+    return Figure(float(correlations[0]), Interval(float(low), float(high)))
+
+
+def _rank_correlations(first: Array, second: Array) -> Array:
+    """Of each row of two tables [rows, columns]."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(side, axis=1) for side in (first, second)]
+    one, other = (side - side.mean(axis=1, keepdims=True) for side in ranks)
+    correlations: Array = (one * other).sum(axis=1) / np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    return correlations
 
 
 def _carriers(writers: Sequence[Head], model: View, baseline: View) -> tuple[Carrier, ...]:
     """Heads that carry clearly more to the logits than on the baseline."""
     now, then = model.by_head("path-effect"), baseline.by_head("path-effect")
-    floor = _TRIFLE * abs(float(baseline.by_prompt("logit-difference").mean()))
+    floor = TRIFLE * abs(float(baseline.by_prompt("logit-difference").mean()))
     gained = {head: now.of(head) - then.of(head) for head in now.heads if head not in writers}
     clear = [
         head
@@ -108,10 +134,12 @@ def _carriers(writers: Sequence[Head], model: View, baseline: View) -> tuple[Car
         if more.mean() >= floor and corrected_interval(more, len(now.heads)).low > 0
     ]
     ordered = sorted(clear, key=lambda head: -float(gained[head].mean()))
-    return tuple(Carrier(head, float(then.of(head).mean()), float(now.of(head).mean())) for head in ordered[:5])
+    return tuple(
+        Carrier(head, Figure.of_values(then.of(head)), Figure.of_values(now.of(head))) for head in ordered[:_SHOWN]
+    )
 
 
-def _knocked_out(view: View, writers: Sequence[Head]) -> float:
+def _knocked_out(view: View, writers: Sequence[Head]) -> Figure:
     """By resampling: a mean or zero also wakes stand-ins that the answer of another prompt leaves asleep."""
     lost = view.by_prompt("ablation-effect", set=tuple(writers), ablation="resample")
-    return float(lost.mean() / view.by_prompt("logit-difference").mean())
+    return Figure.of_values(share_of(lost, view.by_prompt("logit-difference")))

@@ -6,25 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import Circuit, LoadedSuite
-from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
-from circuit_assertions.assertions.schema import Assertion
+from circuit_assertions.assertions import Circuit
+from circuit_assertions.assertions.running import SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
+from circuit_assertions.diagnosis.asserting import Bound, Suites, judge_all, named, runner_for
 from circuit_assertions.diagnosis.bisecting import bisect
-from circuit_assertions.diagnosis.comparing import Comparing
-from circuit_assertions.diagnosis.diagnosing import PROMPTS, check_fit, fewer
+from circuit_assertions.diagnosis.diagnosing import PROMPTS, behaviour_before, check_fit, fewer
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
-from circuit_assertions.diagnosis.figures import Figure, share_of
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.view import View
-from circuit_assertions.tasks import Task
+from circuit_assertions.measures.figures import Figure, share_of
+from circuit_assertions.tasks import TO_PATCH, Task
 
 __all__ = ["Step", "Trajectory", "check_run", "follow"]
 
 Tell = Callable[[Checkpoint, int], None]
-_Asked = tuple[LoadedSuite, Assertion, tuple[Circuit, ...]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class Step:
         roles: the share of the baseline's effect that is left, by role.
         verdicts: HELD, BROKEN, UNRESOLVED, SKIPPED or ERROR, by assertion.
         reasons: why an assertion was skipped, or could not be judged.
+        recovered: the share of what the corrupted checkpoint had lost that is back, by assertion, where it was lost.
         problem: why the checkpoint could not be read.
     """
 
@@ -48,6 +47,7 @@ class Step:
     roles: Mapping[str, Figure] = field(default_factory=dict)
     verdicts: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    recovered: Mapping[str, Figure] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -93,7 +93,7 @@ def check_run(
         DiagnosisError: if they have other shapes, or the task nothing to patch.
         TaskError: if their tokenizers differ.
     """
-    if not {"answer", "wrong-answer", "counterfactual"} <= task.offers:
+    if not task.offers >= TO_PATCH:
         raise DiagnosisError("a trajectory needs a task with right and wrong answers and counterfactual prompts")
     check_fit(audit, baseline, *([corrupted] if corrupted else []))
     problems = []
@@ -115,14 +115,14 @@ def follow(
     baseline: Checkpoint,
     task: Task,
     circuit: Circuit,
-    suites: Sequence[tuple[LoadedSuite, tuple[Circuit, ...]]],
+    suites: Suites,
     *,
     called: str = "",
     corrupted: Checkpoint | None = None,
     bisecting: bool = False,
     tell: Tell = lambda checkpoint, done: None,
 ) -> Trajectory:
-    """Judge every checkpoint of a run, or those that bisection asks for. One is open at a time, beside the baseline.
+    """Judge every checkpoint of a run, or those that bisection asks for. One is open at a time beside the given ones.
 
     Args:
         circuit: the baseline's.
@@ -134,10 +134,9 @@ def follow(
     Raises:
         DiagnosisError: if the baseline does not do the task.
     """
-    compare = Comparing(audit, baseline, corrupted, audit.progress)
-    runner = SuiteRunner(audit, baseline, compare=compare, corrupted=corrupted)
-    follower = _Follower(View(audit, baseline, fewer(task, PROMPTS)), circuit, runner, _named(suites))
-    before = follower.behaviour_before()
+    runner = runner_for(audit, baseline, corrupted)
+    follower = _Follower(View(audit, baseline, fewer(task, PROMPTS)), circuit, runner, named(suites))
+    before = Figure.of_values(behaviour_before(follower.then))
     steps: dict[int, Step] = {}
 
     def judge(place: int) -> Mapping[str, str] | None:
@@ -169,17 +168,7 @@ class _Follower:
     then: View
     circuit: Circuit
     runner: SuiteRunner
-    assertions: Mapping[str, _Asked]
-
-    def behaviour_before(self) -> Figure:
-        """The baseline's logit difference, if it does the task."""
-        before = Figure.of_values(self.then.by_prompt("logit-difference"))
-        if not before.interval.low > 0:
-            raise DiagnosisError(
-                f"the baseline {self.then.checkpoint} does not do the task itself: its logit difference is "
-                f"{before.mean:.2f}"
-            )
-        return before
+    assertions: Mapping[str, Bound]
 
     def step(self, place: int, checkpoint: Checkpoint) -> Step:
         """Look at one checkpoint, and close it."""
@@ -189,7 +178,7 @@ class _Follower:
             check_fit(then.audit, then.checkpoint, checkpoint)
             roles = compare_functions(chain_for(then.task, self.circuit.circuit), self.circuit.roles, then, now).roles
             before, after = (view.by_prompt("logit-difference") for view in (then, now))
-            judged = self._judged(checkpoint)
+            judged = judge_all(self.runner, checkpoint, self.assertions)
         except CircuitAssertionsError as error:
             return Step(place, checkpoint, problem=str(error))
         finally:
@@ -200,31 +189,7 @@ class _Follower:
             behaviour=Figure.of_values(after),
             retained=Figure.of_values(share_of(after, before)),
             roles={role.role: role.retained for role in roles},
-            verdicts={name: verdict for name, (verdict, _) in judged.items()},
-            reasons={name: reason for name, (_, reason) in judged.items() if reason},
+            verdicts={name: one.verdict for name, one in judged.items()},
+            reasons={name: one.reason for name, one in judged.items() if one.reason},
+            recovered={name: one.recovered for name, one in judged.items() if one.recovered is not None},
         )
-
-    def _judged(self, checkpoint: Checkpoint) -> dict[str, tuple[str, str]]:
-        """The verdict on each assertion, and the reason where there is none."""
-        asked = {
-            name: Asked(suite, assertion, checkpoint, circuits)
-            for name, (suite, assertion, circuits) in self.assertions.items()
-        }
-        self.runner.announce(asked.values())
-        return {name: self._verdict(one) for name, one in asked.items()}
-
-    def _verdict(self, asked: Asked) -> tuple[str, str]:
-        try:
-            judged = self.runner.judge(asked)
-        except CircuitAssertionsError as error:
-            return "ERROR", str(error)
-        return ("SKIPPED", judged.reason) if isinstance(judged, NotAsked) else (judged.verdict.value, "")
-
-
-def _named(suites: Sequence[tuple[LoadedSuite, tuple[Circuit, ...]]]) -> dict[str, _Asked]:
-    """Every assertion by its id, with its suite's file in front where there are several suites."""
-    return {
-        f"{suite.file}::{assertion.id}" if len(suites) > 1 else assertion.id: (suite, assertion, circuits)
-        for suite, circuits in suites
-        for assertion in suite.suite.assertions
-    }

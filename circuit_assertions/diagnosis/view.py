@@ -98,6 +98,6 @@ def corrected_interval(values: Array, tests: int) -> Interval:
     from scipy.stats import t
 
     mean, count = float(values.mean()), values.size
-    spread = float(values.std(ddof=1)) / np.sqrt(count)
+    spread = float(values.std(ddof=1) / np.sqrt(count))
     reach = float(t.ppf(1 - 0.05 / (2 * tests), count - 1)) * spread
     return Interval(mean - reach, mean + reach)

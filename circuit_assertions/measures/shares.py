@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuit_assertions.engine import MeasuringError
+from circuit_assertions.measures.figures import Array, share_of
 
 __all__ = ["Array", "above_zero", "shares_of"]
-
-Array = NDArray[np.float64]
 
 
 def shares_of(whole: Array, parts: Array) -> Array:
     """The ratio of the mean of each column of `parts` to that of `whole` [prompts, columns].
 
-    One value a prompt whose mean is the ratio and whose spread is the ratio's (its linearisation). A mean of ratios
-    would be carried by prompts whose denominator is near zero.
+    See `share_of`. A mean of ratios would be carried by prompts whose denominator is near zero.
 
     Args:
         whole: [prompts]
@@ -25,11 +22,9 @@ def shares_of(whole: Array, parts: Array) -> Array:
     Raises:
         MeasuringError: if the mean of `whole` is zero.
     """
-    of = float(whole.mean())
-    if of == 0.0:
+    if float(whole.mean()) == 0.0:
         raise MeasuringError("the logit difference of which a share is meant is zero on average: no share can be taken")
-    ratios = parts.mean(axis=0) / of  # [columns]
-    shares: Array = ratios + (parts - ratios * whole[:, None]) / of
+    shares: Array = np.stack([share_of(part, whole) for part in parts.T], axis=1)
     return shares
 
 

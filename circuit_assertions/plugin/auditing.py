@@ -13,7 +13,7 @@ import pytest
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit, Judgement
-from circuit_assertions.assertions.packaged import packaged_suites
+from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
 from circuit_assertions.assertions.running import NotAsked, SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import (
@@ -25,7 +25,7 @@ from circuit_assertions.checkpoints import (
     find_checkpoints,
 )
 from circuit_assertions.measures import Reading
-from circuit_assertions.plugin.items import AssertionItem, SuiteFile, circuits_beside, is_suite
+from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite
 from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.telling import FACTS, LINE, facts_of, record
 from circuit_assertions.plugin.workers import make_scheduler
@@ -137,7 +137,7 @@ class AuditPlugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """One checkpoint after the other, so that only one is in memory beside the baseline."""
+        """One checkpoint after the other, so that one is in memory beside the baseline and the corrupted one."""
         order = {checkpoint: index for index, checkpoint in enumerate(self.checkpoints)}
         items.sort(key=lambda item: order[found] if (found := self.checkpoint_of(item)) in order else 0)
         self.runner.announce(item.asked for item in items if isinstance(item, AssertionItem))

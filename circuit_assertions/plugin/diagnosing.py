@@ -11,10 +11,10 @@ import pytest
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import LoadedSuite, load_suite
+from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.checkpoints import Checkpoint
-from circuit_assertions.plugin.items import circuits_beside
-from circuit_assertions.tasks import Task
+from circuit_assertions.tasks import TO_PATCH, Task
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
@@ -28,7 +28,6 @@ _COLOURS = {
     **dict.fromkeys(("CORRUPTED", "BYPASSED", "NOT RECOVERED", "ERROR"), "red"),
 }
 _WORST_FIRST = ("CORRUPTED", "ERROR", "AMPLIFIED", "INTACT")
-_NEEDED = {"answer", "wrong-answer", "counterfactual"}  # of a task that a diagnosis can be made by
 
 Lines = list[tuple[str, str]]
 
@@ -93,7 +92,7 @@ class DiagnosingPlugin:
         ]
         for name in dict.fromkeys(judged):
             suite = load_suite(start / name, circuits_beside(start / name))
-            tasks = [task for task in suite.suite.tasks.values() if task.offers >= _NEEDED]
+            tasks = [task for task in suite.suite.tasks.values() if task.offers >= TO_PATCH]
             if tasks and suite.circuit not in seen:
                 seen.add(suite.circuit)
                 yield suite, tasks[0]

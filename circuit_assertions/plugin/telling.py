@@ -29,7 +29,7 @@ __all__ = ["FACTS", "LINE", "TellingPlugin", "facts_of", "record"]
 LINE = "circuit_assertion"
 FACTS = "circuit_model"
 
-_FACTS_IN_ORDER = ("", "weights", "baseline", "circuit", "limits")
+_FACTS_IN_ORDER = ("", "weights", "baseline", "corrupted", "circuit", "limits")
 _COLOURS = {"HELD": "green", "BROKEN": "red", "UNRESOLVED": "yellow", "SKIPPED": "yellow", "ERROR": "red"}
 
 
@@ -50,6 +50,8 @@ def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str
     ]
     if runner.baseline is not None:
         facts.append(("baseline", f"{runner.baseline}  {runner.audit.model(runner.baseline).source.fingerprint[:16]}"))
+    if runner.unfit:
+        facts.append(("corrupted", f"{runner.corrupted} tells of no recovery: {runner.unfit}"))
     bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}
     facts += [("circuit", text) for text in sorted(bound)]
     facts += [("limits", reason) for reason in dict.fromkeys(model.limits.values())]

@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
 from circuit_assertions.diagnosis import Diagnosis, Figure, Function, HeadChange, Origin, Recovery, RoleChange
+from circuit_assertions.diagnosis.asserting import Judged
+from circuit_assertions.diagnosis.function import Inside
+from circuit_assertions.diagnosis.rediscovering import Circuits
+from circuit_assertions.report.explaining import share_text
 
 __all__ = ["diagnosis_lines"]
 
@@ -17,6 +22,8 @@ _LABEL = 11
 _FEW_TO_NAME = 8  # components
 _WIDTH = 110
 _UNBROKEN = "\xa0"  # textwrap breaks no line here
+_TELLING = 0.1  # that a circuit has more than random heads, from which on its share says where the change lies
+_LITTLE = 0.75  # of a role's effect, below which it is not called intact
 _AGAINST = -0.1  # of a role's effect, from which on it is worth saying that it now works the other way
 
 
@@ -28,6 +35,7 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield from _labelled("verdict", f"{diagnosis.verdict}: {diagnosis.why}", diagnosis.verdict)
     if diagnosis.corrupted is not None:
         yield from _recovery(diagnosis)
+    yield from _assertions(diagnosis.assertions)
     yield from _labelled("behaviour", _behaviour(diagnosis))
     yield from _roles(diagnosis.function)
     yield from _origin(diagnosis.origin)
@@ -55,9 +63,14 @@ def _roles(function: Function) -> Iterator[tuple[str, str]]:
         label = f"{'roles' if number == 0 else '':<{_LABEL}}{role.role}"
         yield from _labelled(label, _role(role), width=width)
     if function.inside is not None:
-        inside, by_chance = function.inside
-        text = f"{_percent(inside)} of the change of all heads lies in the circuit"
-        yield from _labelled("", f"{text} (in random heads of the same layers: {_percent(by_chance)})")
+        yield from _labelled("", _inside(function.inside))
+
+
+def _inside(inside: Inside) -> str:
+    text = f"{_percent(inside.circuit.mean)} of the change of all heads lies in the circuit"
+    if inside.more.mean < _TELLING:
+        return f"{text}, which tells little: {_percent(inside.random.mean)} would in random heads of the same layers"
+    return f"{text} (in random heads of the same layers: {_percent(inside.random.mean)})"
 
 
 def _role(role: RoleChange) -> str:
@@ -66,6 +79,8 @@ def _role(role: RoleChange) -> str:
     if role.changed:
         told = ", ".join(_head(one) for one in role.changed)
         return f"{len(role.changed)} of {count} changed, {kept}: {told}{f'; amplified: {stronger}' * bool(stronger)}"
+    if role.retained.interval.high < _LITTLE:
+        return f"no head of {count} clearly changed alone, {kept}"
     return f"works, {kept}; amplified: {stronger}" if stronger else f"intact ({count} of {count}), {kept}"
 
 
@@ -81,8 +96,12 @@ def _kept(retained: Figure) -> str:
 def _head(one: HeadChange) -> str:
     kind = "" if one.kind == "amplified" else f"{one.kind} "
     if one.kind == "attention moved" and one.looks is not None:
-        return _unbroken(f"{one.head} {kind}(looks {one.looks[0]:.2f} -> {one.looks[1]:.2f})")
-    return _unbroken(f"{one.head} {kind}({one.before:+.2f} -> {one.after:+.2f})")
+        return _unbroken(f"{one.head} {kind}(looks {one.looks[0].mean:.2f} -> {one.looks[1].mean:.2f})")
+    return _unbroken(f"{one.head} {kind}{_turn(one.before, one.after)}")
+
+
+def _turn(before: Figure, after: Figure) -> str:
+    return f"({before.mean:+.2f} -> {after.mean:+.2f})"
 
 
 def _origin(origin: Origin) -> Iterator[tuple[str, str]]:
@@ -97,7 +116,7 @@ def _origin(origin: Origin) -> Iterator[tuple[str, str]]:
         size = f"{len(found.parts)} of {origin.parts} components"
         text = f"{origin.verdict}: restoring the weights of {size} heals {_share(found.healed)}: {names}"
         yield from _labelled("origin", text, origin.verdict)
-        alike = "" if found.random is None else f"; random sets like it heal {_percent(found.random)}"
+        alike = "" if found.random is None else f"; random sets like it heal {_percent(found.random.mean)}"
         yield from _labelled("", f"{len(origin.changed)} of {origin.parts} differ at all{alike}")
     if origin.verdict == "DIFFUSE":
         groups = ", ".join(f"{name} {_percent(figure.mean)}" for name, figure in origin.groups.items())
@@ -128,21 +147,60 @@ def _recovery(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
         return
     text = f"{recovery.how}: {_share(recovery.share)} of what the corrupted one had lost is back"
     yield from _labelled("recovery", text, recovery.how)
-    yield from _labelled("", _by_whom(recovery))
+    if recovery.how != "NOT RECOVERED":  # of a behaviour that is not there, nobody carries a share
+        yield from _labelled("", _by_whom(recovery))
     if recovery.how in ("BYPASSED", "PARTIAL") and recovery.carriers:
-        carriers = ", ".join(
-            _unbroken(f"{one.head} ({one.before:+.2f} -> {one.after:+.2f})") for one in recovery.carriers
-        )
+        carriers = ", ".join(_unbroken(f"{one.head} {_turn(one.before, one.after)}") for one in recovery.carriers)
         yield from _labelled("", f"carried now by {carriers}")
+    if recovery.circuits is not None:
+        yield from _circuits(recovery.circuits)
+
+
+def _assertions(judged: Mapping[str, Judged]) -> Iterator[tuple[str, str]]:
+    """What was judged, one a line; how much of it is back where it was lost."""
+    told = {name: one for name, one in judged.items() if one.verdict != "SKIPPED"}
+    skipped = Counter(one.reason for one in judged.values() if one.verdict == "SKIPPED")
+    width = max((len(name) for name in told), default=0)
+    for number, (name, one) in enumerate(told.items()):
+        more = one.reason if one.recovered is None else f"{share_text(one.recovered)} back"
+        text = f"{name:<{width}}  {one.verdict:<10}  {more}".rstrip()
+        yield f"{'assertions' if number == 0 else '':<{_LABEL}}{text}", one.verdict
+    for reason, count in skipped.items():
+        yield from _labelled("" if told else "assertions", f"{count} skipped: {reason}")
+
+
+def _circuits(circuits: Circuits) -> Iterator[tuple[str, str]]:
+    """The baseline's circuit, then the one found anew."""
+    before, after = circuits.frozen
+    if after is not None:
+        text = f"the {circuits.size} heads of the baseline's circuit alone do {_share(after)} of the behaviour"
+        yield from _labelled("frozen", f"{text} (on the baseline {_percent(before.mean)})")
+    found = circuits.found
+    if found is None:
+        yield from _labelled("found anew", f"nothing on {circuits.prompts} prompts: {circuits.reason}")
+        return
+    count = len(found.kept) + len(found.gained)
+    text = f"{_heads(count)} on {circuits.prompts} prompts, {len(found.kept)} of them the baseline's (by role, Jaccard "
+    text += f"{found.jaccard:.2f}); alone they do {_share(found.faithfulness)} of it"
+    if found.gained:
+        text += f"; new: {', '.join(_unbroken(f'{head} ({found.role_of(head)})') for head in found.gained)}"
+    if found.lost:
+        text += f"; no longer: {', '.join(map(str, found.lost))}"
+    for was, now in dict.fromkeys(found.recast.values()):
+        heads = ", ".join(str(head) for head, roles in found.recast.items() if roles == (was, now))
+        text += f"; {was} there, {now} here: {heads}"
+    yield from _labelled("found anew", text)
 
 
 def _by_whom(recovery: Recovery) -> str:
-    before, after = (_percent(share) for share in recovery.knocked_out)
-    text = f"without the baseline's writers of the answer the model loses {after} (the baseline {before})"
+    before, after = recovery.knocked_out
+    text = f"without the baseline's writers of the answer the model loses {_percent(after.mean)}" if after else ""
+    text = text or "the wrong answer is ahead, so nobody writes the right one"
+    text += f" (the baseline {'' if after else 'loses '}{_percent(before.mean)})"
     if recovery.weakest is None:
         return text
     role, share = recovery.weakest
-    return f"{text}; its weakest role, {role}, has {_percent(share)} of its effect"
+    return f"{text}; its weakest role, {role}, has {_percent(share.mean)} of its effect"
 
 
 def _labelled(label: str, text: str, verdict: str = "", width: int = _LABEL) -> Iterator[tuple[str, str]]:
@@ -151,12 +209,16 @@ def _labelled(label: str, text: str, verdict: str = "", width: int = _LABEL) -> 
         yield f"{label if number == 0 else '':<{width}}{line}".replace(_UNBROKEN, " "), verdict
 
 
+def _heads(count: int) -> str:
+    return f"{count} head{'s' * (count != 1)}"
+
+
 def _number(figure: Figure) -> str:
     return _unbroken(f"{figure.mean:.2f} [{figure.interval.low:.2f}, {figure.interval.high:.2f}]")
 
 
 def _share(figure: Figure) -> str:
-    return _unbroken(f"{_percent(figure.mean)} [{_percent(figure.interval.low)}, {_percent(figure.interval.high)}]")
+    return _unbroken(share_text(figure))
 
 
 def _unbroken(text: str) -> str:

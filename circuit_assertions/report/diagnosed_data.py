@@ -10,13 +10,15 @@ from circuit_assertions.diagnosis import (
     Diagnosis,
     DiagnosisError,
     Figure,
-    Function,
     HeadChange,
     Origin,
     Recovery,
     RoleChange,
 )
+from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.expression import Expression
+from circuit_assertions.diagnosis.function import Inside
+from circuit_assertions.diagnosis.rediscovering import Circuits
 
 __all__ = ["diagnosis_data", "diagnosis_json"]
 
@@ -53,9 +55,10 @@ def diagnosis_data(diagnosis: Diagnosis) -> dict[str, Any]:
         },
         **_origin(diagnosis.origin),
         "roles": {role.role: _role(role) for role in diagnosis.function.roles},
-        "inside-the-circuit": None if diagnosis.function.inside is None else list(diagnosis.function.inside),
+        "inside-the-circuit": None if diagnosis.function.inside is None else _inside(diagnosis.function.inside),
         "expressed": None if diagnosis.expression is None else _expression(diagnosis.expression),
-        "recovery": None if diagnosis.recovery is None else _recovery(diagnosis.recovery, diagnosis.function),
+        "recovery": None if diagnosis.recovery is None else _recovery(diagnosis.recovery),
+        "assertions": {name: _judged(one) for name, one in diagnosis.assertions.items()},
     }
 
 
@@ -65,7 +68,7 @@ def _origin(origin: Origin) -> dict[str, Any]:
         "origin": origin.verdict,
         "components": [] if found is None else [str(part) for part in found.parts],
         "healed": None if found is None else _plain(found.healed),
-        "healed-by-random": None if found is None else found.random,
+        "healed-by-random": None if found is None or found.random is None else _plain(found.random),
         "changed": [str(part) for part in origin.changed],
         "curve": [
             {"components": [str(part) for part in one.parts], "healed": _plain(one.healed)} for one in origin.curve
@@ -82,12 +85,16 @@ def _role(role: RoleChange) -> dict[str, Any]:
 def _head(one: HeadChange) -> dict[str, Any]:
     return {
         "kind": one.kind,
-        "before": one.before,
-        "after": one.after,
+        "before": _plain(one.before),
+        "after": _plain(one.after),
         "change": _plain(one.change),
-        "looks": None if one.looks is None else list(one.looks),
-        "copies": None if one.copies is None else list(one.copies),
+        "looks": None if one.looks is None else _then_and_now(one.looks),
+        "copies": None if one.copies is None else _then_and_now(one.copies),
     }
+
+
+def _inside(inside: Inside) -> dict[str, Any]:
+    return {"circuit": _plain(inside.circuit), "random": _plain(inside.random), "more": _plain(inside.more)}
 
 
 def _expression(expression: Expression) -> dict[str, Any]:
@@ -100,18 +107,53 @@ def _expression(expression: Expression) -> dict[str, Any]:
     }
 
 
-def _recovery(recovery: Recovery, function: Function) -> dict[str, Any]:
-    weakest = next(
-        (role for role in function.roles if recovery.weakest is not None and role.role == recovery.weakest[0]), None
-    )
+def _recovery(recovery: Recovery) -> dict[str, Any]:
+    weakest = recovery.weakest
     return {
         "how": recovery.how,
         "share": _plain(recovery.share),
-        "alike": recovery.alike,
-        "weakest-role": None if weakest is None else {"role": weakest.role, "retained": _plain(weakest.retained)},
-        "knocked-out": dict(zip(("baseline", "model"), recovery.knocked_out, strict=True)),
-        "carriers": {str(one.head): {"before": one.before, "after": one.after} for one in recovery.carriers},
+        "alike": None if recovery.alike is None else _plain(recovery.alike),
+        "weakest-role": None if weakest is None else {"role": weakest[0], "retained": _plain(weakest[1])},
+        "knocked-out": _on_both(recovery.knocked_out),
+        "carriers": {str(one.head): _then_and_now((one.before, one.after)) for one in recovery.carriers},
+        **({} if recovery.circuits is None else _circuits(recovery.circuits)),
     }
+
+
+def _circuits(circuits: Circuits) -> dict[str, Any]:
+    """The baseline's circuit, and the one found anew, apart."""
+    found = circuits.found
+    frozen = _on_both(circuits.frozen)
+    if found is None:
+        return {
+            "frozen": {"faithfulness": frozen},
+            "rediscovered": {"prompts": circuits.prompts, "reason": circuits.reason},
+        }
+    return {
+        "frozen": {"faithfulness": frozen},
+        "rediscovered": {
+            "prompts": circuits.prompts,
+            "roles": {role: [str(head) for head in heads] for role, heads in found.roles.items()},
+            "faithfulness": _plain(found.faithfulness),
+            "jaccard": found.jaccard,
+            **{name: [str(head) for head in getattr(found, name)] for name in ("kept", "gained", "lost")},
+            "recast": {str(head): {"was": was, "is": is_now} for head, (was, is_now) in found.recast.items()},
+        },
+    }
+
+
+def _on_both(figures: tuple[Figure, Figure | None]) -> dict[str, Any]:
+    before, after = figures
+    return {"baseline": _plain(before), "model": None if after is None else _plain(after)}
+
+
+def _then_and_now(figures: tuple[Figure, Figure]) -> dict[str, Any]:
+    return {"before": _plain(figures[0]), "after": _plain(figures[1])}
+
+
+def _judged(one: Judged) -> dict[str, Any]:
+    recovered = None if one.recovered is None else _plain(one.recovered)
+    return {"verdict": one.verdict, "recovered": recovered, **({"reason": one.reason} if one.reason else {})}
 
 
 def _plain(figure: Figure) -> dict[str, float]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuit_assertions.diagnosis.discovery import UNEXPLAINED, Discovery, Placed
-from circuit_assertions.diagnosis.figures import Figure
 from circuit_assertions.measures import Interval
+from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report.headmap import HeadMap, map_lines
 
 __all__ = ["discovery_lines", "map_of"]

@@ -9,8 +9,9 @@ import numpy as np
 
 from circuit_assertions.assertions import Assertion, Expectation, Judgement, Row, Verdict
 from circuit_assertions.measures import Interval, Reading
+from circuit_assertions.measures.figures import Figure
 
-__all__ = ["context_lines", "explain", "interval_text", "number"]
+__all__ = ["context_lines", "explain", "interval_text", "number", "share_text"]
 
 _MOST_ROWS = 10
 _MOST_CANDIDATES = 3  # shown where any head would have done and none did
@@ -37,6 +38,12 @@ def number(value: float) -> str:
 def interval_text(interval: Interval) -> str:
     """`[0.41, 0.47]`."""
     return f"[{number(interval.low)}, {number(interval.high)}]"
+
+
+def share_text(share: Figure) -> str:
+    """`91% [88%, 94%]`."""
+    low, mean, high = (f"{round(100 * value)}%" for value in (share.interval.low, share.mean, share.interval.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def context_lines(reading: Reading) -> Iterator[str]:
@@ -85,6 +92,8 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
     yield f"  over      {reading.prompts} prompts, in {reading.unit}; intervals are 95 %"
     for line in context_lines(reading):
         yield f"  {line}"
+    if judgement.recovered is not None:
+        yield f"  back      {share_text(judgement.recovered)} of what the corrupted checkpoint had lost of it"
     for left_out in judgement.not_judged:
         yield f"  left out  {left_out}"
     if judgement.verdict is not Verdict.HELD:

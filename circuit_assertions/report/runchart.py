@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from circuit_assertions.diagnosis.figures import Figure
+from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report.trajectory import step_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from circuit_assertions.assertions import Judgement, Verdict
 from circuit_assertions.assertions.running import Asked
-from circuit_assertions.report.explaining import interval_text, number
+from circuit_assertions.report.explaining import interval_text, number, share_text
 
 __all__ = ["AuditLine", "Audited", "summary_lines"]
 
@@ -29,6 +29,7 @@ class AuditLine:
     Attributes:
         outcome: HELD, BROKEN, UNRESOLVED, SKIPPED or ERROR.
         read: the telling row: `L3H1 0.92 [0.91, 0.93]`.
+        recovered: how much of what the corrupted checkpoint had lost is back: `91% [88%, 94%]`.
         reason: why it was skipped, or could not be read.
     """
 
@@ -40,6 +41,7 @@ class AuditLine:
     expected: str = ""
     read: str = ""
     amplified: bool = False
+    recovered: str = ""
     reason: str = ""
 
     @classmethod
@@ -54,6 +56,7 @@ class AuditLine:
             expected=judgement.expected,
             read=_telling(judgement),
             amplified=judgement.amplified,
+            recovered="" if judgement.recovered is None else share_text(judgement.recovered),
         )
 
     def plain(self) -> dict[str, Any]:
@@ -106,7 +109,8 @@ def _table(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
         yield suite, ""
         for line in lines:
             if line.suite == suite and line.outcome not in ("SKIPPED", "ERROR"):
-                note = "  (amplified)" if line.amplified else ""
+                note = f"; {line.recovered} back" if line.recovered else ""
+                note += "  (amplified)" if line.amplified else ""
                 text = f"  {line.outcome:<10} {line.id:<{width}}  {line.read}, expected {line.expected}"
                 yield text + note, line.outcome
             elif line.suite == suite:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.diagnosis.bisecting import BROKEN, HELD, NOT_JUDGED, Spell, spells
-from circuit_assertions.diagnosis.figures import Figure
+from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report.summary import AuditLine
 
 if TYPE_CHECKING:
@@ -213,6 +213,7 @@ def trajectory_data(trajectory: Trajectory) -> dict[str, Any]:
                 "roles": {role: _plain(figure) for role, figure in step.roles.items()},
                 "verdicts": dict(step.verdicts),
                 "reasons": dict(step.reasons),
+                "recovered": {name: _plain(share) for name, share in step.recovered.items()},
                 "problem": step.problem or None,
             }
             for step in trajectory.steps

@@ -12,15 +12,25 @@ from circuit_assertions.diagnosis.discovery.chains import Chain, chain_for
 from circuit_assertions.diagnosis.discovery.following import Followed, follow, functions
 from circuit_assertions.diagnosis.discovery.thresholds import Proposal, propose
 from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError
-from circuit_assertions.diagnosis.figures import Figure
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
-from circuit_assertions.tasks import PromptSet, RepeatedTokensTask, Task, TaskError
+from circuit_assertions.measures.figures import Figure
+from circuit_assertions.tasks import TO_PATCH, PromptSet, RepeatedTokensTask, Task, TaskError
 
 if TYPE_CHECKING:
     from circuit_assertions.engine import Model
 
-__all__ = ["Discovery", "Stability", "discover"]
+__all__ = [
+    "LEAST_EFFECT",
+    "Discovery",
+    "Stability",
+    "check_behaviour",
+    "discover",
+    "enough_prompts",
+    "heads_of",
+    "jaccard",
+    "repeated_for",
+]
 
 LEAST_EFFECT = 0.02  # of the logit difference
 LEAST_RATE = 0.75  # of prompts answered right, by the lower end of the interval: with a coin it would be half
@@ -96,15 +106,12 @@ def discover(
         TaskError, CheckpointError, MeasuringError: if the model cannot be asked.
     """
     view, chain = View(audit, checkpoint, task), chain_for(task, name)
-    prompts = _prompts(view)
+    prompts = enough_prompts(view)
     stage("behaviour")
-    behaviour = _behaviour(view)
-    repeated = _repeated(view, chain)
-    _check_behaviour(behaviour, chain, view)
+    behaviour = check_behaviour(view, chain)
+    repeated = repeated_for(view, chain)
     followed, *halves = follow(chain, (view, *view.halves()), repeated, least, stage)
-    everyone = tuple(one.head for one in followed.placed)
-    if not everyone:
-        raise NoCircuitError(f"no head carries {least:.0%} of the logit difference or more on a path of its own")
+    everyone = heads_of(followed, least)
     stage("faithfulness, beside random circuits")
     faithfulness = _faithfulness(view, followed, everyone)
     return Discovery(
@@ -121,9 +128,13 @@ def discover(
     )
 
 
-def _prompts(view: View) -> PromptSet:
-    """The view's prompts, if heads can be found by them."""
-    lacking = {"answer", "wrong-answer", "counterfactual"} - set(view.task.offers)
+def enough_prompts(view: View) -> PromptSet:
+    """The view's prompts.
+
+    Raises:
+        DiagnosisError: if no heads can be found by them.
+    """
+    lacking = TO_PATCH - view.task.offers
     if lacking:
         raise DiagnosisError(f"the task has no {' and no '.join(sorted(lacking))}: nothing can be patched")
     prompts = view.audit.prompts(view.task, view.checkpoint)
@@ -146,15 +157,28 @@ def _facts(model: Model) -> dict[str, Any]:
     }
 
 
-def _behaviour(view: View) -> dict[str, Figure]:
+def heads_of(followed: Followed, least: float) -> tuple[Head, ...]:
+    """The heads that a chain led to.
+
+    Raises:
+        NoCircuitError: if there are none.
+    """
+    if not followed.placed:
+        raise NoCircuitError(f"no head carries {least:.0%} of the logit difference or more on a path of its own")
+    return tuple(one.head for one in followed.placed)
+
+
+def check_behaviour(view: View, chain: Chain) -> dict[str, Figure]:
+    """What the model does of the task: `logit-difference` and `answer-rate`.
+
+    Raises:
+        NoCircuitError: if it does not do it, so that there is no circuit to find.
+    """
     view.plan("answer-rate")
-    return {measure: Figure.of(view.reading(measure)) for measure in ("logit-difference", "answer-rate")}
-
-
-def _check_behaviour(behaviour: Mapping[str, Figure], chain: Chain, view: View) -> None:
+    behaviour = {measure: Figure.of(view.reading(measure)) for measure in ("logit-difference", "answer-rate")}
     rate, difference = behaviour["answer-rate"], behaviour["logit-difference"]
     if rate.interval.low >= LEAST_RATE and difference.interval.low > 0:
-        return
+        return behaviour
     text = (
         f"the model does not do the task: it answers right on {rate.mean:.0%} of the prompts "
         f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is asked), with a logit "
@@ -170,7 +194,7 @@ def _check_behaviour(behaviour: Mapping[str, Figure], chain: Chain, view: View) 
     raise NoCircuitError(text)
 
 
-def _repeated(view: View, chain: Chain) -> View | None:
+def repeated_for(view: View, chain: Chain) -> View | None:
     """Repeated random tokens that this model can be asked for, where the chain's rules take scores of them."""
     if not any(score.repeated for stage in chain.stages for rule in stage.rules for score in rule.scores):
         return None
@@ -205,8 +229,8 @@ def _faithfulness(view: View, followed: Followed, everyone: tuple[Head, ...]) ->
 def _stability(first: Followed, second: Followed) -> Stability:
     roles = sorted({role for role, _ in first.pairs | second.pairs})
     return Stability(
-        _jaccard(first.pairs, second.pairs),
-        {role: _jaccard(_of_role(first, role), _of_role(second, role)) for role in roles},
+        jaccard(first.pairs, second.pairs),
+        {role: jaccard(_of_role(first, role), _of_role(second, role)) for role in roles},
     )
 
 
@@ -214,5 +238,6 @@ def _of_role(followed: Followed, role: str) -> frozenset[tuple[str, Head]]:
     return frozenset(pair for pair in followed.pairs if pair[0] == role)
 
 
-def _jaccard(first: frozenset[Any], second: frozenset[Any]) -> float:
+def jaccard(first: frozenset[Any], second: frozenset[Any]) -> float:
+    """What both sets hold, as a share of what either does."""
     return len(first & second) / len(first | second) if first | second else 1.0

@@ -10,8 +10,8 @@ import yaml
 from circuit_assertions.diagnosis.discovery.discovering import Discovery
 from circuit_assertions.diagnosis.discovery.following import Placed
 from circuit_assertions.diagnosis.discovery.thresholds import CLEARS, Proposal
-from circuit_assertions.diagnosis.figures import Figure
 from circuit_assertions.measures import Interval
+from circuit_assertions.measures.figures import Figure
 
 __all__ = ["circuit_content", "circuit_file"]
 

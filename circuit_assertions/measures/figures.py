@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from circuit_assertions.measures import Interval, Reading
 from circuit_assertions.measures.reading import interval_of_mean
 
-__all__ = ["LEAST_LOST", "Array", "Figure", "has_lost", "share_of"]
+__all__ = ["LEAST_LOST", "TRIFLE", "Array", "Figure", "has_lost", "share_of"]
 
+TRIFLE = 0.02  # of the baseline's logit difference: effects below it are not told from zero
 LEAST_LOST = 0.1  # of the baseline's behaviour: of less nobody can say where it went
 
 Array = NDArray[np.float64]

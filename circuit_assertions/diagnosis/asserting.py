@@ -1,0 +1,76 @@
+"""The assertions of suites put to one of several checkpoints: what each says of it, and how much of a loss is back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions import Circuit, LoadedSuite
+from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
+from circuit_assertions.assertions.schema import Assertion
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.comparing import Comparing
+from circuit_assertions.measures.figures import Figure
+
+__all__ = ["Bound", "Judged", "Suites", "judge_all", "named", "runner_for"]
+
+Suites = Sequence[tuple[LoadedSuite, tuple[Circuit, ...]]]  # each with the circuits that may bind its roles
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An assertion, its suite, and the circuits that may bind its roles."""
+
+    suite: LoadedSuite
+    assertion: Assertion
+    circuits: tuple[Circuit, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of an assertion.
+
+    Attributes:
+        verdict: HELD, BROKEN, UNRESOLVED, SKIPPED or ERROR.
+        reason: why it was skipped, or could not be judged.
+        recovered: the share of what the corrupted checkpoint had lost of its reading that is back; None where there is
+            no such checkpoint, or it has lost nothing of it.
+    """
+
+    verdict: str
+    reason: str = ""
+    recovered: Figure | None = None
+
+
+def named(suites: Suites) -> dict[str, Bound]:
+    """Every assertion by its id, with its suite's file in front where there are several suites."""
+    return {
+        f"{suite.file}::{assertion.id}" if len(suites) > 1 else assertion.id: Bound(suite, assertion, circuits)
+        for suite, circuits in suites
+        for assertion in suite.suite.assertions
+    }
+
+
+def runner_for(audit: Audit, baseline: Checkpoint, corrupted: Checkpoint | None) -> SuiteRunner:
+    """What judges assertions beside a baseline, and beside a corrupted checkpoint where there is one."""
+    compare = Comparing(audit, baseline, corrupted, audit.progress)
+    return SuiteRunner(audit, baseline, compare=compare, corrupted=corrupted)
+
+
+def judge_all(runner: SuiteRunner, checkpoint: Checkpoint, assertions: Mapping[str, Bound]) -> dict[str, Judged]:
+    """Put every assertion to a checkpoint. One that cannot be judged does not keep the others from it."""
+    asked = {name: Asked(one.suite, one.assertion, checkpoint, one.circuits) for name, one in assertions.items()}
+    runner.announce(asked.values())
+    return {name: _judged(runner, one) for name, one in asked.items()}
+
+
+def _judged(runner: SuiteRunner, asked: Asked) -> Judged:
+    try:
+        judged = runner.judge(asked)
+    except CircuitAssertionsError as error:
+        return Judged("ERROR", str(error))
+    if isinstance(judged, NotAsked):
+        return Judged("SKIPPED", judged.reason)
+    return Judged(judged.verdict.value, recovered=judged.recovered)

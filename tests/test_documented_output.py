@@ -1,0 +1,53 @@
+"""What the pages show is what the commands beside them print, but for the time that they took and the last digit."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+
+import pytest
+
+from docs.examples import PAGES, Example, examples_of, output_of, untimed
+
+EXAMPLES = sorted((one for page in PAGES for one in examples_of(page)), key=lambda one: one.command)
+BY_COMMAND = {command: list(some) for command, some in groupby(EXAMPLES, key=lambda one: one.command)}
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e-?\d+)?")
+
+
+def words(text: str) -> list[str]:
+    """The text without its numbers and its line breaks, which follow the width of numbers."""
+    return re.sub(r"=+", "=", NUMBER.sub("#", untimed(text))).split()
+
+
+def numbers(text: str) -> list[str]:
+    return re.findall(NUMBER.pattern + "%?", untimed(text))
+
+
+def close(one: str, other: str) -> bool:
+    """As far apart as rounding on two machines makes figures of two digits, and shares of whole per cents."""
+    if one.endswith("%") and other.endswith("%"):
+        return abs(float(one[:-1]) - float(other[:-1])) <= 2
+    return abs(float(one) - float(other)) <= max(0.02, 0.02 * max(abs(float(one)), abs(float(other))))
+
+
+def test_there_are_examples_in_the_readme_and_behind_it() -> None:
+    assert len([one for one in EXAMPLES if one.page.name == "README.md"]) >= 4
+    assert len(EXAMPLES) >= 8
+
+
+@pytest.mark.parametrize("command", BY_COMMAND)
+def test_a_page_shows_what_is_printed(command: str) -> None:
+    output = output_of(command)
+    for example in BY_COMMAND[command]:
+        now = example.excerpt(output)
+        assert words(example.shown) == words(now), f"{example.page.name}: `make docs` writes it anew"
+        apart = [pair for pair in zip(numbers(example.shown), numbers(now), strict=True) if not close(*pair)]
+        assert not apart, f"{example.page.name}: {apart}; `make docs` writes it anew"
+
+
+def test_an_excerpt_is_cut_by_its_first_and_last_lines() -> None:
+    output = "model  x\nverdict  INTACT\n         more\nrole  a\nend\n"
+    example = Example(PAGES[0], "x", (("^verdict", "more$"), ("^end", "^end")), "")
+    assert example.excerpt(output) == "verdict  INTACT\n         more\n...\nend"
+    with pytest.raises(ValueError, match="no lines from"):
+        Example(PAGES[0], "x", (("^never", "."),), "").excerpt(output)
