@@ -10,7 +10,7 @@ import pytest
 import torch
 from grafting_cases import FUSED, configuration
 from naive_patching import WIRINGS, Wiring
-from patching_cases import CONFIGS, HEADS, LAYERS
+from patching_cases import CLAMPED_LATER, CONFIGS, HEADS, LAYERS
 from reference_model import word_tokenizer
 from tiny_models import ARCHITECTURES, random_model
 from torch import Tensor
@@ -33,7 +33,14 @@ _PLACES = {
 SHARE = {
     **dict.fromkeys(("llama", "qwen3", "gemma2", "phi 3, grouped", "falcon, grouped"), 2),
     **dict.fromkeys(
-        ("gemma 3, post-norm and query-key norm", "mixtral, mixture of experts", "olmo 2, post-norm alone"), 2
+        (
+            "gemma 3, post-norm and query-key norm",
+            "mixtral, mixture of experts",
+            "olmo 2, post-norm alone",
+            "olmo, clamped attention",
+            CLAMPED_LATER,
+        ),
+        2,
     ),
     **dict.fromkeys(("falcon, multi-query", "falcon, attention biased by distance", "starcoder, multi-query"), HEADS),
     "mistral, sliding window": HEADS,
@@ -70,7 +77,7 @@ def test_every_weight_belongs_to_exactly_one_part(model: Any) -> None:
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert kinds[Head] == LAYERS * HEADS
     assert kinds[Mlp] == LAYERS
-    assert kinds[Norms] == LAYERS + 1
+    assert kinds[Norms] == (0 if model.config.model_type == "olmo" else LAYERS + 1)  # its norms have no weights
     assert kinds[Embedding] == 1
     assert kinds[Unembedding] == (0 if tied and getattr(model.get_output_embeddings(), "bias", None) is None else 1)
     assert parts.reasons == {}

@@ -116,7 +116,9 @@ def _add_block(parts: Parts, layer: int, block: Any, config: Any) -> None:
     rest = _unique([block])
     if not mlp or layer in parts.reasons:  # what is left may be anything
         rest = _unique(module for module in block.modules() if "norm" in type(module).__name__.lower())
-    parts.weights[Norms(layer)] = [parameter.data for parameter in rest if id(parameter) not in taken]
+    left = [parameter.data for parameter in rest if id(parameter) not in taken]
+    if left:  # the norms of some architectures have no weights
+        parts.weights[Norms(layer)] = left
 
 
 def _unique(modules: Iterable[Any]) -> list[Any]:
