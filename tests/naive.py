@@ -60,6 +60,12 @@ def _separate_values(block: Any, normed: Tensor) -> Tensor:
     return values.repeat_interleave(getattr(attention, "num_key_value_groups", 1), dim=1)
 
 
+def _clamped_values(block: Any, normed: Tensor) -> Tensor:
+    """OLMo: no value is further from zero than the configuration says."""
+    clip = block.self_attn.config.clip_qkv
+    return _separate_values(block, normed).clamp(-clip, clip)
+
+
 _LLAMA = Places("model.layers", "model.norm", "self_attn.o_proj", "input_layernorm", _separate_values)
 _GEMMA2 = Places(
     "model.layers",
@@ -74,6 +80,7 @@ _PLACES: Mapping[str, Places] = {
     "llama": _LLAMA,
     "qwen3": _LLAMA,
     "gemma2": _GEMMA2,
+    "olmo": Places("model.layers", "model.norm", "self_attn.o_proj", "input_layernorm", _clamped_values),
     "olmo2": Places(
         "model.layers",
         "model.norm",

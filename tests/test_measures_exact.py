@@ -20,7 +20,7 @@ from naive import Naive, Seen
 from numpy.typing import NDArray
 from reference_model import word_tokenizer
 from tiny_models import ARCHITECTURES, random_model, save_tiny
-from transformers import Olmo2Config
+from transformers import Olmo2Config, OlmoConfig
 
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.tasks import Prompt, Task
@@ -175,10 +175,9 @@ def test_random_models_on_repeated_tokens(random_pair: Pair, measure: str) -> No
     assert random_pair.error(measure, REPEATED) < TOLERANCE[random_pair.dtype]
 
 
-@pytest.mark.parametrize("measure", ["copy-score", "negative-copy-score", "direct-effect"])
-def test_an_architecture_without_a_norm_before_attention(measure: str, tmp_path: Path) -> None:
+def olmo(folder: Path, family: type[OlmoConfig | Olmo2Config], **changes: float) -> Pair:
     words = word_tokenizer()
-    config = Olmo2Config(
+    config = family(
         vocab_size=len(words),
         hidden_size=32,
         intermediate_size=48,
@@ -189,10 +188,21 @@ def test_an_architecture_without_a_norm_before_attention(measure: str, tmp_path:
         bos_token_id=0,
         eos_token_id=0,
         pad_token_id=0,
+        **changes,
     )
-    random_model(config).save_pretrained(tmp_path)
-    words.save_pretrained(tmp_path)
-    assert Pair.of(tmp_path, "float64").error(measure, IOI) < TOLERANCE["float64"]
+    random_model(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return Pair.of(folder, "float64")
+
+
+@pytest.mark.parametrize("measure", ["copy-score", "negative-copy-score", "direct-effect"])
+def test_an_architecture_without_a_norm_before_attention(measure: str, tmp_path: Path) -> None:
+    assert olmo(tmp_path, Olmo2Config).error(measure, IOI) < TOLERANCE["float64"]
+
+
+@pytest.mark.parametrize("measure", ["copy-score", "negative-copy-score", "direct-effect"])
+def test_an_architecture_that_clamps_its_values(measure: str, tmp_path: Path) -> None:
+    assert olmo(tmp_path, OlmoConfig, clip_qkv=0.3).error(measure, IOI) < TOLERANCE["float64"]
 
 
 def test_nothing_is_refused_on_random_models(random_pair: Pair) -> None:

@@ -71,7 +71,7 @@ def _through_head(taken: Pass, head: Head, normed: Tensor) -> Tensor:
     layout = taken.model.layout
     W_V, b_V = layout.value_weights(head)
     values = normed @ W_V if b_V is None else normed @ W_V + b_V  # [rows, d_head]
-    written = values @ layout.W_O(head.layer)[head.head]  # [rows, d_model]
+    written = layout.clamped(head.layer, values) @ layout.W_O(head.layer)[head.head]  # [rows, d_model]
     post_norm = layout.attention_post_norm(head.layer)
     return written if post_norm is None else post_norm(written)
 
