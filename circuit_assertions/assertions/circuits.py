@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from circuit_assertions.assertions.spelling import HeadList
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks.schema import Strict
 
-__all__ = ["Base", "Binding", "Circuit", "Fits", "bind"]
+__all__ = ["Base", "Binding", "Circuit", "Fits", "Roles", "bind", "everyone_in"]
+
+Roles = Mapping[str, tuple[Head, ...]]
 
 
 class Fits(Strict):
@@ -70,7 +72,7 @@ class Binding:
     @property
     def everyone(self) -> tuple[Head, ...]:
         """The heads of all roles, each once."""
-        return tuple(sorted({head for heads in self.circuit.roles.values() for head in heads}))
+        return everyone_in(self.circuit.roles)
 
     def __str__(self) -> str:
         name = self.circuit.circuit
@@ -79,6 +81,11 @@ class Binding:
         elif self.circuit.base is not None:
             name = f"{name} (found on {self.circuit.base.id})"
         return name if self.certain else f"{name} (fits by shape: its lineage is assumed)"
+
+
+def everyone_in(roles: Roles) -> tuple[Head, ...]:
+    """The heads of all roles, each once, in order."""
+    return tuple(sorted({head for heads in roles.values() for head in heads}))
 
 
 def bind(circuits: Iterable[Circuit], name: str, shape: dict[str, Any], fingerprints: Iterable[str]) -> Binding | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.assertions.circuits import Binding, Circuit, bind
+from circuit_assertions.assertions.circuits import Binding, Circuit, Roles, bind
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.loading import LoadedSuite
@@ -24,7 +24,6 @@ from circuit_assertions.tasks import END, TO_PATCH, Task
 
 __all__ = ["Asked", "NotAsked", "SuiteRunner"]
 
-Roles = Mapping[str, tuple[Head, ...]]
 
 _NO_BASELINE = "everything it expects is relative to a baseline: give one with --baseline=path/"
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from circuit_assertions.assertions.circuits import Roles
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.function import effect_of_role
 from circuit_assertions.diagnosis.view import View
-from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of
 from circuit_assertions.tasks import Task
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from circuit_assertions.diagnosis.origin import Origin
 
 __all__ = ["Comparing"]
-
-Roles = Mapping[str, tuple[Head, ...]]
 
 
 @dataclass

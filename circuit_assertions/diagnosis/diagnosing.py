@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from circuit_assertions.assertions.circuits import everyone_in
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.asserting import Judged
@@ -248,7 +249,7 @@ def _writers(chain: Chain, roles: Mapping[str, tuple[Head, ...]]) -> tuple[Head,
         rule.role for stage in chain.stages if isinstance(stage.to, Logits) for rule in stage.rules if rule.sign > 0
     ]
     writing = sorted({head for role in known for head in roles.get(role, ())})
-    return tuple(writing or sorted({head for heads in roles.values() for head in heads}))
+    return tuple(writing) or everyone_in(roles)
 
 
 def _recovery(

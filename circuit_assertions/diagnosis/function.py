@@ -6,12 +6,13 @@ head's through the name movers' queries), by where it looks, and by what it copi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Rule, Stage
 from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
 from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
@@ -34,8 +35,6 @@ Change = Literal["intact", "amplified", "weakened", "silenced", "sign flipped", 
 
 _AMPLIFIED, _WEAKENED, _SILENCED = 1.25, 0.75, 0.2  # of the baseline's effect
 _LOOKS_AWAY = 0.5  # of the baseline's attention
-
-Roles = Mapping[str, tuple[Head, ...]]
 
 
 @dataclass(frozen=True)
@@ -261,7 +260,7 @@ def _inside(roles: Roles, baseline: View, model: View) -> Inside | None:
     then, now = baseline.by_head("path-effect"), model.by_head("path-effect")
     moved = above_zero(now.values - then.values)  # [prompts, heads]
     everything = moved.sum(axis=1)
-    circuit = {head for heads in roles.values() for head in heads}
+    circuit = everyone_in(roles)
     if everything.mean() == 0 or not circuit:
         return None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis.discovery.chains import Chain
 from circuit_assertions.diagnosis.discovery.discovering import (
     LEAST_EFFECT,
@@ -21,8 +22,6 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Figure
 
 __all__ = ["Circuits", "Rediscovered", "rediscover"]
-
-Roles = Mapping[str, tuple[Head, ...]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def rediscover(
     Args:
         roles: the baseline's circuit.
     """
-    frozen = _all_of(roles)
+    frozen = everyone_in(roles)
     prompts = len(model.audit.prompts(model.task, model.checkpoint))
     before, after = _alone(baseline, frozen), None
     try:
@@ -105,10 +104,6 @@ def rediscover(
         recast={head: (was, is_now) for head, (was, is_now) in played.items() if was != is_now},
     )
     return Circuits(len(frozen), prompts, (before, after), rediscovered)
-
-
-def _all_of(roles: Roles) -> tuple[Head, ...]:
-    return tuple(sorted({head for heads in roles.values() for head in heads}))
 
 
 def _role_of(head: Head, roles: Roles) -> str:

@@ -54,14 +54,12 @@ class AuditPlugin:
             corrupted = find_checkpoints(self.options.corrupted, start=start) if self.options.corrupted else ()
         except CheckpointError as error:
             raise pytest.UsageError(str(error)) from error
-        if len(baseline) > 1:
-            raise pytest.UsageError(
-                f"--baseline {self.options.baseline} is a training run: name one of its checkpoints"
-            )
-        if len(corrupted) > 1:
-            raise pytest.UsageError(
-                f"--corrupted {self.options.corrupted} is a training run: name one of its checkpoints"
-            )
+        for option, given, one in (
+            ("--baseline", self.options.baseline, baseline),
+            ("--corrupted", self.options.corrupted, corrupted),
+        ):
+            if len(one) > 1:
+                raise pytest.UsageError(f"{option} {given} is a training run: name one of its checkpoints")
         if corrupted and not baseline:
             raise pytest.UsageError("--corrupted is what recovery is judged against: give the --baseline as well")
         self.corrupted = corrupted[0] if corrupted else None
