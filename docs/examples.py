@@ -25,6 +25,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 _CUT = re.compile(r", from `([^`]+)` to `([^`]+)`")
 _MARKED = re.compile(r"<!-- output of `(?P<command>[^`]+)`(?P<cuts>(?:, from `[^`]+` to `[^`]+`)*) -->\n```text\n")
 _NEEDED = ("fixtures", "suites")
+_KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT")
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,24 @@ def output_of(command: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         for name in _NEEDED:
             shutil.copytree(ROOT / name, Path(folder, name), ignore=shutil.ignore_patterns("made", "__pycache__"))
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        environment = {**ours, "PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(
-            ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            ["bash", "-c", command],
+            cwd=folder,
+            env=_a_readers_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
     if done.returncode not in (0, 1) or not done.stdout:
         raise ValueError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done.stdout
+
+
+def _a_readers_environment() -> dict[str, str]:
+    """Few variables and no others: pytest prints other lines where CI, FORCE_COLOR and their like are set."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def untimed(text: str) -> str:

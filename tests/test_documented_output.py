@@ -45,6 +45,14 @@ def test_a_page_shows_what_is_printed(command: str) -> None:
         assert not apart, f"{example.page.name}: {apart}; `make docs` writes it anew"
 
 
+def test_a_ci_machine_prints_what_a_reader_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CI", "BUILD_NUMBER", "FORCE_COLOR", "PYTEST_ADDOPTS"):
+        monkeypatch.setenv(name, "1")
+    printed = output_of("env")
+    assert not re.search("^(CI|BUILD_NUMBER|FORCE_COLOR|PYTEST_\\w*)=", printed, re.MULTILINE)
+    assert "COLUMNS=80" in printed
+
+
 def test_an_excerpt_is_cut_by_its_first_and_last_lines() -> None:
     output = "model  x\nverdict  INTACT\n         more\nrole  a\nend\n"
     example = Example(PAGES[0], "x", (("^verdict", "more$"), ("^end", "^end")), "")
