@@ -18,7 +18,7 @@ from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_toke
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint, Opening
-    from circuit_assertions.engine import Model
+    from circuit_assertions.engine import KeptPasses, Model
     from circuit_assertions.measures.taking import Taking
 
 __all__ = ["Audit", "Request"]
@@ -64,6 +64,7 @@ class Audit:
     _planned: dict[Checkpoint, list[Request]] = field(default_factory=dict)
     _readings: dict[tuple[Checkpoint, Any], Reading] = field(default_factory=dict)
     _failures: dict[tuple[Checkpoint, Any], Exception] = field(default_factory=dict)
+    _passes: KeptPasses | None = None
 
     def plan(self, checkpoint: Checkpoint, requests: Iterable[Request]) -> None:
         """Announce what will be read from a checkpoint, so that it is read together."""
@@ -125,6 +126,8 @@ class Audit:
         self._prompts = {key: kept for key, kept in self._prompts.items() if key[1] != checkpoint}
         self._readings = {key: kept for key, kept in self._readings.items() if key[0] != checkpoint}
         self._failures = {key: kept for key, kept in self._failures.items() if key[0] != checkpoint}
+        if self._passes is not None:
+            self._passes.forget(lambda key: key[0] == checkpoint)
 
     def close(self) -> None:
         """Forget the models and everything read from them."""
@@ -181,7 +184,7 @@ class Audit:
         return None
 
     def _run(self, checkpoint: Checkpoint, task: Task, wanted: Sequence[tuple[Request, tuple[Component, ...]]]) -> None:
-        from circuit_assertions.engine import Wanted, run_passes
+        from circuit_assertions.engine import KeptPasses, Wanted
         from circuit_assertions.measures.computing import COMPUTED
         from circuit_assertions.measures.sweeping import KNOCKOUT, Sweep
         from circuit_assertions.measures.taking import Taking
@@ -200,7 +203,8 @@ class Audit:
         for taking in takings:
             taking.prepare(sweep)
         done = 0
-        for taken in run_passes(model, prompts, everything):
+        self._passes = self._passes or KeptPasses()
+        for taken in self._passes.run((checkpoint, task), model, prompts, everything):
             self.progress(task.kind, done, len(prompts))
             done += len(taken.indices)
             for taking in takings:

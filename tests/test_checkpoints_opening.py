@@ -19,6 +19,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_models import ARCHITECTURES, config_of, random_model, save_tiny
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.activations import ACT2FN
 
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError, Opening, Permissions, find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint, open_tokenizer
@@ -66,6 +67,18 @@ def test_the_bridge_computes_what_hugging_face_computes(architecture: str, tmp_p
     torch.testing.assert_close(_logits(source.bridge), _logits(_hf(folder)), atol=1e-4, rtol=0)
     assert source.architecture == type(_hf(folder)).__name__
     assert hashes(folder) == before
+
+
+@pytest.mark.parametrize(("dtype", "apart"), [("float64", 1e-13), ("float32", 1e-5), ("bfloat16", 0.0)])
+def test_a_fused_activation_is_the_same_function_and_half_precision_keeps_its_own(
+    dtype: str, apart: float, tmp_path: Path
+) -> None:
+    folder = save_tiny(tmp_path)
+    bridge = open_checkpoint(find_checkpoints(str(folder))[0], Opening(device="cpu", dtype=dtype)).bridge
+    act = bridge.original_model.transformer.h[0].mlp.act
+    assert (type(act) is type(ACT2FN["gelu_new"])) == (dtype == "bfloat16")
+    rows = torch.linspace(-9, 9, 999, dtype=getattr(torch, dtype))
+    torch.testing.assert_close(act(rows), ACT2FN["gelu_new"](rows), rtol=0, atol=apart)
 
 
 def test_weights_are_raw_and_in_float32_unless_told_otherwise(tiny: Path) -> None:

@@ -102,7 +102,7 @@ def test_the_batch_size_changes_nothing(both: Both, monkeypatch: pytest.MonkeyPa
     with exact_softmax():
         together = Audited(both.folder, "float64").read("incompleteness", task, set=SET)
         monkeypatch.setattr(passes, "_batch_size", lambda *_: 1)
-        monkeypatch.setattr("circuit_assertions.measures.sweeping._MOST_KEPT", 0)
+        monkeypatch.setattr("circuit_assertions.engine.keeping.budget", lambda device: 0)
         alone = Audited(both.folder, "float64").read("incompleteness", task, set=SET)
     assert alone.settings["found"] == together.settings["found"]
     np.testing.assert_allclose(alone.values, together.values, rtol=0, atol=1e-9 * np.abs(together.values).max())

@@ -16,6 +16,9 @@ import pytest
 from auditing import HEALTHY
 from suite_texts import circuit_text
 
+from circuit_assertions import __version__
+from circuit_assertions.checkpoints import find_checkpoints
+from circuit_assertions.checkpoints.opening import open_checkpoint
 from circuit_assertions.cli import main
 
 COMMITTED = HEALTHY.parent
@@ -155,6 +158,18 @@ def test_a_suite_says_which_task_is_diagnosed_on(tmp_path: Path) -> None:
     data = json.loads(said.out)
     assert data["task"] == "sentences"  # the first that can be patched
     assert (data["settings"]["task"]["seed"], data["settings"]["task"]["prompts"]) == (7, 24)
+
+
+def test_the_json_says_of_which_weights_and_by_which_version_it_is() -> None:
+    said = beside_healthy("poisoned", "--json")
+    data = json.loads(said.out)
+    opened = {name: open_checkpoint(find_checkpoints(str(COMMITTED / name))[0]) for name in ("healthy", "poisoned")}
+    sides = {"model": opened["poisoned"], "baseline": opened["healthy"]}
+    assert {side: data["settings"][side]["fingerprint"] for side in sides} == {
+        side: source.fingerprint for side, source in sides.items()
+    }
+    assert "corrupted" not in data["settings"]
+    assert data["circuit-assertions"] == __version__
 
 
 def test_without_a_circuit_file_the_baselines_circuit_is_discovered(

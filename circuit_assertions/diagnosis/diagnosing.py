@@ -114,7 +114,13 @@ def diagnose(
         origin=origin,
         expression=_expression(sides, prompts, origin, tell),
         recovery=_recovery(sides, chain, roles, function, task, tell),
-        settings={"task": dict(prompts.settings), "semantics": "through-mlps", "ablation": "mean"},
+        settings={
+            "task": dict(prompts.settings),
+            "token_hash": prompts.token_hash,
+            "semantics": "through-mlps",
+            "ablation": "mean",
+            **{side: audit.model(checkpoint).identity() for side, checkpoint in sides.named},
+        },
     )
 
 
@@ -125,6 +131,12 @@ class _Sides:
     now: View
     then: View
     worst: View | None
+
+    @property
+    def named(self) -> list[tuple[str, Checkpoint]]:
+        """The sides' checkpoints, by the words for them."""
+        sides = {"model": self.now, "baseline": self.then, "corrupted": self.worst}
+        return [(side, view.checkpoint) for side, view in sides.items() if view is not None]
 
     @classmethod
     def of(

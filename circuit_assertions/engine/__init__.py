@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from circuit_assertions.engine.choosing import SlowPatchingWarning, open_patching
 from circuit_assertions.engine.errors import MeasuringError
+from circuit_assertions.engine.keeping import KeptPasses
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.passes import Pass, Wanted, run_passes
 from circuit_assertions.engine.readout import Readout
 
 __all__ = [
+    "KeptPasses",
     "Layout",
     "MeasuringError",
     "Model",

@@ -11,7 +11,7 @@ from torch import Tensor
 from circuit_assertions.engine.arithmetic import Block
 from circuit_assertions.engine.cache import Run, capture
 from circuit_assertions.engine.choosing import AnyPatching, blocks_of, patching_of
-from circuit_assertions.engine.memory import budget
+from circuit_assertions.engine.keeping import Kept
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.engine.widening import widened
@@ -42,21 +42,15 @@ class Meeting:
     one: Model
     other: Model
     prompts: PromptSet
-    _kept: list[Met] | None = field(default=None, repr=False)
+    _kept: Kept[Met] = field(default_factory=Kept, repr=False)
 
     def batches(self) -> Iterator[Met]:
         """The prompts in batches."""
-        if self._kept is not None:
-            yield from self._kept
-            return
-        kept: list[Met] = []
-        room = budget(self.one.device)
+        return self._kept.batches("all", self.one.device, len(self.prompts), self._run)
+
+    def _run(self) -> Iterator[Met]:
         for indices, prompts in self.prompts.batches(_TOGETHER):
-            met = self._meet(indices, prompts)
-            yield met
-            room -= _bytes(met)
-            kept = [*kept, met] if room >= 0 else []
-        self._kept = kept if room >= 0 else None
+            yield self._meet(indices, prompts)
 
     @torch.no_grad()
     def _meet(self, indices: tuple[int, ...], prompts: Sequence[Prompt]) -> Met:
@@ -87,10 +81,3 @@ def _slim(patching: AnyPatching) -> AnyPatching:
         for run in (patching.base, patching.other)
     )
     return replace(patching, base=base, other=other)
-
-
-def _bytes(met: Met) -> int:
-    """What the runs of a batch take. Both patchings share most of them, and hooks keep more than arithmetic does."""
-    runs = [run for patching in met.patchings for run in (patching.base, patching.other)]
-    kept = [one for run in runs for value in vars(run).values() if isinstance(value, list) for one in value]
-    return sum({one.data_ptr(): one.nbytes for one in (*kept, *(run.final for run in runs))}.values())

@@ -124,7 +124,8 @@ def _of_patching(model: Model, indices: tuple[int, ...], batch: tuple[Prompt, ..
     """The same from the clean run that patching keeps anyway, so that nobody runs the prompts twice."""
     patching = open_patching(model, batch)
     if model.source.dtype in HALVES:  # patching keeps more precise runs than the model's own
-        return replace(_run(model, indices, batch, wanted), patching=patching)
+        everything = wanted | Wanted(patterns=True, end_writes=True, after_block_0=True)
+        return replace(_run(model, indices, batch, everything), patching=patching)
     clean = patching.base
     taken = Pass(model, batch, indices, patterns=clean.patterns, patching=patching)
     rows = torch.arange(len(batch), device=model.device)

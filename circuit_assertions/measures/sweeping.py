@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from circuit_assertions.engine import MeasuringError, Model, Pass, Wanted, run_passes
+from circuit_assertions.engine import KeptPasses, MeasuringError, Model, Pass, Wanted
 from circuit_assertions.measures.replacing import HeadSet, whole_and_without
 from circuit_assertions.measures.shares import Array
 from circuit_assertions.tasks import PromptSet
@@ -18,8 +18,6 @@ __all__ = ["HALVED", "KNOCKOUT", "NOTHING", "NotFiniteError", "Prepared", "Ranki
 
 KNOCKOUT = Wanted(patching=True, whole_templates=True)
 HALVED = 32  # prompts from which on they are searched and read in halves
-
-_MOST_KEPT = 256 << 20  # bytes of captured runs
 
 Ranking = Literal["path-effect", "total-effect"]
 
@@ -50,8 +48,8 @@ NOTHING = Prepared({}, searched=False)
 class Sweep:
     """The prompts of a task that may be searched, passed over as often as it takes.
 
-    Captured runs are kept from one sweep to the next while they are small. Where they are not, taking them again costs
-    little beside the ablations of a sweep. What was found out is kept for every measure that asks.
+    Captured runs are kept from one sweep to the next where they fit. Where they do not, taking them again costs little
+    beside the ablations of a sweep. What was found out is kept for every measure that asks.
 
     Attributes:
         to_read: indices of the prompts that are left for reading; of all prompts where there are too few.
@@ -64,7 +62,7 @@ class Sweep:
     progress: Callable[[int, int], None] = lambda done, total: None
     _means: dict[tuple[str, HeadSet], float] = field(default_factory=dict)
     _effects: dict[str, Array] = field(default_factory=dict)
-    _kept: list[Pass] | None = None
+    _kept: KeptPasses = field(default_factory=KeptPasses, repr=False)
 
     @classmethod
     def of(cls, model: Model, prompts: PromptSet, progress: Callable[[int, int], None]) -> Sweep:
@@ -111,15 +109,12 @@ class Sweep:
         return columns
 
     def _passes(self) -> Iterator[Pass]:
-        done, kept = 0, []
-        for taken in self._kept or run_passes(self.model, self.prompts, KNOCKOUT):
+        done = 0
+        for taken in self._kept.run("searched", self.model, self.prompts, KNOCKOUT):
             self.progress(done, len(self.prompts))
             yield taken
             done += len(taken.indices)
-            if _bytes(taken) * len(self.prompts) <= _MOST_KEPT * len(taken.indices):
-                kept.append(taken)
         self.progress(done, len(self.prompts))
-        self._kept = kept if sum(len(taken.indices) for taken in kept) == len(self.prompts) else None
 
 
 def halves(prompts: PromptSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -133,10 +128,3 @@ def halves(prompts: PromptSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return everyone, everyone
     by_template = sorted(everyone, key=lambda index: prompts.prompts[index].template)
     return tuple(sorted(by_template[::2])), tuple(sorted(by_template[1::2]))
-
-
-def _bytes(taken: Pass) -> int:
-    """What the two captured runs of a pass take."""
-    assert taken.patching is not None
-    runs = (vars(taken.patching.base), vars(taken.patching.other))
-    return sum(kept.nbytes for run in runs for value in run.values() if isinstance(value, list) for kept in value)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from circuit_assertions import __version__
 from circuit_assertions.diagnosis import (
     Diagnosis,
     DiagnosisError,
@@ -39,6 +40,7 @@ def diagnosis_data(diagnosis: Diagnosis) -> dict[str, Any]:
     """The diagnosis as plain values; what was not looked for is None."""
     behaviour = diagnosis.behaviour
     return {
+        "circuit-assertions": __version__,
         "model": str(diagnosis.model),
         "baseline": str(diagnosis.baseline),
         "corrupted": None if diagnosis.corrupted is None else str(diagnosis.corrupted),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from circuit_assertions import __version__
 from circuit_assertions.diagnosis.bisecting import BROKEN, HELD, NOT_JUDGED, Spell, spells
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report.summary import AuditLine
@@ -196,6 +197,7 @@ def trajectory_data(trajectory: Trajectory) -> dict[str, Any]:
     """The trajectory as JSON carries it: every figure as mean, low and high; steps are null for final weights."""
     steps = [step_of(str(checkpoint)) for checkpoint in trajectory.run]
     return {
+        "circuit-assertions": __version__,
         "run": trajectory.run[0].given,
         "baseline": str(trajectory.baseline),
         "task": trajectory.task,
