@@ -114,13 +114,7 @@ def diagnose(
         origin=origin,
         expression=_expression(sides, prompts, origin, tell),
         recovery=_recovery(sides, chain, roles, function, task, tell),
-        settings={
-            "task": dict(prompts.settings),
-            "token_hash": prompts.token_hash,
-            "semantics": "through-mlps",
-            "ablation": "mean",
-            **{side: audit.model(checkpoint).identity() for side, checkpoint in sides.named},
-        },
+        settings=sides.settings(prompts),
     )
 
 
@@ -132,11 +126,17 @@ class _Sides:
     then: View
     worst: View | None
 
-    @property
-    def named(self) -> list[tuple[str, Checkpoint]]:
-        """The sides' checkpoints, by the words for them."""
+    def settings(self, prompts: PromptSet) -> dict[str, Any]:
+        """What these prompts and checkpoints were, and how they are compared."""
         sides = {"model": self.now, "baseline": self.then, "corrupted": self.worst}
-        return [(side, view.checkpoint) for side, view in sides.items() if view is not None]
+        opened = {side: view.audit.model(view.checkpoint) for side, view in sides.items() if view is not None}
+        return {
+            "task": dict(prompts.settings),
+            "token_hash": prompts.token_hash,
+            "semantics": "through-mlps",
+            "ablation": "mean",
+            **{side: model.identity() for side, model in opened.items()},
+        }
 
     @classmethod
     def of(
