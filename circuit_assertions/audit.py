@@ -157,7 +157,7 @@ class Audit:
             known = self._readings.get((checkpoint, wanted.key))
             if wanted is not request and (known is not None or self._refusal(wanted, checkpoint)):
                 continue
-            heads = together.setdefault(wanted.key, (wanted, list(known.components) if known else []))[1]
+            heads = together.setdefault(wanted.key, (wanted, [] if known is None else list(known.components)))[1]
             heads.extend(head for head in self._columns(wanted, checkpoint) if head not in heads)
         refusal = self._refusal(request, checkpoint)
         if refusal is None:

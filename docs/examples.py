@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "fixtures" / "README.md")
 _CUT = re.compile(r", from `([^`]+)` to `([^`]+)`")
 _MARKED = re.compile(r"<!-- output of `(?P<command>[^`]+)`(?P<cuts>(?:, from `[^`]+` to `[^`]+`)*) -->\n```text\n")
 _NEEDED = ("fixtures", "suites")

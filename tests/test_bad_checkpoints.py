@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,17 @@ def test_a_model_of_another_kind_is_refused_by_its_name(make: Callable[[Path], A
     text = _refused(tmp_path)
     assert f"holds a {type(made).__name__}" in text
     assert "is not a causal language model: circuits are audited on decoders such as" in text
+
+
+@pytest.mark.parametrize("name", ["FrobnicatorLM", "FrobnicatorForCausalLM"])
+def test_an_architecture_that_transformers_does_not_know_is_called_unknown_and_not_another_kind(
+    model: Path, name: str
+) -> None:
+    change_json(model / "config.json", architectures=[name], model_type="frobnicator")
+    text = _refused(model)
+    assert re.search("does not (know|recognize)", text)
+    assert "check that config.json belongs to these weights and that transformers is recent enough" in text
+    assert "is not a causal language model" not in text
 
 
 def test_an_encoder_under_a_decoders_name_is_found_to_look_ahead(tmp_path: Path) -> None:

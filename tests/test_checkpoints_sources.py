@@ -40,7 +40,27 @@ def _message(given: str, *, start: Path | None = None) -> str:
 @pytest.mark.parametrize("weights", ["model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"])
 def test_a_folder_with_config_and_weights_is_one_checkpoint(tmp_path: Path, weights: str) -> None:
     folder = _checkpoint(tmp_path / "model", weights)
-    assert find_checkpoints(str(folder)) == (Checkpoint(str(folder), folder=folder),)
+    (found,) = find_checkpoints(str(folder))
+    assert (str(found), found.folder, found.label, found.adapter) == (str(folder), folder, "", False)
+
+
+@pytest.mark.parametrize("given", ["model/", "./model", "other/../model", "link"])
+def test_a_folder_is_one_checkpoint_however_it_is_spelled(tmp_path: Path, given: str) -> None:
+    for name in ("model", "other"):
+        _checkpoint(tmp_path / name)
+    (tmp_path / "link").symlink_to("model")
+    one, two, other = (find_checkpoints(said, start=tmp_path)[0] for said in ("model", given, "other"))
+    assert one == two
+    assert len({one, two, other}) == 2
+    assert (str(one), str(two)) == ("model", given)
+
+
+def test_the_steps_of_a_run_are_told_apart_though_their_links_lead_to_one_folder(tmp_path: Path) -> None:
+    _checkpoint(tmp_path / "model")
+    (tmp_path / "run").mkdir()
+    for step in (1, 2):
+        (tmp_path / "run" / f"checkpoint-{step}").symlink_to(tmp_path / "model")
+    assert len({*find_checkpoints(str(tmp_path / "run")), *find_checkpoints(str(tmp_path / "model"))}) == 3
 
 
 def test_a_relative_path_is_taken_from_where_the_user_stands(tmp_path: Path) -> None:
@@ -101,7 +121,10 @@ def test_what_else_lies_in_a_run_is_no_checkpoint(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_folder_may_be_a_hub_id(given: str, hub_id: str, revision: str | None, tmp_path: Path) -> None:
-    assert find_checkpoints(given, start=tmp_path) == (Checkpoint(given, hub_id=hub_id, revision=revision),)
+    (found,) = find_checkpoints(given, start=tmp_path)
+    assert (str(found), found.folder, found.hub_id, found.revision) == (given, None, hub_id, revision)
+    assert found == Checkpoint("spelled otherwise", hub_id=hub_id, revision=revision)
+    assert found != Checkpoint(given, hub_id=hub_id, revision="another")
 
 
 def test_a_folder_goes_before_a_hub_id_of_the_same_name(tmp_path: Path) -> None:

@@ -150,6 +150,13 @@ def test_validate_names_every_problem_with_its_place_and_exits_with_1(
     assert any(line.startswith(f"{wrong}:11:") and "did you mean 'logit-difference'?" in line for line in measure)
 
 
+def test_validate_says_which_circuit_may_be_meant(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, said in (("iio", ", but no circuit file is called 'iio' (did you mean 'ioi'?)"), ("greater-than", "")):
+        suite.write_text(f"circuit: {name}\n" + SUITE)
+        assert main(["validate", str(suite)]) == 0
+        assert capsys.readouterr().out == f"{suite}: valid{said}\n"
+
+
 @pytest.mark.parametrize("name", ["nowhere.yaml", "empty"])
 def test_validate_exits_with_2_where_there_is_nothing_to_check(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -139,6 +139,34 @@ def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back() -> None:
     assert not any(head.startswith("L3") for head in recovery["carriers"])  # those were silenced
 
 
+@pytest.mark.parametrize(
+    ("task", "circuit", "said"),
+    [
+        ("ioi", "embedded.induction.yaml", "the circuit 'induction', of tasks of kind repeated-tokens, and ioi is"),
+        ("repeated-tokens", "gpt2.ioi.yaml", "the circuit 'ioi', of tasks of kind ioi, and repeated-tokens is of"),
+    ],
+)
+def test_a_circuit_of_another_task_is_refused_before_any_work(
+    task: str, circuit: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circuit_assertions.audit.Audit.model", lambda *asked: pytest.fail("a model was opened"))
+    file = SUITES / "circuits" / circuit
+    refusal = refused("--model", HEALTHY, "--baseline", HEALTHY, *FEW, "--task", task, "--circuit", file)
+    assert f"{circuit} holds {said}" in refusal
+    assert refusal.endswith(", or leave --circuit out\n")
+    assert len(refusal.splitlines()) == 1
+
+
+def test_a_circuit_under_a_name_of_ones_own_is_known_by_what_it_was_found_on(tmp_path: Path) -> None:
+    text = (SUITES / "circuits" / "embedded.induction.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(text.replace("circuit: induction", "circuit: copying"))
+    said = beside_healthy("healthy", "--json", "--task", "repeated-tokens", "--circuit", "own.yaml")
+    assert list(json.loads(said.out)["roles"]) == ["induction", "previous-token"]
+    said = beside_healthy("healthy", "--json", "--task", "ioi", "--circuit", "own.yaml")
+    assert said.code == 2
+    assert "the circuit 'copying', of tasks of kind repeated-tokens, and ioi is of kind ioi" in said.err
+
+
 def test_roles_come_from_the_circuit_file_that_is_given(tmp_path: Path) -> None:
     shape = {"architecture": "GPT2LMHeadModel", "layers": 5, "heads": 4, "d_model": 128}
     (tmp_path / "own.yaml").write_text(circuit_text(shape, {"name-mover": [(3, 0), (3, 1)]}))

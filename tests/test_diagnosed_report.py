@@ -51,6 +51,7 @@ MOVERS = RoleChange(
         changed(Head(3, 2), "amplified", 0.59, 0.98),
     ),
 )
+UNCLEAR = replace(changed(Head(3, 1), "sign unclear", 1.5, -2.07), after=Figure(-2.07, Interval(-4.22, 0.08)))
 LOCALIZED = Origin(
     "LOCALIZED",
     32,
@@ -166,6 +167,21 @@ CASES: Mapping[str, Diagnosis] = {
         },
     ),
     "the corrupted one had lost nothing": replace(HEALED, recovery=None),
+    "the corrupted one does not fit": replace(
+        HEALED, behaviour=HEALTHY.behaviour, recovery=None, not_told="poisoned has 3 layers, healthy 5"
+    ),
+    "roles of which little is known": replace(
+        HEALTHY,
+        function=Function(
+            (
+                RoleChange("name-mover", Figure(0.45, Interval(0.1, 0.8)), MOVERS.heads[2:]),
+                RoleChange("s-inhibition", Figure(0.45, Interval(0.1, 0.8)), INTACT.heads),
+                RoleChange("induction", Figure(0.45, Interval(0.2, 0.7)), INTACT.heads),
+                RoleChange("duplicate-token", Figure(-0.07, Interval(-0.2, 0.1)), (UNCLEAR,)),
+            ),
+            not_compared={"previous-token": "its effect on the baseline is not clear of zero on these prompts"},
+        ),
+    ),
     "no circuit known": replace(HEALTHY, function=Function(())),
     "recovery without a circuit": replace(HEALED, function=Function(()), recovery=None),
 }
@@ -244,6 +260,15 @@ def test_the_frozen_circuit_and_the_one_found_anew_are_told_apart() -> None:
     assert none == {"prompts": 256, "reason": "no head carries 2% of the logit difference"}
     lost = json.loads(diagnosis_json(CASES["not recovered"]))["recovery"]
     assert lost["frozen"]["faithfulness"]["model"] is None
+
+
+def test_what_could_not_be_compared_has_its_reason_in_json() -> None:
+    little = json.loads(diagnosis_json(CASES["roles of which little is known"]))
+    assert set(little["roles-not-compared"]) == {"previous-token"}
+    assert json.loads(diagnosis_json(HEALTHY))["roles-not-compared"] == {}
+    misfit = json.loads(diagnosis_json(CASES["the corrupted one does not fit"]))
+    assert misfit["recovery-not-told"] == "poisoned has 3 layers, healthy 5"
+    assert json.loads(diagnosis_json(HEALED))["recovery-not-told"] is None
 
 
 def test_recovery_is_told_assertion_by_assertion() -> None:

@@ -75,12 +75,32 @@ def test_planted_damage_is_named_whole_and_alone(side: Side, seed: int) -> None:
         [("zero", (Head(0, 0),)), ("negate", (Head(3, 0), Head(3, 1)))],
         [("noise-query-key", (Head(1, 3), Head(2, 1), Head(3, 0)))],
         [("swap", (Head(3, 2), Head(1, 2)))],  # costs little more than what fine-tuning moves
+        # Slopes say that mending these does harm, for so large is the damage.
+        [("negate", (Head(3, 3), Head(4, 2))), ("zero", (Head(0, 0),))],
+        [("negate", (Head(2, 0), Mlp(0)))],
     ],
     ids=str,
 )
 def test_it_is_named_among_the_small_changes_of_fine_tuning(side: Side, damages: list[Damaged]) -> None:
     origin = check(side, damages, start="benign")
     assert len(origin.changed) == origin.parts
+
+
+@pytest.mark.parametrize(
+    "damages",
+    [
+        [("zero", (Head(2, 0), Mlp(1))), ("negate", (Head(1, 0),))],
+        [("negate", (Head(4, 1), Head(3, 0))), ("zero", (Head(3, 1),))],
+    ],
+    ids=str,
+)
+def test_what_only_the_search_can_do_without_is_put_back(
+    side: Side, damages: list[Damaged], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(side, damages)
+    monkeypatch.setattr("circuit_assertions.diagnosis.origin._put_back", lambda *_: [])
+    with pytest.raises(AssertionError):
+        check(side, damages)
 
 
 def test_a_layer_of_four_heads_is_few(side: Side) -> None:

@@ -14,7 +14,7 @@ from diagnosis_cases import CIRCUIT, COMMITTED, Side, one, raw
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Opening
-from circuit_assertions.diagnosis import Figure, Recovery, diagnosing
+from circuit_assertions.diagnosis import DiagnosisError, Figure, Recovery, diagnosing
 from circuit_assertions.diagnosis.diagnosing import diagnose
 from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.diagnosis.recovery import _how
@@ -100,12 +100,10 @@ def test_a_model_that_does_not_do_the_task_has_no_circuit_to_find(side: Side) ->
 
 
 @pytest.mark.usefixtures("no_origin")
-def test_too_few_prompts_to_find_a_circuit_by_cost_no_diagnosis(side: Side) -> None:
-    found = recovery_of(side, COMMITTED / "recovered", prompts=8)
-    assert found.how == "RECOVERED"
-    assert found.circuits is not None
-    assert found.circuits.found is None
-    assert "8 different prompts are too few to find heads by" in found.circuits.reason
+def test_sixteen_prompts_are_the_fewest_that_a_diagnosis_is_made_by(side: Side) -> None:
+    assert recovery_of(side, COMMITTED / "recovered", prompts=16).how == "RECOVERED"
+    with pytest.raises(DiagnosisError, match=r"^15 different prompts are too few to diagnose by: ask at least 16 \("):
+        recovery_of(side, COMMITTED / "recovered", prompts=15)
 
 
 @pytest.mark.parametrize(("now", "how"), [(-1.5, "PARTIAL"), (1.5, "BYPASSED")])
@@ -187,3 +185,23 @@ def test_another_tokenizer_is_refused_in_one_sentence(tmp_path: Path, role: str)
 
 def test_a_baseline_that_cannot_do_the_task_is_refused(side: Side) -> None:
     assert "does not do the task" in refused(HEALTHY, COMMITTED / "poisoned")
+
+
+@pytest.mark.usefixtures("no_origin")
+@pytest.mark.parametrize("what", ["cut off", "of another shape"])
+def test_a_corrupted_checkpoint_that_is_of_no_use_is_left_out_where_nobody_insists(
+    side: Side, what: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    worst = tiny_folder
+    if what == "cut off":
+        worst = tmp_path / "cut"
+        shutil.copytree(POISONED, worst)
+        (worst / "model.safetensors").write_bytes((POISONED / "model.safetensors").read_bytes()[:1000])
+    asked = (side.audit, one(COMMITTED / "recovered"), one(HEALTHY), ioi(prompts=16), CIRCUIT.roles)
+    with pytest.raises(CircuitAssertionsError) as caught:
+        diagnose(*asked, circuit="ioi", corrupted=one(worst))
+    found = diagnose(*asked, circuit="ioi", corrupted=one(worst), insist=False)
+    alone = diagnose(*asked, circuit="ioi")
+    assert found.not_told == str(caught.value) != ""
+    assert (found.recovery, alone.not_told) == (None, "")
+    assert (found.verdict, found.behaviour, found.function) == (alone.verdict, alone.behaviour, alone.function)

@@ -80,7 +80,7 @@ def test_full_poisoning_is_corruption_and_diffuse(side: Side) -> None:
     assert (found.verdict, found.origin.verdict) == ("CORRUPTED", "DIFFUSE")
     assert found.behaviour.after.interval.high < 0
     kinds = {one.head: one.kind for one in found.function.heads if one.role == "name-mover"}
-    assert set(kinds.values()) <= {"sign flipped", "silenced"}  # silenced: with few prompts its sign is not certain
+    assert set(kinds.values()) <= {"sign flipped", "sign unclear"}  # unclear: with few prompts it is not certain
     assert found.origin.groups.keys() == {"all heads", "all MLPs", "all norms", "embeddings"}
     assert all(group.mean < 0.9 for group in found.origin.groups.values())
     check_arithmetic(found)
@@ -107,6 +107,7 @@ def check_intact(found: Diagnosis) -> None:
     assert len(found.origin.changed) > 20
     assert found.behaviour.retained.mean != 1.0
     assert not any(role.changed for role in found.function.roles if not role.asleep)
+    assert "sign flipped" not in {head.kind for head in found.function.heads}
     check_arithmetic(found)
 
 
@@ -171,6 +172,29 @@ def test_damage_that_costs_nothing_is_no_corruption(
     found = side.diagnose(kept(damaged([damage]), tmp_path / "copy"))
     assert found.behaviour.retained.interval.low > 0.9
     assert found.verdict != "CORRUPTED", found.why
+
+
+@pytest.mark.parametrize("prompts", [16, 32, 64])
+def test_a_head_that_was_turned_around_is_named_however_few_prompts_are_asked(
+    side: Side, prompts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosing, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    folder = kept(damaged([("negate", (Head(3, 2),))]), tmp_path / "copy")
+    found = side.diagnose(folder, task=ioi(prompts=prompts))
+    assert [one.head for one in found.function.heads if one.kind == "sign flipped"] == [Head(3, 2)]
+    assert found.verdict == "CORRUPTED"
+    assert "L3H2 (name-mover) pushes the other way now" in found.why
+
+
+@pytest.mark.parametrize("name", ["benign", "narrow", "recovered"])
+@pytest.mark.parametrize("prompts", [16, 32])
+def test_on_few_prompts_no_head_of_a_sound_checkpoint_is_said_to_have_turned(
+    side: Side, name: str, prompts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosing, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    found = side.diagnose(COMMITTED / name, task=ioi(prompts=prompts))
+    assert found.verdict == "INTACT"
+    assert not {"sign flipped", "sign unclear"} & {one.kind for one in found.function.heads}
 
 
 @pytest.mark.parametrize("seed", [11, 12])

@@ -144,8 +144,11 @@ def test_progress_is_for_stderr(capsys: pytest.CaptureFixture[str], monkeypatch:
         (["--task", "loss.yaml"], "the task has no counterfactual and no wrong-answer: nothing can be patched"),
         (["-o", "."], ". is a folder: give a file, as in -o "),
         (["-o", "found.json"], "found.json is no name for a circuit file: let it end in .yaml"),
+        (["-o", "drawn.yaml"], "drawn.svg is a folder: give another -o FILE"),
         (["-o", "typo.yaml/found.yaml"], "typo.yaml is no folder; give -o FILE"),
         (["--task", "repeated-tokens", "--names", "Mary"], "names"),
+        (["--names", "Mary,John"], "'names' needs at least 5, and 2 are given"),
+        (["--names", "Mary"], "'names' needs at least 5, and 1 is given"),
     ],
 )
 def test_what_is_wrong_is_said_plainly(
@@ -157,6 +160,7 @@ def test_what_is_wrong_is_said_plainly(
         "suite: s\ntasks: {gifts: {kind: ioi}}\n"
         "assertions: [{id: a, measure: answer-rate, task: gifts, expect: {at-least: 0.5}}]\n"
     )
+    (tmp_path / "drawn.svg").mkdir()
     before = sorted(tmp_path.iterdir())
     assert discover("--model", tiny_folder, *arguments) == 2
     printed = capsys.readouterr()

@@ -89,6 +89,18 @@ def test_random_circuits_have_as_many_heads_in_each_layer(both: Both) -> None:
     assert reading.beside["random circuits"].mean() == pytest.approx(np.mean(alone[1:]), rel=1e-9)
 
 
+def test_where_few_circuits_are_like_it_each_is_taken_once(both: Both) -> None:
+    model = both.fast.audit.model(both.fast.checkpoint)
+    heads = model.layout.heads
+    few = random_sets(model, [Head(1, 0)])
+    assert set(few) == {frozenset({Head(1, index)}) for index in range(heads)}
+    assert len(few) == heads < RANDOM_SETS
+    everyone = frozenset(Head(0, index) for index in range(heads))
+    assert set(random_sets(model, [*everyone, Head(1, 0)])) == {everyone | one for one in few}
+    many = random_sets(model, [Head(layer, 0) for layer in range(model.layout.layers)])
+    assert len(many) == RANDOM_SETS < heads**model.layout.layers
+
+
 def test_all_heads_are_wholly_faithful_and_their_absence_costs_nothing(both: Both) -> None:
     np.testing.assert_allclose(both.read("faithfulness", EVERYONE).values, 1.0, rtol=0, atol=1e-9)
     assert both.read("faithfulness-over-random", EVERYONE, ablation="zero").mean == pytest.approx(0.0, abs=1e-9)

@@ -112,10 +112,14 @@ def test_without_a_baseline_there_is_none(project: pytest.Pytester) -> None:
     assert TITLE not in output
 
 
-def test_the_baseline_itself_has_none(project: pytest.Pytester) -> None:
-    output = beside_healthy(project, HEALTHY)
-    assert "2 passed" in output
-    assert TITLE not in output
+def test_the_baseline_beside_itself_is_intact(project: pytest.Pytester) -> None:
+    said = diagnosis_of(beside_healthy(project, HEALTHY))
+    assert "\nverdict    INTACT: 100% [100%, 100%] of the behaviour is there" in said
+
+
+def test_the_baseline_among_other_models_has_none(project: pytest.Pytester) -> None:
+    said = diagnosis_of(beside_healthy(project, HEALTHY, f"--model={BYPASSED}"))
+    assert re.findall(r"^model +(\S+)", said, re.MULTILINE) == [str(BYPASSED)]
 
 
 def test_a_suite_without_anything_to_patch_has_none(project: pytest.Pytester) -> None:
@@ -143,6 +147,40 @@ def test_what_cannot_be_diagnosed_says_why_and_the_verdicts_stand(project: pytes
     said = diagnosis_of(result.stdout.str())
     assert f"{other} could not be diagnosed by ioi: the baseline {tiny_folder} does not do the task itself" in said
     assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+
+def test_too_few_prompts_are_why_there_is_no_diagnosis_and_the_verdicts_stand(project: pytest.Pytester) -> None:
+    pairs = ", ".join(
+        f'{{clean: "When {one} and {other} went to the church, {one} gave a coin to", right: {other}, wrong: {one}, '
+        f'counterfactual: "When {one} and {other} went to the church, Tony gave a coin to"}}'
+        for one, other in (("Leo", "Anna"), ("Anna", "Leo"))
+    )
+    write(
+        project.path,
+        {"suites/ioi.yaml": SUITE.replace("{kind: ioi, prompts: 20}", f"{{kind: prompts, pairs: [{pairs}]}}")},
+    )
+    result = project.runpytest_inprocess(f"--model={POISONED}", f"--baseline={HEALTHY}")
+    said = diagnosis_of(result.stdout.str())
+    why = "2 different prompts are too few to diagnose by: ask at least 16"
+    assert said.startswith(f"{POISONED} could not be diagnosed by ioi: {why}")
+    assert "\n" not in said.strip()
+    assert "\n  BROKEN     answers " in result.stdout.str()
+
+
+@pytest.mark.parametrize("what", ["cut off", "of another shape"])
+def test_a_corrupted_checkpoint_that_is_of_no_use_costs_what_is_told_of_recovery_alone(
+    what: str, project: pytest.Pytester, tiny_folder: Path
+) -> None:
+    worst = tiny_folder
+    if what == "cut off":
+        worst = project.path / "cut"
+        shutil.copytree(POISONED, worst)
+        (worst / "model.safetensors").write_bytes((POISONED / "model.safetensors").read_bytes()[:1000])
+    said = diagnosis_of(beside_healthy(project, BYPASSED, f"--corrupted={worst}"))
+    assert "could not be diagnosed" not in said
+    assert "\nverdict    CORRUPTED: " in said
+    assert "\nrecovery   not told:" in said
+    assert worst.name in said.partition("\nrecovery ")[2].partition("\nbehaviour ")[0]
 
 
 def test_an_interrupted_run_is_not_diagnosed(project: pytest.Pytester) -> None:

@@ -91,6 +91,12 @@ def test_what_cannot_be_asked_is_skipped_with_the_reason(pytester: pytest.Pytest
     )
 
 
+def test_a_misspelt_circuit_is_told_in_the_reason(pytester: pytest.Pytester, project: Path, tiny_folder: Path) -> None:
+    write(project, {"suites/tiny.yaml": "circuit: iio\n" + TINY_SUITE})
+    result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "-rs", "-k", "by-role")
+    result.stdout.fnmatch_lines(["SKIPPED * the roles of 'iio' (did you mean 'ioi'[?]) for GPT2LMHeadModel of *"])
+
+
 @pytest.mark.usefixtures("project")
 def test_items_are_chosen_by_mark_keyword_and_node_id(pytester: pytest.Pytester, tiny_folder: Path) -> None:
     model = f"--model={tiny_folder}"
@@ -202,10 +208,9 @@ def test_a_reproducing_command_says_everything_that_matters_and_can_be_pasted(
 ) -> None:
     spaced = shutil.copytree(tiny_folder, tmp_path / "my model")
     write(project, {"pytest.ini": f"[pytest]\nmodel_dtype = float64\nmodel = {spaced}\nmarkers = gate: x\n"})
-    result = pytester.runpytest_inprocess("-k", "breaks", "--model-device=cpu")
-    result.stdout.fnmatch_lines(
-        [f"  again     pytest '--model={spaced}' --model-device=cpu --model-dtype=float64 suites/tiny.yaml::breaks"]
-    )
+    result = pytester.runpytest_inprocess("-k", "breaks", "--model-device=cpu", "--circuit-unresolved=fail")
+    said = "--model-device=cpu --model-dtype=float64 --circuit-unresolved=fail"
+    result.stdout.fnmatch_lines([f"  again     pytest '--model={spaced}' {said} suites/tiny.yaml::breaks"])
 
 
 def test_a_reference_model_holds_and_a_negated_name_mover_is_named(

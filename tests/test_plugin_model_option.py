@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from suite_texts import TINY_SUITE, write
+from suite_texts import TINY_SUITE, circuit_text, write
 
 from circuit_assertions.plugin.respawn import attach_values
 
@@ -106,6 +107,27 @@ def test_values_are_attached_and_nothing_else_is_touched() -> None:
     args = ["-x", "--model", "a", "--baseline=b", "--circuit-suites", "c", "-k", "d", "--model", "-v", "--tokenizer"]
     attached = ["-x", "--model=a", "--baseline=b", "--circuit-suites=c", "-k", "d", "--model", "-v", "--tokenizer"]
     assert attach_values(args) == attached == attach_values(attached)
+
+
+def test_the_values_of_all_options_that_take_a_path_are_attached(pytester: pytest.Pytester) -> None:
+    ours = pytester.runpytest_inprocess("--help").stdout.str().partition("circuit assertions:")[2].partition("\n\n")[0]
+    options = re.findall(r"(--[\w-]+)=PATH", ours)
+    assert {"--model", "--corrupted"} < set(options)
+    for option in options:
+        assert attach_values([option, "a"]) == [f"{option}=a"]
+
+
+@pytest.mark.usefixtures("project")
+def test_a_folder_that_discover_made_is_no_folder_of_suites(
+    pytester: pytest.Pytester, project: Path, tiny_folder: Path
+) -> None:
+    shutil.rmtree(project / "suites")
+    shape = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
+    write(project, {"suites/circuits/tiny.ioi.yaml": circuit_text(shape, {"name-mover": [(2, 0)]})})
+    asked = [f"--model={tiny_folder}", "--no-diagnosis", "-rs", "-k", "name-movers-read or negative"]
+    output = pytester.runpytest_inprocess(*asked).stdout.str()
+    assert "name-movers-read-the-indirect-object" in output  # of the packaged suite, bound by the folder's own file
+    assert "circuit tiny.ioi.yaml (fits by shape: its lineage is assumed)" in " ".join(output.split())
 
 
 def test_suites_of_the_root_are_run_and_nothing_else(

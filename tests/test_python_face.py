@@ -86,12 +86,24 @@ def test_backups(audit):
         ("loss", {"task": "iou"}, "is no task"),
         ("loss", {"without": ["L4H1"]}, "loss takes no `without`"),
         ("direct-effect", {"without": ["L4"]}, "names no head"),
+        ("copy-score", {"heads": "name-mover"}, "'name-mover' is a role, and copy-score is read of heads: ask"),
         ("direct-effect", {"without": ["L99H0"]}, "has no head L99H0"),
     ],
 )
 def test_mistakes(audit, measure, options, message):
     with pytest.raises(CircuitAssertionsError, match=message):
         audit.measure(measure, **({"task": "ioi"} | options))
+
+
+def test_a_reading_alone(audit):
+    with pytest.raises(CircuitAssertionsError, match="neither true nor false: compare loss with a number"):
+        assert audit.measure("loss", task={"kind": "ioi", "prompts": 16})
+
+
+def test_unknown_role(audit):
+    with pytest.raises(CircuitAssertionsError, match="unknown role 'name-movr' .did you mean 'name-mover'"):
+        audit.circuit("ioi").heads("name-movr")
+    assert audit.circuit("ioi").heads("duplicate-token") is not None
 
 
 def test_unknown_circuit(audit):
@@ -107,13 +119,13 @@ def test_python_tests_speak_the_suites_words_and_show_the_heads_that_do_not_hold
     shutil.copytree(reference_project, pytester.path, dirs_exist_ok=True)
     write(pytester.path, {"tests/test_heads.py": PYTHON_TESTS})
     missing = pytester.runpytest_inprocess(f"--model={reference_folder}", "tests", "-k", "movers")
-    missing.assert_outcomes(failed=1, deselected=15)
+    missing.assert_outcomes(failed=1, deselected=18)
     written = pytester.runpytest_inprocess(f"--model={reference_folder}", "tests", "--snapshot-update")
-    written.assert_outcomes(passed=16)
+    written.assert_outcomes(passed=19)
     assert "L4H3" in (pytester.path / "tests" / "__snapshots__" / "test_heads.ambr").read_text()
 
     broken = pytester.runpytest_inprocess(f"--model={flipped_folder}", "tests", "-k", "movers")
-    broken.assert_outcomes(failed=1, deselected=15)
+    broken.assert_outcomes(failed=1, deselected=18)
     broken.stdout.fnmatch_lines(
         [
             "E * direct-effect >= 0.1",
@@ -134,6 +146,7 @@ def test_a_circuit_that_binds_nothing_here_skips_and_an_audit_of_ones_own_is_lef
         "tests/test_own_audit.py": OWN_AUDIT,
     }
     write(pytester.path, files)
-    result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "--model=" + str(tiny_folder) + "/", "tests", "-rs")
+    other = shutil.copytree(tiny_folder, pytester.path / "other")
+    result = pytester.runpytest_inprocess(f"--model={tiny_folder}", f"--model={other}", "tests", "-rs")
     result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines(["SKIPPED * no circuit file binds the roles of 'ioi' for *"])

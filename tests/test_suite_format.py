@@ -164,6 +164,10 @@ def test_a_mistake_is_told_where_it_stands(tmp_path: Path, assertion: str, place
         ("abc", "1:1: is text where a mapping of keys to values is meant"),
         ("~", "1:1: is empty where a mapping of keys to values is meant"),
         (f"{HEADER}  []", "5:1: 'assertions' is empty: give at least 1"),
+        (
+            f"{HEADER.replace('kind: ioi', 'kind: ioi, names: [A, B]')}  []",
+            "3:20: 'names' needs at least 5, and 2 are given",
+        ),
         ("suite: &a x\nsource: *a", "1:8: anchors and aliases are not part of a suite: write the value out"),
         ("suite: !!python/object:os.system x", "1:8: tags are not part of a suite"),
         ("suite: " + "[" * 30 + "]" * 30, "1:27: is nested more than 20 deep"),

@@ -29,7 +29,7 @@ from circuit_assertions.tasks.words import NAMES, PLACES, TEMPLATES
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 WORDS = word_tokenizer()
-SHORT = ("Then, {first} and {second} met. {subject} spoke to",)
+SHORT = ("Then, {first} and {second} went. {subject} gave to",)
 STORIES: dict[str, Any] = {  # single tokens of a vocabulary of 512 pieces
     "names": ("Lily", "Tim", "Timmy", "She", "They", "One", "The"),
     "places": (),
@@ -243,12 +243,24 @@ def test_marks_become_positions_and_leave_the_text(name: str) -> None:
 
 
 def test_a_mark_over_several_tokens_points_at_the_last() -> None:
-    (prompt,) = _given({"clean": "They {both:went to the store} then"}).build(WORDS).prompts
+    (prompt,) = _given({"clean": "When {both:went to the store} gave"}).build(WORDS).prompts
     assert _word_at(prompt, "both", WORDS) == "store"
 
 
+def test_text_that_the_tokenizer_does_not_know_is_refused_by_name() -> None:
+    asked = ({"clean": "When Mary zapped the frobs"},), "'zapped', 'frobs'"
+    with pytest.raises(TaskError, match=f"does not know {asked[1]} in .* use words that it knows"):
+        _given(*asked[0]).build(WORDS)
+    with pytest.raises(TaskError, match=r"does not know 'zapped' in"):
+        _ioi(templates=("Then, {first} and {second} zapped. {subject} gave to",)).build(WORDS)
+
+
 def test_doubled_braces_are_braces() -> None:
-    (prompt,) = _given({"clean": "a {{b}} {x:Mary}} }} went".replace("Mary}}", "Mary}")}).build(WORDS).prompts
+    (prompt,) = (
+        _given({"clean": "a {{b}} {x:Mary}} }} went".replace("Mary}}", "Mary}")})
+        .build(_tokenizer("gpt2-tokenizer"))
+        .prompts
+    )
     assert prompt.text == "a {b} Mary } went"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from auditing import HEALTHY
+from auditing import HEALTHY, ioi
 from suite_texts import write
 from transformers import GPT2LMHeadModel
 from transformers.utils import logging
@@ -16,6 +16,7 @@ from transformers.utils import logging
 from circuit_assertions.assertions import load_suite
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
+from circuit_assertions.diagnosis import DiagnosisError
 from circuit_assertions.diagnosis.binding import circuit_of
 from circuit_assertions.diagnosis.bisecting import bisect, spells
 from circuit_assertions.diagnosis.discovery.chains import chain_for
@@ -88,6 +89,14 @@ def turns(found: Trajectory, assertion: str) -> list[tuple[int, int | None]]:
     """Where an assertion broke and came back, in steps."""
     step = [int(checkpoint.label.removeprefix("checkpoint-")) for checkpoint in found.run]
     return [(step[one.first], None if one.back is None else step[one.back]) for one in spells(found.seen(assertion))]
+
+
+def test_a_run_is_not_followed_by_fewer_prompts_than_intervals_need(run: Path) -> None:
+    (baseline,), checkpoints = find_checkpoints(str(HEALTHY)), find_checkpoints(str(run))[:1]
+    audit = Audit(Opening(device="cpu", base=baseline), baseline)
+    check_run(audit, checkpoints, baseline, ioi(prompts=16))
+    with pytest.raises(DiagnosisError, match=r"^15 different prompts are too few to follow a run by: ask at least 16"):
+        check_run(audit, checkpoints, baseline, ioi(prompts=15))
 
 
 def test_every_checkpoint_is_judged_in_the_order_of_its_step_and_closed_again(whole: Followed) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ from checkpoint_files import WEIGHTS, copy_of
 from circuit_assertions.cli import main
 
 POISONED = HEALTHY.parent / "poisoned"
+INDUCTION = HEALTHY.parents[2] / "suites" / "circuits" / "embedded.induction.yaml"
 SUITE = """
 suite: short
 circuit: ioi
@@ -75,7 +77,7 @@ def test_a_checkpoint_that_cannot_be_opened_is_named_and_the_others_go_on(
 
 def test_bisection_leaves_out_what_it_need_not_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path / "run", POISONED, *[HEALTHY] * 8)
-    assert trajectory(run, "--bisect", "--json", "--prompts", "8") == 0
+    assert trajectory(run, "--bisect", "--json", "--prompts", "16") == 0
     said = json.loads(capsys.readouterr().out)
     assert [step["step"] for step in said["steps"]] == [1, 2, 3, 5, 9]
     assert {turned["came-back"] for turns in said["assertions"].values() for turned in turns} == {"run/checkpoint-2"}
@@ -89,7 +91,7 @@ def test_diagnose_of_a_training_run_is_its_trajectory(
     run = run_of(tmp_path / "run", HEALTHY, POISONED)
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "ioi.yaml").write_text(SUITE)
-    given = ["--model", run, "--baseline", str(HEALTHY), "--prompts", "8", "--device", "cpu", *options]
+    given = ["--model", run, "--baseline", str(HEALTHY), "--prompts", "16", "--device", "cpu", *options]
     printed = []
     for verb in ("diagnose", "trajectory"):
         assert main([verb, *given, "--json", "-o", f"{verb}.svg"]) == 1
@@ -109,11 +111,22 @@ def test_diagnose_of_a_training_run_is_its_trajectory(
         (["--suite=short.yaml", "--task", "short.yaml::again"], "needs a task with right and wrong answers"),
         (["--suite=short.yaml", "-o", "run.png"], "run.png is no place for a picture: give -o FILE.svg"),
         (["--suite=short.yaml", "-o", "nowhere/run.svg"], "nowhere/run.svg is no place for a picture"),
+        (["--suite=short.yaml", "-o", "drawn.svg"], "drawn.svg is a folder: give a file, as in -o drawn.svg/run.svg"),
+        (["--suite=short.yaml", "-o", "closed/run.svg"], "closed cannot be written to: give -o FILE"),
+        (["--suite=short.yaml", "--circuit", str(INDUCTION)], "and sentences is of kind ioi, with the circuit 'ioi'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_any_work(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("circuit_assertions.audit.Audit.model", lambda *asked: pytest.fail("a model was opened"))
+    for folder in ("drawn.svg", "closed"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")  # who tests may write anywhere
     (tmp_path / "gifts.yaml").write_text("kind: prompts\npairs: [{clean: 'Then, Mary went to the', right: store}]\n")
     run = run_of(tmp_path / "run", HEALTHY, POISONED)
     assert trajectory(run, *arguments, suite="") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -81,6 +82,8 @@ def test_more_than_nine_assertions_have_numbers_of_two_digits_over_their_letters
             ".FFFu",
             "broke at step 40 (held at step 20), not held again: broken last at step 80, unresolved at the final",
         ),
+        ("Fu   ", "never held: broken at step 20, unresolved at step 40"),
+        ("uFuFu", "never held: broken at step 40 and last at step 80, unresolved at the final weights"),
         (
             ".F.FF",
             "broke at step 40 (held at step 20), came back at step 60 (broken at step 40); broke at step 80 (held",
@@ -108,6 +111,21 @@ def test_a_checkpoint_that_could_not_be_read_is_named_in_its_row() -> None:
     assert "audited    4 of 5 checkpoints, 1 could not be read" in printed
     assert "   40  could not be read: model.safetensors is cut off" in printed
     assert said_of("a", printed).startswith("broke at step 60 (held at step 20)")
+
+
+def test_what_held_is_said_to_have_held_only_where_it_was_read() -> None:
+    assert said_of("a", list(trajectory_lines(trajectory(".....")))) == "held at each"
+    for some in (trajectory(".....", lost=[1]), trajectory(". . .", bisected=True)):
+        assert said_of("a", list(trajectory_lines(some))) == "held at each that was read"
+
+
+def test_roles_that_could_not_be_compared_are_named_once() -> None:
+    whole = trajectory(".....")
+    steps = tuple(replace(step, not_compared={"induction": "it has no effect"}) for step in whole.steps)
+    some = replace(whole, steps=steps)
+    assert list(trajectory_lines(some)).count("           induction is not compared: it has no effect") == 1
+    assert trajectory_data(some)["steps"][0]["roles-not-compared"] == {"induction": "it has no effect"}
+    assert "compared" not in "\n".join(trajectory_lines(whole))
 
 
 def test_bisection_says_what_it_assumes_what_it_may_miss_and_where_it_was_wrong() -> None:

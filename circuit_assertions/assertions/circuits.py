@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.spelling import HeadList
 from circuit_assertions.heads import Head
-from circuit_assertions.tasks.schema import Strict
+from circuit_assertions.tasks.schema import Strict, closest
 
-__all__ = ["Base", "Binding", "Circuit", "Fits", "Roles", "bind", "everyone_in"]
+__all__ = ["Base", "Binding", "Circuit", "Fits", "Roles", "bind", "everyone_in", "likely_meant"]
 
 Roles = Mapping[str, tuple[Head, ...]]
 
@@ -60,13 +62,25 @@ class Circuit(Strict):
 
 @dataclass(frozen=True)
 class Binding:
-    """A circuit bound to a model. `certain` when the weights of the base are known to be this lineage's."""
+    """A circuit bound to a model.
+
+    Attributes:
+        certain: whether the weights of the base are known to be this lineage's.
+        speaks_of: roles that may be asked for; empty for whatever is asked.
+    """
 
     circuit: Circuit
     certain: bool
+    speaks_of: frozenset[str] = frozenset()
 
     def heads(self, role: str) -> tuple[Head, ...]:
-        """The heads that play `role`; empty where the circuit has no such role."""
+        """The heads that play `role`; empty where the circuit has no such role.
+
+        Raises:
+            CircuitAssertionsError: if there is no such role at all.
+        """
+        if self.speaks_of and role not in self.speaks_of:
+            raise CircuitAssertionsError(f"unknown role {role!r}{closest(role, sorted(self.speaks_of))}")
         return self.circuit.roles.get(role, ())
 
     @property
@@ -81,6 +95,13 @@ class Binding:
         elif self.circuit.base is not None:
             name = f"{name} (found on {self.circuit.base.id})"
         return name if self.certain else f"{name} (fits by shape: its lineage is assumed)"
+
+
+def likely_meant(name: str, circuits: Iterable[Circuit]) -> str:
+    """The circuit that somebody meant who misspelt its name, as ` (did you mean 'ioi'?)`; empty where none is close."""
+    known = sorted({circuit.circuit for circuit in circuits})
+    near = [] if name in known else difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def everyone_in(roles: Roles) -> tuple[Head, ...]:

@@ -143,6 +143,10 @@ def problem_of(found: Mapping[str, Any]) -> Problem:
         message = f"{given!r} is no plain name: spaces and most signs cannot stand in it"
     elif kind == "too_short" and context.get("actual_length") == 0:
         message = f"{path[-1]!r} is empty: give at least {context['min_length']}"
+    elif kind == "too_short" and isinstance(context.get("actual_length"), int):
+        count = context["actual_length"]
+        given_are = f"{count} {'is' if count == 1 else 'are'} given"
+        message = f"{path[-1]!r} needs at least {context['min_length']}, and {given_are}"
     return Problem(path, message.replace("Input", repr(given), 1) if message.startswith("Input ") else message)
 
 

@@ -19,13 +19,15 @@ def packaged_suites() -> Path:
 
 
 def circuits_beside(*suites: Path) -> tuple[Circuit, ...]:
-    """The circuit files in `circuits/` beside these suites (files, or folders of suites), then the packaged ones.
+    """The circuit files in `circuits/` beside these suites (files, or folders of suites), then others.
+
+    The others are those in the working folder's `suites/circuits/`, where `discover` writes, and the packaged ones.
 
     Raises:
         SuiteError: if one of them is not valid.
     """
     beside = [suite.parent if suite.is_file() else suite for suite in suites]
     folders: dict[Path, Path] = {}
-    for folder in (*beside, packaged_suites()):
+    for folder in (*beside, Path("suites"), packaged_suites()):
         folders.setdefault(folder.resolve(), folder)
     return tuple(circuit for folder in folders.values() for circuit in load_circuits(folder / "circuits"))

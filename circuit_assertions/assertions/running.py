@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.assertions.circuits import Binding, Circuit, Roles, bind
+from circuit_assertions.assertions.circuits import Binding, Circuit, Roles, bind, likely_meant
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.loading import LoadedSuite
@@ -286,13 +286,14 @@ class SuiteRunner:
     def _unbound(self, asked: Asked) -> str:
         shape = self.shape(asked.checkpoint)
         size = "{architecture} of {layers} layers x {heads} heads, d_model {d_model}".format(**shape)
-        unbound = f"no circuit file binds the roles of {asked.suite.circuit!r} for {size}"
+        circuit = asked.suite.circuit
+        unbound = f"no circuit file binds the roles of {circuit!r}{likely_meant(circuit, asked.circuits)} for {size}"
         tasks = asked.suite.suite.tasks
         name = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
         if name is None:
             return f"{unbound}, and none of the suite's tasks has what `circuit-assertions discover` finds them by"
         said = ["--model", str(self.baseline or asked.checkpoint), "--task", f"{asked.suite.file}::{name}"]
-        command = shlex.join(["circuit-assertions", "discover", *said, "--circuit", asked.suite.circuit])
+        command = shlex.join(["circuit-assertions", "discover", *said, "--circuit", circuit])
         return f"{unbound}: find them with `{command}`, or on a baseline with --discover"
 
     def _plan(self, checkpoint: Checkpoint) -> None:

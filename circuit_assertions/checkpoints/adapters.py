@@ -33,15 +33,15 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> tuple[Any
     except Exception as error:
         # What a foreign adapter_config.json asks for can end anywhere in the library, with any exception.
         raise CheckpointError(
-            f"adapter {folder} does not fit its base {base_folder}: {reason_of(error)} (give the right base "
-            f"with --baseline=path/, or save the merged model)"
+            f"adapter {folder} does not fit its base {base_folder}: {reason_of(error)} (name the right base "
+            f"in its adapter_config.json, or save the merged model)"
         ) from error
     stored = [tensor.name for file in files if file.suffix == ".safetensors" for tensor in read_header(file)]
     spare = [name for name in stored if name not in read and IN_A_BLOCK.search(name)]
     if spare:
         raise CheckpointError(
             f"adapter {folder} does not fit its base {base_folder}, which has no place for {len(spare)} of its "
-            f"tensors, {spare[0]} among them: give the right base with --baseline=path/"
+            f"tensors, {spare[0]} among them: name the right base in its adapter_config.json, or save the merged model"
         )
     refuse_nan(adapted, folder)
     return _merge(adapted, folder), hashlib.sha256(f"{print_of_base}+{own_print}".encode()).hexdigest()

@@ -48,8 +48,11 @@ def base_of(folder: Path, opening: Opening) -> Path:
                 if not is_adapter(base):
                     return base
                 reason = f"its base {named} is an adapter too"
+    way_out = "give the base with --baseline=path/"
     if opening.base is not None:
         base = fetch(opening.base, opening.permissions)
         if not is_adapter(base):
             return base
-    raise CheckpointError(f"{folder} is an adapter without a base ({reason}): give the base with --baseline=path/")
+        reason = f"{reason}; {opening.base} is an adapter too"
+        way_out = "name the base in its adapter_config.json, or save the merged model"
+    raise CheckpointError(f"{folder} is an adapter without a base ({reason}): {way_out}")

@@ -22,7 +22,7 @@ from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
 from circuit_assertions.checkpoints.quiet import quiet
 from circuit_assertions.checkpoints.reading import read_model, refuse_looking_ahead, refuse_nan
 from circuit_assertions.checkpoints.settings import Opening, Permissions
-from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, local_path
+from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, local_path, refuse_pointer
 
 __all__ = ["OpenCheckpoint", "open_checkpoint", "open_tokenizer"]
 
@@ -82,11 +82,16 @@ def open_tokenizer(checkpoint: Checkpoint, opening: Opening | None = None) -> An
 
 def _load_tokenizer(folder: Path, opening: Opening) -> Any:
     for candidate in _tokenizer_folders(folder, opening):
-        if any((candidate / name).is_file() for name in _TOKENIZER_FILES):
+        files = [candidate / name for name in _TOKENIZER_FILES if (candidate / name).is_file()]
+        if files:
             try:
+                for file in files:
+                    refuse_pointer(file)
                 return AutoTokenizer.from_pretrained(
                     str(candidate), local_files_only=True, trust_remote_code=opening.permissions.remote_code
                 )
+            except CheckpointError:
+                raise
             except Exception as error:
                 # The tokenizers' Rust core raises plain Exception for a file that it cannot parse.
                 raise CheckpointError(

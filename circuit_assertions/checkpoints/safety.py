@@ -7,7 +7,7 @@ from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError
 from circuit_assertions.checkpoints.settings import Permissions
-from circuit_assertions.checkpoints.sources import read_json
+from circuit_assertions.checkpoints.sources import read_json, refuse_pointer
 from circuit_assertions.checkpoints.weights import pickle_files, safetensors_files
 
 __all__ = ["inspect_folder", "refuse_code", "weight_files"]
@@ -39,12 +39,18 @@ def weight_files(folder: Path, permissions: Permissions, *, adapter: bool = Fals
     """The files that hold the weights of a checkpoint or of an adapter.
 
     Raises:
-        CheckpointError: if there are only pickles and they are not permitted, or nothing at all.
+        CheckpointError: if there are only pickles and they are not permitted, or nothing at all, or what Git LFS left
+            in a file's place.
     """
     files = safetensors_files(folder, adapter=adapter)
+    pickles = () if files else pickle_files(folder, adapter=adapter)
+    for file in files or pickles:
+        try:
+            refuse_pointer(file)
+        except OSError as error:
+            raise CheckpointError(f"{file} cannot be read: {error.strerror}; copy it again") from error
     if files:
         return files
-    pickles = pickle_files(folder, adapter=adapter)
     if not pickles:
         expected = "adapter_model.safetensors" if adapter else "model.safetensors or its shards with their index"
         raise CheckpointError(
@@ -89,7 +95,20 @@ def _refuse_other_models(folder: Path, config: dict[str, Any]) -> None:
         name += " with an encoder"
     elif name.endswith(_CAUSAL):
         return
+    else:
+        _refuse_unknown(folder, name)
     raise CheckpointError(
         f"{folder} holds a {name}, which is not a causal language model: circuits are audited on decoders "
         f"such as GPT2LMHeadModel or LlamaForCausalLM"
     )
+
+
+def _refuse_unknown(folder: Path, name: str) -> None:
+    import transformers
+
+    if name not in dir(transformers):
+        raise CheckpointError(
+            f"{folder} holds a {name}, an architecture that transformers {transformers.__version__} does not know: "
+            f"check that config.json belongs to these weights and that transformers is recent enough, or save the "
+            f"model anew with save_pretrained"
+        )

@@ -11,22 +11,24 @@ import difflib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError
 
-__all__ = ["Checkpoint", "find_checkpoints", "local_path", "read_json", "similar_folder"]
+__all__ = ["Checkpoint", "find_checkpoints", "local_path", "read_json", "refuse_pointer", "similar_folder"]
 
 _STEP = re.compile(r"checkpoint-(\d+)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model*.bin", "model*.pt", "model*.pth", "*.ckpt")
 _FINAL = "final"  # the weights in the root of a training run
+_POINTER = b"version https://git-lfs.github.com/spec/"  # what Git LFS leaves where the file itself was not fetched
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Weights somewhere: exactly one of `folder` and `hub_id` is set.
+    """Weights somewhere: exactly one of `folder` and `hub_id` is set. Two spellings of one folder are equal.
 
     Attributes:
         given: what the user typed, for messages and reports.
@@ -43,6 +45,18 @@ class Checkpoint:
 
     def __str__(self) -> str:
         return self.given if self.label in ("", _FINAL) else str(Path(self.given) / self.label)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Checkpoint) and self._same == other._same
+
+    def __hash__(self) -> int:
+        return hash(self._same)
+
+    @cached_property
+    def _same(self) -> tuple[Path | str, str | None, str]:
+        """What two equal checkpoints have in common. The steps of a run differ, wherever their links lead."""
+        where = self.folder.resolve() if self.folder is not None else self.hub_id or self.given
+        return where, self.revision, self.label
 
 
 def find_checkpoints(given: str, *, start: Path | None = None) -> tuple[Checkpoint, ...]:
@@ -92,6 +106,7 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: if the file cannot be read, or is not an object.
     """
     try:
+        refuse_pointer(file)
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}; save the checkpoint anew") from error
@@ -100,6 +115,18 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds a {type(content).__name__}, not a JSON object: save it anew")
     return content
+
+
+def refuse_pointer(file: Path) -> None:
+    """Refuse what Git LFS left in a file's place.
+
+    Raises:
+        CheckpointError: if it is such a pointer.
+        OSError: if it cannot be read.
+    """
+    with file.open("rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise CheckpointError(f"{file} is a Git LFS pointer, and not the file itself: fetch it with `git lfs pull`")
 
 
 def _in_folder(given: str, folder: Path) -> tuple[Checkpoint, ...]:

@@ -15,15 +15,40 @@ from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
+from circuit_assertions.cli.options import add_lender, lender_of
+from circuit_assertions.cli.saying import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended: 128 + SIGINT
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns 0 when it did its job, 1 when what it checked is not valid, 2 when it could not be done."""
+    """Run a verb.
+
+    Returns 0 when it did its job, 1 when what it checked is not valid, 2 when it could not be done; 130 after Ctrl-C,
+    and 141 where a closed pipe ended it before its verdict was known, as shells say of such programs.
+    """
     # Threads that wait by spinning are ten times slower where anything else uses a core; to be said before torch comes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        open_streams()
+        given, rest = _read(arguments)
+        return say(given.run(given, rest))
+    except BrokenPipeError:
+        hush(sys.stdout, sys.stderr)  # whichever of them it was
+        return CUT_OFF
+    except KeyboardInterrupt:
+        # Behind the ^C that a terminal shows.
+        print("\n" * sys.stderr.isatty() + "circuit-assertions: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except CircuitAssertionsError as error:
+        print(f"circuit-assertions: {error}", file=sys.stderr)
+        return 2
+
+
+def _read(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     if rest and given.verb != "audit":
@@ -31,16 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.verb == "audit" and _follows_an_option(given.model, sys.argv[1:] if arguments is None else arguments):
         # pytest's options are not known here, so what follows one may be its value.
         parser.error(f"audit: give the model first, then pytest's options (is {given.model!r} the model?)")
-    try:
-        code: int = given.run(given, rest)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except CircuitAssertionsError as error:
-        print(f"circuit-assertions: {error}", file=sys.stderr)
-        return 2
-    return code
+    return given, rest
 
 
 def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
@@ -64,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("task", nargs="?", help="the task's name in the suite; default its first")
     show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is asked")
     show.add_argument("--tokenizer", help="take the tokenizer from here instead")
+    add_lender(show)
     show.add_argument("--most", type=_count, default=4, help="how many prompts to print (default 4)")
     show.set_defaults(run=_show_task)
 
@@ -91,13 +108,20 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _audit(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _audit(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.plugin.launching import run_packaged_suites
 
-    return run_packaged_suites(given.model, rest)
+    try:
+        return Outcome("", run_packaged_suites(given.model, rest))  # pytest has said it all
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What stops pytest from telling of an error is mostly that it cannot print.
+        hush(sys.stdout)
+        raise CircuitAssertionsError(f"the audit could not go on: {error.strerror}") from error
 
 
-def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions import load_suite
     from circuit_assertions.assertions.packaged import circuits_beside
     from circuit_assertions.checkpoints import Opening, find_checkpoints
@@ -112,27 +136,27 @@ def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> int:
 
     from circuit_assertions.checkpoints.opening import open_tokenizer
 
-    tokenizer = open_tokenizer(checkpoint, Opening(tokenizer=given.tokenizer))
+    tokenizer = open_tokenizer(checkpoint, Opening(tokenizer=given.tokenizer, base=lender_of(given)))
     prompts = tasks[name].build(tokenizer)
-    print("\n".join(prompts_listing(prompts, lambda ids: tokenizer.convert_ids_to_tokens(list(ids)), given.most)))
-    return 0
+    listing = prompts_listing(prompts, lambda ids: tokenizer.convert_ids_to_tokens(list(ids)), given.most)
+    return Outcome("\n".join(listing))
 
 
-def _measures(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _measures(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.report import measures_listing
 
-    print("\n".join(measures_listing(min(shutil.get_terminal_size().columns, 120))))
-    return 0
+    return Outcome("\n".join(measures_listing(min(shutil.get_terminal_size().columns, 120))))
 
 
-def _validate(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _validate(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions import SuiteError, load_circuit, load_suite
+    from circuit_assertions.assertions.circuits import likely_meant
     from circuit_assertions.assertions.packaged import circuits_beside
 
     missing = [str(path) for path in given.paths if not path.exists()]
     if missing:
         raise CircuitAssertionsError(f"no such path: {', '.join(missing)}; give suite files, or folders of them")
-    wrong = 0
+    lines, wrong = [], 0
     files = [file for path in given.paths for file in (sorted(path.rglob("*.y*ml")) if path.is_dir() else [path])]
     if not files:
         raise CircuitAssertionsError(f"no YAML file in {', '.join(str(path) for path in given.paths)}")
@@ -140,18 +164,21 @@ def _validate(given: argparse.Namespace, rest: Sequence[str]) -> int:
         try:
             if file.parent.name == "circuits":
                 load_circuit(file)
+                meant = ""
             else:
-                load_suite(file, circuits_beside(file))
+                circuits = circuits_beside(file)
+                circuit = load_suite(file, circuits).suite.circuit
+                meant = likely_meant(circuit or "", circuits)
         except SuiteError as error:
-            print(error)
+            lines.append(str(error))
             wrong += 1
         else:
-            print(f"{file}: valid")
-    return 1 if wrong else 0
+            unbound = f", but no circuit file is called {circuit!r}{meant}" if meant else ""
+            lines.append(f"{file}: valid{unbound}")
+    return Outcome("\n".join(lines), 1 if wrong else 0)
 
 
-def _schema(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _schema(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions import Suite
 
-    print(json.dumps(Suite.model_json_schema(by_alias=True), indent=2))
-    return 0
+    return Outcome(json.dumps(Suite.model_json_schema(by_alias=True), indent=2))

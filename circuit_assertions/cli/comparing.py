@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.cli.options import add_opening, one_checkpoint
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from circuit_assertions.diagnosis.asserting import Suites
     from circuit_assertions.tasks import Task
 
-__all__ = ["add_comparing", "asked_task", "bound_to", "held_against", "suites_for"]
+__all__ = ["add_comparing", "asked_task", "bound_to", "held_against", "refuse_other_circuit", "suites_for"]
 
 
 def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | None = None, of_runs: str = "") -> None:
@@ -85,6 +86,32 @@ def asked_task(given: argparse.Namespace) -> tuple[str, Task]:
         patched = (name for name, task in tasks.items() if task.offers >= TO_PATCH)
         said = f"{suite.file}::{next(patched, next(iter(tasks)))}"
     return find_task(said, {"prompts": given.prompts})
+
+
+def refuse_other_circuit(file: Path | None, task: Task, called: str) -> None:
+    """Check that a circuit file is not about another task's circuit. Of prompts of a person's own it may be any.
+
+    Raises:
+        SuiteError: if the file is not valid.
+        CircuitAssertionsError: naming both.
+    """
+    if file is None:
+        return
+    from circuit_assertions.assertions import load_circuit
+    from circuit_assertions.diagnosis.discovery.chains import chain_for
+    from circuit_assertions.tasks import IoiTask, RepeatedTokensTask
+
+    ours = chain_for(task, called).circuit
+    kinds = (IoiTask.model_validate({"kind": "ioi"}), RepeatedTokensTask.model_validate({"kind": "repeated-tokens"}))
+    known = {chain_for(kind, called).circuit: kind.kind for kind in kinds}
+    circuit = load_circuit(file)
+    found_on = (circuit.found or {}).get("task")
+    theirs = found_on.get("kind") if isinstance(found_on, dict) else known.get(circuit.circuit)
+    if theirs != task.kind and {theirs, task.kind} <= set(known.values()):
+        raise CircuitAssertionsError(
+            f"{file} holds the circuit {circuit.circuit!r}, of tasks of kind {theirs}, and {called} is of kind "
+            f"{task.kind}, with the circuit {ours!r}: give --task={theirs}, or leave --circuit out"
+        )
 
 
 def suites_for(given: argparse.Namespace, task: Task, called: str) -> Suites:

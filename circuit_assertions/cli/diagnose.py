@@ -8,12 +8,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.cli.comparing import add_comparing, asked_task, bound_to, held_against, suites_for
-from circuit_assertions.cli.options import open_audit
+from circuit_assertions.cli.comparing import (
+    add_comparing,
+    asked_task,
+    bound_to,
+    held_against,
+    refuse_other_circuit,
+    suites_for,
+)
+from circuit_assertions.cli.options import open_audit, progress_on_stderr
+from circuit_assertions.cli.saying import Outcome
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
     from circuit_assertions.diagnosis import Diagnosis
+    from circuit_assertions.report import Progress
 
 __all__ = ["add_diagnose"]
 
@@ -30,7 +39,7 @@ def add_diagnose(verbs: Any) -> None:
     verb.set_defaults(run=_diagnose)
 
 
-def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.checkpoints import find_checkpoints
     from circuit_assertions.cli.following import follow_run
 
@@ -43,17 +52,19 @@ def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> int:
             f"{given.model} is a single checkpoint: {' and '.join(of_runs)} can only be given with a training run (a "
             f"folder with checkpoint-N/ folders)"
         )
-    found = _diagnosed(given, run[0])
+    with progress_on_stderr() as progress:
+        found = _diagnosed(given, run[0], progress)
 
     from circuit_assertions.report.diagnosed import diagnosis_lines
     from circuit_assertions.report.diagnosed_data import diagnosis_json
 
-    print(diagnosis_json(found) if given.json else "\n".join(line for line, _ in diagnosis_lines(found)))
-    return _code(found)
+    text = diagnosis_json(found) if given.json else "\n".join(line for line, _ in diagnosis_lines(found))
+    return Outcome(text, _code(found))
 
 
-def _diagnosed(given: argparse.Namespace, model: Checkpoint) -> Diagnosis:
+def _diagnosed(given: argparse.Namespace, model: Checkpoint, progress: Progress) -> Diagnosis:
     called, task = asked_task(given)
+    refuse_other_circuit(given.circuit, task, called)
     baseline, corrupted = held_against(given)
     suites = suites_for(given, task, called) if corrupted or given.suite else []
 
@@ -62,6 +73,7 @@ def _diagnosed(given: argparse.Namespace, model: Checkpoint) -> Diagnosis:
     from circuit_assertions.diagnosis.diagnosing import check_fit, diagnose
 
     audit = open_audit(given, baseline)
+    audit.progress = progress
     check_fit(audit, model, baseline, *([corrupted] if corrupted else []))
     circuit = circuit_of(audit, baseline, task, called, given.circuit)
     found = diagnose(
@@ -73,7 +85,7 @@ def _diagnosed(given: argparse.Namespace, model: Checkpoint) -> Diagnosis:
         circuit=circuit.circuit,
         called=called,
         corrupted=corrupted,
-        tell=audit.progress,
+        tell=progress,
     )
     runner = runner_for(audit, baseline, corrupted)
     return replace(found, assertions=judge_all(runner, model, named(bound_to(circuit, suites))))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.cli.options import add_model_and_task, add_opening, in_one_go, one_checkpoint, open_audit
+from circuit_assertions.cli.options import (
+    add_lender,
+    add_model_and_task,
+    add_opening,
+    in_one_go,
+    lender_of,
+    one_checkpoint,
+    opening_of,
+)
+from circuit_assertions.cli.saying import Outcome
+from circuit_assertions.cli.writing import check_writable
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -48,6 +57,7 @@ def add_discover(verbs: Any) -> None:
         metavar="SHARE",
         help="the smallest effect that counts, as a share of the logit difference (default 2%%)",
     )
+    add_lender(discover)
     add_opening(discover)
     discover.add_argument("--json", action="store_true", help="print the circuit file's content as JSON, and only that")
     discover.set_defaults(run=_discover)
@@ -65,23 +75,24 @@ def _share(text: str) -> float:
     return share
 
 
-def _discover(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions.asking import find_task
     from circuit_assertions.diagnosis.discovery.chains import chain_for
     from circuit_assertions.diagnosis.errors import NoCircuitError
 
     changes = {key: getattr(given, key) for key in ("prompts", "seed", "names", "places", "objects", "templates")}
     name, task = find_task(given.task, changes)
-    checkpoint = one_checkpoint(given.model)
+    checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))
     output = given.output or _default_file(
         given.name or _short_name(checkpoint), given.circuit or chain_for(task, name).circuit
     )
-    _check_writable(output)
+    _check_place(output)
     notes = _notes_in(output)
 
+    from circuit_assertions.audit import Audit
     from circuit_assertions.diagnosis.discovery import circuit_content, discover
 
-    audit, stage = open_audit(given), [name]
+    audit, stage = Audit(opening), [name]
 
     def say(text: str) -> None:
         stage[0] = f"{name}, {text}"
@@ -92,14 +103,10 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> int:
                 audit, checkpoint, task, least=given.least_effect, name=name, circuit=given.circuit, stage=say
             )
     except NoCircuitError as error:
-        print(json.dumps({"circuit": None, "reason": str(error)}) if given.json else f"no circuit: {error}")
-        return 1
+        said = json.dumps({"circuit": None, "reason": str(error)}) if given.json else f"no circuit: {error}"
+        return Outcome(said, 1)
     _write(found, output, notes)
-    if given.json:
-        print(json.dumps(circuit_content(found, notes), indent=2))
-    else:
-        _show(found, output)
-    return 0
+    return Outcome(json.dumps(circuit_content(found, notes), indent=2) if given.json else _shown(found, output))
 
 
 def _default_file(model: str, circuit: str) -> Path:
@@ -112,17 +119,12 @@ def _short_name(checkpoint: Checkpoint) -> str:
     return folder.resolve().name if folder.is_dir() else folder.name
 
 
-def _check_writable(output: Path) -> None:
-    """Before any work: an hour's discovery must not end at a folder that is not there."""
-    if output.is_dir():
-        raise CircuitAssertionsError(f"{output} is a folder: give a file, as in -o {output / 'model.ioi.yaml'}")
+def _check_place(output: Path) -> None:
+    """Check the circuit file's name, and that the file and its head map can be written."""
+    check_writable(output, "model.ioi.yaml")
     if output.suffix not in (".yaml", ".yml"):
         raise CircuitAssertionsError(f"{output} is no name for a circuit file: let it end in .yaml")
-    nearest = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
-    if not os.access(nearest, os.W_OK):
-        raise CircuitAssertionsError(f"{nearest} cannot be written to: give -o FILE")
-    if nearest != output.absolute() and not nearest.is_dir():
-        raise CircuitAssertionsError(f"{output} cannot be written: {nearest} is no folder; give -o FILE")
+    check_writable(output.with_suffix(".svg"))
 
 
 def _notes_in(output: Path) -> str | None:
@@ -152,8 +154,8 @@ def _write(found: Discovery, output: Path, notes: str | None) -> None:
         raise CircuitAssertionsError(f"{output} cannot be written: {error.strerror}; give -o FILE") from error
 
 
-def _show(found: Discovery, output: Path) -> None:
+def _shown(found: Discovery, output: Path) -> str:
     from circuit_assertions.report.discovered import discovery_lines
 
-    print("\n".join(discovery_lines(found, colours=sys.stdout.isatty())))
-    print(f"written       {output}, and its head map {output.with_suffix('.svg')}")
+    written = f"written       {output}, and its head map {output.with_suffix('.svg')}"
+    return "\n".join([*discovery_lines(found, colours=sys.stdout.isatty()), written])

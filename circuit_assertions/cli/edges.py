@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from circuit_assertions.cli.options import (
+    add_lender,
     add_model_and_task,
     add_opening,
+    lender_of,
     one_checkpoint,
     opening_of,
     progress_on_stderr,
 )
+from circuit_assertions.cli.saying import Outcome
 
 __all__ = ["add_edges"]
 
@@ -27,6 +30,7 @@ def add_edges(verbs: Any) -> None:
         "--steps", type=_count, default=5, metavar="N", help="points to average gradients over; 1 is EAP (default 5)"
     )
     edges.add_argument("--top", type=_count, default=20, metavar="N", help="how many edges to list (default 20)")
+    add_lender(edges)
     add_opening(edges)
     edges.add_argument("--json", action="store_true", help="print the edges as JSON, and only that")
     edges.set_defaults(run=_edges)
@@ -38,14 +42,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _edges(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _edges(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions.asking import find_task
 
     name, task = find_task(given.task, {"prompts": given.prompts})
-    checkpoint = one_checkpoint(given.model)
+    checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))
 
     from circuit_assertions.report.edges import report_edges
 
-    report = report_edges(checkpoint, opening_of(given), name, task, given.steps, progress_on_stderr())
-    print(json.dumps(report.as_json(given.top), indent=2) if given.json else "\n".join(report.lines(given.top)))
-    return 0
+    with progress_on_stderr() as progress:
+        report = report_edges(checkpoint, opening, name, task, given.steps, progress)
+    if given.json:
+        return Outcome(json.dumps(report.as_json(given.top), indent=2))
+    return Outcome("\n".join(report.lines(given.top)))

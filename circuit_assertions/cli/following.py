@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.checkpoints import Checkpoint
-from circuit_assertions.cli.comparing import asked_task, bound_to, held_against, suites_for
+from circuit_assertions.cli.comparing import asked_task, bound_to, held_against, refuse_other_circuit, suites_for
 from circuit_assertions.cli.options import in_one_go, open_audit
+from circuit_assertions.cli.saying import Outcome
+from circuit_assertions.cli.writing import check_writable
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["follow_run"]
 
 
-def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> int:
-    """Follow the training run that `given.model` names, and print it. Returns the verb's exit code.
+def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcome:
+    """Follow the training run that `given.model` names, and draw it where that is asked for.
 
     Args:
         given: what `add_comparing` has options for.
@@ -32,6 +34,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> int:
         _check_place(given.output)
     baseline, corrupted = held_against(given)
     called, task = asked_task(given)
+    refuse_other_circuit(given.circuit, task, called)
     suites = suites_for(given, task, called)
     if not suites:
         name = f"{chain_for(task, called).circuit}.yaml"
@@ -61,25 +64,23 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> int:
             bisecting=given.bisect,
             tell=tell,
         )
-    _show(found, given)
-    return _code(found)
+    if given.output is not None:
+        _draw(found, given.output)
+    text = json.dumps(trajectory_data(found), indent=2) if given.json else "\n".join(trajectory_lines(found))
+    return Outcome(text, _code(found))
 
 
 def _check_place(picture: Path) -> None:
     if picture.suffix != ".svg" or not picture.absolute().parent.is_dir():
         raise CircuitAssertionsError(f"{picture} is no place for a picture: give -o FILE.svg in a folder that is there")
+    check_writable(picture, "run.svg")
 
 
-def _show(found: Trajectory, given: argparse.Namespace) -> None:
-    if given.json:
-        print(json.dumps(trajectory_data(found), indent=2))
-    else:
-        print("\n".join(trajectory_lines(found)))
-    if given.output is not None:
-        try:
-            given.output.write_text(run_picture(found), encoding="utf-8")
-        except OSError as error:
-            raise CircuitAssertionsError(f"{given.output} cannot be written: {error.strerror}") from error
+def _draw(found: Trajectory, picture: Path) -> None:
+    try:
+        picture.write_text(run_picture(found), encoding="utf-8")
+    except OSError as error:
+        raise CircuitAssertionsError(f"{picture} cannot be written: {error.strerror}") from error
 
 
 def _code(found: Trajectory) -> int:

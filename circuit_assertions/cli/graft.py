@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.cli.options import add_permissions, one_checkpoint, permissions_of
+from circuit_assertions.cli.saying import Outcome
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -36,7 +37,7 @@ def add_graft(verbs: Any) -> None:
     graft.set_defaults(run=_graft)
 
 
-def _graft(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _graft(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.components import parse_part
 
     parts = tuple(dict.fromkeys(parse_part(name) for name in given.components.split(",")))
@@ -46,10 +47,8 @@ def _graft(given: argparse.Namespace, rest: Sequence[str]) -> int:
 
     done = graft(model, source, parts, given.output, permissions_of(given))
     if given.json:
-        print(done.record.read_text(encoding="utf-8"), end="")
-    else:
-        print("\n".join(_lines(done, model, source)))
-    return 0
+        return Outcome(done.record.read_text(encoding="utf-8").removesuffix("\n"))
+    return Outcome("\n".join(_lines(done, model, source)))
 
 
 def _lines(done: Grafted, model: Checkpoint, source: Checkpoint) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the verbs that open a checkpoint have in common: options, and an audit with progress on stderr."""
+"""What the verbs that open a checkpoint have in common: options, an audit, progress on stderr."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from circuit_assertions.report import Progress
 
 __all__ = [
+    "add_lender",
     "add_model_and_task",
     "add_opening",
     "add_permissions",
     "in_one_go",
+    "lender_of",
     "one_checkpoint",
     "open_audit",
     "opening_of",
@@ -40,6 +42,23 @@ def add_opening(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--dtype", default="float32", choices=("float32", "float64", "bfloat16", "float16"))
     verb.add_argument("--tokenizer", help="take the tokenizer from here instead of from the checkpoint")
     add_permissions(verb)
+
+
+def add_lender(verb: argparse.ArgumentParser) -> None:
+    """Add the option that says where to take what the checkpoint lacks, to a verb that compares it with nothing."""
+    verb.add_argument(
+        "--baseline", metavar="PATH", help="a checkpoint that lends what this one lacks: an adapter's base, a tokenizer"
+    )
+
+
+def lender_of(given: argparse.Namespace) -> Checkpoint | None:
+    """The checkpoint that `add_lender`'s option names.
+
+    Raises:
+        CheckpointError: if there is none.
+        CircuitAssertionsError: if it is a training run.
+    """
+    return one_checkpoint(given.baseline) if given.baseline else None
 
 
 def add_permissions(verb: argparse.ArgumentParser) -> None:
@@ -70,29 +89,40 @@ def permissions_of(given: argparse.Namespace) -> Permissions:
     return Permissions(given.allow_pickle, given.trust_remote_code)
 
 
-def opening_of(given: argparse.Namespace, baseline: Checkpoint | None = None) -> Opening:
-    """How checkpoints are opened, as the options say."""
+def opening_of(given: argparse.Namespace, base: Checkpoint | None = None) -> Opening:
+    """How checkpoints are opened, as the options say.
+
+    Args:
+        base: what lends an adapter its weights, and a checkpoint without a tokenizer its own.
+    """
     from circuit_assertions.checkpoints import Opening
 
-    return Opening(given.device, given.dtype, given.tokenizer, baseline, permissions_of(given))
+    return Opening(given.device, given.dtype, given.tokenizer, base, permissions_of(given))
 
 
 def open_audit(given: argparse.Namespace, baseline: Checkpoint | None = None) -> Audit:
-    """An audit as the options say, which tells on stderr what takes long."""
+    """An audit as the options say, of checkpoints that are held against the baseline."""
     from circuit_assertions.audit import Audit
 
-    return Audit(opening_of(given, baseline), baseline, progress_on_stderr())
+    return Audit(opening_of(given, baseline), baseline)
 
 
-def progress_on_stderr(whole: bool = False) -> Progress:
-    """Progress for people: what a verb found stands on stdout, and may go into a file.
+@contextlib.contextmanager
+def progress_on_stderr(whole: bool = False) -> Iterator[Progress]:
+    """Progress for people: what a verb found stands on stdout, and may go into a file. No line of it is left behind.
 
     Args:
-        whole: whether all readings are one piece of work, which the caller begins and ends.
+        whole: whether all readings are one piece of work.
     """
     from circuit_assertions.report import Progress
 
-    return Progress(sys.stderr, live=sys.stderr.isatty(), whole=whole)
+    progress = Progress(sys.stderr, live=sys.stderr.isatty(), whole=whole)
+    if whole:
+        progress.begin()
+    try:
+        yield progress
+    finally:
+        progress.end()
 
 
 @contextlib.contextmanager
@@ -102,10 +132,6 @@ def in_one_go(audit: Audit, said: Callable[[str], str]) -> Iterator[None]:
     Args:
         said: what people are told of a reading, given the audit's name for it.
     """
-    progress = progress_on_stderr(whole=True)
-    audit.progress = lambda what, done, total: progress(said(what), done, total)
-    progress.begin()
-    try:
+    with progress_on_stderr(whole=True) as progress:
+        audit.progress = lambda what, done, total: progress(said(what), done, total)
         yield
-    finally:
-        progress.end()

@@ -8,6 +8,7 @@ from typing import Any
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.cli.comparing import add_comparing
+from circuit_assertions.cli.saying import Outcome
 
 __all__ = ["add_trajectory"]
 
@@ -23,7 +24,7 @@ def add_trajectory(verbs: Any) -> None:
     verb.set_defaults(run=_trajectory)
 
 
-def _trajectory(given: argparse.Namespace, rest: Sequence[str]) -> int:
+def _trajectory(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.checkpoints import find_checkpoints
     from circuit_assertions.cli.following import follow_run
 

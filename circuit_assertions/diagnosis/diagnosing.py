@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.circuits import everyone_in
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_for
-from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
-from circuit_assertions.diagnosis.function import Function, RoleChange, announce, compare_functions
+from circuit_assertions.diagnosis.function import Function, announce, compare_functions
 from circuit_assertions.diagnosis.origin import Origin, find_origin
+from circuit_assertions.diagnosis.overall import Behaviour, Overall, overall
 from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
 from circuit_assertions.diagnosis.rediscovering import rediscover
-from circuit_assertions.diagnosis.view import View
+from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.figures import LEAST_LOST, Array, Figure, share_of
+from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.tasks import TO_PATCH, PromptSet, Task
 
 __all__ = ["PROMPTS", "Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose", "fewer"]
 
 PROMPTS = 128  # of a task that has more: half search, half confirm
 _EXPRESSED_BY = 64  # prompts for transplants, which are many
-_KEPT = 0.75  # of the baseline's behaviour, below which it is corrupted
-_ROLE_KEPT = 0.5  # of a role's effect
-_MORE = 1.25  # of the baseline's, above which behaviour or role is amplified
-
-Overall = Literal["INTACT", "AMPLIFIED", "CORRUPTED"]
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """The logit difference then and now, and the share that is left; of the corrupted model too, where there is one."""
-
-    before: Figure
-    after: Figure
-    retained: Figure
-    corrupted: Figure | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +37,8 @@ class Diagnosis:
     Attributes:
         why: what the verdict rests on, in a few words.
         origin, expression: None where nothing is lost that could have an origin.
+        not_told: why nothing is said of recovery though there is a corrupted checkpoint: it does not fit, or cannot be
+            read.
         assertions: what became of a suite's assertions, where one was put to the model as well.
     """
 
@@ -68,6 +56,7 @@ class Diagnosis:
     recovery: Recovery | None
     settings: Mapping[str, Any]
     assertions: Mapping[str, Judged] = field(default_factory=dict)
+    not_told: str = ""
 
 
 def diagnose(
@@ -80,6 +69,7 @@ def diagnose(
     circuit: str = "circuit",
     called: str = "",
     corrupted: Checkpoint | None = None,
+    insist: bool = True,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Diagnosis:
     """Diagnose a model beside its baseline.
@@ -87,18 +77,20 @@ def diagnose(
     Args:
         roles: the baseline's circuit.
         circuit, called: names of the circuit and the task.
+        insist: whether a corrupted checkpoint that cannot be read or does not fit is an error; else it is left out.
         tell: what is being done, and how far it is.
 
     Raises:
-        DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch.
+        CheckpointError: if one of them cannot be opened.
+        DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch or too few prompts.
         TaskError: if their tokenizers differ.
     """
-    sides = _Sides.of(audit, model, baseline, corrupted, task)
+    sides = _Sides.of(audit, model, baseline, corrupted, task, insist)
     chain = chain_for(task, circuit)
     announce(chain, roles, sides.then, sides.now)
     behaviour = _behaviour(sides)
     function = compare_functions(chain, roles, sides.then, sides.now)
-    verdict, why = _overall(behaviour, function)
+    verdict, why = overall(behaviour, function)
     prompts = audit.prompts(sides.now.task, model)
     origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell)
     return Diagnosis(
@@ -115,6 +107,7 @@ def diagnose(
         expression=_expression(sides, prompts, origin, tell),
         recovery=_recovery(sides, chain, roles, function, task, tell),
         settings=sides.settings(prompts),
+        not_told=sides.not_told,
     )
 
 
@@ -125,6 +118,7 @@ class _Sides:
     now: View
     then: View
     worst: View | None
+    not_told: str = ""
 
     def settings(self, prompts: PromptSet) -> dict[str, Any]:
         """What these prompts and checkpoints were, and how they are compared."""
@@ -140,17 +134,39 @@ class _Sides:
 
     @classmethod
     def of(
-        cls, audit: Audit, model: Checkpoint, baseline: Checkpoint, corrupted: Checkpoint | None, task: Task
+        cls,
+        audit: Audit,
+        model: Checkpoint,
+        baseline: Checkpoint,
+        corrupted: Checkpoint | None,
+        task: Task,
+        insist: bool,
     ) -> _Sides:
         """The sides of a comparison that makes sense."""
-        others = [baseline] if corrupted is None else [baseline, corrupted]
-        check_fit(audit, model, *others)
+        check_fit(audit, model, baseline)
         if not task.offers >= TO_PATCH:
             raise DiagnosisError("a diagnosis needs a task with right and wrong answers and counterfactual prompts")
         task = fewer(task, PROMPTS)
-        _check_prompts(audit, task, *others, model)
+        check_enough(audit.prompts(task, baseline), "to diagnose by")
+        _check_prompts(audit, task, baseline, model)
         now, then = View(audit, model, task), View(audit, baseline, task)
-        return cls(now, then, None if corrupted is None else View(audit, corrupted, task))
+        if corrupted is None:
+            return cls(now, then, None)
+        try:
+            return cls(now, then, _worst(then, corrupted))
+        except CircuitAssertionsError as error:
+            if insist:
+                raise
+            return cls(now, then, None, str(error))
+
+
+def _worst(then: View, corrupted: Checkpoint) -> View:
+    """The corrupted checkpoint's side, once it is known to be readable and to fit the baseline's."""
+    worst = View(then.audit, corrupted, then.task)
+    check_fit(then.audit, then.checkpoint, corrupted)
+    _check_prompts(then.audit, then.task, then.checkpoint, corrupted)
+    worst.by_prompt("logit-difference")
+    return worst
 
 
 def check_fit(audit: Audit, *checkpoints: Checkpoint) -> None:
@@ -169,15 +185,13 @@ def check_fit(audit: Audit, *checkpoints: Checkpoint) -> None:
             )
 
 
-def _check_prompts(audit: Audit, task: Task, baseline: Checkpoint, *others: Checkpoint) -> None:
-    """Refuse checkpoints that read other tokens."""
-    asked = audit.prompts(task, baseline).token_hash
-    for other in others:
-        if audit.prompts(task, other).token_hash != asked:
-            raise DiagnosisError(
-                f"the tokenizer of {other} reads the prompts otherwise than that of {baseline}: a diagnosis compares "
-                f"checkpoints that read the same tokens; give both the right one with --tokenizer=path/"
-            )
+def _check_prompts(audit: Audit, task: Task, baseline: Checkpoint, other: Checkpoint) -> None:
+    """Refuse a checkpoint that reads other tokens."""
+    if audit.prompts(task, other).token_hash != audit.prompts(task, baseline).token_hash:
+        raise DiagnosisError(
+            f"the tokenizer of {other} reads the prompts otherwise than that of {baseline}: a diagnosis compares "
+            f"checkpoints that read the same tokens; give both the right one with --tokenizer=path/"
+        )
 
 
 def _shape(audit: Audit, checkpoint: Checkpoint) -> str:
@@ -219,40 +233,6 @@ def _behaviour(sides: _Sides) -> Behaviour:
         Figure.of_values(share_of(after, before)),
         None if sides.worst is None else Figure.of_values(sides.worst.by_prompt("logit-difference")),
     )
-
-
-def _overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
-    if behaviour.retained.interval.high < _KEPT:
-        turned = "the behaviour is turned around, to the wrong answer"
-        return "CORRUPTED", turned if behaviour.after.interval.high < 0 else f"{_shown(behaviour)} is left"
-    lost = [role for role in function.roles if not role.asleep and role.changed and _has_lost(role, _ROLE_KEPT)]
-    if lost:
-        return "CORRUPTED", f"the behaviour holds, but {_kept(lost)}"
-    named = [role for role in function.roles if role.role != UNEXPLAINED and not role.asleep]
-    flipped = [f"{one.head} ({one.role})" for role in named for one in role.heads if one.kind == "sign flipped"]
-    if flipped:
-        return "CORRUPTED", f"the behaviour mostly holds, but {', '.join(flipped)} pushes the other way now"
-    better = behaviour.retained.interval.low > _MORE
-    stronger = [role.role for role in function.roles if role.retained.interval.low > _MORE and not role.asleep]
-    if better or (stronger and behaviour.retained.interval.high >= 1 - LEAST_LOST):
-        what = ["the behaviour"] * better + stronger
-        return "AMPLIFIED", f"stronger than on the baseline: {', '.join(what)}"
-    weaker = [role for role in function.roles if _has_lost(role, _KEPT)]
-    rest = f"though {_kept(weaker)}" if weaker else "and every role works"
-    return "INTACT", f"{_shown(behaviour)} is there, {rest}"
-
-
-def _shown(behaviour: Behaviour) -> str:
-    share = behaviour.retained
-    return f"{share.mean:.0%} [{share.interval.low:.0%}, {share.interval.high:.0%}] of the behaviour"
-
-
-def _has_lost(role: RoleChange, kept: float) -> bool:
-    return role.retained.interval.high < kept
-
-
-def _kept(roles: Sequence[RoleChange]) -> str:
-    return ", ".join(f"{role.role} keeps {round(100 * role.retained.mean)}% of its effect" for role in roles)
 
 
 def _writers(chain: Chain, roles: Mapping[str, tuple[Head, ...]]) -> tuple[Head, ...]:

@@ -69,7 +69,7 @@ def find_expression(
     promising = everyone if few else _promising(slopes.outputs, _ALONE)
     singles = _shares(healing.outputs([[one] for one in promising]), lost)
     tell("transplants into the baseline", 1, 4)
-    costly = everyone if few else _promising(breaking.slopes().outputs, _ALONE, sign=-1)
+    costly = everyone if few else _promising(breaking.slopes().outputs, _ALONE)
     costs = _shares(-breaking.outputs([[one] for one in costly]), lost)
     tell("patterns into the model", 2, 4)
     looking = _promising(slopes.patterns, _SHOWN)
@@ -92,9 +92,9 @@ def find_expression(
     )
 
 
-def _promising(slopes: Mapping[_One, float], most: int, sign: int = 1) -> list[_One]:
-    """Those that matter most to first order."""
-    return sorted(slopes, key=lambda one: -sign * slopes[one])[:most]
+def _promising(slopes: Mapping[_One, float], most: int) -> list[_One]:
+    """Those that matter most to first order, whichever way: large changes turn slopes round."""
+    return sorted(slopes, key=lambda one: -abs(slopes[one]))[:most]
 
 
 def _shares(gained: torch.Tensor, lost: Array) -> list[Array]:

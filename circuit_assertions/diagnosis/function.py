@@ -6,17 +6,18 @@ head's through the name movers' queries), by where it looks, and by what it copi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Rule, Stage
 from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
-from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
-from circuit_assertions.heads import Head
+from circuit_assertions.diagnosis.headchange import Change, HeadChange, Seen, change_of
+from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import Receiver
 from circuit_assertions.measures.figures import TRIFLE, Array, Figure, share_of
 
@@ -29,34 +30,12 @@ __all__ = [
     "announce",
     "compare_functions",
     "effect_of_role",
+    "what_it_keeps",
 ]
 
-Change = Literal["intact", "amplified", "weakened", "silenced", "sign flipped", "attention moved"]
-
-_AMPLIFIED, _WEAKENED, _SILENCED = 1.25, 0.75, 0.2  # of the baseline's effect
-_LOOKS_AWAY = 0.5  # of the baseline's attention
-
-
-@dataclass(frozen=True)
-class HeadChange:
-    """One head of the circuit, then and now.
-
-    Attributes:
-        before, after: its effect on the baseline and on the model, in logits; `change` is their paired difference.
-        looks: attention between its role's positions, then and now; None for roles that look at nothing in particular.
-        copies: its copy score, then and now, where its role copies.
-        effects: what `before` and `after` are the means of, prompt by prompt [prompts].
-    """
-
-    head: Head
-    role: str
-    kind: Change
-    before: Figure
-    after: Figure
-    change: Figure
-    looks: tuple[Figure, Figure] | None = None
-    copies: tuple[Figure, Figure] | None = None
-    effects: tuple[Array, Array] = field(default=(np.empty(0), np.empty(0)), repr=False, compare=False)
+_ROLE_KEPT = 0.5  # of a role's effect: with less it is no longer the mechanism
+_LITTLE = 0.75  # of it, below which it is weaker than it was
+_AGAINST = -0.1  # of it, from which on it is worth saying that it now works the other way
 
 
 @dataclass(frozen=True)
@@ -79,6 +58,41 @@ class RoleChange:
         """Those whose function is no longer what it was; amplified ones still do their work."""
         return tuple(one for one in self.heads if one.kind not in ("intact", "amplified"))
 
+    @property
+    def lost(self) -> bool:
+        """Whether half of the effect or more is certainly gone, with or without a head that changed for certain."""
+        return self.retained.interval.high < _ROLE_KEPT
+
+    @property
+    def weaker(self) -> bool:
+        """Whether a quarter of the effect or more is certainly gone."""
+        return self.retained.interval.high < _LITTLE
+
+    @property
+    def works(self) -> bool:
+        """Whether half of the effect is certainly there, and by all that is known three quarters are."""
+        return self.retained.interval.low >= _ROLE_KEPT and self.retained.mean >= _LITTLE
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether half of the effect may be there or not."""
+        return self.retained.interval.low < _ROLE_KEPT and not self.weaker
+
+    @property
+    def kept(self) -> str:
+        """What is left of the effect, in words that follow the role's name."""
+        return what_it_keeps(self.retained)
+
+
+def what_it_keeps(retained: Figure) -> str:
+    """The share of a role's effect that is left, in words that follow the role's name."""
+    share = retained.mean
+    if share <= _AGAINST:
+        return f"works against what it did, with {round(-100 * share)}% of its strength"
+    if share < 0.005:
+        return "keeps none of its effect"
+    return f"{'keeps' if share <= 1 else 'has'} {round(100 * share)}% of its effect"
+
 
 @dataclass(frozen=True)
 class Inside:
@@ -86,10 +100,8 @@ class Inside:
 
     Attributes:
         circuit: what lies in the baseline's circuit.
-        random: what lies in random sets of as many heads in the same layers, on average.
+        random: what lies in random sets of as many heads in the same layers, on average over all such sets.
         more: their difference. A circuit that has most heads of its layers cannot have much more than chance.
-
-    Intervals are over prompts; another draw of random sets would move `random` as well.
     """
 
     circuit: Figure
@@ -102,24 +114,19 @@ class Function:
     """What became of a circuit's roles.
 
     Attributes:
-        roles: those whose heads have an effect on the baseline; the others have none to lose.
+        roles: those whose heads have an effect on the baseline that is clear of zero; the others have none to lose.
         inside: None where nothing changed at all.
+        not_compared: the other roles of the circuit, each with the reason.
     """
 
     roles: tuple[RoleChange, ...]
     inside: Inside | None = None
+    not_compared: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def heads(self) -> tuple[HeadChange, ...]:
         """All heads of all roles."""
         return tuple(one for role in self.roles for one in role.heads)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    effect: ByHead
-    looks: ByHead | None = None
-    copies: ByHead | None = None
 
 
 def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -> Function:
@@ -130,27 +137,37 @@ def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -
     """
     announce(chain, roles, baseline, model)
     trifle = TRIFLE * abs(float(baseline.by_prompt("logit-difference").mean()))
-    changes = []
-    for role, heads in roles.items():
+    changes, not_compared = [], {}
+    for role in roles:
         before, after = (_see(role, chain, roles, view) for view in (baseline, model))
         if before is None or after is None:
-            continue
-        own = tuple(_change(head, role, before, after, trifle, len(heads)) for head in heads)
-        signs = [np.sign(before.effect.of(head).mean()) for head in heads]
-        then, now = (
-            np.sum([sign * seen.effect.of(head) for sign, head in zip(signs, heads, strict=True)], axis=0)
-            for seen in (before, after)
-        )
-        if Figure.of_values(then).interval.low > 0:
-            known = places_of(chain, role)
-            asleep = known is not None and isinstance(known[0].to, KnockOut)
-            changes.append(RoleChange(role, Figure.of_values(share_of(now, then)), own, asleep))
-    return Function(tuple(changes), _inside(roles, baseline, model))
+            not_compared[role] = f"it is none of the roles that are known of {chain.circuit}"
+        elif (change := _role_change(role, chain, roles, before, after, trifle)) is None:
+            not_compared[role] = "its effect on the baseline is not clear of zero on these prompts"
+        else:
+            changes.append(change)
+    return Function(tuple(changes), _inside(roles, baseline, model), not_compared)
+
+
+def _role_change(role: str, chain: Chain, roles: Roles, before: Seen, after: Seen, trifle: float) -> RoleChange | None:
+    """None where the role has no effect on the baseline that is clear of zero."""
+    heads = roles[role]
+    signs = [np.sign(before.effect.of(head).mean()) for head in heads]
+    then, now = (
+        np.sum([sign * seen.effect.of(head) for sign, head in zip(signs, heads, strict=True)], axis=0)
+        for seen in (before, after)
+    )
+    if not Figure.of_values(then).interval.low > 0:
+        return None
+    known = places_of(chain, role)
+    asleep = known is not None and isinstance(known[0].to, KnockOut)
+    own = tuple(change_of(head, role, before, after, trifle, len(heads)) for head in heads)
+    return RoleChange(role, Figure.of_values(share_of(now, then)), own, asleep)
 
 
 def effect_of_role(chain: Chain, role: str, roles: Roles, view: View) -> Array:
     """What the heads of a role do together, by the effect that the role is about [prompts]."""
-    seen = _see(role, chain, roles, view) or _Seen(view.by_head("total-effect", roles[role]))
+    seen = _see(role, chain, roles, view) or Seen(view.by_head("total-effect", roles[role]))
     together: Array = np.sum([seen.effect.of(head) for head in roles[role]], axis=0)
     return together
 
@@ -161,14 +178,14 @@ def places_of(chain: Chain, role: str) -> tuple[Stage, Rule] | None:
     return next(found, None)
 
 
-def _see(role: str, chain: Chain, roles: Roles, view: View) -> _Seen | None:
+def _see(role: str, chain: Chain, roles: Roles, view: View) -> Seen | None:
     """What the role is read by; None where it is no role of the chain's."""
     asked = _asked(role, chain, roles)
     if asked is None:
         return None
     effect, *others = (view.by_head(measure, roles[role], **operands) for measure, operands in asked)
     looks = others[0] if others else None
-    return _Seen(effect, looks, others[1] if len(others) > 1 else None)
+    return Seen(effect, looks, others[1] if len(others) > 1 else None)
 
 
 def _asked(role: str, chain: Chain, roles: Roles) -> list[tuple[str, dict[str, Any]]] | None:
@@ -206,56 +223,9 @@ def announce(chain: Chain, roles: Roles, *views: View) -> None:
                 view.plan(measure, heads, **operands)
 
 
-def _change(head: Head, role: str, before: _Seen, after: _Seen, trifle: float, tests: int) -> HeadChange:
-    then, now = before.effect.of(head), after.effect.of(head)
-    looks = _pair(before.looks, after.looks, head)
-    looked_away = False
-    if looks is not None and before.looks is not None and after.looks is not None:
-        less = corrected_interval(before.looks.of(head) - after.looks.of(head), tests).low > 0
-        looked_away = less and looks[1].mean < _LOOKS_AWAY * looks[0].mean
-    kind = _kind(then, now, trifle, tests)
-    if kind == "intact" and looked_away:
-        kind = "attention moved"
-    return HeadChange(
-        head,
-        role,
-        kind,
-        Figure.of_values(then),
-        Figure.of_values(now),
-        Figure.of_values(now - then),
-        looks,
-        _pair(before.copies, after.copies, head),
-        (then, now),
-    )
-
-
-def _kind(then: Array, now: Array, trifle: float, tests: int) -> Change:
-    before, after = float(then.mean()), float(now.mean())
-    difference = corrected_interval(now - then, tests)
-    if difference.low <= 0 <= difference.high or abs(after - before) < trifle:
-        return "intact"
-    if abs(before) < trifle:
-        return "amplified"  # from nothing to something, whichever way the nothing leaned
-    interval = corrected_interval(now, 1)
-    opposite = interval.high < 0 if before > 0 else interval.low > 0
-    if opposite and abs(after) >= trifle:
-        return "sign flipped"
-    share = after / before
-    if share < _SILENCED:  # on the other side of zero, but not clear of it
-        return "silenced"
-    return "weakened" if share < _WEAKENED else "amplified" if share > _AMPLIFIED else "intact"
-
-
-def _pair(before: ByHead | None, after: ByHead | None, head: Head) -> tuple[Figure, Figure] | None:
-    if before is None or after is None:
-        return None
-    return Figure.of_values(before.of(head)), Figure.of_values(after.of(head))
-
-
 def _inside(roles: Roles, baseline: View, model: View) -> Inside | None:
     """Where the change of path effects lies. Heads count by how far their means moved, whichever way."""
-    from circuit_assertions.measures.headsets import random_sets  # with torch, which is there once a model is
-    from circuit_assertions.measures.shares import above_zero
+    from circuit_assertions.measures.shares import above_zero  # with torch, which is there once a model is
 
     then, now = baseline.by_head("path-effect"), model.by_head("path-effect")
     moved = above_zero(now.values - then.values)  # [prompts, heads]
@@ -263,12 +233,9 @@ def _inside(roles: Roles, baseline: View, model: View) -> Inside | None:
     circuit = everyone_in(roles)
     if everything.mean() == 0 or not circuit:
         return None
-
-    def of(heads: Collection[Head]) -> Array:
-        part: Array = moved[:, [head in heads for head in then.heads]].sum(axis=1)
-        return part
-
-    own = of(circuit)
-    by_chance = np.mean([of(heads) for heads in random_sets(model.audit.model(model.checkpoint), circuit)], axis=0)
+    # Of all sets with as many heads in each layer, a head is in just that share that the circuit has of its layer.
+    taken, there = (Counter(head.layer for head in heads) for heads in (circuit, then.heads))
+    own: Array = moved[:, [head in circuit for head in then.heads]].sum(axis=1)
+    by_chance: Array = moved @ np.array([taken[head.layer] / there[head.layer] for head in then.heads])
     parts = (own, by_chance, own - by_chance)
     return Inside(*(Figure.of_values(share_of(part, everything)) for part in parts))

@@ -94,12 +94,15 @@ class Grafts:
         return Figure.of_values(share_of(self.then - self.breaking.difference([part]).numpy(), self.lost))
 
     def promising(self, parts: Sequence[Part], most: int) -> list[Part]:
-        """Those parts that matter most to first order, alone, in either direction."""
+        """Those parts that matter most to first order, alone, in either direction.
+
+        Large damage turns slopes round: what heals may read as harm. Only their size counts.
+        """
         if len(parts) <= most:
             return list(parts)
         heals = slopes(self.model, self.baseline, self.prompts, parts)
         breaks = slopes(self.baseline, self.model, self.prompts, parts)
-        return sorted(parts, key=lambda part: -max(heals[part], -breaks[part]))[:most]
+        return sorted(parts, key=lambda part: -max(abs(heals[part]), abs(breaks[part])))[:most]
 
     def like(self, parts: Collection[Part], seed: int) -> list[Part]:
         """A random set of as many other parts: of the same kinds and layers, as far as there are others."""

@@ -38,7 +38,8 @@ class Healing:
     """A set of parts, grafted from the baseline into the model.
 
     Attributes:
-        healed: share of the difference that comes back, on prompts that had no say in the choice.
+        healed: share of the difference that comes back, on prompts that had no say in the choice, but for when to stop
+            putting parts back.
         values: the shares whose mean is `healed`, one for each of these prompts.
         random: what random sets of as many parts of the same kinds and layers bring back, on average; its interval is
             over prompts, for these sets. None where the model has too few others.
@@ -116,11 +117,31 @@ def find_origin(
         return Origin("UNCHANGED", count, changed)
     searching = _Search(search, _few(count), tell)
     sets = searching.sets(changed)
+    sets += _put_back(search, confirm, sets, searching.taken_away, _few(count))
     curve = [_confirmed(confirm, parts) for parts in sets]
     if curve:
         curve[-1] = _confirmed(confirm, sets[-1], _by_chance(confirm, sets[-1], tell))
     verdict = _verdict(curve, count)
     return Origin(verdict, count, changed, searching.breaks, tuple(curve), _groups(confirm, changed), halves[1])
+
+
+def _put_back(
+    search: Grafts, confirm: Grafts, sets: Sequence[list[Part]], taken_away: Sequence[Part], few: int
+) -> list[list[Part]]:
+    """Larger sets, where the last one heals enough on the prompts of the search alone; none if no few parts will do.
+
+    What was taken away comes back, what heals most on the search first, until the other prompts bear the set out.
+    """
+    larger, spare = [], list(taken_away)
+    kept = sets[-1] if sets else []
+    while confirm.healed(kept) < HEALS:
+        if not spare or not kept or len(kept) >= few:
+            return []
+        best = max(spare, key=lambda part: search.healed([*kept, part]))
+        spare.remove(best)
+        kept = [*kept, best]
+        larger.append(kept)
+    return larger
 
 
 def _confirmed(confirm: Grafts, parts: Sequence[Part], random: Figure | None = None) -> Healing:
@@ -143,6 +164,7 @@ class _Search:
     few: int
     tell: Callable[[str, int, int], None]
     breaks: dict[Part, Figure] = field(default_factory=dict)
+    taken_away: tuple[Part, ...] = ()
 
     @cached_property
     def matters(self) -> float:
@@ -154,7 +176,9 @@ class _Search:
         tried = self._by_promise(changed)
         candidates = tried[: max(_REMOVABLE, self.few)]
         if self.grafts.healed(candidates) >= HEALS:
-            return self._one_by_one(self._necessary(candidates))
+            needed = self._necessary(candidates)
+            self.taken_away = tuple(part for part in candidates if part not in needed)
+            return self._one_by_one(needed)
         return self._one_by_one(tried, self.few + 2)
 
     def _by_promise(self, changed: Sequence[Part]) -> list[Part]:

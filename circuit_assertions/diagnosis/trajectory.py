@@ -16,7 +16,7 @@ from circuit_assertions.diagnosis.diagnosing import PROMPTS, behaviour_before, c
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.function import compare_functions
-from circuit_assertions.diagnosis.view import View
+from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.measures.figures import Figure, share_of
 from circuit_assertions.tasks import TO_PATCH, Task
 
@@ -34,6 +34,7 @@ class Step:
         behaviour: its logit difference; None where the checkpoint could not be read.
         retained: the share of the baseline's logit difference that is left.
         roles: the share of the baseline's effect that is left, by role.
+        not_compared: the circuit's other roles, each with the reason.
         verdicts: HELD, BROKEN, UNRESOLVED, SKIPPED or ERROR, by assertion.
         reasons: why an assertion was skipped, or could not be judged.
         recovered: the share of what the corrupted checkpoint had lost that is back, by assertion, where it was lost.
@@ -49,6 +50,7 @@ class Step:
     reasons: Mapping[str, str] = field(default_factory=dict)
     recovered: Mapping[str, Figure] = field(default_factory=dict)
     problem: str = ""
+    not_compared: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def check_run(
 
     Raises:
         CheckpointError: if the baseline or `corrupted` cannot be opened, or no checkpoint of the run can.
-        DiagnosisError: if they have other shapes, or the task nothing to patch.
+        DiagnosisError: if they have other shapes, or the task nothing to patch or too few prompts.
         TaskError: if their tokenizers differ.
     """
     if not task.offers >= TO_PATCH:
@@ -104,7 +106,7 @@ def check_run(
             problems.append(error)
         else:
             check_fit(audit, baseline, checkpoint)
-            audit.prompts(fewer(task, PROMPTS), checkpoint)
+            check_enough(audit.prompts(fewer(task, PROMPTS), checkpoint), "to follow a run by")
             return
     raise CheckpointError(f"no checkpoint of {run[0].given} can be opened: {problems[0]}")
 
@@ -176,7 +178,8 @@ class _Follower:
         now = View(then.audit, checkpoint, then.task)
         try:
             check_fit(then.audit, then.checkpoint, checkpoint)
-            roles = compare_functions(chain_for(then.task, self.circuit.circuit), self.circuit.roles, then, now).roles
+            chain = chain_for(then.task, self.circuit.circuit)
+            function = compare_functions(chain, self.circuit.roles, then, now)
             before, after = (view.by_prompt("logit-difference") for view in (then, now))
             judged = judge_all(self.runner, checkpoint, self.assertions)
         except CircuitAssertionsError as error:
@@ -188,7 +191,8 @@ class _Follower:
             checkpoint,
             behaviour=Figure.of_values(after),
             retained=Figure.of_values(share_of(after, before)),
-            roles={role.role: role.retained for role in roles},
+            roles={role.role: role.retained for role in function.roles},
+            not_compared=function.not_compared,
             verdicts={name: one.verdict for name, one in judged.items()},
             reasons={name: one.reason for name, one in judged.items() if one.reason},
             recovered={name: one.recovered for name, one in judged.items() if one.recovered is not None},

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval, Reading
-from circuit_assertions.tasks import Task
+from circuit_assertions.tasks import PromptSet, Task
 
-__all__ = ["Array", "ByHead", "View", "corrected_interval"]
+__all__ = ["Array", "ByHead", "View", "check_enough", "corrected_interval"]
+
+_FEWEST_PROMPTS = 16  # of fewer, intervals say nothing
 
 Array = NDArray[np.float64]
 
@@ -88,6 +91,23 @@ class View:
 
     def _through(self, rows: tuple[int, ...]) -> View:
         return View(self.audit, self.checkpoint, self.task, rows)
+
+
+def check_enough(prompts: PromptSet, purpose: str) -> None:
+    """Refuse what fewer prompts cannot tell.
+
+    Args:
+        purpose: what they are asked for, as in "to find heads by".
+
+    Raises:
+        DiagnosisError: if there are too few that differ.
+    """
+    different = len({prompt.tokens for prompt in prompts.prompts})
+    if different < _FEWEST_PROMPTS:
+        raise DiagnosisError(
+            f"{different} different prompts are too few {purpose}: ask at least {_FEWEST_PROMPTS} (`prompts` or "
+            f"`pairs` of the task; with circuit-assertions, --prompts)"
+        )
 
 
 def corrected_interval(values: Array, tests: int) -> Interval:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.components import Component
 from circuit_assertions.heads import Head
 
@@ -103,6 +104,16 @@ class Reading:
 
     def __lt__(self, bound: float) -> bool:
         return self._lies(bound, lambda interval: interval.high < bound)
+
+    def __bool__(self) -> bool:
+        """A reading is neither true nor false.
+
+        Raises:
+            CircuitAssertionsError: always; `assert audit.measure(...)` would hold whatever was read.
+        """
+        raise CircuitAssertionsError(
+            f"a reading is neither true nor false: compare {self.measure} with a number, as in `>= 0.9`"
+        )
 
     def _lies(self, bound: float, good: Callable[[Interval], bool]) -> bool:
         if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):

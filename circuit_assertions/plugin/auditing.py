@@ -63,7 +63,7 @@ class AuditPlugin:
         if corrupted and not baseline:
             raise pytest.UsageError("--corrupted is what recovery is judged against: give the --baseline as well")
         self.corrupted = corrupted[0] if corrupted else None
-        self.runs = tuple(run for run in found if len(run) > 1)
+        self.runs = tuple(dict.fromkeys(run for run in found if len(run) > 1))
         self.checkpoints: tuple[Checkpoint, ...] = tuple(dict.fromkeys(one for run in found for one in run))
         self._labels = labels_of(self.checkpoints)
         self._current: Checkpoint | None = None
@@ -121,7 +121,7 @@ class AuditPlugin:
         if self.options.suites:
             return [self.config.invocation_params.dir / path for path in self.options.suites]
         own = self.config.rootpath / "suites"
-        return [own] if own.is_dir() else [packaged_suites()]
+        return [own] if _holds_more_than_circuits(own) else [packaged_suites()]
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_collect_file"""
@@ -248,6 +248,11 @@ class AuditPlugin:
         callspec = getattr(item, "callspec", None)
         chosen = callspec.params.get("circuit_checkpoint") if callspec is not None else self.checkpoints[0]
         return chosen if isinstance(chosen, Checkpoint) else self.checkpoints[0]
+
+
+def _holds_more_than_circuits(folder: Path) -> bool:
+    """Whether a folder is one of suites: `discover` makes one to put its circuit file into, and no suite is in it."""
+    return folder.is_dir() and any(path.name != "circuits" for path in folder.iterdir())
 
 
 def labels_of(checkpoints: tuple[Checkpoint, ...]) -> dict[Checkpoint, str]:

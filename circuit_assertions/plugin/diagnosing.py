@@ -71,7 +71,7 @@ class DiagnosingPlugin:
         for checkpoint in self._auditing.checkpoints:
             runs.setdefault(checkpoint.given, []).append(checkpoint)
         for run in runs.values():
-            if run[-1] != self._auditing.baseline:
+            if run[-1] != self._auditing.baseline or len(runs) == 1:
                 yield run[-1], len(run)
 
     def _all_of(self, checkpoint: Checkpoint, run: int) -> list[Lines]:
@@ -117,6 +117,7 @@ class DiagnosingPlugin:
                     {} if bound is None else bound.circuit.roles,
                     circuit=suite.circuit,
                     corrupted=self._auditing.corrupted,
+                    insist=False,
                     tell=runner.audit.progress,
                 )
                 return list(diagnosis_lines(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import Binding, Circuit
+from circuit_assertions.assertions import ROLES, Binding, Circuit
 from circuit_assertions.assertions.running import NotAsked, SuiteRunner
 from circuit_assertions.assertions.spelling import COMPONENT_WORDS
 from circuit_assertions.audit import Request
@@ -56,15 +56,18 @@ class AuditedCheckpoint:
         Skips the test where no circuit file fits, as a suite does.
 
         Raises:
-            CircuitAssertionsError: if no circuit file speaks of a circuit of this name, for whatever model.
+            CircuitAssertionsError: if no circuit file speaks of a circuit of this name, for whatever model, and
+                from `heads(role)` if none speaks of that role.
         """
+        __tracebackhide__ = True
         known = sorted({circuit.circuit for circuit in self._circuits})
         if name not in known:
             raise CircuitAssertionsError(f"unknown circuit {name!r}{closest(name, known)}")
         binding = self._runner.binding(self.checkpoint, name, self._circuits)
         if binding is None:
             pytest.skip(f"no circuit file binds the roles of {name!r} for {self.checkpoint}")
-        return binding
+        roles = {role for circuit in self._circuits for role in circuit.roles}
+        return replace(binding, speaks_of=frozenset({*ROLES, *roles}))
 
     def measure(
         self,
@@ -92,6 +95,7 @@ class AuditedCheckpoint:
 
         A measure that holds the checkpoint against others skips the test where they are not given, as a suite does.
         """
+        __tracebackhide__ = True
         if measure not in MEASURES:
             raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
         chosen = _task(task)
@@ -100,7 +104,7 @@ class AuditedCheckpoint:
         operands = {name.replace("_", "-"): value for name, value in operands.items()}
         if "without" in operands:
             operands["without"] = tuple(parse_head(head) for head in _listed(operands["without"]))
-        wanted = self._wanted(heads, components)
+        wanted = self._wanted(measure, heads, components)
         spec = MEASURES[measure]
         kinds = {kind_of(component) for component in wanted or ()}
         for key, message in spec.problems(repr(chosen.kind), chosen, operands, kinds):
@@ -143,9 +147,18 @@ class AuditedCheckpoint:
         return reading
 
     def _wanted(
-        self, heads: Sequence[Head | str] | str | None, components: Sequence[Component | str] | str | None
+        self,
+        measure: str,
+        heads: Sequence[Head | str] | str | None,
+        components: Sequence[Component | str] | str | None,
     ) -> tuple[Component, ...] | None:
+        __tracebackhide__ = True
         if components is None:
+            if isinstance(heads, str) and heads in ROLES:
+                raise CircuitAssertionsError(
+                    f"{heads!r} is a role, and {measure} is read of heads: "
+                    f"ask `heads=audit.circuit(...).heads({heads!r})`"
+                )
             return None if heads is None else tuple(parse_head(head) for head in _listed(heads))
         if heads is not None:
             raise CircuitAssertionsError("give either `heads` or `components`")
@@ -179,9 +192,10 @@ def _listed(given: Sequence[_One | str] | str) -> Sequence[_One | str]:
 
 
 def _task(task: str | dict[str, Any] | Task) -> Task:
+    __tracebackhide__ = True
     if not isinstance(task, (str, dict)):
         return task
     try:
         return _TASK.validate_python({"kind": task} if isinstance(task, str) else task)
     except ValidationError as error:
-        raise CircuitAssertionsError(f"{task!r} is no task: {error.errors()[0]['msg']}") from error
+        raise CircuitAssertionsError(f"{task!r} is no task: {error.errors()[0]['msg']}") from None

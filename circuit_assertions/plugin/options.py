@@ -35,6 +35,7 @@ class Options:
         said = [("--baseline", self.baseline), ("--corrupted", self.corrupted), ("--tokenizer", self.tokenizer)]
         said += [("--model-device", self.device if self.device != "auto" else None)]
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
+        said += [("--circuit-unresolved", self.unresolved if self.unresolved != "report" else None)]
         flags = [
             ("--discover", self.discover),
             ("--allow-pickle", self.allow_pickle),

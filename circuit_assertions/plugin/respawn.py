@@ -20,7 +20,7 @@ import pytest
 
 __all__ = ["attach_values", "respawn_if_root_is_lost"]
 
-_PATH_OPTIONS = ("--model", "--baseline", "--tokenizer", "--circuit-suites")
+_PATH_OPTIONS = ("--model", "--baseline", "--corrupted", "--tokenizer", "--circuit-suites")
 _CONFIGURATION = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 
 

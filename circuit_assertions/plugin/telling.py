@@ -90,8 +90,12 @@ class TellingPlugin:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_header"""
         options = self._auditing.options
         names = ", ".join(str(checkpoint) for checkpoint in self._auditing.checkpoints)
-        baseline = f", baseline {options.baseline}" if options.baseline else ""
-        return [f"circuit-assertions: {names}{baseline} ({options.dtype}, device {options.device})"]
+        beside = "".join(
+            f", {word} {given}"
+            for word, given in (("baseline", options.baseline), ("corrupted", options.corrupted))
+            if given
+        )
+        return [f"circuit-assertions: {names}{beside} ({options.dtype}, device {options.device})"]
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> Status | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_teststatus"""

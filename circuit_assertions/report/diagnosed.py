@@ -12,7 +12,7 @@ from textwrap import wrap
 
 from circuit_assertions.diagnosis import Diagnosis, Figure, Function, HeadChange, Origin, Recovery, RoleChange
 from circuit_assertions.diagnosis.asserting import Judged
-from circuit_assertions.diagnosis.function import Inside
+from circuit_assertions.diagnosis.function import Inside, what_it_keeps
 from circuit_assertions.diagnosis.rediscovering import Circuits
 from circuit_assertions.report.explaining import share_text
 
@@ -23,8 +23,6 @@ _FEW_TO_NAME = 8  # components
 _WIDTH = 110
 _UNBROKEN = "\xa0"  # textwrap breaks no line here
 _TELLING = 0.1  # that a circuit has more than random heads, from which on its share says where the change lies
-_LITTLE = 0.75  # of a role's effect, below which it is not called intact
-_AGAINST = -0.1  # of a role's effect, from which on it is worth saying that it now works the other way
 
 
 def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
@@ -56,12 +54,13 @@ def _behaviour(diagnosis: Diagnosis) -> str:
 
 
 def _roles(function: Function) -> Iterator[tuple[str, str]]:
-    if not function.roles:
+    told = {role.role: _role(role) for role in function.roles}
+    told |= {role: f"not compared: {why}" for role, why in function.not_compared.items()}
+    if not told:
         yield from _labelled("roles", "no circuit of the baseline is known: `circuit-assertions discover` finds it")
-    width = _LABEL + max((len(role.role) for role in function.roles), default=0) + 2
-    for number, role in enumerate(function.roles):
-        label = f"{'roles' if number == 0 else '':<{_LABEL}}{role.role}"
-        yield from _labelled(label, _role(role), width=width)
+    width = _LABEL + max(map(len, told), default=0) + 2
+    for number, (role, text) in enumerate(told.items()):
+        yield from _labelled(f"{'roles' if number == 0 else '':<{_LABEL}}{role}", text, width=width)
     if function.inside is not None:
         yield from _labelled("", _inside(function.inside))
 
@@ -74,30 +73,31 @@ def _inside(inside: Inside) -> str:
 
 
 def _role(role: RoleChange) -> str:
-    count, kept = len(role.heads), _kept(role.retained)
+    count = len(role.heads)
     stronger = ", ".join(_head(one) for one in role.heads if one.kind == "amplified")
+    told = ", ".join(_head(one) for one in role.changed)
     if role.changed:
-        told = ", ".join(_head(one) for one in role.changed)
-        return f"{len(role.changed)} of {count} changed, {kept}: {told}{f'; amplified: {stronger}' * bool(stronger)}"
-    if role.retained.interval.high < _LITTLE:
-        return f"no head of {count} clearly changed alone, {kept}"
-    return f"works, {kept}; amplified: {stronger}" if stronger else f"intact ({count} of {count}), {kept}"
-
-
-def _kept(retained: Figure) -> str:
-    share = retained.mean
-    if share <= _AGAINST:
-        return f"works against what it did, with {_percent(-share)} of its strength"
-    if share < 0.005:
-        return "keeps none of its effect"
-    return f"{'keeps' if share <= 1 else 'has'} {_percent(share)} of its effect"
+        state = f"{len(role.changed)} of {count} changed"
+    elif role.weaker:
+        state = f"no head of {count} certainly changed alone"
+    elif not role.works:
+        state = f"no certain {'loss' if stronger else 'change'} ({_heads(count)})"
+    else:
+        state = "works" if stronger else f"intact ({count} of {count})"
+    return f"{state}, {role.kept}{f': {told}' * bool(told)}{f'; amplified: {stronger}' * bool(stronger)}"
 
 
 def _head(one: HeadChange) -> str:
     kind = "" if one.kind == "amplified" else f"{one.kind} "
     if one.kind == "attention moved" and one.looks is not None:
         return _unbroken(f"{one.head} {kind}(looks {one.looks[0].mean:.2f} -> {one.looks[1].mean:.2f})")
+    if one.kind == "sign unclear":
+        return _unbroken(f"{one.head} {kind}({one.before.mean:+.2f} -> {_signed(one.after)})")
     return _unbroken(f"{one.head} {kind}{_turn(one.before, one.after)}")
+
+
+def _signed(figure: Figure) -> str:
+    return f"{figure.mean:+.2f} [{figure.interval.low:+.2f}, {figure.interval.high:+.2f}]"
 
 
 def _turn(before: Figure, after: Figure) -> str:
@@ -141,9 +141,9 @@ def _mend(diagnosis: Diagnosis) -> str:
 def _recovery(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     recovery = diagnosis.recovery
     if recovery is None:
-        known = diagnosis.function.roles
+        known = diagnosis.function.roles or diagnosis.function.not_compared
         why = f"{diagnosis.corrupted} has lost less than a tenth of this behaviour" if known else "no circuit is known"
-        yield from _labelled("recovery", f"not judged: {why}")
+        yield from _labelled("recovery", f"not told: {diagnosis.not_told or why}")
         return
     text = f"{recovery.how}: {_share(recovery.share)} of what the corrupted one had lost is back"
     yield from _labelled("recovery", text, recovery.how)
@@ -200,7 +200,7 @@ def _by_whom(recovery: Recovery) -> str:
     if recovery.weakest is None:
         return text
     role, share = recovery.weakest
-    return f"{text}; its weakest role, {role}, has {_percent(share.mean)} of its effect"
+    return f"{text}; its weakest role, {role}, {what_it_keeps(share)}"
 
 
 def _labelled(label: str, text: str, verdict: str = "", width: int = _LABEL) -> Iterator[tuple[str, str]]:

@@ -57,9 +57,11 @@ def diagnosis_data(diagnosis: Diagnosis) -> dict[str, Any]:
         },
         **_origin(diagnosis.origin),
         "roles": {role.role: _role(role) for role in diagnosis.function.roles},
+        "roles-not-compared": dict(diagnosis.function.not_compared),
         "inside-the-circuit": None if diagnosis.function.inside is None else _inside(diagnosis.function.inside),
         "expressed": None if diagnosis.expression is None else _expression(diagnosis.expression),
         "recovery": None if diagnosis.recovery is None else _recovery(diagnosis.recovery),
+        "recovery-not-told": diagnosis.not_told or None,
         "assertions": {name: _judged(one) for name, one in diagnosis.assertions.items()},
     }
 

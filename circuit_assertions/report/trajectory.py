@@ -34,6 +34,8 @@ def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
     yield f"run        {run[0].given}   baseline {trajectory.baseline}"
     yield f"behaviour  {trajectory.task} logit difference, {_number(trajectory.before)} on the baseline"
     yield f"roles      of {trajectory.circuit}: the share of their effect on the baseline that is left"
+    left_out = {role: why for step in steps for role, why in step.not_compared.items()}
+    yield from (f"           {role} is not compared: {why}" for role, why in left_out.items())
     unread = f", {lost} could not be read" if (lost := len(steps) - trajectory.audited) else ""
     yield f"audited    {trajectory.audited} of {len(run)} checkpoints{unread}"
     yield ""
@@ -44,7 +46,8 @@ def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
     names = [_step_name(str(checkpoint)) for checkpoint in run]
     width = max(map(len, judged), default=0)
     for number, name in enumerate(judged, 1):
-        yield f"{number:>2} {name:<{width}}  {_turning(trajectory.seen(name), names)}"
+        everywhere = trajectory.audited == len(run)
+        yield f"{number:>2} {name:<{width}}  {_turning(trajectory.seen(name), names, everywhere)}"
     yield from _left_out(trajectory)
     if trajectory.bisected:
         yield from _assumed(trajectory, judged)
@@ -119,15 +122,20 @@ def _letters_used(trajectory: Trajectory, judged: Sequence[str]) -> list[str]:
     return [f"{letter} {verdict.lower()}" for verdict, letter in _LETTERS.items() if verdict in used]
 
 
-def _turning(seen: Mapping[int, str], names: Sequence[str]) -> str:
-    """Where one assertion broke and came back, in words. With each turn the last verdict that was seen before it."""
+def _turning(seen: Mapping[int, str], names: Sequence[str], everywhere: bool = True) -> str:
+    """Where one assertion broke and came back, in words. With each turn the last verdict that was seen before it.
+
+    Args:
+        everywhere: whether all checkpoints of the run were read.
+    """
     judged = {place: verdict for place, verdict in seen.items() if verdict not in NOT_JUDGED}
     if not judged:
         return "not judged"
     told = "; ".join(_spell(spell, judged, names) for spell in spells(judged))
     if not told:
+        held = "held at each" if everywhere else "held at each that was read"
         open_at = [names[place] for place, verdict in sorted(judged.items()) if verdict != HELD]
-        told = f"never broken, unresolved at {', '.join(open_at)}" if open_at else "held at each"
+        told = f"never broken, unresolved at {', '.join(open_at)}" if open_at else held
     lost = [names[place] for place in sorted(seen) if seen[place] in NOT_JUDGED]
     return f"{told}; not judged at {', '.join(lost)}" if lost else told
 
@@ -142,6 +150,9 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
     last = max(judged)
     if judged[last] == BROKEN:
         return f"{began}, and is broken still"
+    if spell.held is None:  # an "on" that ends
+        more = f" and last at {names[spell.last]}" if spell.last != spell.first else ""
+        return f"never held: broken at {names[spell.first]}{more}, unresolved at {names[last]}"
     return f"{began}, not held again: broken last at {names[spell.last]}, unresolved at {names[last]}"
 
 
@@ -213,6 +224,7 @@ def trajectory_data(trajectory: Trajectory) -> dict[str, Any]:
                 "behaviour": _plain(step.behaviour),
                 "retained": _plain(step.retained),
                 "roles": {role: _plain(figure) for role, figure in step.roles.items()},
+                "roles-not-compared": dict(step.not_compared),
                 "verdicts": dict(step.verdicts),
                 "reasons": dict(step.reasons),
                 "recovered": {name: _plain(share) for name, share in step.recovered.items()},

@@ -47,13 +47,25 @@ class Encoder:
             )
         self._tokenizer = tokenizer
         self._bos = bos
+        self._unknown: int | None = tokenizer.unk_token_id
         self.prefix = self._prefix()
 
     def encode(self, marked: Marked) -> tuple[tuple[int, ...], dict[str, int]]:
-        """Token ids, and for each label the index of its last token. The prefix (BOS) is counted in."""
+        """Token ids, and for each label the index of its last token. The prefix (BOS) is counted in.
+
+        Raises:
+            TaskError: if a label has no token, or the tokenizer does not know some of the text.
+        """
         encoding = self._tokenizer(marked.text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = encoding["input_ids"]
         offsets: list[tuple[int, int]] = encoding["offset_mapping"]
+        unknown = [marked.text[slice(*offsets[at])] for at, token in enumerate(ids) if token == self._unknown]
+        if unknown:
+            raise TaskError(
+                f"the tokenizer does not know {', '.join(map(repr, dict.fromkeys(unknown)))} in {marked.text!r}, so "
+                f"the model would be asked something else: use words that it knows, or give the right tokenizer with "
+                f"--tokenizer=path/"
+            )
         positions = {}
         for label, (start, stop) in marked.spans.items():
             inside = [index for index, (first, last) in enumerate(offsets) if first < stop and last > start]
@@ -70,7 +82,7 @@ class Encoder:
         with_word = self._ids(f"the {word}")
         if len(with_word) != len(carrier) + 1 or with_word[:-1] != carrier:
             return None
-        return None if with_word[-1] == self._tokenizer.unk_token_id else with_word[-1]
+        return None if with_word[-1] == self._unknown else with_word[-1]
 
     def single_tokens(self, words: Iterable[str]) -> dict[str, int]:
         """Those of `words` that are single tokens, with their ids, in the order given; of two alike the first."""
@@ -86,7 +98,7 @@ class Encoder:
         glue = "" if answer[:1].isspace() or text[-1:].isspace() else " "
         before, after = self._ids(text), self._ids(text + glue + answer)
         one_more = len(after) == len(before) + 1 and after[:-1] == before
-        return after[-1] if one_more and after[-1] != self._tokenizer.unk_token_id else None
+        return after[-1] if one_more and after[-1] != self._unknown else None
 
     def ordinary_tokens(self) -> list[int]:
         """Every id of the vocabulary that is not special, in order."""

@@ -12,7 +12,7 @@ from circuit_assertions.diagnosis.discovery.chains import Chain, chain_for
 from circuit_assertions.diagnosis.discovery.following import Followed, follow, functions
 from circuit_assertions.diagnosis.discovery.thresholds import Proposal, propose
 from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError
-from circuit_assertions.diagnosis.view import View
+from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.tasks import TO_PATCH, PromptSet, RepeatedTokensTask, Task, TaskError
@@ -35,7 +35,6 @@ __all__ = [
 LEAST_EFFECT = 0.02  # of the logit difference
 LEAST_RATE = 0.75  # of prompts answered right, by the lower end of the interval: with a coin it would be half
 STABLE = 0.7  # Jaccard of two halves' circuits
-_FEWEST_PROMPTS = 16
 
 
 @dataclass(frozen=True)
@@ -138,11 +137,7 @@ def enough_prompts(view: View) -> PromptSet:
     if lacking:
         raise DiagnosisError(f"the task has no {' and no '.join(sorted(lacking))}: nothing can be patched")
     prompts = view.audit.prompts(view.task, view.checkpoint)
-    different = len({prompt.tokens for prompt in prompts.prompts})
-    if different < _FEWEST_PROMPTS:
-        raise DiagnosisError(
-            f"{different} different prompts are too few to find heads by: ask at least {_FEWEST_PROMPTS}"
-        )
+    check_enough(prompts, "to find heads by")
     return prompts
 
 

@@ -1,0 +1,29 @@
+"""Whether a file can be written is said before any work: an hour's search must not end at a closed door."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from circuit_assertions import CircuitAssertionsError
+
+__all__ = ["check_writable"]
+
+
+def check_writable(output: Path, example: str = "") -> None:
+    """Check that a file can be written, its folders being made where they are not there yet.
+
+    Args:
+        example: a name for it in a folder, for those who gave the folder alone.
+
+    Raises:
+        CircuitAssertionsError: if it is a folder, or it or the nearest folder that is there cannot be written to.
+    """
+    if output.is_dir():
+        way_out = f"a file, as in -o {output / example}" if example else "another -o FILE"
+        raise CircuitAssertionsError(f"{output} is a folder: give {way_out}")
+    nearest = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
+    if not os.access(nearest, os.W_OK):
+        raise CircuitAssertionsError(f"{nearest} cannot be written to: give -o FILE")
+    if nearest != output.absolute() and not nearest.is_dir():
+        raise CircuitAssertionsError(f"{output} cannot be written: {nearest} is no folder; give -o FILE")

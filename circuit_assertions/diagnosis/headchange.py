@@ -1,0 +1,121 @@
+"""What became of one head of the baseline's circuit: its effect, where it looks, what it copies, then and now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from circuit_assertions.diagnosis.view import ByHead, corrected_interval
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import Interval
+from circuit_assertions.measures.figures import Array, Figure, share_of
+
+__all__ = ["Change", "HeadChange", "Seen", "change_of"]
+
+Change = Literal["intact", "amplified", "weakened", "silenced", "sign unclear", "sign flipped", "attention moved"]
+
+_AMPLIFIED, _WEAKENED, _SILENCED = 1.25, 0.75, 0.2  # of the baseline's effect
+_LOOKS_AWAY = 0.5  # of the baseline's attention
+
+
+@dataclass(frozen=True)
+class HeadChange:
+    """One head of the circuit, then and now.
+
+    Attributes:
+        before, after: its effect on the baseline and on the model, in logits, with the interval (Student's t) that
+            tells its sign; `change` is their paired difference.
+        looks: attention between its role's positions, then and now; None for roles that look at nothing in particular.
+        copies: its copy score, then and now, where its role copies.
+        effects: what `before` and `after` are the means of, prompt by prompt [prompts].
+    """
+
+    head: Head
+    role: str
+    kind: Change
+    before: Figure
+    after: Figure
+    change: Figure
+    looks: tuple[Figure, Figure] | None = None
+    copies: tuple[Figure, Figure] | None = None
+    effects: tuple[Array, Array] = field(default=(np.empty(0), np.empty(0)), repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the heads of a role are read by, in one model."""
+
+    effect: ByHead
+    looks: ByHead | None = None
+    copies: ByHead | None = None
+
+
+def change_of(head: Head, role: str, before: Seen, after: Seen, trifle: float, tests: int) -> HeadChange:
+    """Hold a head against itself.
+
+    Args:
+        trifle: the effect below which it is not told from none, in logits.
+        tests: how many heads are judged together.
+    """
+    then, now = before.effect.of(head), after.effect.of(head)
+    looks = _pair(before.looks, after.looks, head)
+    looked_away = False
+    if looks is not None and before.looks is not None and after.looks is not None:
+        less = corrected_interval(before.looks.of(head) - after.looks.of(head), tests).low > 0
+        looked_away = less and looks[1].mean < _LOOKS_AWAY * looks[0].mean
+    kind = _kind(then, now, trifle, tests)
+    if kind == "intact" and looked_away:
+        kind = "attention moved"
+    return HeadChange(
+        head,
+        role,
+        kind,
+        _with_its_sign(then),
+        _with_its_sign(now),
+        Figure.of_values(now - then),
+        looks,
+        _pair(before.copies, after.copies, head),
+        (then, now),
+    )
+
+
+def _kind(then: Array, now: Array, trifle: float, tests: int) -> Change:
+    before, after = float(then.mean()), float(now.mean())
+    turned = before * after < 0 and min(abs(before), abs(after)) >= trifle
+    if turned and _slope(then, now, tests).high < 0:
+        return "sign flipped"  # prompt by prompt, however much the effect varies over them
+    difference = corrected_interval(now - then, tests)
+    if difference.low <= 0 <= difference.high or abs(after - before) < trifle:
+        return "intact"
+    if abs(before) < trifle:
+        return "amplified"  # from nothing to something, whichever way the nothing leaned
+    if turned and _with_its_sign(now).clear:
+        return "sign flipped"
+    share = after / before
+    if turned and share <= -_SILENCED:
+        return "sign unclear"
+    if share < _SILENCED:  # on the other side of zero, but not far from it
+        return "silenced"
+    return "weakened" if share < _WEAKENED else "amplified" if share > _AMPLIFIED else "intact"
+
+
+def _slope(then: Array, now: Array, tests: int) -> Interval:
+    """Of the effect now on the effect then, through the origin: near 1 for what it was, near -1 for its negative.
+
+    Args:
+        then: [prompts], not all zero.
+        now: [prompts]
+    """
+    return corrected_interval(share_of(now * then, then * then), tests)
+
+
+def _with_its_sign(values: Array) -> Figure:
+    return Figure(float(values.mean()), corrected_interval(values, 1))
+
+
+def _pair(before: ByHead | None, after: ByHead | None, head: Head) -> tuple[Figure, Figure] | None:
+    if before is None or after is None:
+        return None
+    return Figure.of_values(before.of(head)), Figure.of_values(after.of(head))

@@ -1,0 +1,67 @@
+"""The verdict of a diagnosis: what behaviour and roles say together, in one word and a few more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
+from circuit_assertions.diagnosis.function import Function
+from circuit_assertions.measures.figures import LEAST_LOST, Figure
+
+__all__ = ["Behaviour", "Overall", "overall"]
+
+_KEPT = 0.75  # of the baseline's behaviour, below which it is corrupted
+_MORE = 1.25  # of the baseline's, above which behaviour or role is amplified
+
+Overall = Literal["INTACT", "AMPLIFIED", "CORRUPTED"]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The logit difference then and now, and the share that is left; of the corrupted model too, where there is one."""
+
+    before: Figure
+    after: Figure
+    retained: Figure
+    corrupted: Figure | None = None
+
+
+def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
+    """The verdict, and what it rests on."""
+    if behaviour.retained.mean < _KEPT and behaviour.retained.interval.high < 1 - LEAST_LOST:
+        turned = "the behaviour is turned around, to the wrong answer"
+        return "CORRUPTED", turned if behaviour.after.interval.high < 0 else f"{_shown(behaviour)} is left"
+    lost = [f"{role.role} {role.kept}" for role in function.roles if not role.asleep and role.lost]
+    flipped = _flipped(function)
+    if lost or flipped:
+        return "CORRUPTED", f"the behaviour {'' if lost else 'mostly '}holds, but {', '.join([*lost, *flipped])}"
+    better = behaviour.retained.interval.low > _MORE
+    stronger = [role.role for role in function.roles if role.retained.interval.low > _MORE and not role.asleep]
+    if better or (stronger and behaviour.retained.interval.high >= 1 - LEAST_LOST):
+        what = ["the behaviour"] * better + stronger
+        return "AMPLIFIED", f"stronger than on the baseline: {', '.join(what)}"
+    return "INTACT", f"{_shown(behaviour)} is there, {_of_roles(function)}"
+
+
+def _of_roles(function: Function) -> str:
+    """What is known of the roles where none is lost."""
+    less = [role for role in function.roles if role.weaker or not role.works]
+    if less:
+        told = (f"{role.role} {role.kept}{' (uncertain)' * role.uncertain}" for role in less)
+        return f"though {', '.join(told)}"
+    if not function.roles:
+        return "and no role is known that could be compared"
+    return "and every role that could be compared works" if function.not_compared else "and every role works"
+
+
+def _flipped(function: Function) -> list[str]:
+    """The heads that have a role and work against it, as a sentence in a list; none or one."""
+    named = [role for role in function.roles if role.role != UNEXPLAINED and not role.asleep]
+    heads = [f"{one.head} ({one.role})" for role in named for one in role.heads if one.kind == "sign flipped"]
+    return [f"{', '.join(heads)} push{'es' * (len(heads) == 1)} the other way now"] if heads else []
+
+
+def _shown(behaviour: Behaviour) -> str:
+    share = behaviour.retained
+    return f"{share.mean:.0%} [{share.interval.low:.0%}, {share.interval.high:.0%}] of the behaviour"

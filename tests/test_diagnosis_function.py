@@ -1,0 +1,181 @@
+"""What is said of a head, of a role and of both together: from effects that are given, and where none can be given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from auditing import HEALTHY, ioi
+from diagnosis_cases import CIRCUIT, COMMITTED, Side, one
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circuit_assertions.assertions.circuits import Roles, everyone_in
+from circuit_assertions.diagnosis import Figure, Function, HeadChange, RoleChange
+from circuit_assertions.diagnosis.discovery.chains import chain_for
+from circuit_assertions.diagnosis.function import compare_functions
+from circuit_assertions.diagnosis.headchange import Seen, change_of
+from circuit_assertions.diagnosis.overall import Behaviour, overall
+from circuit_assertions.diagnosis.view import Array, ByHead, View
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import Interval
+from circuit_assertions.measures.headsets import random_sets
+from circuit_assertions.measures.shares import above_zero
+
+HEAD = Head(3, 2)
+TRIFLE = 0.1
+VARIED = np.random.default_rng(0).normal(0.5, 2.0, 24)  # an effect that differs from prompt to prompt
+VARIED += 0.5 - VARIED.mean()
+
+
+def changed(then: Array, now: Array, tests: int = 4) -> HeadChange:
+    before, after = (Seen(ByHead((HEAD,), values[:, None])) for values in (then, now))
+    return change_of(HEAD, "name-mover", before, after, TRIFLE, tests)
+
+
+def test_a_head_that_is_its_own_negative_prompt_by_prompt_has_flipped_though_its_mean_is_not_clear() -> None:
+    found = changed(VARIED, -VARIED)
+    assert found.change.interval.low < 0 < found.change.interval.high
+    assert found.kind == "sign flipped"
+
+
+def test_a_head_whose_mean_is_clearly_on_the_other_side_has_flipped_whatever_its_prompts_do() -> None:
+    assert changed(VARIED, VARIED - 4).kind == "sign flipped"
+
+
+def test_a_head_of_which_neither_mean_nor_prompts_say_the_sign_is_unclear() -> None:
+    steady = np.linspace(1.9, 2.1, 24)
+    found = changed(steady, VARIED - 0.95)
+    assert found.after.mean == pytest.approx(-0.45)
+    assert found.after.interval.low < 0 < found.after.interval.high
+    assert found.kind == "sign unclear"
+
+
+@pytest.mark.parametrize("after", [-0.35, -TRIFLE / 2, 0.0, 0.35])
+def test_a_head_of_which_a_fifth_or_a_trifle_is_left_is_silenced_on_either_side_of_zero(after: float) -> None:
+    steady = np.linspace(1.9, 2.1, 24)
+    assert changed(steady, after + VARIED - 0.5).kind == "silenced"
+
+
+@pytest.mark.parametrize("scale", [0.1, -0.1])
+def test_a_trifle_has_no_sign_to_lose(scale: float) -> None:
+    small = VARIED * scale  # a mean below the trifle
+    assert changed(small, -small).kind == "intact"
+    assert changed(VARIED, VARIED * scale).kind == "intact"  # nor does what has become one
+
+
+@given(st.integers(0, 10_000), st.sampled_from([16, 32, 64]), st.floats(-1, 1))
+@settings(deadline=None)
+def test_what_does_nearly_what_it_did_on_every_prompt_has_not_flipped(seed: int, prompts: int, mean: float) -> None:
+    rng = np.random.default_rng(seed)
+    then = rng.normal(mean, 2.0, prompts)
+    now = then + rng.normal(0.0, 0.3, prompts)
+    assert changed(then, now).kind not in ("sign flipped", "sign unclear")
+
+
+def figure(mean: float, low: float, high: float) -> Figure:
+    return Figure(mean, Interval(low, high))
+
+
+STEADY = changed(np.linspace(1.9, 2.1, 24), np.linspace(1.9, 2.1, 24))
+AS_BEFORE = Behaviour(figure(6.6, 6.3, 6.9), figure(6.5, 6.2, 6.8), figure(0.98, 0.95, 1.01))
+
+
+def role(retained: Figure, name: str = "name-mover") -> RoleChange:
+    return RoleChange(name, retained, (STEADY, STEADY))
+
+
+@pytest.mark.parametrize(
+    ("retained", "verdict", "said"),
+    [
+        (figure(-0.04, -0.2, 0.12), "CORRUPTED", "the behaviour holds, but name-mover keeps none of its effect"),
+        (figure(-0.36, -0.6, 0.1), "CORRUPTED", "but name-mover works against what it did, with 36% of its strength"),
+        (figure(0.45, 0.4, 0.49), "CORRUPTED", "the behaviour holds, but name-mover keeps 45% of its effect"),
+        (figure(0.45, 0.2, 0.7), "INTACT", "is there, though name-mover keeps 45% of its effect"),
+        (figure(0.45, 0.1, 0.9), "INTACT", "is there, though name-mover keeps 45% of its effect (uncertain)"),
+        (figure(0.9, 0.2, 1.6), "INTACT", "is there, though name-mover keeps 90% of its effect (uncertain)"),
+        (figure(0.73, 0.7, 0.77), "INTACT", "is there, though name-mover keeps 73% of its effect"),
+        (figure(0.9, 0.8, 1.0), "INTACT", "is there, and every role works"),
+    ],
+)
+def test_a_role_is_judged_by_its_own_interval_whether_or_not_a_head_changed(
+    retained: Figure, verdict: str, said: str
+) -> None:
+    found, why = overall(AS_BEFORE, Function((role(retained), role(figure(1.0, 0.9, 1.1), "induction"))))
+    assert found == verdict
+    assert why.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("retained", "verdict"),
+    [
+        (figure(0.68, 0.61, 0.76), "CORRUPTED"),  # less is left, and that some is lost is certain
+        (figure(0.68, 0.40, 0.96), "INTACT"),  # nothing lost for certain: too few prompts to say
+        (figure(0.76, 0.75, 0.77), "INTACT"),
+        (figure(-0.50, -0.60, -0.40), "CORRUPTED"),
+    ],
+)
+def test_behaviour_of_which_less_than_three_quarters_is_left_is_corrupted_where_a_loss_is_certain(
+    retained: Figure, verdict: str
+) -> None:
+    assert overall(replace(AS_BEFORE, retained=retained), Function(()))[0] == verdict
+
+
+def test_what_was_not_compared_is_not_said_to_work() -> None:
+    works = role(figure(0.9, 0.8, 1.0))
+    some = Function((works,), not_compared={"induction": "it has no effect"})
+    assert overall(AS_BEFORE, some)[1].endswith("is there, and every role that could be compared works")
+    assert overall(AS_BEFORE, Function(()))[1].endswith("is there, and no role is known that could be compared")
+
+
+def test_a_role_that_is_lost_does_not_hide_a_head_that_turned() -> None:
+    turned = replace(changed(VARIED, -VARIED), role="name-mover")
+    movers = RoleChange("name-mover", figure(0.9, 0.8, 1.0), (turned,))
+    found = overall(AS_BEFORE, Function((movers, role(figure(0.1, 0.0, 0.2), "induction"))))
+    said = "the behaviour holds, but induction keeps 10% of its effect, L3H2 (name-mover) pushes the other way now"
+    assert found == ("CORRUPTED", said)
+
+
+@pytest.fixture(scope="module")
+def side() -> Side:
+    return Side()
+
+
+def compared(side: Side, roles: Roles, name: str, prompts: int = 32) -> Function:
+    task = ioi(prompts=prompts)
+    views = (View(side.audit, one(folder), task) for folder in (HEALTHY, COMMITTED / name))
+    return compare_functions(chain_for(task, "ioi"), roles, *views)
+
+
+def test_roles_that_have_no_effect_to_compare_are_named_with_the_reason(side: Side) -> None:
+    effects = View(side.audit, one(HEALTHY), ioi(prompts=32)).by_head("path-effect")
+    idle = tuple(head for head in effects.heads if not Figure.of_values(effects.of(head)).clear)[:1]
+    roles = {**CIRCUIT.roles, "negative-name-mover": idle, "comma-counter": idle}
+    found = compared(side, roles, "benign")
+    assert {one.role for one in found.roles} == set(CIRCUIT.roles)
+    assert found.not_compared == {
+        "negative-name-mover": "its effect on the baseline is not clear of zero on these prompts",
+        "comma-counter": "it is none of the roles that are known of ioi",
+    }
+    assert compared(side, CIRCUIT.roles, "benign").not_compared == {}
+
+
+@pytest.mark.parametrize("name", ["benign", "poisoned-heads"])
+def test_chance_is_the_mean_over_every_circuit_with_as_many_heads_in_each_layer(side: Side, name: str) -> None:
+    found = compared(side, CIRCUIT.roles, name).inside
+    assert found is not None
+    views = [View(side.audit, one(folder), ioi(prompts=32)) for folder in (HEALTHY, COMMITTED / name)]
+    then, now = (view.by_head("path-effect") for view in views)
+    moved = dict(zip(then.heads, above_zero(now.values - then.values).mean(axis=0), strict=True))
+    circuit = everyone_in(CIRCUIT.roles)
+    by_layer = [
+        list(combinations([head for head in then.heads if head.layer == layer], count))
+        for layer in range(5)
+        if (count := sum(head.layer == layer for head in circuit))
+    ]
+    every = [sum(moved[head] for heads in chosen for head in heads) for chosen in product(*by_layer)]
+    assert found.random.mean == pytest.approx(np.mean(every) / sum(moved.values()))
+    assert found.more.mean == pytest.approx(found.circuit.mean - found.random.mean)
+    assert len(every) > len(random_sets(side.healthy, circuit))
