@@ -28,7 +28,7 @@ TASK = ioi(
     prompts=6,
     templates=[
         "Then, {first} and {second} went to the {place}. {subject} gave a {object} to",
-        "{first} and {second} went to the {place}. {subject}, too gave a {object} to",  # as long, other positions
+        "{first} and {second} went to the {place}. {subject}, afterwards gave a {object} to",  # as long, other positions
     ],
 )
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

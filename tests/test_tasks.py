@@ -255,6 +255,12 @@ def test_text_that_the_tokenizer_does_not_know_is_refused_by_name() -> None:
         _ioi(templates=("Then, {first} and {second} zapped. {subject} gave to",)).build(WORDS)
 
 
+def test_a_token_that_stands_for_the_unknown_may_be_written_out() -> None:
+    tokenizer = _tokenizer("gpt2-tokenizer")
+    (prompt,) = _given({"clean": f"{tokenizer.unk_token}When Mary went"}).build(tokenizer).prompts
+    assert prompt.tokens[0] == tokenizer.unk_token_id
+
+
 def test_doubled_braces_are_braces() -> None:
     (prompt,) = (
         _given({"clean": "a {{b}} {x:Mary}} }} went".replace("Mary}}", "Mary}")})

@@ -222,7 +222,7 @@ def test_half_precision_widens_each_run_once_for_both_ways(tmp_path: Path, monke
 def test_runs_that_are_too_large_to_keep_are_taken_again(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Transplanting(*two.models, two.prompts)
     short = Transplanting(*two.models, two.prompts)
-    monkeypatch.setattr("circuit_assertions.engine.meeting.budget", lambda device: 0)
+    monkeypatch.setattr("circuit_assertions.engine.keeping.budget", lambda device: 0)
     taken = []
 
     def counting(model: Model, tokens: Tensor) -> Run:

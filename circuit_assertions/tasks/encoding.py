@@ -59,7 +59,9 @@ class Encoder:
         encoding = self._tokenizer(marked.text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = encoding["input_ids"]
         offsets: list[tuple[int, int]] = encoding["offset_mapping"]
-        unknown = [marked.text[slice(*offsets[at])] for at, token in enumerate(ids) if token == self._unknown]
+        strange = [marked.text[slice(*offsets[at])] for at, token in enumerate(ids) if token == self._unknown]
+        # GPT-2's token for the unknown is also its `<|endoftext|>`, which a text may well hold.
+        unknown = [text for text in strange if text.strip() != self._tokenizer.unk_token]
         if unknown:
             raise TaskError(
                 f"the tokenizer does not know {', '.join(map(repr, dict.fromkeys(unknown)))} in {marked.text!r}, so "
