@@ -63,6 +63,15 @@ def test_the_steps_of_a_run_are_told_apart_though_their_links_lead_to_one_folder
     assert len({*find_checkpoints(str(tmp_path / "run")), *find_checkpoints(str(tmp_path / "model"))}) == 3
 
 
+def test_a_step_of_a_run_is_the_same_by_its_own_path(tmp_path: Path) -> None:
+    for step in (1, 2):
+        _checkpoint(tmp_path / "run" / f"checkpoint-{step}")
+    (alone,) = find_checkpoints("run/checkpoint-2/", start=tmp_path)
+    run = find_checkpoints("run", start=tmp_path)
+    assert [one == alone for one in run] == [False, True]
+    assert len({*run, alone}) == 2
+
+
 def test_a_relative_path_is_taken_from_where_the_user_stands(tmp_path: Path) -> None:
     folder = _checkpoint(tmp_path / "runs" / "model")
     (found,) = find_checkpoints("runs/model", start=tmp_path)

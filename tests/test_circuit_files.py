@@ -8,6 +8,7 @@ import pytest
 from suite_texts import circuit_text, write
 
 from circuit_assertions.assertions import SuiteError, bind, load_circuit, load_circuits
+from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
 from circuit_assertions.heads import Head
 
 SHAPE: dict[str, object] = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
@@ -83,3 +84,25 @@ def test_float_heads_are_refused_with_the_reason(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_holds_no_circuits(tmp_path: Path) -> None:
     assert load_circuits(tmp_path / "circuits") == ()
+
+
+def test_a_persons_own_circuits_go_before_those_that_came_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shape = load_circuit(packaged_suites() / "circuits" / "embedded.ioi.yaml").fits.model_dump()
+    write(tmp_path, {"suites/circuits/z.ioi.yaml": circuit_text(shape, {"name-mover": [(0, 0)]})})
+    bound = bind(circuits_beside(packaged_suites() / "ioi.yaml"), "ioi", shape, [])
+    assert str(bound) == "z.ioi.yaml (fits by shape: its lineage is assumed)"
+
+
+def test_a_broken_circuit_of_ones_own_stops_no_suite_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"suites/circuits/broken.yaml": "circuit: 1\n"})
+    assert {one.file.parent for one in circuits_beside(tmp_path / "other.yaml") if one.file is not None} == {
+        packaged_suites() / "circuits"
+    }
+    with pytest.raises(SuiteError, match="broken.yaml"):
+        circuits_beside(tmp_path / "suites")

@@ -53,6 +53,14 @@ def test_a_head_of_which_neither_mean_nor_prompts_say_the_sign_is_unclear() -> N
     assert found.kind == "sign unclear"
 
 
+def test_the_more_heads_are_judged_together_the_surer_a_sign_has_to_be() -> None:
+    steady, then = np.linspace(1.9, 2.1, 24), VARIED - 1.4
+    assert changed(steady, then, tests=1).kind == "sign flipped"
+    found = changed(steady, then, tests=12)
+    assert found.kind == "sign unclear"
+    assert found.after.interval.low < 0 < found.after.interval.high  # as it is shown
+
+
 @pytest.mark.parametrize("after", [-0.35, -TRIFLE / 2, 0.0, 0.35])
 def test_a_head_of_which_a_fifth_or_a_trifle_is_left_is_silenced_on_either_side_of_zero(after: float) -> None:
     steady = np.linspace(1.9, 2.1, 24)

@@ -103,6 +103,24 @@ def test_what_only_the_search_can_do_without_is_put_back(
         check(side, damages)
 
 
+@pytest.mark.parametrize(
+    ("seed", "damages"),
+    [
+        (9067, [("noise", (Mlp(4),))]),
+        (9035, [("noise", (Head(3, 1),)), ("negate", (Head(1, 0),))]),
+        (9078, [("zero", (Mlp(4), Head(1, 0))), ("noise", (Head(4, 0),))]),
+    ],
+)
+def test_what_is_put_back_among_small_changes_is_at_fault(side: Side, seed: int, damages: list[Damaged]) -> None:
+    """On so few prompts the two halves differ, and an innocent part can lift a set over the bound."""
+    origin = find_origin(
+        side.put(damaged(damages, seed, "benign")), side.healthy, side.prompts(ioi(prompts=16, seed=9))
+    )
+    planted = {component for _, components in damages for component in components}
+    assert origin.found is not None
+    assert set(origin.found.parts) <= planted
+
+
 def test_a_layer_of_four_heads_is_few(side: Side) -> None:
     """The induction heads of the smallest committed model are one layer of it, and a tenth of its parts is less."""
     layer = tuple(Head(3, head) for head in range(4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from torch import Tensor
 from circuit_assertions.engine import Model, cache, keeping
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
+from circuit_assertions.measures.sweeping import Sweep
+from circuit_assertions.tasks import PromptSet
 
 MANY = ioi(prompts=24, templates=TASK.templates, seed=3)
 OTHERS = ioi(prompts=24, templates=TASK.templates, seed=4)
@@ -111,6 +114,36 @@ def test_nothing_is_kept_where_there_is_no_room(
     for name in ("path", "knock-out", "faithful"):
         check(READ[name](some), alone[name])
     assert len(runs) == 6
+
+
+def test_templates_whose_prompts_have_several_lengths_are_kept_as_well(folder: Path, runs: list[object]) -> None:
+    asked = ioi(prompts=12, templates=[*TASK.templates, "Then, {first} and {second} went. {subject} gave to"])
+    some = Audited(folder)
+    some.read("ablation-effect", asked, set=SET)
+    before = len(runs)
+    assert before > 2
+    some.read("faithfulness", asked, set=SET)
+    assert len(runs) == before
+    mixed = Sweep.of(some.audit.model(some.checkpoint), two_lengths(some), lambda done, total: None)
+    mixed.means([frozenset(SET)], "mean")
+    before = len(runs)
+    mixed.means([frozenset(SET[:1])], "mean")
+    assert len(runs) == before
+
+
+def two_lengths(some: Audited) -> PromptSet:
+    """Prompts of one template, some of them with another word in front."""
+    prompts = some.audit.prompts(MANY, some.checkpoint).prompts
+    longer = [
+        replace(
+            prompt,
+            tokens=(prompt.tokens[0], *prompt.tokens),
+            counterfactual=(prompt.counterfactual[0], *prompt.counterfactual),
+            positions={name: place + 1 for name, place in prompt.positions.items()},
+        )
+        for prompt in prompts[::2]
+    ]
+    return PromptSet((*longer, *prompts[1::2]), {})
 
 
 def test_what_was_not_asked_for_longest_is_let_go(

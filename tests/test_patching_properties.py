@@ -26,9 +26,9 @@ from circuit_assertions.tasks import END, Prompt
 
 TASK = ioi(
     prompts=6,
-    templates=[
+    templates=[  # as long as each other, with other positions
         "Then, {first} and {second} went to the {place}. {subject} gave a {object} to",
-        "{first} and {second} went to the {place}. {subject}, afterwards gave a {object} to",  # as long, other positions
+        "{first} and {second} went to the {place}. {subject}, afterwards gave a {object} to",
     ],
 )
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -117,13 +117,15 @@ def test_the_values_of_all_options_that_take_a_path_are_attached(pytester: pytes
         assert attach_values([option, "a"]) == [f"{option}=a"]
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("started", [".", "deeper"])
 def test_a_folder_that_discover_made_is_no_folder_of_suites(
-    pytester: pytest.Pytester, project: Path, tiny_folder: Path
+    pytester: pytest.Pytester, project: Path, tiny_folder: Path, started: str
 ) -> None:
     shutil.rmtree(project / "suites")
     shape = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
-    write(project, {"suites/circuits/tiny.ioi.yaml": circuit_text(shape, {"name-mover": [(2, 0)]})})
+    write(project, {"suites/circuits/tiny.ioi.yaml": circuit_text(shape, {"name-mover": [(2, 0)]}), "suites/.store": ""})
+    (project / "deeper").mkdir()
+    os.chdir(project / started)
     asked = [f"--model={tiny_folder}", "--no-diagnosis", "-rs", "-k", "name-movers-read or negative"]
     output = pytester.runpytest_inprocess(*asked).stdout.str()
     assert "name-movers-read-the-indirect-object" in output  # of the packaged suite, bound by the folder's own file

@@ -112,6 +112,7 @@ def test_diagnose_of_a_training_run_is_its_trajectory(
         (["--suite=short.yaml", "-o", "run.png"], "run.png is no place for a picture: give -o FILE.svg"),
         (["--suite=short.yaml", "-o", "nowhere/run.svg"], "nowhere/run.svg is no place for a picture"),
         (["--suite=short.yaml", "-o", "drawn.svg"], "drawn.svg is a folder: give a file, as in -o drawn.svg/run.svg"),
+        (["--suite=short.yaml", "-o", f"{'r' * 300}.svg"], "cannot be written: File name too long; give -o FILE"),
         (["--suite=short.yaml", "-o", "closed/run.svg"], "closed cannot be written to: give -o FILE"),
         (["--suite=short.yaml", "--circuit", str(INDUCTION)], "and sentences is of kind ioi, with the circuit 'ioi'"),
     ],

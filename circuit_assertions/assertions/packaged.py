@@ -6,6 +6,7 @@ from pathlib import Path
 
 import circuit_assertions
 from circuit_assertions.assertions.circuits import Circuit
+from circuit_assertions.assertions.errors import SuiteError
 from circuit_assertions.assertions.loading import load_circuits
 
 __all__ = ["circuits_beside", "packaged_suites"]
@@ -18,16 +19,26 @@ def packaged_suites() -> Path:
     return installed if installed.is_dir() else package.parent / "suites"
 
 
-def circuits_beside(*suites: Path) -> tuple[Circuit, ...]:
-    """The circuit files in `circuits/` beside these suites (files, or folders of suites), then others.
+def circuits_beside(*suites: Path, own: Path = Path("suites")) -> tuple[Circuit, ...]:
+    """The circuit files beside these suites (files, or folders of suites), then a person's own, then the packaged ones.
 
-    The others are those in the working folder's `suites/circuits/`, where `discover` writes, and the packaged ones.
+    Args:
+        own: the folder whose `circuits/` `discover` writes into. A file there that is not valid hides the others there.
 
     Raises:
-        SuiteError: if one of them is not valid.
+        SuiteError: if one beside the suites, or a packaged one, is not valid.
     """
     beside = [suite.parent if suite.is_file() else suite for suite in suites]
+    packaged = packaged_suites()
     folders: dict[Path, Path] = {}
-    for folder in (*beside, Path("suites"), packaged_suites()):
+    for folder in (*beside, own, packaged):
         folders.setdefault(folder.resolve(), folder)
-    return tuple(circuit for folder in folders.values() for circuit in load_circuits(folder / "circuits"))
+    last = folders.pop(packaged.resolve())  # also where they are the suites
+    found: list[Circuit] = []
+    for folder in (*folders.values(), last):
+        try:
+            found += load_circuits(folder / "circuits")
+        except SuiteError:
+            if folder is not own:
+                raise
+    return tuple(found)

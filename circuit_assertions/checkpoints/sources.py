@@ -53,10 +53,12 @@ class Checkpoint:
         return hash(self._same)
 
     @cached_property
-    def _same(self) -> tuple[Path | str, str | None, str]:
+    def _same(self) -> tuple[Path | str, str | None]:
         """What two equal checkpoints have in common. The steps of a run differ, wherever their links lead."""
-        where = self.folder.resolve() if self.folder is not None else self.hub_id or self.given
-        return where, self.revision, self.label
+        if self.folder is None:
+            return self.hub_id or self.given, self.revision
+        is_step = self.label not in ("", _FINAL)
+        return self.folder.parent.resolve() / self.folder.name if is_step else self.folder.resolve(), None
 
 
 def find_checkpoints(given: str, *, start: Path | None = None) -> tuple[Checkpoint, ...]:

@@ -27,8 +27,8 @@ _INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended: 128 + SI
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb.
 
-    Returns 0 when it did its job, 1 when what it checked is not valid, 2 when it could not be done; 130 after Ctrl-C,
-    and 141 where a closed pipe ended it before its verdict was known, as shells say of such programs.
+    Returns 0 when it did its job, 1 when what it checked is not valid, 2 when it could not be done; 130 after Ctrl-C
+    (`audit`, being pytest, 2), and 141 where a closed pipe ended it before its verdict was known, as shells say.
     """
     # Threads that wait by spinning are ten times slower where anything else uses a core; to be said before torch comes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

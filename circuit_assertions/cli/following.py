@@ -71,9 +71,9 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
 
 
 def _check_place(picture: Path) -> None:
+    check_writable(picture, "run.svg")
     if picture.suffix != ".svg" or not picture.absolute().parent.is_dir():
         raise CircuitAssertionsError(f"{picture} is no place for a picture: give -o FILE.svg in a folder that is there")
-    check_writable(picture, "run.svg")
 
 
 def _draw(found: Trajectory, picture: Path) -> None:

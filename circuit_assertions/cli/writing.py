@@ -19,6 +19,13 @@ def check_writable(output: Path, example: str = "") -> None:
     Raises:
         CircuitAssertionsError: if it is a folder, or it or the nearest folder that is there cannot be written to.
     """
+    try:
+        _check(output, example)
+    except OSError as error:  # too long a name, or a folder that may not be looked into
+        raise CircuitAssertionsError(f"{output} cannot be written: {error.strerror}; give -o FILE") from error
+
+
+def _check(output: Path, example: str) -> None:
     if output.is_dir():
         way_out = f"a file, as in -o {output / example}" if example else "another -o FILE"
         raise CircuitAssertionsError(f"{output} is a folder: give {way_out}")

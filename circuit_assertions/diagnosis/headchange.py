@@ -72,8 +72,8 @@ def change_of(head: Head, role: str, before: Seen, after: Seen, trifle: float, t
         head,
         role,
         kind,
-        _with_its_sign(then),
-        _with_its_sign(now),
+        _with_its_sign(then, tests),
+        _with_its_sign(now, tests),
         Figure.of_values(now - then),
         looks,
         _pair(before.copies, after.copies, head),
@@ -91,7 +91,7 @@ def _kind(then: Array, now: Array, trifle: float, tests: int) -> Change:
         return "intact"
     if abs(before) < trifle:
         return "amplified"  # from nothing to something, whichever way the nothing leaned
-    if turned and _with_its_sign(now).clear:
+    if turned and _with_its_sign(now, tests).clear:
         return "sign flipped"
     share = after / before
     if turned and share <= -_SILENCED:
@@ -111,8 +111,8 @@ def _slope(then: Array, now: Array, tests: int) -> Interval:
     return corrected_interval(share_of(now * then, then * then), tests)
 
 
-def _with_its_sign(values: Array) -> Figure:
-    return Figure(float(values.mean()), corrected_interval(values, 1))
+def _with_its_sign(values: Array, tests: int) -> Figure:
+    return Figure(float(values.mean()), corrected_interval(values, tests))
 
 
 def _pair(before: ByHead | None, after: ByHead | None, head: Head) -> tuple[Figure, Figure] | None:

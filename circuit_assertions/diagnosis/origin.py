@@ -38,8 +38,8 @@ class Healing:
     """A set of parts, grafted from the baseline into the model.
 
     Attributes:
-        healed: share of the difference that comes back, on prompts that had no say in the choice, but for when to stop
-            putting parts back.
+        healed: share of the difference that comes back, on prompts that had no say in the choice, but for which parts
+            come back to it.
         values: the shares whose mean is `healed`, one for each of these prompts.
         random: what random sets of as many parts of the same kinds and layers bring back, on average; its interval is
             over prompts, for these sets. None where the model has too few others.
@@ -117,7 +117,8 @@ def find_origin(
         return Origin("UNCHANGED", count, changed)
     searching = _Search(search, _few(count), tell)
     sets = searching.sets(changed)
-    sets += _put_back(search, confirm, sets, searching.taken_away, _few(count))
+    needed = searching.matters if len(changed) > _few(count) else None  # of few that differ, each is at fault
+    sets += _put_back(search, confirm, sets, searching.taken_away, _few(count), needed)
     curve = [_confirmed(confirm, parts) for parts in sets]
     if curve:
         curve[-1] = _confirmed(confirm, sets[-1], _by_chance(confirm, sets[-1], tell))
@@ -126,11 +127,19 @@ def find_origin(
 
 
 def _put_back(
-    search: Grafts, confirm: Grafts, sets: Sequence[list[Part]], taken_away: Sequence[Part], few: int
+    search: Grafts,
+    confirm: Grafts,
+    sets: Sequence[list[Part]],
+    taken_away: Sequence[Part],
+    few: int,
+    matters: float | None,
 ) -> list[list[Part]]:
     """Larger sets, where the last one heals enough on the prompts of the search alone; none if no few parts will do.
 
     What was taken away comes back, what heals most on the search first, until the other prompts bear the set out.
+
+    Args:
+        matters: share of what is lost that a part must heal on the other prompts to come back; None for whatever.
     """
     larger, spare = [], list(taken_away)
     kept = sets[-1] if sets else []
@@ -138,6 +147,8 @@ def _put_back(
         if not spare or not kept or len(kept) >= few:
             return []
         best = max(spare, key=lambda part: search.healed([*kept, part]))
+        if matters is not None and confirm.healed([*kept, best]) - confirm.healed(kept) < matters:
+            return []
         spare.remove(best)
         kept = [*kept, best]
         larger.append(kept)

@@ -99,7 +99,8 @@ class KeptPasses:
 
 def _shown_by(passes: Sequence[Pass]) -> Wanted:
     """What passes that were made for patching show."""
-    templates = [template for taken in passes for template in {prompt.template for prompt in taken.prompts}]
+    # Prompts of a template that have other lengths never share a batch.
+    templates = [one for taken in passes for one in {(len(prompt.tokens), prompt.template) for prompt in taken.prompts}]
     return Wanted(
         patterns=True,
         end_writes=True,

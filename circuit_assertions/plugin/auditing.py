@@ -120,8 +120,13 @@ class AuditPlugin:
         """What is run where no test path is given: files, or folders of suites."""
         if self.options.suites:
             return [self.config.invocation_params.dir / path for path in self.options.suites]
-        own = self.config.rootpath / "suites"
-        return [own] if _holds_more_than_circuits(own) else [packaged_suites()]
+        return [self.own] if _holds_suites(self.own) else [packaged_suites()]
+
+    @property
+    def own(self) -> Path:
+        """The person's own folder of suites and circuits: the root's, else the working folder's."""
+        of_root = self.config.rootpath / "suites"
+        return of_root if of_root.is_dir() else self.config.invocation_params.dir / "suites"
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_collect_file"""
@@ -180,7 +185,7 @@ class AuditPlugin:
 
         with self.telling_plainly(circuit_checkpoint):
             self.runner.audit.model(circuit_checkpoint)
-            circuits = circuits_beside(*self.suites)
+            circuits = circuits_beside(*self.suites, own=self.own)
         return AuditedCheckpoint(self.runner, circuit_checkpoint, circuits)
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
@@ -250,9 +255,10 @@ class AuditPlugin:
         return chosen if isinstance(chosen, Checkpoint) else self.checkpoints[0]
 
 
-def _holds_more_than_circuits(folder: Path) -> bool:
-    """Whether a folder is one of suites: `discover` makes one to put its circuit file into, and no suite is in it."""
-    return folder.is_dir() and any(path.name != "circuits" for path in folder.iterdir())
+def _holds_suites(folder: Path) -> bool:
+    """Whether a folder has suites or tests: `discover` makes one to put its circuit file into, and nothing else."""
+    suites = (path for path in folder.rglob("*.y*ml") if path.parent.name != "circuits")
+    return any(suites) or any(folder.rglob("*.py"))
 
 
 def labels_of(checkpoints: tuple[Checkpoint, ...]) -> dict[Checkpoint, str]:

@@ -91,7 +91,7 @@ class DiagnosingPlugin:
             line.suite for line in self._telling.lines if line.model == str(checkpoint) and line.outcome != "ERROR"
         ]
         for name in dict.fromkeys(judged):
-            suite = load_suite(start / name, circuits_beside(start / name))
+            suite = load_suite(start / name, circuits_beside(start / name, own=self._auditing.own))
             tasks = [task for task in suite.suite.tasks.values() if task.offers >= TO_PATCH]
             if tasks and suite.circuit not in seen:
                 seen.add(suite.circuit)
@@ -102,7 +102,7 @@ class DiagnosingPlugin:
         from circuit_assertions.report.diagnosed import diagnosis_lines
 
         runner, baseline = self._auditing.runner, self._auditing.baseline
-        circuits = circuits_beside(suite.file)
+        circuits = circuits_beside(suite.file, own=self._auditing.own)
         assert baseline is not None
         # With workers nothing was announced in this process, and `--discover` finds circuits by what was.
         runner.announce(Asked(suite, assertion, checkpoint, circuits) for assertion in suite.suite.assertions)

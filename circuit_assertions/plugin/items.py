@@ -54,7 +54,7 @@ class SuiteFile(pytest.File):
             pytest.Collector.CollectError: with one line for each problem of the suite.
         """
         try:
-            circuits = circuits_beside(self.path)
+            circuits = circuits_beside(self.path, own=self.plugin.own)
             loaded = load_suite(self.path, circuits)
         except SuiteError as error:
             raise self.CollectError(_relative(str(error))) from error
