@@ -96,13 +96,11 @@ def test_a_persons_own_circuits_go_before_those_that_came_with_the_package(
     assert str(bound) == "z.ioi.yaml (fits by shape: its lineage is assumed)"
 
 
-def test_a_broken_circuit_of_ones_own_stops_no_suite_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_circuit_of_ones_own_stops_no_suite_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, {"suites/circuits/broken.yaml": "circuit: 1\n"})
     assert {one.file.parent for one in circuits_beside(tmp_path / "other.yaml") if one.file is not None} == {
         packaged_suites() / "circuits"
     }
-    with pytest.raises(SuiteError, match="broken.yaml"):
+    with pytest.raises(SuiteError, match=r"broken\.yaml"):
         circuits_beside(tmp_path / "suites")

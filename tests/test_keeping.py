@@ -20,7 +20,7 @@ from circuit_assertions.engine import Model, cache, keeping
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
 from circuit_assertions.measures.sweeping import Sweep
-from circuit_assertions.tasks import PromptSet
+from circuit_assertions.tasks import Prompt, PromptSet
 
 MANY = ioi(prompts=24, templates=TASK.templates, seed=3)
 OTHERS = ioi(prompts=24, templates=TASK.templates, seed=4)
@@ -134,16 +134,17 @@ def test_templates_whose_prompts_have_several_lengths_are_kept_as_well(folder: P
 def two_lengths(some: Audited) -> PromptSet:
     """Prompts of one template, some of them with another word in front."""
     prompts = some.audit.prompts(MANY, some.checkpoint).prompts
-    longer = [
-        replace(
-            prompt,
-            tokens=(prompt.tokens[0], *prompt.tokens),
-            counterfactual=(prompt.counterfactual[0], *prompt.counterfactual),
-            positions={name: place + 1 for name, place in prompt.positions.items()},
-        )
-        for prompt in prompts[::2]
-    ]
-    return PromptSet((*longer, *prompts[1::2]), {})
+    return PromptSet((*map(_longer, prompts[::2]), *prompts[1::2]), {})
+
+
+def _longer(prompt: Prompt) -> Prompt:
+    assert prompt.counterfactual is not None
+    return replace(
+        prompt,
+        tokens=(prompt.tokens[0], *prompt.tokens),
+        counterfactual=(prompt.counterfactual[0], *prompt.counterfactual),
+        positions={name: place + 1 for name, place in prompt.positions.items()},
+    )
 
 
 def test_what_was_not_asked_for_longest_is_let_go(

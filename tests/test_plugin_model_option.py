@@ -123,7 +123,8 @@ def test_a_folder_that_discover_made_is_no_folder_of_suites(
 ) -> None:
     shutil.rmtree(project / "suites")
     shape = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
-    write(project, {"suites/circuits/tiny.ioi.yaml": circuit_text(shape, {"name-mover": [(2, 0)]}), "suites/.store": ""})
+    circuit = circuit_text(shape, {"name-mover": [(2, 0)]})
+    write(project, {"suites/circuits/tiny.ioi.yaml": circuit, "suites/.store": ""})
     (project / "deeper").mkdir()
     os.chdir(project / started)
     asked = [f"--model={tiny_folder}", "--no-diagnosis", "-rs", "-k", "name-movers-read or negative"]

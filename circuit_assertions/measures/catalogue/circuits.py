@@ -85,9 +85,9 @@ CIRCUITS = (
     _searching(
         _of_a_set(
             "incompleteness-over-random",
-            "incompleteness of these heads less that of random sets with as many heads in each layer (at "
-            "most ten, seeded), each with its own K; below 0 is better than random. Searched and read as incompleteness "
-            "is",
+            "incompleteness of these heads less that of random sets with as many heads in each layer "
+            "(at most ten, seeded), each with its own K; below 0 is better than random. Searched and read as "
+            "incompleteness is",
             "a control for incompleteness: sets matched in size and layers",
         ),
         "random",
