@@ -152,7 +152,7 @@ def test_what_was_not_asked_for_longest_is_let_go(
 ) -> None:
     some = Audited(folder)
     READ["path"](some)
-    (held,) = some.audit._passes._kept._weights.values()  # type: ignore[union-attr]
+    ((_, held),) = some.audit._passes._kept._held.values()  # type: ignore[union-attr]
     monkeypatch.setattr(keeping, "budget", lambda device: int(1.5 * held))  # for one of the two tasks
     READ["elsewhere"](some)
     assert len(runs) == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.spelling import HeadList
 from circuit_assertions.heads import Head
-from circuit_assertions.tasks.schema import Strict, closest
+from circuit_assertions.tasks.schema import Strict, closest, did_you_mean
 
 __all__ = ["Base", "Binding", "Circuit", "Fits", "Roles", "bind", "everyone_in", "likely_meant"]
 
@@ -99,9 +98,7 @@ class Binding:
 
 def likely_meant(name: str, circuits: Iterable[Circuit]) -> str:
     """The circuit that somebody meant who misspelt its name, as ` (did you mean 'ioi'?)`; empty where none is close."""
-    known = sorted({circuit.circuit for circuit in circuits})
-    near = [] if name in known else difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return did_you_mean(name, sorted({circuit.circuit for circuit in circuits}))
 
 
 def everyone_in(roles: Roles) -> tuple[Head, ...]:

@@ -149,9 +149,7 @@ def _measures(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
 
 
 def _validate(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
-    from circuit_assertions.assertions import SuiteError, load_circuit, load_suite
-    from circuit_assertions.assertions.circuits import likely_meant
-    from circuit_assertions.assertions.packaged import circuits_beside
+    from circuit_assertions.assertions import SuiteError
 
     missing = [str(path) for path in given.paths if not path.exists()]
     if missing:
@@ -162,20 +160,30 @@ def _validate(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
         raise CircuitAssertionsError(f"no YAML file in {', '.join(str(path) for path in given.paths)}")
     for file in files:
         try:
-            if file.parent.name == "circuits":
-                load_circuit(file)
-                meant = ""
-            else:
-                circuits = circuits_beside(file)
-                circuit = load_suite(file, circuits).suite.circuit
-                meant = likely_meant(circuit or "", circuits)
+            lines.append(f"{file}: valid{_doubt(file)}")
         except SuiteError as error:
             lines.append(str(error))
             wrong += 1
-        else:
-            unbound = f", but no circuit file is called {circuit!r}{meant}" if meant else ""
-            lines.append(f"{file}: valid{unbound}")
     return Outcome("\n".join(lines), 1 if wrong else 0)
+
+
+def _doubt(file: Path) -> str:
+    """What may be meant otherwise in a file that is valid; mostly nothing.
+
+    Raises:
+        SuiteError: if it is not valid.
+    """
+    from circuit_assertions.assertions import load_circuit, load_suite
+    from circuit_assertions.assertions.circuits import likely_meant
+    from circuit_assertions.assertions.packaged import circuits_beside
+
+    if file.parent.name == "circuits":
+        load_circuit(file)
+        return ""
+    circuits = circuits_beside(file)
+    circuit = load_suite(file, circuits).suite.circuit
+    meant = likely_meant(circuit, circuits) if circuit else ""
+    return f", but no circuit file is called {circuit!r}{meant}" if meant else ""
 
 
 def _schema(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:

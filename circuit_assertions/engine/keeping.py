@@ -32,12 +32,11 @@ _Batch = TypeVar("_Batch", bound=_OfPrompts)
 class Kept(Generic[_Batch]):
     """Batches of runs, by what they are of: as many as one piece of work may take; the longest unused go first."""
 
-    _batches: dict[Hashable, list[_Batch]] = field(default_factory=dict, repr=False)
-    _weights: dict[Hashable, int] = field(default_factory=dict, repr=False)
+    _held: dict[Hashable, tuple[list[_Batch], int]] = field(default_factory=dict, repr=False)  # with their bytes
 
     def get(self, key: Hashable) -> list[_Batch] | None:
         """What is kept under a key."""
-        return self._batches.get(key)
+        return self._held[key][0] if key in self._held else None
 
     def batches(
         self, key: Hashable, device: torch.device, prompts: int, run: Callable[[], Iterable[_Batch]]
@@ -47,7 +46,7 @@ class Kept(Generic[_Batch]):
         Args:
             prompts: how many all batches hold together.
         """
-        batches = self._batches.get(key) or run()
+        batches = self.get(key) or run()
         self.forget(lambda other: other == key)
         room, weighs, seen, kept = budget(device), 0, 0, list[_Batch]()
         for batch in batches:
@@ -60,17 +59,15 @@ class Kept(Generic[_Batch]):
                 self._make_room(room - weighs)
                 kept.append(batch)
         if kept:
-            self._batches[key], self._weights[key] = kept, weighs
+            self._held[key] = kept, weighs
 
     def forget(self, which: Callable[[Any], bool]) -> None:
         """Let go of what is kept under some keys."""
-        for key in [key for key in self._batches if which(key)]:
-            del self._batches[key], self._weights[key]
+        self._held = {key: held for key, held in self._held.items() if not which(key)}
 
     def _make_room(self, room: int) -> None:
-        while self._batches and sum(self._weights.values()) > room:
-            oldest = next(iter(self._batches))
-            del self._batches[oldest], self._weights[oldest]
+        while self._held and sum(weighs for _, weighs in self._held.values()) > room:
+            del self._held[next(iter(self._held))]
 
 
 @dataclass

@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,15 +116,23 @@ class AuditPlugin:
             return
         self.config.args[:] = [str(path) for path in self.suites]
 
-    @property
+    @cached_property
     def suites(self) -> list[Path]:
         """What is run where no test path is given: files, or folders of suites."""
         if self.options.suites:
             return [self.config.invocation_params.dir / path for path in self.options.suites]
-        return [self.own] if _holds_suites(self.own) else [packaged_suites()]
+        return [self._own] if _holds_suites(self._own) else [packaged_suites()]
 
-    @property
-    def own(self) -> Path:
+    def circuits_of(self, *suites: Path) -> tuple[Circuit, ...]:
+        """The circuits that may bind the roles of these suites.
+
+        Raises:
+            SuiteError: if one of them is not valid.
+        """
+        return circuits_beside(*suites, own=self._own)
+
+    @cached_property
+    def _own(self) -> Path:
         """The person's own folder of suites and circuits: the root's, else the working folder's."""
         of_root = self.config.rootpath / "suites"
         return of_root if of_root.is_dir() else self.config.invocation_params.dir / "suites"
@@ -185,7 +194,7 @@ class AuditPlugin:
 
         with self.telling_plainly(circuit_checkpoint):
             self.runner.audit.model(circuit_checkpoint)
-            circuits = circuits_beside(*self.suites, own=self.own)
+            circuits = self.circuits_of(*self.suites)
         return AuditedCheckpoint(self.runner, circuit_checkpoint, circuits)
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:

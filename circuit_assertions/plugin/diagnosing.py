@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import LoadedSuite, load_suite
-from circuit_assertions.assertions.packaged import circuits_beside
+from circuit_assertions.assertions import Circuit, LoadedSuite, load_suite
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.tasks import TO_PATCH, Task
@@ -76,7 +75,7 @@ class DiagnosingPlugin:
 
     def _all_of(self, checkpoint: Checkpoint, run: int) -> list[Lines]:
         """Its diagnoses, the worst first."""
-        found = [self._diagnosed(checkpoint, suite, task) for suite, task in self._asked(checkpoint)]
+        found = [self._diagnosed(checkpoint, *asked) for asked in self._asked(checkpoint)]
         found.sort(key=_severity)
         if found and run > 1:
             follow = ["circuit-assertions", "trajectory", "--model", checkpoint.given, "--baseline"]
@@ -84,25 +83,27 @@ class DiagnosingPlugin:
             found[-1].append((f"{'run':<11}the last of {run} checkpoints; all of them: {command}", ""))
         return found
 
-    def _asked(self, checkpoint: Checkpoint) -> Iterator[tuple[LoadedSuite, Task]]:
-        """The suites that a checkpoint was judged by, each circuit once, with a task that can be patched."""
+    def _asked(self, checkpoint: Checkpoint) -> Iterator[tuple[LoadedSuite, Task, tuple[Circuit, ...]]]:
+        """The suites that it was judged by, each circuit once: with a task that can be patched, and circuit files."""
         start, seen = self._auditing.config.invocation_params.dir, set()
         judged = [
             line.suite for line in self._telling.lines if line.model == str(checkpoint) and line.outcome != "ERROR"
         ]
         for name in dict.fromkeys(judged):
-            suite = load_suite(start / name, circuits_beside(start / name, own=self._auditing.own))
+            circuits = self._auditing.circuits_of(start / name)
+            suite = load_suite(start / name, circuits)
             tasks = [task for task in suite.suite.tasks.values() if task.offers >= TO_PATCH]
             if tasks and suite.circuit not in seen:
                 seen.add(suite.circuit)
-                yield suite, tasks[0]
+                yield suite, tasks[0], circuits
 
-    def _diagnosed(self, checkpoint: Checkpoint, suite: LoadedSuite, task: Task) -> Lines:
+    def _diagnosed(
+        self, checkpoint: Checkpoint, suite: LoadedSuite, task: Task, circuits: tuple[Circuit, ...]
+    ) -> Lines:
         from circuit_assertions.diagnosis.diagnosing import diagnose
         from circuit_assertions.report.diagnosed import diagnosis_lines
 
         runner, baseline = self._auditing.runner, self._auditing.baseline
-        circuits = circuits_beside(suite.file, own=self._auditing.own)
         assert baseline is not None
         # With workers nothing was announced in this process, and `--discover` finds circuits by what was.
         runner.announce(Asked(suite, assertion, checkpoint, circuits) for assertion in suite.suite.assertions)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_suite
-from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.plugin.telling import LINE, record
 from circuit_assertions.plugin.workers import group_of
@@ -54,7 +53,7 @@ class SuiteFile(pytest.File):
             pytest.Collector.CollectError: with one line for each problem of the suite.
         """
         try:
-            circuits = circuits_beside(self.path, own=self.plugin.own)
+            circuits = self.plugin.circuits_of(self.path)
             loaded = load_suite(self.path, circuits)
         except SuiteError as error:
             raise self.CollectError(_relative(str(error))) from error

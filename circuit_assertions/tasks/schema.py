@@ -13,10 +13,15 @@ __all__ = ["Strict", "closest"]
 
 def closest(word: str, known: list[str]) -> str:
     """` (did you mean 'at-least'?)`, or the choices where none is close and they are few."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if near:
-        return f" (did you mean {near[0]!r}?)"
+    if meant := did_you_mean(word, known):
+        return meant
     return f" (one of {', '.join(sorted(known))})" if len(known) <= 24 else ""
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """` (did you mean 'at-least'?)`; empty where none is close, or the word is known."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near and word not in known else ""
 
 
 class Strict(BaseModel):
