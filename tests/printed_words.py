@@ -25,6 +25,7 @@ _PATTERN_MAKERS = frozenset({"compile", "search", "match", "fullmatch", "sub", "
 _DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _OUTPUT_OF = re.compile(r"<!-- output of ")
 _FENCE = re.compile(r"\s*(```+|~~~+)\s*(\w*)")
+_OUTPUTS = frozenset({"", "text", "console"})  # the languages of blocks that show what a command prints
 _YAML_PROSE = frozenset({"why", "notes", "source", "suite"})
 
 
@@ -187,7 +188,7 @@ def _of_page(file: Path, lines: list[str]) -> Iterator[Printed]:
         if found and (not fence or line.strip() == fence):
             if kept:
                 yield Printed(file, began, "output" if fence else "page", "\n".join(kept))
-            shown = not fence and (after_mark or found[2] == "text")
+            shown = not fence and (after_mark or found[2] in _OUTPUTS)
             fence, kept, began = "" if fence else found[1], [], number + 1
         elif fence and not shown:
             began = number + 1
