@@ -1,8 +1,8 @@
-# make audit   set everything up, diagnose a poisoned checkpoint, and confirm that its retraining healed it
+# make audit   set everything up, diagnose a poisoned checkpoint, and check that retraining has recovered it
 # make test    set everything up and run the tests
 # make lab     set everything up and make all of the laboratory's checkpoints, in fixtures/made/
-# make circuits   write the embedded checkpoint's circuit files anew, as discover finds them today
-# make docs     write the outputs that the pages show anew, by the commands beside them
+# make circuits  find the embedded checkpoint's circuits and write their circuit files again
+# make docs    run the commands in the pages and write their outputs into the pages again
 # The environment is made when it is missing or older than what it is made from.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -15,8 +15,8 @@ CHECKPOINTS := fixtures/checkpoints
 
 .PHONY: audit test test-gpu circuits lab docs lint types schema bench bench-quick clean
 
-# Exit code 1 says that a diagnosis found corruption, which is what the poisoned checkpoint is for. The models are so small
-# that one thread is faster than two.
+# Exit code 1 means that a diagnosis found corruption, as it should on the poisoned checkpoint. On such small models one
+# thread is faster than two.
 audit: export OMP_NUM_THREADS ?= 1
 audit: $(READY)
 	$(BIN)/circuit-assertions diagnose --model=$(CHECKPOINTS)/poisoned --baseline=$(CHECKPOINTS)/healthy --prompts=64 \

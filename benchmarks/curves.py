@@ -2,8 +2,8 @@
 
     python -m benchmarks.curves [--json] [--out docs]
 
-Path patching of all heads into the logits is timed beside one clean forward pass of the same model and prompts, in the
-same run; a loop of hooks costs one such pass a head. The audit is of the embedded checkpoint, from opening it to the
+Path patching of all heads into the logits and one clean forward pass of the same model and prompts are timed in the
+same run; a loop of hooks costs one such pass per head. The audit is of the embedded checkpoint, from opening it to the
 last verdict, by suites made on the fly: ever more assertions on one task.
 """
 

@@ -111,7 +111,7 @@ def _diagnose(audit: Audit, model: Checkpoint, baseline: Checkpoint, task: IoiTa
     watch("")
     best = found.origin.found
     names = ", ".join(map(str, best.parts)) if best else "nothing"
-    healed = f", {best.healed.mean:.0%} healed by {names}" if best else ""
+    healed = f", {best.healed.mean:.0%} restored by {names}" if best else ""
     watch.job.found = f"{found.behaviour.retained.mean:.0%} of the behaviour left, {found.origin.verdict}{healed}"
 
 
@@ -157,7 +157,7 @@ def _one(folder: Path) -> Checkpoint:
 
 
 def lines(job: Job) -> list[str]:
-    """A job as people read it: one line a stage."""
+    """A job as text: one line per stage."""
     total = sum(job.seconds.values())
     shown = [(f"  {stage}", seconds) for stage, seconds in job.seconds.items()]
     table = [
@@ -209,7 +209,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     if given.prompts is not None and given.prompts < 4:
-        parser.error("--prompts: half of them search and half confirm; ask at least four")
+        parser.error("--prompts: half of them search and half confirm; give at least four")
     return given
 
 

@@ -2,11 +2,11 @@
 
 The sweep is the search of the IOI paper (Wang et al. 2022, section 3), from the logits back to the prompt:
 
-1. heads -> logits: who writes the answer (name movers);
-2. heads -> queries at `end` of the three strongest: who tells them where to look (S-inhibition);
-3. heads -> values at `subject-2` of stage 2's four strongest: who tells those (induction, duplicate-token);
-4. heads -> keys, and -> values, at `after-subject-1` of stage 3's two strongest: what induction matches and fetches;
-5. heads -> values at `subject-1` of stage 4's two strongest (of its keys): what feeds the previous-token heads.
+1. heads -> logits: which heads write the answer (name movers);
+2. heads -> queries at `end` of the three strongest: which heads control their attention (S-inhibition);
+3. heads -> values at `subject-2` of stage 2's four strongest: their input (induction, duplicate-token);
+4. heads -> keys, and -> values, at `after-subject-1` of stage 3's two strongest: what induction matches and copies;
+5. heads -> values at `subject-1` of stage 4's two strongest (of its keys): the input of the previous-token heads.
 
 Each stage's strongest heads are those of the largest mean effect, either way, in the band of layers in which the paper
 found that class, as a share of the depth; so a model with random weights costs what a trained one does. Keys and

@@ -159,7 +159,7 @@ class Bench:
 
     def _lens_seconds(self, job: Job) -> tuple[float | None, str]:
         if job.lens is None:
-            return None, "TransformerLens ablates one set a pass and has no function for it"
+            return None, "TransformerLens ablates one set per pass and has no function for it"
         call, passes = job.lens
         if call not in self._lens:
             self._lens[call] = seconds_of_lens(call, self.patching, self.machine, self.samples)
@@ -171,7 +171,7 @@ class Bench:
 
 
 def open_bench(model: Model, shape: str, prompts: int, samples: int, cut: str = "") -> Bench:
-    """Build the prompts and run them and their twins once. With one sample, the fast side too is timed once only."""
+    """Build the prompts; run them and their counterfactuals once. With one sample, the fast side too is timed once."""
     task = IoiTask.model_validate({"kind": "ioi", "prompts": prompts, "templates": [_TEMPLATE]})
     patching = Patching.of(model, task.build(model.source.tokenizer).prompts)
     machine = Machine(model.device, twice=samples > 1)

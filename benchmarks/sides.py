@@ -28,7 +28,7 @@ LensCall = Literal["out", "q", "k", "v"]
 
 @dataclass(frozen=True)
 class PlainLoop:
-    """What one writes with `run_with_hooks`: a forward pass a head, two through inputs, the logits read at `end`.
+    """The usual loop with `run_with_hooks`: a forward pass per head, two through inputs, the logits read at `end`.
 
     The clean and the counterfactual run are given, as they are to the fast side.
     """
@@ -130,8 +130,8 @@ class _Enough(Exception):  # noqa: N818 (it is no error)
 def seconds_of_lens(call: LensCall, pair: Pair, machine: Machine, passes: int) -> float | None:
     """Seconds a forward pass of TransformerLens's own functions takes, the mean of some after a first one.
 
-    `q`, `k`, `v` are `get_act_patch_direct_path`, one pass a pair of heads; `out` is
-    `get_act_patch_attn_head_out_all_pos`, one pass a head.
+    `q`, `k`, `v` are `get_act_patch_direct_path`, one pass per pair of heads; `out` is
+    `get_act_patch_attn_head_out_all_pos`, one pass per head.
 
     Returns:
         None where TransformerLens refuses: keys and values of grouped queries.

@@ -35,7 +35,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Aim:
-    """What a row is held against."""
+    """The aim that a row is compared with."""
 
     job: str
     aim: str

@@ -124,14 +124,14 @@ def parse_component(value: object) -> Component:
     except HeadError as error:
         if isinstance(value, float):
             raise
-        raise HeadError(f"{value!r} names no component: write L9H10, MLP4 or RESID4") from error
+        raise HeadError(f"{value!r} is not a component: write L9H10, MLP4 or RESID4") from error
 
 
 def parse_part(text: str) -> Part:
     """Read one part of a model's weights: `L2H0`, `MLP4`, `NORM3`, `EMBED`, `UNEMBED`.
 
     Raises:
-        HeadError: for anything else, with the name that was probably meant.
+        HeadError: for anything else, with the likely name.
     """
     name = text.strip()
     if name in ("EMBED", "UNEMBED"):
@@ -143,11 +143,11 @@ def parse_part(text: str) -> Part:
     try:
         return parse_head(name)
     except HeadError as error:
-        raise HeadError(f"{name!r} names no part of a model{_meant(name)}: {_PARTS}") from error
+        raise HeadError(f"{name!r} is not a part of a model{_meant(name)}: {_PARTS}") from error
 
 
 def _meant(name: str) -> str:
-    """The part whose name is close to this one, with its numbers."""
+    """The part with a similar name, with the numbers of this one."""
     numbers = _NUMBER.findall(name)
     close = difflib.get_close_matches(
         _NUMBER.sub("#", name.upper()), ("L#H#", "MLP#", "NORM#", "EMBED", "UNEMBED"), n=1, cutoff=0.7

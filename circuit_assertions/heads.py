@@ -14,7 +14,7 @@ _NAME = re.compile(r"L(\d+)H(\d+)")
 
 
 class HeadError(CircuitAssertionsError, ValueError):
-    """Something that is meant to name a head does not."""
+    """A value that should name a head does not name one."""
 
 
 class Head(NamedTuple):
@@ -32,7 +32,7 @@ def parse_head(value: object) -> Head:
 
     Raises:
         HeadError: for anything else. A float gets a sentence of its own, because YAML reads `9.10` as the number 9.1
-            and so turns head 10 into head 1 without a word.
+            and so turns head 10 into head 1 without a warning.
     """
     if isinstance(value, Head):
         return value
@@ -40,7 +40,7 @@ def parse_head(value: object) -> Head:
         match = _NAME.fullmatch(value.strip())
         if match:
             return Head(int(match[1]), int(match[2]))
-        raise HeadError(f"{value!r} names no head: write it as L9H10, or as [9, 10]")
+        raise HeadError(f"{value!r} is not a head: write it as L9H10, or as [9, 10]")
     if isinstance(value, float):
         raise HeadError(
             f"{value!r} is a number, and YAML reads 9.10 as 9.1, so head 10 would become head 1: "
@@ -48,7 +48,7 @@ def parse_head(value: object) -> Head:
         )
     if isinstance(value, (list, tuple)) and len(value) == 2 and all(type(part) is int and part >= 0 for part in value):
         return Head(value[0], value[1])
-    raise HeadError(f"{value!r} names no head: write it as L9H10, or as [9, 10]")
+    raise HeadError(f"{value!r} is not a head: write it as L9H10, or as [9, 10]")
 
 
 def show_heads(heads: Iterable[Head], most: int = 8) -> str:

@@ -50,7 +50,7 @@ def line(said: str, expect: str = "{sign: positive}") -> str:
         (
             "measure: path-effect, components: mlp",
             "components",
-            "'mlp' names no component: write L9H10, MLP4 or RESID4",
+            "'mlp' is not a component: write L9H10, MLP4 or RESID4",
         ),
         ("measure: path-effect, components: [MLP1, MLP1]", "components", "MLP1 is listed twice"),
         ("measure: path-effect, components: []", "components", "write mlps, residual, or a list such as [L9H9"),
@@ -77,7 +77,7 @@ def line(said: str, expect: str = "{sign: positive}") -> str:
         (
             "measure: attention-effect, heads: any, query: end, key: end, receiver: {value: [L2H0]}",
             "receiver",
-            "takes no values: they are not where a head looks; write-effect takes them",
+            "takes no values: they do not change where a head attends; use write-effect",
         ),
         (
             "measure: attention-effect, heads: any, query: end, key: subject-2, receiver: {key: [L2H0], at: end}",

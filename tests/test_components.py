@@ -32,7 +32,7 @@ def test_a_component_reads_back_as_it_prints(component: Component) -> None:
 
 @pytest.mark.parametrize("wrong", ["MLP", "mlp4", "MLP-1", "RESID", "L9", "MLP4H0", 4, None, ["MLP4"], 9.1])
 def test_what_names_no_component_is_refused_with_what_to_write(wrong: object) -> None:
-    with pytest.raises(HeadError, match=r"names no component: write L9H10, MLP4 or RESID4|9.10 as 9.1"):
+    with pytest.raises(HeadError, match=r"is not a component: write L9H10, MLP4 or RESID4|9.10 as 9.1"):
         parse_component(wrong)
 
 
@@ -117,7 +117,7 @@ def test_python_reads_what_suites_read(audited: Audited, face: AuditedCheckpoint
     assert face.measure("total-effect", task=IOI).components == all_of("head", 3, 4)
     for options, message in (
         ({"components": "mlps", "heads": ["L0H0"]}, "give either `heads` or `components`"),
-        ({"components": "mlp"}, "'mlp' names no component"),
+        ({"components": "mlp"}, "'mlp' is not a component"),
         ({"components": []}, "no head is given"),
     ):
         with pytest.raises(CircuitAssertionsError, match=message):

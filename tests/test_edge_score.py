@@ -75,7 +75,7 @@ def test_keys_are_received_by_groups(grouped: Audited) -> None:
 
 
 def test_what_cannot_be_read_is_refused_in_words(tiny: Audited) -> None:
-    with pytest.raises(MeasuringError, match="0 is no number of steps: give a whole number from 1"):
+    with pytest.raises(MeasuringError, match="0 is not a number of steps: give a whole number from 1"):
         tiny.read("edge-score", TASK, steps=0)
     with pytest.raises(MeasuringError, match="no head L9H0 to receive"):
         tiny.read("edge-score", TASK, receiver=Receiver("q", (Head(9, 0),), "end"))

@@ -171,9 +171,9 @@ def test_what_cannot_be_done_is_said_in_one_line(
     capsys.readouterr()
     out = tmp_path / "out"
     for model, source, components, output, said in (
-        (broken, HEALTHY, "mlp0", out, "'mlp0' names no part of a model (did you mean MLP0?)"),
+        (broken, HEALTHY, "mlp0", out, "'mlp0' is not a part of a model (did you mean MLP0?)"),
         (broken, HEALTHY, "L3H2,RESID1", out, "RESID1 is the residual stream, which has no weights"),
-        (broken, HEALTHY, "", out, "'' names no part of a model"),
+        (broken, HEALTHY, "", out, "'' is not a part of a model"),
         (broken, HEALTHY, "L3H4", out, "has no L3H4: it has 5 layers of 4 heads, both counted from 0"),
         (broken, HEALTHY, "MLP5", out, "has no MLP5: it has 5 layers"),
         (broken, HEALTHY, "UNEMBED", out, "has no UNEMBED of its own: it is tied to the embedding, EMBED"),

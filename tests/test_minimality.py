@@ -65,7 +65,7 @@ def test_random_heads_are_those_of_the_layer_put_into_the_circuit(both: Both) ->
         others = [score for other, score in controls.items() if other.layer == head.layer]
         expected = both.slow.loss(SET, (), head, "mean") - np.mean(others)
         assert reading.of_head(head).mean() == pytest.approx(expected, rel=1e-9)
-    assert reading.beside["heads outside, put in"].mean() == pytest.approx(np.mean(list(controls.values())))
+    assert reading.beside["heads outside, added"].mean() == pytest.approx(np.mean(list(controls.values())))
 
 
 def test_a_layer_without_heads_outside_has_no_control(both: Both) -> None:

@@ -172,12 +172,12 @@ def test_a_part_is_read_as_it_prints(part: Part) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("mlp4", "'mlp4' names no part of a model (did you mean MLP4?): write L9H10, MLP4, NORM3, EMBED or UNEMBED"),
+        ("mlp4", "'mlp4' is not a part of a model (did you mean MLP4?): write L9H10, MLP4, NORM3, EMBED or UNEMBED"),
         ("l2h10", "(did you mean L2H10?)"),
         ("NORMS3", "(did you mean NORM3?)"),
         ("EMBEDDING", "(did you mean EMBED?)"),
-        ("L2", "'L2' names no part of a model: write"),
-        ("9.10", "'9.10' names no part of a model: write"),
+        ("L2", "'L2' is not a part of a model: write"),
+        ("9.10", "'9.10' is not a part of a model: write"),
         ("RESID2", "RESID2 is the residual stream, which has no weights: write"),
     ],
 )

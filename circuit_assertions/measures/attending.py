@@ -1,4 +1,4 @@
-"""Attention: where heads look. One value a prompt and head."""
+"""Attention: which positions heads attend to. One value per prompt and head."""
 
 from __future__ import annotations
 

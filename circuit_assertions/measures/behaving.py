@@ -1,4 +1,4 @@
-"""Behaviour: what the model answers. One value a prompt."""
+"""Behaviour: what the model answers. One value per prompt."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Completeness: whether a circuit without some of its heads still does what the model without them does.
 
 Incompleteness is |F(C\\K) - F(M\\K)| for the subset K of the circuit C that makes it largest (Wang et al. 2022, section
-4). For the empty K it is the distance that faithfulness speaks of.
+4). For the empty K it is the distance of faithfulness from 1.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def _name_rows(taken: Pass) -> tuple[Tensor, Tensor, Tensor]:
     ]
     for row in set(range(len(taken.prompts))) - {row for row, _, _ in found}:
         raise MeasuringError(
-            f"a copy score reads the answers where they stand in the prompt, and {taken.prompts[row].text!r} holds "
-            f"neither of its two: ask it of a task whose prompts name their answers, as ioi does"
+            f"a copy score needs the answers in the prompt, and {taken.prompts[row].text!r} contains neither of its "
+            f"two: use a task whose prompts contain their answers, such as ioi"
         )
     owners, places, names = torch.tensor(found, device=taken.model.device).T
     return owners, places, names

@@ -58,14 +58,14 @@ def pattern_effect(taken: Pass, heads: Sequence[Head], operands: Mapping[str, An
 
 
 def attention_effect(taken: Pass, senders: Sequence[Sender], operands: Mapping[str, Any]) -> Tensor:
-    """Attention of a `Receiver`'s heads from `query` to `key` that hangs on senders [prompts, senders]."""
+    """Attention of a `Receiver`'s heads from `query` to `key` that depends on senders [prompts, senders]."""
     receiver, query, key = operands["receiver"], operands["query"], operands["key"]
     patching = _patching(taken, operands)
     return patching.to_attention(senders, receiver.which, receiver.heads, query, key, operands["semantics"]).T
 
 
 def write_effect(taken: Pass, senders: Sequence[Sender], operands: Mapping[str, Any]) -> Tensor:
-    """What a `Receiver`'s heads write directly into the logit difference that hangs on senders [prompts, senders]."""
+    """The part of what a `Receiver`'s heads write directly to the answer that depends on senders [prompts, senders]."""
     receiver, patching = operands["receiver"], _patching(taken, operands)
     return patching.to_writes(senders, receiver.which, receiver.heads, receiver.at, operands["semantics"]).T
 

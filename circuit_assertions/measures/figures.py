@@ -42,7 +42,7 @@ class Figure:
 
 
 def share_of(part: Array, whole: Array) -> Array:
-    """One value a prompt whose mean is mean(part) / mean(whole), and whose spread is that ratio's (its linearisation).
+    """One value per prompt whose mean is mean(part) / mean(whole), and whose spread is that ratio's (linearised).
 
     Args:
         part: [prompts]

@@ -1,4 +1,4 @@
-"""Knock-outs: what is lost without a set of heads, and what is left with it alone. One value a prompt."""
+"""Knock-outs: what is lost without a set of heads, and what is left with it alone. One value per prompt."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def faithfulness(taken: Pass, heads: Sequence[Head], operands: Mapping[str, Any]
 
 
 def faithfulness_over_random(taken: Pass, heads: Sequence[Head], operands: Mapping[str, Any]) -> Tensor:
-    """Logit difference of the whole model, of the set, and of random sets like it [prompts, 2 + sets]."""
+    """Logit difference of the whole model, of the set, and of matched random sets [prompts, 2 + sets]."""
     sets = [operands["set"], *random_sets(taken.model, operands["set"])]
     return whole_and_without(taken, [outside(taken.model, kept) for kept in sets], operands["ablation"])
 

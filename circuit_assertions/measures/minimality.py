@@ -54,7 +54,7 @@ def minimality_over_random(columns: Array, operands: Mapping[str, Any]) -> Array
 def minimality_parts(columns: Array, operands: Mapping[str, Any]) -> dict[str, Array]:
     """What `minimality_over_random` is the difference of, over all heads, each [prompts]."""
     own, _, controls = _own_and_others(columns, operands)
-    return {"heads of the circuit": own.mean(axis=1), "heads outside, put in": controls.mean(axis=1)}
+    return {"heads of the circuit": own.mean(axis=1), "heads outside, added": controls.mean(axis=1)}
 
 
 def _own_and_others(columns: Array, operands: Mapping[str, Any]) -> tuple[Array, Array, Array]:
@@ -88,7 +88,7 @@ def _controls(model: Model, circuit: Sequence[Head]) -> list[Head]:
         beside = sorted(head for head in outside(model, circuit) if head.layer == layer)
         if not beside:
             raise MeasuringError(
-                f"every head of layer {layer} is in the circuit, so none is left to compare with: ask plain minimality"
+                f"every head of layer {layer} is in the circuit, so none is left to compare with: use plain minimality"
             )
         controls += rng.sample(beside, min(RANDOM_SETS, len(beside)))
     return controls

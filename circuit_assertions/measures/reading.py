@@ -45,11 +45,11 @@ class Reading:
     """What one measure read from one model on one task.
 
     Attributes:
-        values: one value a prompt, [prompts], or one a prompt and column, [prompts, components]; float64, finite.
+        values: one value per prompt, [prompts], or per prompt and column, [prompts, components]; float64, finite.
         components: the columns of `values`, heads or others; empty for measures of the whole model.
         settings: everything that another reading must share to be compared with this one.
         texts: the prompts as text, for explaining the worst of them.
-        beside: what the reading is to be seen beside, by name, each [prompts]: what random circuits do.
+        beside: what the reading is compared with, by name, each [prompts]: the result of random circuits.
     """
 
     measure: str

@@ -1,4 +1,4 @@
-"""Ablation within a pass: each replacement is formed once and each set ablated once, whoever asks."""
+"""Ablation within a pass: each replacement is formed once and each set ablated once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def whole_and_without(taken: Pass, sets: Sequence[HeadSet], ablation: str) -> Te
 
 
 def without(taken: Pass, heads: HeadSet) -> Pass:
-    """What the same prompts show while these heads are knocked out by their mean over the template's twins."""
+    """The same prompts while these heads are knocked out by their mean over the template's counterfactuals."""
     if heads not in taken.behind:
         taken.behind[heads] = knocked_out(taken, heads, _replacement(taken, "mean"))
     return taken.behind[heads]

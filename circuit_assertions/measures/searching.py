@@ -100,7 +100,7 @@ def best_random(questions: Sequence[Question], means: Means) -> list[HeadSet]:
 
 
 def shown(removed: HeadSet) -> str:
-    """K for people."""
+    """K as text."""
     return show_heads(removed, most=len(removed)) or "no head"
 
 

@@ -1,4 +1,4 @@
-"""Shares as ratios of means, with one value a prompt, so that intervals over prompts hold for them."""
+"""Shares as ratios of means, with one value per prompt, so that intervals over prompts hold for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Array", "above_zero", "shares_of"]
 def shares_of(whole: Array, parts: Array) -> Array:
     """The ratio of the mean of each column of `parts` to that of `whole` [prompts, columns].
 
-    See `share_of`. A mean of ratios would be carried by prompts whose denominator is near zero.
+    See `share_of`. A mean of ratios would be dominated by prompts whose denominator is near zero.
 
     Args:
         whole: [prompts]
@@ -23,7 +23,7 @@ def shares_of(whole: Array, parts: Array) -> Array:
         MeasuringError: if the mean of `whole` is zero.
     """
     if float(whole.mean()) == 0.0:
-        raise MeasuringError("the logit difference of which a share is meant is zero on average: no share can be taken")
+        raise MeasuringError("the mean logit difference is zero, so a share of it cannot be computed")
     shares: Array = np.stack([share_of(part, whole) for part in parts.T], axis=1)
     return shares
 

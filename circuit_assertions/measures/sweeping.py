@@ -31,8 +31,8 @@ class Prepared:
     """What a measure found before it is read.
 
     Attributes:
-        operands: for its functions, beside those of the request.
-        found: the same for people, by name.
+        operands: for its functions, in addition to those of the request.
+        found: the same as text, by name.
         searched: whether prompts were used to find it, so that only the others may be read.
     """
 
@@ -49,7 +49,7 @@ class Sweep:
     """The prompts of a task that may be searched, passed over as often as it takes.
 
     Captured runs are kept from one sweep to the next where they fit. Where they do not, taking them again costs little
-    beside the ablations of a sweep. What was found out is kept for every measure that asks.
+    compared with the ablations of a sweep. Results are kept for every measure that needs them.
 
     Attributes:
         to_read: indices of the prompts that are left for reading; of all prompts where there are too few.

@@ -1,4 +1,4 @@
-"""One reading in the making: what its measure finds beforehand, its columns pass by pass, and what becomes of them."""
+"""One reading in the making: what its measure finds beforehand, its columns pass by pass, and the finished values."""
 
 from __future__ import annotations
 

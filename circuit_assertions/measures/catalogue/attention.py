@@ -1,4 +1,4 @@
-"""Where heads look, and what they copy."""
+"""Which positions heads attend to, and what they copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ATTENTION = (
         "attention",
         unit="share of attention",
         by_head=True,
-        help="attention that the head pays from the position `query` to the position `key`",
+        help="attention of the head from the position `query` to the position `key`",
         source=f"{WANG}, section 3",
         operands=("query", "key"),
         knocks_out=True,
@@ -51,7 +51,7 @@ ATTENTION = (
         "copy-score",
         unit="share of names",
         by_head=True,
-        help="how often a name is among the five tokens that the head raises most where it reads that name",
+        help="how often a name is among the five tokens that the head raises most where it attends to that name",
         source=f"{WANG}, section 3.1 (residual after block 0, through OV, final norm and unembedding)",
         needs=ANSWERS,
         relies_on=("writes", "readout"),
@@ -60,7 +60,7 @@ ATTENTION = (
         "negative-copy-score",
         unit="share of names",
         by_head=True,
-        help="the copy score of the head's negated output: how often it lowers a name most where it reads that name",
+        help="the copy score of the head's negated output: how often it lowers a name most where it attends to it",
         source=f"{WANG}, section 3.1 (negative name movers)",
         needs=ANSWERS,
         relies_on=("writes", "readout"),

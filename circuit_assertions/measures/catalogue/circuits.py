@@ -1,4 +1,4 @@
-"""What sets of heads do together: knock-outs, circuits held against the whole model, and both beside random ones."""
+"""What sets of heads do together: knock-outs, circuits compared with the whole model, and with random circuits."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CIRCUITS = (
     ),
     _of_a_set(
         "faithfulness-over-random",
-        "faithfulness of these heads less that of random sets with as many heads in each layer (at most ten, seeded)",
+        "faithfulness of these heads minus that of random sets with as many heads in each layer (at most ten, seeded)",
         "a control for faithfulness: sets matched in size and layers",
     ),
     _searching(
@@ -85,7 +85,7 @@ CIRCUITS = (
     _searching(
         _of_a_set(
             "incompleteness-over-random",
-            "incompleteness of these heads less that of random sets with as many heads in each layer "
+            "incompleteness of these heads minus that of random sets with as many heads in each layer "
             "(at most ten, seeded), each with its own K; below 0 is better than random. Searched and read as "
             "incompleteness is",
             "a control for incompleteness: sets matched in size and layers",
@@ -108,7 +108,7 @@ CIRCUITS = (
     _searching(
         _of_a_set(
             "minimality-over-random",
-            "minimality of the head less that of heads outside of the circuit, each put into it: up to ten random "
+            "minimality of the head minus that of heads outside the circuit, each added to it: up to ten random "
             "heads of the same layer, seeded; above 0 is better than random. Searched and read as minimality is",
             "a control for minimality: heads of the same layers",
             by_head=True,
@@ -125,18 +125,18 @@ CIRCUITS = (
     ),
     _curve(
         "circuit-model-distance",
-        "area between f and 1 over the circuits of circuit-performance-ratio; 0 is best, more than the model does is "
-        "as bad as less",
+        "area between f and 1 over the circuits of circuit-performance-ratio; 0 is best, and values above 1 count "
+        "like values below 1",
         f"{_MIB} (CMD; {_HEADS})",
     ),
     _curve(
         "circuit-performance-ratio-over-random",
-        "circuit-performance-ratio less that of random rankings of all heads (ten, seeded); above 0 is better",
+        "circuit-performance-ratio minus that of random rankings of all heads (ten, seeded); above 0 is better",
         "a control for circuit-performance-ratio: circuits of the same sizes",
     ),
     _curve(
         "circuit-model-distance-over-random",
-        "circuit-model-distance less that of random rankings of all heads (ten, seeded); below 0 is better",
+        "circuit-model-distance minus that of random rankings of all heads (ten, seeded); below 0 is better",
         "a control for circuit-model-distance: circuits of the same sizes",
     ),
 )

@@ -1,6 +1,6 @@
-"""A model held against other checkpoints: what is left of a role, what came back, where a fault lies.
+"""A model compared with other checkpoints: what is left of a role, what was recovered, where a fault lies.
 
-They are read by `diagnosis`, above the measures of one model; what a suite may say of them stands here.
+`diagnosis` computes them, because they need more than one model; this is what a suite may write about them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ COMPARING = (
         by_head=False,
         joint=True,
         compares=("baseline",),
-        help="how much the heads of a role still do of what they did on the baseline, by the effect that the role is "
-        "about: a name mover's on the logits, an S-inhibition head's through the name movers' queries (ratio of means)",
+        help="how much of their effect on the baseline the heads of a role still have, by the effect that defines the "
+        "role: a name mover's on the logits, an S-inhibition head's through the name movers' queries (ratio of means)",
         source=_VITAL,
         needs=TO_PATCH,
         relies_on=CAUSAL,
@@ -30,7 +30,7 @@ COMPARING = (
         unit="share of what was lost",
         by_head=False,
         compares=("baseline", "corrupted"),
-        help="how much of the logit difference that the corrupted checkpoint lost is back: (model - corrupted) / "
+        help="how much of the logit difference that the corrupted checkpoint lost is recovered: (model - corrupted) / "
         "(baseline - corrupted), a ratio of means",
         source=_VITAL,
         needs=TO_PATCH,
@@ -41,8 +41,8 @@ COMPARING = (
         unit="share of what was lost",
         by_head=False,
         compares=("baseline",),
-        help="how much a few components heal whose weights are restored from the baseline (a tenth of them, at least "
-        "four), found by search on half of the prompts and read on the other",
+        help="how much of the loss the baseline's weights of a few components restore (a tenth of all components, at "
+        "least four); they are searched on half of the prompts, and measured on the other half",
         source="weight grafts; the definition is this project's",
         needs=TO_PATCH,
         relies_on=CAUSAL,

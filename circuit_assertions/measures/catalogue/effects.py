@@ -68,7 +68,8 @@ EFFECTS = (
         components=("head", "mlp"),
         help="attention of the receiver heads from the position `query` to the position `key` (their mean) that is "
         "lost when the path from the sender to their queries at `query`, or to their keys at `key`, carries the "
-        "counterfactual's output; positive where the clean run pays more, in either direction of patching",
+        "counterfactual's output; positive where attention is higher in the clean run, in either direction of "
+        "patching",
         source=f"{WANG}, section 3 (the effect of S-inhibition heads on name movers' attention)",
         operands=("query", "key"),
         receives={"q": "query", "k": "key"},

@@ -1,4 +1,4 @@
-"""What the catalogue says of one measure, and whether a suite asks for it rightly."""
+"""The catalogue entry of one measure, and the check of how a suite uses it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ CAUSAL = ("patterns", "writes", "residual", "readout")  # the facts that every p
 
 @dataclass(frozen=True)
 class MeasureSpec:
-    """What a suite may say about one measure.
+    """What a suite may write about one measure.
 
     Attributes:
-        by_head: whether it has one value a prompt *and head* (or other component); otherwise one a prompt.
+        by_head: whether it has one value per prompt *and head* (or other component); otherwise one per prompt.
         components: the kinds of components that it is read of, where it is read by component.
         operands: the positions that must be named, by key: `query`, `key`.
         places: positions that may be named; without them every position is meant.
@@ -34,9 +34,9 @@ class MeasureSpec:
         relies_on: structural facts of the model, as `Model.limits` names them.
         joint: whether it is read of a set of heads together; the set is the operand `set`.
         knocks_out: whether it may be read while some heads are knocked out: the operand `without`.
-        compares: what the model is held against: `baseline`, `corrupted`. Such a measure is read by `diagnosis`.
+        compares: what the model is compared with: `baseline`, `corrupted`. `diagnosis` computes such a measure.
         approximate: whether it is for triage only: no suite may assert on it.
-        kind: `share` for values that are 0 or 1 a prompt, `value` otherwise; decides the interval.
+        kind: `share` for values that are 0 or 1 for each prompt, `value` otherwise; decides the interval.
     """
 
     name: str
@@ -99,7 +99,7 @@ class MeasureSpec:
                 yield from self._wrong_choice(operand, value, called, task)
             elif operand in self.counts:
                 if type(value) is not int or value < 1:
-                    yield operand, f"{value!r} is no number of {operand}: give a whole number from 1"
+                    yield operand, f"{value!r} is not a number of {operand}: give a whole number from 1"
             elif operand == "receiver" and self.receives:
                 yield from self._wrong_receiver(value, called, task, operands)
             elif operand not in (*self.operands, *self.places):
@@ -124,7 +124,7 @@ class MeasureSpec:
         if not hasattr(receiver, "at"):
             yield "receiver", f"{self.name} needs `receiver:`, the heads that receive, such as {{query: name-mover}}"
         elif receiver.which not in self.receives:
-            yield "receiver", f"{self.name} takes no values: they are not where a head looks; write-effect takes them"
+            yield "receiver", f"{self.name} takes no values: they do not change where a head attends; use write-effect"
         elif receiver.at is not None:
             named = self.receives[receiver.which]
             place = operands.get(named, named)

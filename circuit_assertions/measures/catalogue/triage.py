@@ -13,7 +13,7 @@ TRIAGE = (
         unit="logits",
         by_head=True,
         components=("head", "mlp"),
-        help="about how much of the logit difference the edge from the sender straight to the receiver carries, to "
+        help="an estimate of how much of the logit difference the edge from the sender to the receiver carries, to "
         "first order in the sender's change from clean to counterfactual: EAP in 1 step, EAP-IG in more. An "
         "approximation, for triage only: assert path-effect with semantics: direct",
         source="Syed et al. 2023, arXiv 2310.10348 (EAP); Hanna et al. 2024, arXiv 2403.17806 (EAP-IG-inputs)",
