@@ -92,7 +92,8 @@ class Block:
         attention = self.layout.bridge.blocks[self.layer].attn
         norm = None if which == "v" else raw(getattr(attention, f"{which}_norm", None))
         if norm is not None:
-            together = norm.weight.shape[-1] // projected.shape[-1]
+            weight = getattr(norm, "weight", None)  # some norms have none
+            together = 1 if weight is None else weight.shape[-1] // projected.shape[-1]
             projected = apply_norm(norm, projected) if together == 1 else _normed_together(norm, projected, together)
         projected = self.layout.clamped(self.layer, projected)
         return projected if self.turn is None or rotary is None else self.turn(projected, *rotary)
@@ -156,7 +157,7 @@ class Block:
         """The same for rows [rows, d_model] at once."""
         block = self.layout.bridge.blocks[self.layer]
         normed = apply_norm(self.mlp_norm, rows)[None]  # a mixture of experts routes [batch, positions, d_model]
-        return apply_norm(raw(getattr(block, "ln2_post", None)), _mlp(block, normed))[0]
+        return apply_norm(raw(self.layout.mlp_post_norm(self.layer)), _mlp(block, normed))[0]
 
 
 def _normed_together(norm: Any, rows: Tensor, groups: int) -> Tensor:

@@ -9,7 +9,8 @@ ones alone, no run can prove: clamps and soft caps are the model's own word for 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -52,7 +53,9 @@ def _recognise_block(layout: Layout, layer: int, runs: Sequence[Run]) -> Block:
     scales = _scales(original, layout.d_head(layer))
     for turn, scale, window in itertools.product(turns, scales, _windows(original)):
         block = Block(layout, layer, reads, norm, turn, scale, softcap, window, softmax)
-        if all(_reproduces(block, each) for each in runs):
+        with _wrong_if_impossible() as tried:
+            tried.append(all(_reproduces(block, each) for each in runs))
+        if tried == [True]:
             return block
     raise NotRecognisedError(f"the attention of block {layer} is not computed in a way that is known here")
 
@@ -64,9 +67,22 @@ def _recognise_mlp(layout: Layout, layer: int, runs: Sequence[Run]) -> tuple[Lit
     for norm in (*norms, None):  # without any before the MLP: OLMo 2
         candidates += [("middle", norm), ("before", norm)]
     for reads, norm in candidates:
-        if all(_is_read(layer, reads, norm, each) for each in runs):
+        with _wrong_if_impossible() as tried:
+            tried.append(all(_is_read(layer, reads, norm, each) for each in runs))
+        if tried == [True]:
             return reads, norm
     raise NotRecognisedError(f"the MLP of block {layer} reads something that is not known here")
+
+
+@contextmanager
+def _wrong_if_impossible() -> Iterator[list[bool]]:
+    """A candidate that cannot even be computed with this model's parts is none: norms by head, other shapes."""
+    try:
+        yield []
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return
 
 
 def _is_read(layer: int, reads: Literal["middle", "before"], norm: Any, run: Run) -> bool:
