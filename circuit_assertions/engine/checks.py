@@ -122,7 +122,9 @@ def _check_writes(layout: Layout, layer: int, z: Tensor, output: Tensor, write: 
 def _check_values(layout: Layout, layer: int, seen: Seen, limits: Mapping[str, str]) -> dict[str, str]:
     """Whether heads put out their attention over their values, and those are made of what the block reads."""
     pattern, z, _, _, _, before, _, queries, keys, values = (seen.get(name) for name in _hooks(layout, layer))
-    assert queries is not None and keys is not None and values is not None
+    assert queries is not None
+    assert keys is not None
+    assert values is not None
     groups = layout.groups(layer)
     if queries.shape[2] != layout.heads or keys.shape[2] != groups or values.shape[2] != groups:
         return dict.fromkeys(("inputs", "reads"), f"block {layer} does not show its heads' queries, keys and values")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from circuit_assertions.engine.applying import apply_norm
-from circuit_assertions.engine.layout import UNEMBED_INPUT, Layout
+from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.memory import in_pieces, piece_of_rows
 
 __all__ = ["Readout"]
