@@ -95,7 +95,7 @@ def capture(model: Model, tokens: Tensor) -> Run:
         if layout.hooks.issuperset(layout.rotary(layer)):
             keep_rotary(layer)
     layout.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
-    run.final = finals[0]
+    run.final = finals[-1]  # some models norm their embeddings with the same module
     for layer in range(layout.layers):
         table = layout.rotary_table(layer)
         if layer not in run.rotary and table is not None:

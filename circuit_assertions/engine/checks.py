@@ -56,18 +56,25 @@ def check_model(layout: Layout, device: torch.device) -> tuple[dict[str, str], R
 
 
 def _see(layout: Layout, tokens: Tensor, names: Sequence[str], changes: Sequence[Hook] = ()) -> tuple[Seen, Tensor]:
-    """What some hooks show of a run, those that there are, and the run's logits."""
+    """What some hooks show of a run, those that there are, and the run's logits.
+
+    A model that norms its embeddings with its final norm (NanoChat) shows the end last. A block that runs twice in a
+    pass shows nothing: which of its runs is meant?
+    """
     seen: Seen = {}
+    twice: set[str] = set()
 
     def keep_as(name: str) -> Hook:
         def keep(value: Tensor, hook: object) -> None:
+            if name in seen and name != layout.final_residual:
+                twice.add(name)
             seen[name] = value
 
         return name, keep
 
     hooks = [*changes, *(keep_as(name) for name in names if name in layout.hooks)]
     logits: Tensor = layout.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
-    return seen, logits
+    return {name: value for name, value in seen.items() if name not in twice}, logits
 
 
 def _hooks(layout: Layout, layer: int) -> list[str]:

@@ -265,7 +265,7 @@ class HookedPatching(Pair):
 
         ends: list[Hook] = [(self.model.layout.final_residual, keep), (UNEMBED_INPUT, lambda value, hook: value[:, :1])]
         self.model.bridge.run_with_hooks(self.base.tokens, fwd_hooks=[*hooks, *ends])
-        return kept[0]
+        return kept[-1]
 
     def _stacked(self, each: Sequence[Tensor]) -> Tensor:
         """One row an item [items, prompts], also of no items."""

@@ -95,12 +95,19 @@ def _is_read(layer: int, reads: Literal["middle", "before"], norm: Any, run: Run
 def _reproduces(block: Block, run: Run) -> bool:
     layer = block.layer
     pattern, z = block.attend(run.residual[layer], run.rotary.get(layer))
-    if not _close(pattern, run.patterns[layer]):
+    if not _close(pattern, run.patterns[layer]) or not _keys_stand_alone(block, run):
         return False
     write = block.attention_write(block.output(z))
     after = block.after(run.residual[layer], write)
     following = run.residual[layer + 1] if layer + 1 < len(run.residual) else run.final
     return _close(write, run.attention_writes[layer]) and _close(after, following)
+
+
+def _keys_stand_alone(block: Block, run: Run) -> bool:
+    """Whether keys come out the same where each head is given a copy of its group's, as receivers are."""
+    projected, rotary = block.project("k", block.normed(run.residual[block.layer])), run.rotary.get(block.layer)
+    together = block.for_each_query_head(block.placed("k", projected, rotary))
+    return _close(block.placed("k", block.for_each_query_head(projected), rotary), together)
 
 
 def _scales(original: Any, d_head: int) -> list[float]:

@@ -142,7 +142,7 @@ class Transplanting:
             if Mlp(layer) in chosen:
                 hooks.append((layout.mlp_write(layer), _as_hook(_put(1, [0], patching.other.mlp_writes[layer]))))
         self.into.bridge.run_with_hooks(patching.base.tokens, fwd_hooks=hooks)
-        return kept[0]
+        return kept[-1]
 
     def _writes(self, run: Run, layer: int, heads: Sequence[int]) -> Tensor | None:
         """What the source's heads add to its attention output [prompts, positions, d_model]."""
