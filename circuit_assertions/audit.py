@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.components import Component, kind_of
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.measures import MEASURES, Reading, Receiver
 from circuit_assertions.measures.catalogue.spec import CAUSAL
 from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_tokens
 
@@ -173,8 +173,10 @@ class Audit:
         if failure is not None:
             return failure
         limits = self.model(checkpoint).limits
-        knocked_out = CAUSAL if request.chosen.get("without") else ()
-        for fact in (*MEASURES[request.measure].relies_on, *knocked_out):
+        relied_on = [*MEASURES[request.measure].relies_on]
+        relied_on += CAUSAL if request.chosen.get("without") else ()
+        relied_on += ["inputs"] if isinstance(request.chosen.get("receiver"), Receiver) else []
+        for fact in relied_on:
             if fact in limits:
                 return MeasuringError(f"{request.measure} cannot be measured on {checkpoint}: {limits[fact]}")
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
@@ -59,9 +59,54 @@ def _behind_queries(attention: Any, which: str, output: Tensor) -> Tensor:
     return {"q": heads[..., :-2, :], "k": heads[..., -2:-1, :], "v": heads[..., -1:, :]}[which]
 
 
+def _of_bert(attention: Any, which: str, output: Tensor) -> Tensor:
+    return _by(attention.self.attention_head_size, output)
+
+
+def _through_latent(attention: Any, which: str, output: Tensor) -> Tensor:
+    """DeepSeek: queries made of one latent; values behind that part of the keys that is made of the other."""
+    if output.dim() == 4:  # [prompts, 1, positions, width]
+        output = output[:, 0]
+    if which == "q":
+        return _by(attention.qk_head_dim, output)
+    return _by(attention.qk_nope_head_dim + attention.v_head_dim, output)[..., attention.qk_nope_head_dim :]
+
+
+def _by_head_of_bloom(attention: Any, which: str, output: Tensor) -> Tensor:
+    size = attention.head_dim
+    start = "qkv".index(which) * size
+    return _by(3 * size, output)[..., start : start + size]
+
+
 _LLAMA = Wiring("model.layers", "self_attn", "o_proj", "mlp", lambda which: f"{which}_proj", _own)
 WIRINGS: Mapping[str, Wiring] = {
     **dict.fromkeys(("llama", "qwen3", "gemma2", "gemma3_text", "mistral", "mixtral", "olmo", "olmo2"), _LLAMA),
+    **dict.fromkeys(("granite", "cohere", "cohere2", "stablelm", "nanochat", "gpt_oss", "glm", "ernie4_5"), _LLAMA),
+    **dict.fromkeys(("hunyuan_v1_dense", "afmoe"), _LLAMA),
+    "granitemoe": replace(_LLAMA, mlp="block_sparse_moe"),
+    "llama4_text": replace(_LLAMA, mlp="feed_forward"),
+    **dict.fromkeys(
+        ("deepseek_v2", "deepseek_v3"),
+        replace(_LLAMA, module=lambda which: "q_b_proj" if which == "q" else "kv_b_proj", view=_through_latent),
+    ),
+    "bloom": Wiring(
+        "transformer.h",
+        "self_attention",
+        "dense",
+        "mlp.dense_4h_to_h",
+        lambda which: "query_key_value",
+        _by_head_of_bloom,
+    ),
+    "bert": Wiring(
+        "bert.encoder.layer",
+        "attention",
+        "output.dense",
+        "output.dense",
+        lambda which: {"q": "self.query", "k": "self.key", "v": "self.value"}[which],
+        _of_bert,
+    ),
+    "mpt": Wiring("transformer.blocks", "attn", "out_proj", "ffn.down_proj", lambda which: "Wqkv", _thirds),
+    "modernbert-decoder": Wiring("model.layers", "attn", "Wo", "mlp", lambda which: f"{which}_proj", _own),
     "gpt2": Wiring("transformer.h", "attn", "c_proj", "mlp", lambda which: "c_attn", _thirds),
     "gpt_neo": Wiring("transformer.h", "attn.attention", "out_proj", "mlp", lambda which: f"{which}_proj", _own),
     "gptj": Wiring("transformer.h", "attn", "out_proj", "mlp", lambda which: f"{which}_proj", _own),
@@ -229,7 +274,7 @@ class NaivePatching:
 def exact_softmax() -> Iterator[None]:
     """Hugging Face rounds attention to float32, whatever the dtype, in its softmax; let float64 stay float64.
 
-    GPT-J and GPT-Neo take the scores in float32 as well.
+    GPT-J and GPT-Neo take the scores in float32 as well, Cohere and GLM what they norm.
     """
 
     def softmax(scores: Tensor, dim: int = -1, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
@@ -238,7 +283,7 @@ def exact_softmax() -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch("torch.nn.functional.softmax", softmax))
-        for family in ("gptj", "gpt_neo"):
+        for family in ("gptj", "gpt_neo", "cohere", "cohere2", "glm"):
             stack.enter_context(mock.patch(f"transformers.models.{family}.modeling_{family}.torch", _Unrounded()))
         yield
 

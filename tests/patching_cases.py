@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,10 @@ CONFIGS: dict[str, Callable[[int], Any]] = {**FURTHER, **NOT_RECOGNISED}
 class Both:
     """One random model, patched fast and patched slowly."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, configs: Mapping[str, Callable[[int], Any]] = CONFIGS) -> None:
         self.name, self.folder = name, folder
         words = word_tokenizer()
-        config = config_of(name, len(words)) if name in ARCHITECTURES else CONFIGS[name](len(words))
+        config = config_of(name, len(words)) if name in ARCHITECTURES else configs[name](len(words))
         random_model(config).save_pretrained(folder)
         words.save_pretrained(folder)
         source = open_checkpoint(find_checkpoints(str(folder))[0], Opening(device="cpu", dtype="float64"))

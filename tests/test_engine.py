@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from tiny_models import ARCHITECTURES, save_tiny
 from torch import Tensor
 
 from circuit_assertions.audit import Request
-from circuit_assertions.engine import Layout, MeasuringError, Model, Wanted, passes, run_passes
+from circuit_assertions.engine import (
+    Layout,
+    MeasuringError,
+    Model,
+    Readout,
+    SlowPatchingWarning,
+    Wanted,
+    passes,
+    run_passes,
+)
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Receiver
 from circuit_assertions.measures.catalogue import MeasureSpec
@@ -223,10 +233,25 @@ def test_a_model_that_adds_more_than_attention_and_mlp(fresh: Audited, monkeypat
 
 
 def test_a_model_whose_end_is_another(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("circuit_assertions.engine.readout.Readout._softcap", lambda readout, logits: logits + 1.0)
+    all_logits = Readout.all_logits
+    monkeypatch.setattr(Readout, "all_logits", lambda readout, rows: all_logits(readout, rows) + 1.0)
     limits = fresh.audit.model(fresh.checkpoint).limits
     assert set(limits) == {"readout"}
     assert "do not give the model's logits" in limits["readout"]
+
+
+@pytest.mark.parametrize("measure", ["logit-difference", "direct-effect", "path-effect", "write-effect", "copy-score"])
+def test_where_the_end_is_not_known_the_models_own_is_run(
+    exact: Audited, fresh: Audited, measure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (request,) = (request for request in OF_IOI if request.measure == measure)
+    expected = exact.audit.read(request, exact.checkpoint).values
+    monkeypatch.setattr(Readout, "_transformed", lambda readout, logits: 2.0 * logits)
+    assert fresh.audit.model(fresh.checkpoint).limits == {}
+    assert fresh.audit.model(fresh.checkpoint).readout.runs
+    with pytest.warns(SlowPatchingWarning) if measure in ("path-effect", "write-effect") else nullcontext():
+        got = fresh.audit.read(request, fresh.checkpoint).values
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
 def damage(audited: Audited, layer: int) -> None:

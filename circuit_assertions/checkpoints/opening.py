@@ -16,6 +16,7 @@ import torch
 from transformers import AutoTokenizer
 
 from circuit_assertions.checkpoints.adapters import read_adapter
+from circuit_assertions.checkpoints.agreement import refuse_disagreement
 from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
@@ -62,8 +63,9 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
         refuse_nan(model, folder)
         tokenizer = _load_tokenizer(folder, opening)
         model = model.to(device).eval()
-        refuse_looking_ahead(model, folder)
+        tokens, logits = refuse_looking_ahead(model, folder)
         bridge = _bridge(model, tokenizer, base_folder, device, opening.permissions)
+        refuse_disagreement(bridge, tokens, logits, folder)
     architecture = str((model.config.architectures or [type(model).__name__])[0])
     dtype = getattr(torch, opening.dtype)
     return OpenCheckpoint(checkpoint, bridge, tokenizer, architecture, print_of_weights, device, dtype)
@@ -129,16 +131,26 @@ def _bridge(model: Any, tokenizer: Any, folder: Path, device: torch.device, perm
     try:
         with spare_copy:
             # The whole path as a name: a bare "gpt2" would be taken for one of TransformerLens's aliases.
-            return TransformerBridge.boot_transformers(
+            bridge = TransformerBridge.boot_transformers(
                 str(folder.resolve()),
                 hf_model=model,
                 tokenizer=tokenizer,
                 device=str(device),
                 trust_remote_code=permissions.remote_code,
             )
+        _take_out_wrappers_of_nothing(model)
+        return bridge
     except Exception as error:
         # Its adapters take the inside of a model apart, and fail in as many ways as models differ.
         raise CheckpointError(
             f"TransformerLens cannot open {folder}, a {type(model).__name__} ({reason_of(error)}): its architecture is "
             f"not supported yet"
         ) from error
+
+
+def _take_out_wrappers_of_nothing(model: Any) -> None:
+    """A part that this model has not (the final norm of a post-norm OPT) gets a wrapper all the same, and is run."""
+    for owner in list(model.modules()):
+        for name, part in list(owner.named_children()):
+            if getattr(part, "original_component", part) is None:
+                setattr(owner, name, None)

@@ -19,6 +19,7 @@ __all__ = ["IN_A_BLOCK", "are_same", "logits_of", "read_model", "refuse_looking_
 
 _PIECE = 1 << 20  # elements looked at together for NaN: bounds the extra memory
 IN_A_BLOCK = re.compile(r"\.\d+\.")  # tensors of numbered blocks, `transformer.h.3.`: never an optional extra
+_TRIED = 32  # positions of each of the two prompts that a model is tried on
 _SAME = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}  # of the largest logit
 
 
@@ -97,29 +98,52 @@ def refuse_nan(model: Any, folder: Path) -> None:
                 )
 
 
-def refuse_looking_ahead(model: Any, folder: Path) -> None:
-    """Refuse a model whose prediction depends on tokens that come after: an encoder, whatever its class is called."""
+def refuse_looking_ahead(model: Any, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Refuse a model whose prediction depends on tokens that come after: an encoder, whatever its class is called.
+
+    Returns:
+        the tokens that were tried, and the model's logits for them.
+    """
     try:
-        first, second = logits_of(model)
+        logits = logits_of(model)
     except Exception as error:
         # The first time that the model runs: what config.json got wrong about its inside shows here.
         raise CheckpointError(
             f"{folder} can be opened, but does not run: {reason_of(error)} (check that config.json belongs to it)"
         ) from error
-    if not are_same(first[:-1], second[:-1]):
+    first, second = (row[: logits.shape[1] // 2] for row in logits)  # where the two prompts are the same
+    if not are_same(first, second):
         raise CheckpointError(
             f"{folder} holds a {type(model).__name__} that looks ahead, and so is not a causal language model: "
             f"circuits are audited on decoders such as GPT2LMHeadModel or LlamaForCausalLM"
         )
+    return trial_tokens(model).to(model.device), logits
 
 
 @torch.no_grad()
 def logits_of(model: Any) -> torch.Tensor:
-    """Logits for two short prompts that differ in their last token: [2, positions, d_vocab]."""
-    highest = model.get_input_embeddings().weight.shape[0] - 1
-    tokens = torch.tensor([[highest, 0, 1, highest // 2, 0], [highest, 0, 1, highest // 2, highest]])
-    logits: torch.Tensor = model(tokens.to(model.device), use_cache=False).logits
+    """Logits for two short prompts: [2, positions, d_vocab]."""
+    logits: torch.Tensor = model(trial_tokens(model).to(model.device), use_cache=False).logits
     return logits
+
+
+def trial_tokens(model: Any) -> torch.Tensor:
+    """Two prompts that are the same in their first half and differ everywhere after it: [2, positions].
+
+    Tokens from all over the vocabulary, the first and the last of it among them, some more than once; 64 at most.
+    """
+    size = int(model.get_input_embeddings().weight.shape[0])
+    config = model.config.get_text_config()
+    rooms = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    length = max(2, min([_TRIED, *(room for room in rooms if isinstance(room, int))]))
+    half = length // 2
+    drawn = torch.randint(0, size, (2, length), generator=torch.Generator().manual_seed(0))
+    drawn[:, 1::5] = torch.tensor([[size - 1], [0]])
+    drawn[:, 2::7] = drawn[:, :1]
+    drawn[1, :half] = drawn[0, :half]
+    same = drawn[1, half:] == drawn[0, half:]
+    drawn[1, half:] = (drawn[1, half:] + same) % size
+    return drawn
 
 
 def are_same(one: torch.Tensor, other: torch.Tensor) -> bool:

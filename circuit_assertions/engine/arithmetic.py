@@ -92,8 +92,14 @@ class Block:
         attention = self.layout.bridge.blocks[self.layer].attn
         norm = None if which == "v" else raw(getattr(attention, f"{which}_norm", None))
         if norm is not None:
-            together = norm.weight.shape[-1] // projected.shape[-1]
-            projected = apply_norm(norm, projected) if together == 1 else _normed_together(norm, projected, together)
+            weight = getattr(norm, "weight", None)  # some norms have none
+            together = 1 if weight is None else weight.shape[-1] // projected.shape[-1]
+            if weight is not None and weight.dim() == 2:  # weights of each group's own (Cohere)
+                projected = _normed_apart(norm, projected, len(weight))
+            else:
+                projected = (
+                    apply_norm(norm, projected) if together == 1 else _normed_together(norm, projected, together)
+                )
         projected = self.layout.clamped(self.layer, projected)
         return projected if self.turn is None or rotary is None else self.turn(projected, *rotary)
 
@@ -156,7 +162,7 @@ class Block:
         """The same for rows [rows, d_model] at once."""
         block = self.layout.bridge.blocks[self.layer]
         normed = apply_norm(self.mlp_norm, rows)[None]  # a mixture of experts routes [batch, positions, d_model]
-        return apply_norm(raw(getattr(block, "ln2_post", None)), _mlp(block, normed))[0]
+        return apply_norm(raw(self.layout.mlp_post_norm(self.layer)), _mlp(block, normed))[0]
 
 
 def _normed_together(norm: Any, rows: Tensor, groups: int) -> Tensor:
@@ -164,10 +170,19 @@ def _normed_together(norm: Any, rows: Tensor, groups: int) -> Tensor:
 
     Keys repeated for each query head are normed as if the model had as many copies of its groups as heads share one.
     """
-    copies = rows.reshape(*rows.shape[:-2], groups, -1, rows.shape[-1]).transpose(-3, -2)
-    # copies [..., copies, groups, d_head]
+    copies = _copies(rows, groups)
     normed = apply_norm(norm, copies.flatten(-2)).view(copies.shape)
     return normed.transpose(-3, -2).flatten(-3, -2)
+
+
+def _normed_apart(norm: Any, rows: Tensor, groups: int) -> Tensor:
+    """Norm vectors with weights of their group's own, rows [..., groups or heads, d_head]."""
+    return apply_norm(norm, _copies(rows, groups)).transpose(-3, -2).flatten(-3, -2)
+
+
+def _copies(rows: Tensor, groups: int) -> Tensor:
+    """Rows of groups, or of heads that share them [..., groups or heads, d_head] -> [..., copies, groups, d_head]."""
+    return rows.reshape(*rows.shape[:-2], groups, -1, rows.shape[-1]).transpose(-3, -2)
 
 
 def _mlp(block: Any, rows: Tensor) -> Tensor:

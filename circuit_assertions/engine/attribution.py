@@ -21,7 +21,7 @@ from circuit_assertions.engine.applying import apply_norm
 from circuit_assertions.engine.choosing import AnyPatching
 from circuit_assertions.engine.edges import EdgeGraph, EdgeReceiver, Input
 from circuit_assertions.engine.errors import MeasuringError
-from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
+from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.memory import budget, in_pieces
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.tasks import END
@@ -149,11 +149,13 @@ class Attribution:
         layout, precise = self.patching.model.layout, self.patching.base.final
         wanted = [name for (layer, kind) in stations for name in self._taps(layer, kind)]
         seen = self._run(rows, share, wanted)
-        found = torch.autograd.grad(self._difference(rows, seen[FINAL_RESIDUAL]), [seen[name] for name in wanted])
+        found = torch.autograd.grad(
+            self._difference(rows, seen[layout.final_residual]), [seen[name] for name in wanted]
+        )
         gradients = {name: gradient.to(precise) for name, gradient in zip(wanted, found, strict=True)}
         for (layer, kind), station in stations.items():
             if kind == "logits":
-                yield station, gradients[FINAL_RESIDUAL][:, None]
+                yield station, gradients[layout.final_residual][:, None]
                 continue
             block, before = self.patching.blocks[layer], seen[layout.residual_before(layer)].detach().to(precise)
             if kind == "Mlp":
@@ -168,7 +170,7 @@ class Attribution:
         """The hooks whose values' gradients a kind of station is made of."""
         layout = self.patching.model.layout
         if kind == "logits":
-            return (FINAL_RESIDUAL,)
+            return (layout.final_residual,)
         return (layout.mlp_input(layer),) if kind == "Mlp" else tuple(layout.projected(layer, which) for which in "qkv")
 
     def _of_input(self, receiver: EdgeReceiver, gradients: dict[str, Tensor]) -> Tensor:
@@ -195,7 +197,7 @@ class Attribution:
 
             return name, hook
 
-        kept = {*wanted, FINAL_RESIDUAL}
+        kept = {*wanted, layout.final_residual}
         for layer in range(layout.layers):
             kept |= {layout.residual_before(layer), layout.attention_write(layer)}
         start = (layout.residual_before(0), lambda value, hook: embeddings.to(value))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
+from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.model import Model
 from circuit_assertions.tasks import Prompt
 
@@ -68,7 +68,6 @@ class Run:
 def capture(model: Model, tokens: Tensor) -> Run:
     """Run `tokens` [prompts, positions] through the model once and keep what patching needs. No logits are formed."""
     run, layout = Run(tokens), model.layout
-    known = set(layout.bridge.hook_dict)
     hooks: list[tuple[str, Callable[..., Any]]] = [(UNEMBED_INPUT, lambda value, hook: value[:, :1])]
 
     def keep(name: str, into: list[Tensor]) -> None:
@@ -88,14 +87,15 @@ def capture(model: Model, tokens: Tensor) -> Run:
         hooks.extend((name, hook) for name in layout.rotary(layer))
 
     finals: list[Tensor] = []
-    keep(FINAL_RESIDUAL, finals)
+    keep(layout.final_residual, finals)
     for layer in range(layout.layers):
         for name, into in _kept(run, model, layer):
-            keep(name, into)
-        if set(layout.rotary(layer)) <= known:
+            if name in layout.hooks:
+                keep(name, into)
+        if layout.hooks.issuperset(layout.rotary(layer)):
             keep_rotary(layer)
     layout.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
-    run.final = finals[0]
+    run.final = finals[-1]  # some models norm their embeddings with the same module
     for layer in range(layout.layers):
         table = layout.rotary_table(layer)
         if layer not in run.rotary and table is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from circuit_assertions.components import Component, Mlp
 from circuit_assertions.engine.arithmetic import Projection
 from circuit_assertions.engine.errors import MeasuringError
-from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
+from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.pair import Pair
 from circuit_assertions.engine.rows import Frozen, Sender
 from circuit_assertions.heads import Head
@@ -263,9 +263,9 @@ class HookedPatching(Pair):
         def keep(value: Tensor, hook: Any) -> None:
             kept.append(value)
 
-        ends: list[Hook] = [(FINAL_RESIDUAL, keep), (UNEMBED_INPUT, lambda value, hook: value[:, :1])]
+        ends: list[Hook] = [(self.model.layout.final_residual, keep), (UNEMBED_INPUT, lambda value, hook: value[:, :1])]
         self.model.bridge.run_with_hooks(self.base.tokens, fwd_hooks=[*hooks, *ends])
-        return kept[0]
+        return kept[-1]
 
     def _stacked(self, each: Sequence[Tensor]) -> Tensor:
         """One row an item [items, prompts], also of no items."""

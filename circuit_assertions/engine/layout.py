@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
-from torch.nn import Identity
+from torch.nn import Identity, Module
 
+from circuit_assertions.engine.shaping import is_latent, shape_latent_attention
 from circuit_assertions.heads import Head
 
-__all__ = ["FINAL_RESIDUAL", "UNEMBED_INPUT", "Layout"]
+__all__ = ["UNEMBED_INPUT", "Layout"]
 
-FINAL_RESIDUAL = "ln_final.hook_in"
 UNEMBED_INPUT = "unembed.hook_in"
 
 
@@ -25,6 +26,15 @@ class Layout:
     """The structural facts of one model, and its weights head by head."""
 
     bridge: Any
+
+    def __post_init__(self) -> None:
+        for block in self.bridge.blocks:
+            shape_latent_attention(getattr(block, "attn", None), self.heads)
+
+    @cached_property
+    def hooks(self) -> frozenset[str]:
+        """The names of all hooks that there are."""
+        return frozenset(self.bridge.hook_dict)
 
     @property
     def layers(self) -> int:
@@ -53,11 +63,13 @@ class Layout:
 
     def d_head(self, layer: int) -> int:
         """Width of a head's queries, keys and values."""
-        return int(self.bridge.blocks[layer].attn.W_V.shape[-1])
+        attention = self.bridge.blocks[layer].attn
+        return int(self.W_O(layer).shape[1] if is_latent(attention) else attention.W_V.shape[-1])
 
     def groups(self, layer: int) -> int:
         """How many key-value heads a block has; its query heads share them in groups."""
-        return int(self.bridge.blocks[layer].attn.W_V.shape[0])
+        attention = self.bridge.blocks[layer].attn
+        return self.heads if is_latent(attention) else int(attention.W_V.shape[0])
 
     def all_heads(self) -> Iterator[Head]:
         """Every query head, layer by layer."""
@@ -73,10 +85,13 @@ class Layout:
         """Hook of what the heads hand to the output projection [prompts, positions, heads, d_head]."""
         return f"blocks.{layer}.attn.hook_z"
 
-    @staticmethod
-    def attention_output(layer: int) -> str:
-        """Hook of the attention block's output before any post-norm [prompts, positions, d_model]."""
-        return f"blocks.{layer}.attn.hook_out"
+    def attention_output(self, layer: int) -> str:
+        """Hook of the output projection's result before any post-norm or scale [prompts, positions, d_model].
+
+        What leaves the attention block itself has the residual stream added in some models (Bloom).
+        """
+        projected = f"blocks.{layer}.attn.o.hook_out"
+        return projected if projected in self.hooks else f"blocks.{layer}.attn.hook_out"
 
     @staticmethod
     def attention_write(layer: int) -> str:
@@ -127,20 +142,39 @@ class Layout:
         """Hook of the residual stream leaving a block [prompts, positions, d_model]."""
         return f"blocks.{layer}.hook_out"
 
+    @property
+    def final_residual(self) -> str:
+        """Hook of the residual stream before the final norm; without one, of what leaves the last block."""
+        return self.residual_after(self.layers - 1) if self.final_norm is None else "ln_final.hook_in"
+
+    @property
+    def final_norm(self) -> Any | None:
+        """The norm before the unembedding, where there is one (not in post-norm OPT)."""
+        norm = getattr(self.bridge, "ln_final", None)
+        return None if getattr(norm, "original_component", None) is None else norm
+
     def W_O(self, layer: int) -> Tensor:
         """Output projection by head [heads, d_head, d_model]."""
-        weights: Tensor = self.bridge.blocks[layer].attn.W_O
+        attention = self.bridge.blocks[layer].attn
+        if is_latent(attention):
+            return attention.o.original_component.weight.T.unflatten(0, (self.heads, -1))
+        weights: Tensor = attention.W_O
         return weights
 
     def b_O(self, layer: int) -> Tensor | None:
         """Bias of the output projection [d_model]."""
-        bias: Tensor | None = self.bridge.blocks[layer].attn.b_O
+        attention = self.bridge.blocks[layer].attn
+        bias: Tensor | None = attention.o.original_component.bias if is_latent(attention) else attention.b_O
         return bias
 
     def projection_weights(self, layer: int, which: str) -> Tensor:
         """Weights of queries, keys or values (`q`, `k`, `v`) [heads or key-value heads, d_model, d_head]."""
         weights: Tensor = getattr(self.bridge.blocks[layer].attn, f"W_{which.upper()}")
         return weights
+
+    def has_value_weights(self, layer: int) -> bool:
+        """Whether heads, or groups of them, have weights for their values of their own."""
+        return not is_latent(self.bridge.blocks[layer].attn)
 
     def value_weights(self, head: Head) -> tuple[Tensor, Tensor | None]:
         """W_V [d_model, d_head] and b_V [d_head] of a head; under grouped-query attention its group's."""
@@ -156,5 +190,29 @@ class Layout:
         return Identity() if norm is None else norm
 
     def attention_post_norm(self, layer: int) -> Any | None:
-        """The norm on the attention block's output, where the architecture has one (Gemma 2 and 3)."""
-        return getattr(self.bridge.blocks[layer], "ln1_post", None)
+        """What the attention block's output goes through before it is added, where there is something.
+
+        A norm (Gemma 2 and 3) or a factor (Granite).
+        """
+        return self._before_it_is_added(layer, "ln1_post")
+
+    def mlp_post_norm(self, layer: int) -> Any | None:
+        """The same of the MLP's output."""
+        return self._before_it_is_added(layer, "ln2_post")
+
+    def _before_it_is_added(self, layer: int, name: str) -> Any | None:
+        block = self.bridge.blocks[layer]
+        norm, factor = getattr(block, name, None), float(getattr(block, "residual_contribution_scale", 1.0))
+        return norm if factor == 1.0 or norm is not None else _Scaled(factor)
+
+
+class _Scaled(Module):
+    """Rows times a factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The rows, scaled."""
+        return rows * self.factor

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.checkpoints.opening import OpenCheckpoint
 from circuit_assertions.engine.checks import check_model
+from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.readout import Readout
 
@@ -23,16 +25,33 @@ class Model:
 
     Attributes:
         limits: what cannot be measured on this model, and why: `{"writes": "the heads' writes do not add up ..."}`.
-            Keys are the facts that measures rely on: `patterns`, `writes`, `residual`, `readout`.
+            Keys are the facts that measures rely on, as `checks` tells them.
+        runs_end: whether logits of changed final residual rows are had by running the model's own end.
     """
 
     source: OpenCheckpoint
     limits: Mapping[str, str] = field(default_factory=dict)
+    runs_end: bool = False
 
     @classmethod
     def of(cls, source: OpenCheckpoint) -> Model:
-        """Check the structure of an open checkpoint once, on a few random tokens, and wrap it."""
-        return cls(source, check_model(Layout(source.bridge), source.device))
+        """Check the structure of an open checkpoint once, on a few random tokens, and wrap it.
+
+        Raises:
+            MeasuringError: if it cannot be told what the model is made of.
+        """
+        try:
+            limits, readout = check_model(Layout(source.bridge), source.device)
+        except CircuitAssertionsError:
+            raise
+        except Exception as error:
+            # Models are built in more ways than are known here, and what takes an unknown one apart fails anywhere.
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise MeasuringError(
+                f"{source.checkpoint} holds a {source.architecture}, whose parts cannot be told apart, and so nothing "
+                f"of it can be measured ({said})"
+            ) from error
+        return cls(source, limits, readout.runs)
 
     @property
     def bridge(self) -> Any:
@@ -52,7 +71,7 @@ class Model:
     @cached_property
     def readout(self) -> Readout:
         """The end of the model."""
-        return Readout(self.layout)
+        return Readout(self.layout, self.runs_end)
 
     def identity(self) -> dict[str, Any]:
         """What tells readings of this model from those of another: written beside every reading."""

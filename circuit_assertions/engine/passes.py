@@ -15,7 +15,7 @@ from torch import Tensor
 
 from circuit_assertions.engine.applying import HALVES
 from circuit_assertions.engine.choosing import AnyPatching, open_patching
-from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
+from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.memory import budget
 from circuit_assertions.engine.model import Model
 from circuit_assertions.heads import Head
@@ -181,7 +181,7 @@ def _run(
             hooks.append((model.layout.head_outputs(layer), into(taken.head_outputs, at_end)))
             hooks.append((model.layout.attention_output(layer), into(taken.attention_outputs, at_end)))
     if wanted.end_writes:
-        hooks.append((FINAL_RESIDUAL, keep_final))
+        hooks.append((model.layout.final_residual, keep_final))
     if wanted.after_block_0:
         hooks.append((model.layout.residual_after(0), keep_block_0))
     tokens = torch.tensor([prompt.tokens for prompt in batch], device=model.device)

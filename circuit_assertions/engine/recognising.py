@@ -9,7 +9,8 @@ ones alone, no run can prove: clamps and soft caps are the model's own word for 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -52,7 +53,9 @@ def _recognise_block(layout: Layout, layer: int, runs: Sequence[Run]) -> Block:
     scales = _scales(original, layout.d_head(layer))
     for turn, scale, window in itertools.product(turns, scales, _windows(original)):
         block = Block(layout, layer, reads, norm, turn, scale, softcap, window, softmax)
-        if all(_reproduces(block, each) for each in runs):
+        with _wrong_if_impossible() as tried:
+            tried.append(all(_reproduces(block, each) for each in runs))
+        if tried == [True]:
             return block
     raise NotRecognisedError(f"the attention of block {layer} is not computed in a way that is known here")
 
@@ -64,9 +67,22 @@ def _recognise_mlp(layout: Layout, layer: int, runs: Sequence[Run]) -> tuple[Lit
     for norm in (*norms, None):  # without any before the MLP: OLMo 2
         candidates += [("middle", norm), ("before", norm)]
     for reads, norm in candidates:
-        if all(_is_read(layer, reads, norm, each) for each in runs):
+        with _wrong_if_impossible() as tried:
+            tried.append(all(_is_read(layer, reads, norm, each) for each in runs))
+        if tried == [True]:
             return reads, norm
     raise NotRecognisedError(f"the MLP of block {layer} reads something that is not known here")
+
+
+@contextmanager
+def _wrong_if_impossible() -> Iterator[list[bool]]:
+    """A candidate that cannot even be computed with this model's parts is none: norms by head, other shapes."""
+    try:
+        yield []
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return
 
 
 def _is_read(layer: int, reads: Literal["middle", "before"], norm: Any, run: Run) -> bool:
@@ -79,12 +95,19 @@ def _is_read(layer: int, reads: Literal["middle", "before"], norm: Any, run: Run
 def _reproduces(block: Block, run: Run) -> bool:
     layer = block.layer
     pattern, z = block.attend(run.residual[layer], run.rotary.get(layer))
-    if not _close(pattern, run.patterns[layer]):
+    if not _close(pattern, run.patterns[layer]) or not _keys_stand_alone(block, run):
         return False
     write = block.attention_write(block.output(z))
     after = block.after(run.residual[layer], write)
     following = run.residual[layer + 1] if layer + 1 < len(run.residual) else run.final
     return _close(write, run.attention_writes[layer]) and _close(after, following)
+
+
+def _keys_stand_alone(block: Block, run: Run) -> bool:
+    """Whether keys come out the same where each head is given a copy of its group's, as receivers are."""
+    projected, rotary = block.project("k", block.normed(run.residual[block.layer])), run.rotary.get(block.layer)
+    together = block.for_each_query_head(block.placed("k", projected, rotary))
+    return _close(block.placed("k", block.for_each_query_head(projected), rotary), together)
 
 
 def _scales(original: Any, d_head: int) -> list[float]:

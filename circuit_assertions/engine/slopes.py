@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from circuit_assertions.components import Mlp, Part
-from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT
+from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.pair import Pair
 from circuit_assertions.engine.parts import parts_of
@@ -129,9 +129,9 @@ def _differences(model: Model, prompts: Sequence[Prompt], names: Sequence[str] =
 
     tokens = torch.tensor([prompt.tokens for prompt in prompts], device=model.device)
     hooks: list[tuple[str, Any]] = [(UNEMBED_INPUT, lambda value, hook: value[:, :1])]
-    hooks += [(name, keeping(name)) for name in (FINAL_RESIDUAL, *names)]
+    hooks += [(name, keeping(name)) for name in (model.layout.final_residual, *names)]
     model.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
-    final = kept[FINAL_RESIDUAL]
+    final = kept[model.layout.final_residual]
     rows = torch.arange(len(prompts), device=final.device)
     ends, right, wrong = (
         torch.tensor(values, device=final.device)

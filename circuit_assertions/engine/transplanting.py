@@ -17,7 +17,7 @@ from torch import Tensor
 from circuit_assertions.components import Mlp
 from circuit_assertions.engine.cache import Run
 from circuit_assertions.engine.choosing import AnyPatching
-from circuit_assertions.engine.layout import FINAL_RESIDUAL, UNEMBED_INPUT, Layout
+from circuit_assertions.engine.layout import UNEMBED_INPUT, Layout
 from circuit_assertions.engine.live import Change, Live, Point
 from circuit_assertions.engine.meeting import Meeting
 from circuit_assertions.engine.model import Model
@@ -131,7 +131,7 @@ class Transplanting:
         """The final residual stream [prompts, positions, d_model], by one forward pass."""
         layout = self.into.layout
         kept: list[Tensor] = []
-        hooks: list[tuple[str, Callable[..., Any]]] = [(FINAL_RESIDUAL, lambda value, hook: kept.append(value))]
+        hooks: list[tuple[str, Callable[..., Any]]] = [(layout.final_residual, lambda value, hook: kept.append(value))]
         hooks.append((UNEMBED_INPUT, lambda value, hook: value[:, :1]))
         for layer in range(layout.layers):
             heads = _heads_of(chosen, layer)
@@ -142,7 +142,7 @@ class Transplanting:
             if Mlp(layer) in chosen:
                 hooks.append((layout.mlp_write(layer), _as_hook(_put(1, [0], patching.other.mlp_writes[layer]))))
         self.into.bridge.run_with_hooks(patching.base.tokens, fwd_hooks=hooks)
-        return kept[0]
+        return kept[-1]
 
     def _writes(self, run: Run, layer: int, heads: Sequence[int]) -> Tensor | None:
         """What the source's heads add to its attention output [prompts, positions, d_model]."""

@@ -54,7 +54,7 @@ ATTENTION = (
         help="how often a name is among the five tokens that the head raises most where it attends to that name",
         source=f"{WANG}, section 3.1 (residual after block 0, through OV, final norm and unembedding)",
         needs=ANSWERS,
-        relies_on=("writes", "readout"),
+        relies_on=("reads", "writes", "readout"),
     ),
     MeasureSpec(
         "negative-copy-score",
@@ -63,6 +63,6 @@ ATTENTION = (
         help="the copy score of the head's negated output: how often it lowers a name most where it attends to it",
         source=f"{WANG}, section 3.1 (negative name movers)",
         needs=ANSWERS,
-        relies_on=("writes", "readout"),
+        relies_on=("reads", "writes", "readout"),
     ),
 )

@@ -23,7 +23,7 @@ COMPARING = (
         "role: a name mover's on the logits, an S-inhibition head's through the name movers' queries (ratio of means)",
         source=_VITAL,
         needs=TO_PATCH,
-        relies_on=CAUSAL,
+        relies_on=(*CAUSAL, "inputs"),
     ),
     MeasureSpec(
         "recovery",

@@ -59,7 +59,7 @@ EFFECTS = (
         places=("at",),
         choices={"direction": _DIRECTIONS},
         needs=TO_PATCH,
-        relies_on=CAUSAL,
+        relies_on=(*CAUSAL, "patterns", "inputs", "values"),
     ),
     MeasureSpec(
         "attention-effect",
@@ -75,7 +75,7 @@ EFFECTS = (
         receives={"q": "query", "k": "key"},
         choices={"semantics": _FROZEN, "direction": _DIRECTIONS},
         needs=TO_PATCH | {"positions"},
-        relies_on=CAUSAL,
+        relies_on=(*CAUSAL, "patterns", "inputs"),
     ),
     MeasureSpec(
         "write-effect",
@@ -89,6 +89,6 @@ EFFECTS = (
         receives={"q": "end", "k": "", "v": ""},
         choices={"semantics": _FROZEN, "direction": _DIRECTIONS},
         needs=TO_PATCH,
-        relies_on=CAUSAL,
+        relies_on=(*CAUSAL, "inputs", "writes", "residual"),
     ),
 )

@@ -14,7 +14,7 @@ __all__ = ["ANSWERS", "CAUSAL", "WANG", "MeasureSpec"]
 
 WANG = "Wang et al. 2022, arXiv 2211.00593"
 ANSWERS = frozenset({"answer", "wrong-answer"})
-CAUSAL = ("patterns", "writes", "residual", "readout")  # the facts that every patched run relies on
+CAUSAL = ("outputs", "readout")  # the facts that every patched run relies on
 
 
 @dataclass(frozen=True)

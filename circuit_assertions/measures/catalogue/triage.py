@@ -20,7 +20,7 @@ TRIAGE = (
         choices={"receiver": ("logits", ())},
         counts={"steps": 5},
         needs=TO_PATCH,
-        relies_on=CAUSAL,
+        relies_on=(*CAUSAL, "patterns", "inputs", "writes", "residual"),
         approximate=True,
     ),
 )

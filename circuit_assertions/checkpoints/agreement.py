@@ -1,0 +1,69 @@
+"""Whether TransformerLens computes what Hugging Face computes: tried on every model that is opened.
+
+The bridge computes attention itself, and does not know every setting of every configuration. What it leaves out shows
+in the logits. So a few tokens go through the model before the bridge wraps it, and through the bridge afterwards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
+
+__all__ = ["refuse_disagreement", "share_of_spread"]
+
+# Largest difference of two logits, as a share of the spread (largest less smallest logit of Hugging Face's model). In
+# half precision both round at every step, and in another order; Hugging Face takes some steps in float32 whatever the
+# model's dtype, which is what bounds float64.
+_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+@torch.no_grad()
+def refuse_disagreement(bridge: Any, tokens: Tensor, expected: Tensor, folder: Path) -> None:
+    """Refuse a bridge whose logits are not those of the model that it wraps.
+
+    Args:
+        tokens: what both are asked [prompts, positions].
+        expected: Hugging Face's logits, taken before the model was wrapped [prompts, positions, d_vocab].
+
+    Raises:
+        CheckpointError: with how far apart they are.
+    """
+    called = f"{folder}, a {type(bridge.original_model).__name__}"
+    try:
+        got: Tensor = bridge(tokens)
+    except Exception as error:
+        # The bridge calls the model's parts in its own way, and fails in as many ways as models differ.
+        raise CheckpointError(
+            f"TransformerLens opens {called}, but cannot run it ({reason_of(error)}): it cannot be measured"
+        ) from error
+    apart = share_of_spread(got, expected)
+    if not apart <= _TOLERANCE[expected.dtype]:
+        raise CheckpointError(
+            f"TransformerLens does not compute what Hugging Face computes for {called}: their logits differ by "
+            f"{apart:.2%} of their range, so this model cannot be measured (a setting in config.json that "
+            f"TransformerLens does not know is the usual cause)"
+        )
+
+
+def share_of_spread(got: Tensor, expected: Tensor) -> float:
+    """The largest difference of two models' logits over the range (largest less smallest) of those expected.
+
+    Infinite where the shapes differ, or where one is not finite and the other is.
+    """
+    if got.shape != expected.shape:
+        return float("inf")
+    most, lowest, highest = 0.0, float("inf"), float("-inf")
+    for ours, theirs in zip(got.flatten(0, -2), expected.flatten(0, -2), strict=True):  # few copies: both are large
+        known = theirs.isfinite()  # some models give -inf to tokens that they never say
+        if not torch.equal(ours.isfinite(), known):
+            return float("inf")
+        if bool(known.any()):
+            theirs, ours = theirs[known].double(), ours[known].double()
+            most = max(most, float((ours - theirs).abs().max()))
+            lowest, highest = min(lowest, float(theirs.min())), max(highest, float(theirs.max()))
+    return most / (highest - lowest) if highest > lowest else (0.0 if most == 0 else float("inf"))
