@@ -168,7 +168,7 @@ def _in_folder(given: str, folder: Path) -> tuple[Checkpoint, ...]:
 def _no_weights(given: str, folder: Path, empty: list[str]) -> str:
     """Why a folder is no checkpoint, with what was probably meant."""
     if empty:
-        return f"{given} is a training run whose steps hold no weights yet ({', '.join(empty)}): wait for the first"
+        return f"no checkpoint of {given} can be opened: its steps hold no weights yet ({', '.join(empty)})"
     inside = [
         file.parent.relative_to(folder)
         for depth in ("*", "*/*")
