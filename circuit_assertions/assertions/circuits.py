@@ -22,7 +22,7 @@ Roles = Mapping[str, tuple[Head, ...]]
 class Fits(Strict):
     """The shape of the models that a circuit is about."""
 
-    architecture: str = Field(description="the class in config.json, GPT2LMHeadModel")
+    architecture: str = Field(description="the class of transformers that reads it, GPT2LMHeadModel")
     layers: int = Field(ge=1, strict=True)
     heads: int = Field(ge=1, strict=True, description="query heads in each layer")
     d_model: int = Field(ge=1, strict=True, alias="d_model")
@@ -32,7 +32,7 @@ class Base(Strict):
     """The model that the circuit was found on."""
 
     id: str = Field(description="its hub id or name")
-    fingerprint: str | None = Field(None, description="SHA-256 of its weights, as the audit prints it")
+    fingerprint: str | None = Field(None, description="of its weights, and after a hyphen of its settings, as discover writes it")
 
 
 class Circuit(Strict):
@@ -111,12 +111,15 @@ def bind(circuits: Iterable[Circuit], name: str, shape: dict[str, Any], fingerpr
 
     Args:
         shape: `architecture`, `layers`, `heads` and `d_model` of the model.
-        fingerprints: those of the model and of its baseline. A circuit found on one of them is bound with certainty and
-            preferred; otherwise the first that fits by shape is taken, its lineage assumed.
+        fingerprints: those of the model and of its baseline, each of weights and settings. A circuit found on one of
+            them is bound with certainty and preferred, whatever class its file names; otherwise the first that fits by
+            shape is taken, its lineage assumed. A file may give the fingerprint of the weights alone.
     """
-    fitting = [circuit for circuit in circuits if circuit.circuit == name and circuit.fits.model_dump() == shape]
-    known = set(fingerprints)
-    for circuit in fitting:
-        if circuit.base is not None and circuit.base.fingerprint in known:
+    called = [circuit for circuit in circuits if circuit.circuit == name]
+    known = {part for one in fingerprints for part in (one, one.partition("-")[0])}
+    for circuit in called:
+        same_shape = circuit.fits.model_dump() | {"architecture": shape["architecture"]} == shape
+        if same_shape and circuit.base is not None and circuit.base.fingerprint in known:
             return Binding(circuit, certain=True)
+    fitting = [circuit for circuit in called if circuit.fits.model_dump() == shape]
     return Binding(fitting[0], certain=False) if fitting else None

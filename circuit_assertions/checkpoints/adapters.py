@@ -3,52 +3,113 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
-from circuit_assertions.checkpoints.reading import IN_A_BLOCK, are_same, logits_of, read_model, refuse_nan
+from circuit_assertions.checkpoints.fetching import lent_base
+from circuit_assertions.checkpoints.function import adapter_settings
+from circuit_assertions.checkpoints.patterns import refuse_endless
+from circuit_assertions.checkpoints.reading import Read, are_same, logits_of, read_model, refuse_nan, refuse_overflow
 from circuit_assertions.checkpoints.safety import refuse_code, weight_files
 from circuit_assertions.checkpoints.settings import Opening
+from circuit_assertions.checkpoints.sources import read_json
 from circuit_assertions.checkpoints.weights import fingerprint, read_header
 
 __all__ = ["read_adapter"]
 
+_MISMATCH = re.compile(
+    r"size mismatch for (\S+): copying a param with shape torch\.Size\(\[([\d, ]*)\]\) from checkpoint, "
+    r"the shape in current model is torch\.Size\(\[([\d, ]*)\]\)"
+)
 
-def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> tuple[Any, str]:
-    from peft import PeftModel, get_peft_model_state_dict
+
+def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
+    """Read an adapter into its base, and merge them.
+
+    Raises:
+        CheckpointError: if it does not fit its base, cannot be merged, or asks for what has no end.
+    """
+    from peft import PeftModel
 
     refuse_code(folder, opening.permissions)
+    config = read_json(folder / "adapter_config.json")
     files = weight_files(folder, opening.permissions, adapter=True)
     own_print = fingerprint(files)
-    base, print_of_base = read_model(base_folder, opening)
+    stored = {one.name: one.shape for file in files if file.suffix == ".safetensors" for one in read_header(file)}
+    lent = lent_base(folder, base_folder, opening)
+    read = read_model(base_folder, opening)
+    names = [name for name, _ in read.model.named_modules()] + [name for name, _ in read.model.named_parameters()]
+    refuse_endless(folder, config, names, max((size for shape in stored.values() for size in shape), default=0))
+    resized = _resize(read.model, stored)
     try:
         with warnings.catch_warnings(action="ignore"):
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            adapted = PeftModel.from_pretrained(base, str(folder), torch_device="cpu").eval()
+            adapted = PeftModel.from_pretrained(read.model, str(folder), torch_device="cpu").eval()
         if adapted.active_peft_config.is_prompt_learning:
             raise ValueError("it is a learned prompt, which has no weights that could be merged")
-        read = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        places = _places(adapted)
     except Exception as error:
         # What a foreign adapter_config.json asks for can end anywhere in the library, with any exception.
         raise CheckpointError(
-            f"adapter {folder} does not fit its base {base_folder}: {reason_of(error)} (name the right base "
+            f"adapter {folder} does not fit its base {base_folder}: {_misfit(error)} (name the right base "
             f"in its adapter_config.json, or save the merged model)"
         ) from error
-    stored = [tensor.name for file in files if file.suffix == ".safetensors" for tensor in read_header(file)]
-    spare = [name for name in stored if name not in read and IN_A_BLOCK.search(name)]
+    spare = sorted(name for name in stored if name not in places)
     if spare:
         raise CheckpointError(
             f"adapter {folder} does not fit its base {base_folder}, which has no place for {len(spare)} of its "
             f"tensors, {spare[0]} among them: name the right base in its adapter_config.json, or save the merged model"
         )
     refuse_nan(adapted, folder)
-    return _merge(adapted, folder), hashlib.sha256(f"{print_of_base}+{own_print}".encode()).hexdigest()
+    weights = hashlib.sha256(f"{read.weights}+{own_print}".encode()).hexdigest()
+    function = read.function.with_adapter(adapter_settings(folder))
+    notes = (*read.notes, *filter(None, (lent, resized)))
+    return Read(_merge(adapted, folder), weights, function, notes)
+
+
+def _resize(model: Any, stored: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Make room for tokens that were added in training, where the adapter holds the whole embedding with them."""
+    end = model.get_output_embeddings()
+    ends = [model.get_input_embeddings(), *([] if end is None else [end])]
+    paths = {id(module): name for name, module in model.named_modules()}
+    rows = []
+    for module in ends:
+        whole = re.compile(
+            rf"^base_model\.model\.{re.escape(paths[id(module)])}\.(modules_to_save\.|base_layer\.)?weight$"
+        )
+        rows += [shape[0] for name, shape in stored.items() if whole.match(name) and len(shape) == 2]
+    before = len(ends[0].weight)
+    wanted = set(rows) - {before}
+    tied = end is None or end.weight is ends[0].weight
+    if len(wanted) != 1 or len(set(rows)) != 1 or not (tied or len(rows) == len(ends)):
+        return None
+    model.resize_token_embeddings(wanted.pop(), mean_resizing=False)
+    return f"the embedding has {rows[0]} tokens as in the adapter, {before} in its base"
+
+
+def _places(adapted: Any) -> set[str]:
+    """The names by which an adapter's file may hold the tensors of this model."""
+    from peft import get_peft_model_state_dict
+
+    return {*get_peft_model_state_dict(adapted, save_embedding_layers=False), *adapted.state_dict()}
+
+
+def _misfit(error: Exception) -> str:
+    """Why it does not fit: of a size mismatch the tensor and both shapes, which torch tells further down."""
+    found = _MISMATCH.search(str(error))
+    if found is None:
+        return reason_of(error)
+    name, stored, expected = found.groups()
+    return f"{name} has shape ({stored}) in the adapter and ({expected}) in the base"
 
 
 def _merge(adapted: Any, folder: Path) -> Any:
     apart = logits_of(adapted)
+    refuse_overflow(adapted, folder, apart)
     with warnings.catch_warnings(action="ignore"):
         merged = adapted.merge_and_unload()
     together = logits_of(merged)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
+from circuit_assertions.checkpoints.quantized import method_in
 from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, local_path, read_json, similar_folder
 
-__all__ = ["base_of", "fetch", "is_adapter"]
+__all__ = ["base_of", "fetch", "is_adapter", "lent_base"]
+
+_QUANTIZED = re.compile(r"bnb|[48]-?bit|gptq|awq|fp8|int[48]\b|mxfp4", re.IGNORECASE)  # in names of models on the hub
 
 
 def fetch(checkpoint: Checkpoint, permissions: Permissions) -> Path:
@@ -34,20 +38,10 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path, opening: Opening) -> Path:
-    named = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-    reason = "its adapter_config.json names no base"
-    if named:
-        # A folder goes before a hub id of the same name.
-        starts = [start for start in (Path.cwd(), folder) if (start / local_path(str(named))).is_dir()]
-        for start in starts or [Path.cwd()]:
-            try:
-                base = fetch(find_checkpoints(str(named), start=start)[-1], opening.permissions)
-            except CheckpointError as error:
-                reason = str(error)
-            else:
-                if not is_adapter(base):
-                    return base
-                reason = f"its base {named} is an adapter too"
+    """The base that an adapter is read into: the one it names, else the baseline."""
+    base, reason = _named_base(folder, opening)
+    if base is not None:
+        return base
     way_out = "give the base with --baseline=path/"
     if opening.base is not None:
         base = fetch(opening.base, opening.permissions)
@@ -56,3 +50,32 @@ def base_of(folder: Path, opening: Opening) -> Path:
         reason = f"{reason}; {opening.base} is an adapter too"
         way_out = "name the base in its adapter_config.json, or save the merged model"
     raise CheckpointError(f"{folder} is an adapter without a base ({reason}): {way_out}")
+
+
+def lent_base(folder: Path, base: Path, opening: Opening) -> str | None:
+    """What is to be said where an adapter is read into the baseline, and not into the base that it names."""
+    named, reason = _named_base(folder, opening)
+    return None if named == base else f"the adapter is read into {opening.base} ({reason})"
+
+
+def _named_base(folder: Path, opening: Opening) -> tuple[Path | None, str]:
+    """The base that an adapter names, where it can be read; else why not."""
+    named = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not named:
+        return None, "its adapter_config.json names no base"
+    # A folder goes before a hub id of the same name.
+    starts = [start for start in (Path.cwd(), folder) if (start / local_path(str(named))).is_dir()]
+    if not starts and opening.base is not None and _QUANTIZED.search(str(named)):
+        return None, f"its adapter_config.json names {named}, which is quantized by its name"
+    reason = ""
+    for start in starts or [Path.cwd()]:
+        try:
+            base = fetch(find_checkpoints(str(named), start=start)[-1], opening.permissions)
+            method = None if is_adapter(base) else method_in(base)
+        except CheckpointError as error:
+            reason = str(error)
+            continue
+        if not is_adapter(base) and method is None:
+            return base, ""
+        reason = f"its base {named} is {f'quantized ({method})' if method else 'an adapter too'}"
+    return None, reason

@@ -170,8 +170,8 @@ def _widest(dtypes: Collection[torch.dtype]) -> torch.dtype:
 def _read(checkpoint: Checkpoint, folder: Path, opening: Opening) -> _Read:
     base = base_of(folder, opening) if is_adapter(folder) else folder
     read = read_model(folder, opening) if base == folder else read_adapter(folder, base, opening)
-    refuse_nan(read[0], folder)
-    return _Read(checkpoint, folder, base, *read)
+    refuse_nan(read.model, folder)
+    return _Read(checkpoint, folder, base, read.model, read.weights)
 
 
 @torch.no_grad()

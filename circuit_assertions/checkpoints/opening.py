@@ -7,7 +7,7 @@ centred or copied, and the files are never written to.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,10 +20,14 @@ from circuit_assertions.checkpoints.agreement import refuse_disagreement
 from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
+from circuit_assertions.checkpoints.function import FunctionSettings
+from circuit_assertions.checkpoints.overflow import zero_notes
 from circuit_assertions.checkpoints.quiet import quiet
 from circuit_assertions.checkpoints.reading import read_model, refuse_looking_ahead, refuse_nan
+from circuit_assertions.checkpoints.safety import refuse_code
 from circuit_assertions.checkpoints.settings import Opening, Permissions
-from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, local_path, refuse_pointer
+from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, is_step, local_path, refuse_pointer
+from circuit_assertions.checkpoints.tokenizing import other_readings
 
 __all__ = ["OpenCheckpoint", "open_checkpoint", "open_tokenizer"]
 
@@ -32,7 +36,14 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.tx
 
 @dataclass(frozen=True)
 class OpenCheckpoint:
-    """A checkpoint in memory. `bridge` is a TransformerBridge in evaluation mode on `device`."""
+    """A checkpoint in memory. `bridge` is a TransformerBridge in evaluation mode on `device`.
+
+    Attributes:
+        architecture: the class of transformers that it was read as, whatever config.json calls it.
+        fingerprint: of its weights, then of the settings that change what they compute: `1065729a…-8d3e01aa…`.
+        function: those settings.
+        notes: what a reader should know of how it was read.
+    """
 
     checkpoint: Checkpoint
     bridge: Any
@@ -41,6 +52,8 @@ class OpenCheckpoint:
     fingerprint: str
     device: torch.device
     dtype: torch.dtype
+    function: FunctionSettings = field(default_factory=FunctionSettings)
+    notes: tuple[str, ...] = ()
 
 
 def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> OpenCheckpoint:
@@ -57,18 +70,22 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
         folder = base_folder = fetch(checkpoint, opening.permissions)
         if is_adapter(folder):
             base_folder = base_of(folder, opening)
-            model, print_of_weights = read_adapter(folder, base_folder, opening)
+            read = read_adapter(folder, base_folder, opening)
         else:
-            model, print_of_weights = read_model(folder, opening)
-        refuse_nan(model, folder)
-        tokenizer = _load_tokenizer(folder, opening)
-        model = model.to(device).eval()
+            read = read_model(folder, opening)
+        refuse_nan(read.model, folder)
+        tokenizer, tokenizer_notes = _load_tokenizer(folder, opening)
+        model = read.model.to(device).eval()
         tokens, logits = refuse_looking_ahead(model, folder)
+        notes = (*checkpoint.notes, *read.notes, *zero_notes(model), *tokenizer_notes)
+        model.config.architectures = [type(model).__name__]  # what config.json says may be a wrapper's name
         bridge = _bridge(model, tokenizer, base_folder, device, opening.permissions)
         refuse_disagreement(bridge, tokens, logits, folder)
-    architecture = str((model.config.architectures or [type(model).__name__])[0])
     dtype = getattr(torch, opening.dtype)
-    return OpenCheckpoint(checkpoint, bridge, tokenizer, architecture, print_of_weights, device, dtype)
+    architecture = _class_name(model)
+    return OpenCheckpoint(
+        checkpoint, bridge, tokenizer, architecture, read.fingerprint, device, dtype, read.function, notes
+    )
 
 
 def open_tokenizer(checkpoint: Checkpoint, opening: Opening | None = None) -> Any:
@@ -79,19 +96,28 @@ def open_tokenizer(checkpoint: Checkpoint, opening: Opening | None = None) -> An
     """
     opening = opening or Opening()
     with quiet():
-        return _load_tokenizer(fetch(checkpoint, opening.permissions), opening)
+        return _load_tokenizer(fetch(checkpoint, opening.permissions), opening)[0]
 
 
-def _load_tokenizer(folder: Path, opening: Opening) -> Any:
+def _class_name(model: Any) -> str:
+    """The class of transformers that a model is of, or inherits from where its code is its own."""
+    classes = [one.__name__ for one in type(model).__mro__ if one.__module__.startswith("transformers.models.")]
+    return classes[0] if classes else type(model).__name__
+
+
+def _load_tokenizer(folder: Path, opening: Opening) -> tuple[Any, list[str]]:
+    """The tokenizer, and what is to be said of it."""
     for candidate in _tokenizer_folders(folder, opening):
         files = [candidate / name for name in _TOKENIZER_FILES if (candidate / name).is_file()]
         if files:
             try:
                 for file in files:
                     refuse_pointer(file)
-                return AutoTokenizer.from_pretrained(
+                refuse_code(candidate, opening.permissions)
+                tokenizer = AutoTokenizer.from_pretrained(
                     str(candidate), local_files_only=True, trust_remote_code=opening.permissions.remote_code
                 )
+                return tokenizer, other_readings(tokenizer, candidate)
             except CheckpointError:
                 raise
             except Exception as error:
@@ -113,6 +139,8 @@ def _tokenizer_folders(folder: Path, opening: Opening) -> Iterator[Path]:
         yield chosen if chosen.is_dir() else fetch(find_checkpoints(opening.tokenizer)[0], opening.permissions)
         return
     yield folder
+    if is_step(folder):
+        yield folder.parent
     if is_adapter(folder):
         yield base_of(folder, opening)
     if opening.base is not None:

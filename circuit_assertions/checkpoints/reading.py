@@ -2,54 +2,138 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 from transformers.activations import ACT2FN
 
+from circuit_assertions.checkpoints.bounds import refuse_out_of_bounds
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
-from circuit_assertions.checkpoints.safety import inspect_folder, weight_files
+from circuit_assertions.checkpoints.function import FunctionSettings, settings_of
+from circuit_assertions.checkpoints.loading import Frame, is_mask, opened_tensors, stored_mask, unpickled
+from circuit_assertions.checkpoints.overflow import first_overflow
+from circuit_assertions.checkpoints.prefixes import plain_name, wrappers_in
+from circuit_assertions.checkpoints.quantized import refuse_quantized
+from circuit_assertions.checkpoints.safety import inspect_folder, is_transformers_class, refuse_other_head, weight_files
 from circuit_assertions.checkpoints.settings import Opening
-from circuit_assertions.checkpoints.weights import fingerprint
+from circuit_assertions.checkpoints.stored import refuse_wrong_index, stored_tensors
+from circuit_assertions.checkpoints.weights import fingerprint, fingerprint_of, read_header, weight_map_of
 
-__all__ = ["IN_A_BLOCK", "are_same", "logits_of", "read_model", "refuse_looking_ahead", "refuse_nan"]
+__all__ = ["Read", "are_same", "logits_of", "read_model", "refuse_looking_ahead", "refuse_nan", "refuse_overflow"]
 
 _PIECE = 1 << 20  # elements looked at together for NaN: bounds the extra memory
-IN_A_BLOCK = re.compile(r"\.\d+\.")  # tensors of numbered blocks, `transformer.h.3.`: never an optional extra
 _TRIED = 32  # positions of each of the two prompts that a model is tried on
 _SAME = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}  # of the largest logit
 
 
-def read_model(folder: Path, opening: Opening) -> tuple[Any, str]:
-    inspect_folder(folder, opening.permissions)
+@dataclass(frozen=True)
+class Read:
+    """A model in memory, and what it is.
+
+    Attributes:
+        weights: the fingerprint of its weights.
+        function: the settings that change what they compute.
+        notes: what a reader should know of how it was read.
+    """
+
+    model: Any
+    weights: str
+    function: FunctionSettings
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the weights, then a shorter one of the settings."""
+        return f"{self.weights}-{self.function.print}"
+
+
+def read_model(folder: Path, opening: Opening) -> Read:
+    """Read the weights of a folder, every tensor under its plain name and none left out in silence.
+
+    Raises:
+        CheckpointError: if they are not whole, not plain numbers, or not those of the model that config.json describes.
+    """
+    config = inspect_folder(folder, opening.permissions)
     files = weight_files(folder, opening.permissions)
-    print_of_weights = fingerprint(files)  # reads every byte, and so meets a damaged file before torch does
+    if files[0].suffix != ".safetensors":
+        return _read_pickles(folder, config, files, opening)
+    refuse_wrong_index(files, weight_map_of(folder))
+    headers = [tensor for file in files for tensor in read_header(file)]
+    refuse_quantized(folder, config, headers)
+    frame = _frame(folder, config, {plain_name(one.name): one.shape for one in headers}, opening)
+    found = stored_tensors(headers, lambda name: frame.own_name(plain_name(name)))
+    with _telling(folder):
+        aside = frame.leaves_aside(found, lambda name: stored_mask(found[name]))
+    tensors = {name: one for name, one in found.items() if name not in aside}
+    frame.refuse_integers(folder, {name: one.dtype for name, one in tensors.items()})
+    weights = fingerprint_of(tensors)  # reads every byte, and so meets a damaged file before torch does
+    with _telling(folder), opened_tensors(tensors) as stored:
+        model, report = frame.load(stored, opening)
+    _refuse_misfits(folder, config, model, report)
+    return _finished(model, weights, [*_wrapped(one.name for one in headers), *_untied(model)])
+
+
+def _read_pickles(folder: Path, config: dict[str, Any], files: tuple[Path, ...], opening: Opening) -> Read:
+    with _telling(folder):
+        held = unpickled(files)
+    frame = _frame(folder, config, {name: tuple(one.shape) for name, one in held.items()}, opening)
+    found = {frame.own_name(name): one for name, one in held.items()}
+    aside = frame.leaves_aside(found, lambda name: is_mask(found[name]))
+    tensors = {name: one for name, one in found.items() if name not in aside}
+    kinds = {name: "F" if one.is_floating_point() else str(one.dtype) for name, one in tensors.items()}
+    frame.refuse_integers(folder, kinds)
+    with _telling(folder):
+        model, report = frame.load(tensors, opening)
+    _refuse_misfits(folder, config, model, report)
+    return _finished(model, fingerprint(files), _untied(model))
+
+
+def _frame(folder: Path, config: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], opening: Opening) -> Frame:
+    refuse_out_of_bounds(folder, config, shapes)
+    with _telling(folder):
+        frame = Frame.of(folder, opening)
+    frame.refuse_size(folder, sum(prod(shape) for shape in shapes.values()))
+    return frame
+
+
+def _finished(model: Any, weights: str, notes: list[str]) -> Read:
+    function = settings_of(model.config)  # before anything is set for measuring
+    _fuse_activations(model)
+    return Read(model, weights, function, tuple(notes))
+
+
+@contextlib.contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """A wrong config.json or a damaged file can end anywhere in the library, with any exception."""
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=getattr(torch, opening.dtype),
-            use_safetensors=files[0].suffix == ".safetensors",
-            weights_only=True,
-            attn_implementation="eager",
-            local_files_only=True,
-            trust_remote_code=opening.permissions.remote_code,
-            ignore_mismatched_sizes=True,  # they are reported, and refused below by name
-            output_loading_info=True,
-            # The experts' grouped product has no float64.
-            **({"experts_implementation": "eager"} if opening.dtype == "float64" else {}),
-        )
+        yield
+    except CheckpointError:
+        raise
     except Exception as error:
-        # A wrong config.json or a damaged file can end anywhere in the library, with any exception.
         raise CheckpointError(
             f"{folder} cannot be opened: {reason_of(error)} (check that config.json belongs to these weights "
             f"and that transformers is recent enough, or save the model anew with save_pretrained)"
         ) from error
-    _refuse_misfits(folder, report)
-    _fuse_activations(model)
-    return model, print_of_weights
+
+
+def _wrapped(names: Iterable[str]) -> list[str]:
+    wrappers = wrappers_in(names)
+    return [f"weight names are read without {', '.join(wrappers)}"] if wrappers else []
+
+
+def _untied(model: Any) -> list[str]:
+    """What is said where the configuration ties two matrices that are stored with different values."""
+    end = model.get_output_embeddings()
+    if not getattr(model.config.get_text_config(), "tie_word_embeddings", False) or end is None:
+        return []
+    if end.weight is model.get_input_embeddings().weight:
+        return []
+    return ["embedding and unembedding are stored with different values, and read so, though config.json ties them"]
 
 
 def _fuse_activations(model: Any) -> None:
@@ -66,7 +150,7 @@ def _fuse_activations(model: Any) -> None:
                 setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
 
 
-def _refuse_misfits(folder: Path, report: dict[str, Any]) -> None:
+def _refuse_misfits(folder: Path, config: dict[str, Any], model: Any, report: dict[str, Any]) -> None:
     """Refuse weights that were not read to the last tensor: what is missing would be random numbers."""
     way_out = "the file is not this model's, or was saved in part: save it anew, with its own config.json"
     for name, stored, expected in sorted(report.get("mismatched_keys") or []):
@@ -80,8 +164,9 @@ def _refuse_misfits(folder: Path, report: dict[str, Any]) -> None:
             f"{folder} lacks {len(missing)} of the tensors that its config.json calls for, {missing[0]} among them: "
             f"{way_out}"
         )
-    spare = sorted(name for name in report.get("unexpected_keys") or [] if IN_A_BLOCK.search(name))
+    spare = sorted(report.get("unexpected_keys") or [])
     if spare:
+        refuse_other_head(folder, config, type(model).__name__, spare[0])
         raise CheckpointError(
             f"{folder} holds {len(spare)} tensors that its config.json has no place for, {spare[0]} among them: "
             f"{way_out}"
@@ -111,13 +196,34 @@ def refuse_looking_ahead(model: Any, folder: Path) -> tuple[torch.Tensor, torch.
         raise CheckpointError(
             f"{folder} can be opened, but does not run: {reason_of(error)} (check that config.json belongs to it)"
         ) from error
+    refuse_overflow(model, folder, logits)
     first, second = (row[: logits.shape[1] // 2] for row in logits)  # where the two prompts are the same
     if not are_same(first, second):
         raise CheckpointError(
-            f"{folder} holds a {type(model).__name__} that looks ahead, and so is not a causal language model: "
+            f"{folder} holds a {called(model)} that looks ahead, and so is not a causal language model: "
             f"circuits are audited on decoders such as GPT2LMHeadModel or LlamaForCausalLM"
         )
     return trial_tokens(model).to(model.device), logits
+
+
+def refuse_overflow(model: Any, folder: Path, logits: torch.Tensor) -> None:
+    """Refuse a model whose weights are finite and whose logits are not, and name the layer that overflows."""
+    if bool(torch.isfinite(logits).all()):
+        return
+    dtype = str(model.dtype).removeprefix("torch.")
+    way_out = "audit an earlier checkpoint"
+    if model.dtype in (torch.float16, torch.bfloat16):
+        way_out = "take --model-dtype=float32"
+    raise CheckpointError(
+        f"{folder} overflows: {first_overflow(model, trial_tokens(model).to(model.device))} gives infinity or NaN in {dtype}, though all "
+        f"weights are finite ({way_out})"
+    )
+
+
+def called(model: Any) -> str:
+    """The class that config.json names where transformers has it, which tells a person more than the class read as."""
+    said = (model.config.architectures or [""])[0]
+    return said if isinstance(said, str) and is_transformers_class(said) else type(model).__name__
 
 
 @torch.no_grad()

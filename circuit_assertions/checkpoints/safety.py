@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError
+from circuit_assertions.checkpoints.quantized import refuse_quantized
 from circuit_assertions.checkpoints.settings import Permissions
 from circuit_assertions.checkpoints.sources import read_json, refuse_pointer
 from circuit_assertions.checkpoints.weights import pickle_files, safetensors_files
 
-__all__ = ["inspect_folder", "refuse_code", "weight_files"]
+__all__ = ["inspect_folder", "is_transformers_class", "refuse_code", "refuse_other_head", "weight_files"]
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "LMHeadCustomModel")
 
@@ -19,17 +20,21 @@ def inspect_folder(folder: Path, permissions: Permissions) -> dict[str, Any]:
     """Check a checkpoint folder without opening its weights, and return its `config.json`.
 
     Raises:
-        CheckpointError: if it ships code, holds pickles alone, or is no causal language model.
+        CheckpointError: if it names code, holds pickles alone or quantized weights, or is no causal language model.
     """
     config = read_json(folder / "config.json")
     refuse_code(folder, permissions)
     weight_files(folder, permissions)
-    if config.get("quantization_config"):
-        raise CheckpointError(f"{folder} holds quantized weights: audit the model that they were made from")
+    refuse_quantized(folder, config, ())
     if "transformers_weights" in config:
         raise CheckpointError(
             f"{folder} has its weights in another file than its name says (transformers_weights in config.json): "
             f"save it anew with model.save_pretrained(...)"
+        )
+    if "configuration_files" in config:
+        raise CheckpointError(
+            f"{folder} has its configuration in other files than config.json (configuration_files): save it anew with "
+            f"model.save_pretrained(...)"
         )
     _refuse_other_models(folder, config)
     return config
@@ -66,17 +71,23 @@ def weight_files(folder: Path, permissions: Permissions, *, adapter: bool = Fals
 
 
 def refuse_code(folder: Path, permissions: Permissions) -> None:
-    """Check that a folder ships no code, unless that is permitted.
+    """Check that a folder names no code that opening would run, unless that is permitted.
+
+    A file of Python that nothing names, such as the zero_to_fp32.py of DeepSpeed, is never run.
 
     Raises:
-        CheckpointError: naming what it ships.
+        CheckpointError: naming the code.
     """
     if permissions.remote_code:
         return
-    shipped = sorted(file.name for file in folder.glob("*.py"))
-    for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).is_file() and "auto_map" in read_json(folder / name):
+    shipped = []
+    for name in ("config.json", "tokenizer_config.json", "adapter_config.json"):
+        if (folder / name).is_file() and _has_key(read_json(folder / name), "auto_map"):
             shipped.append(f"auto_map in {name}")
+    shipped += sorted(f"custom_generate/{file.name}" for file in (folder / "custom_generate").glob("*.py"))
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() and read_json(adapter).get("megatron_config"):
+        shipped.append("megatron_core in adapter_config.json")
     if shipped:
         raise CheckpointError(
             f"{folder} ships code ({', '.join(shipped)}), which would run when it is opened: read it, "
@@ -84,18 +95,57 @@ def refuse_code(folder: Path, permissions: Permissions) -> None:
         )
 
 
+def _has_key(value: Any, key: str) -> bool:
+    """Whether a JSON value has a key that holds something, at any depth."""
+    if isinstance(value, dict):
+        return bool(value.get(key)) or any(_has_key(one, key) for one in value.values())
+    return any(_has_key(one, key) for one in value) if isinstance(value, list) else False
+
+
+def refuse_other_head(folder: Path, config: dict[str, Any], read_as: str, spare: str) -> None:
+    """Refuse a model with another head than a language model's, by the class that config.json names.
+
+    Raises:
+        CheckpointError: if config.json names such a class.
+    """
+    name = _named(config)
+    if not name.endswith(_CAUSAL) and is_transformers_class(name):
+        raise CheckpointError(
+            f"{folder} holds a {name}, which is not a causal language model: circuits are audited on decoders "
+            f"such as GPT2LMHeadModel or LlamaForCausalLM (a {read_as} has no place for {spare})"
+        )
+
+
+def is_transformers_class(name: str) -> bool:
+    """Whether transformers has a model of this name."""
+    import transformers
+
+    return bool(name) and name in dir(transformers)
+
+
+def _named(config: dict[str, Any]) -> str:
+    """The class that config.json names; empty where it names none."""
+    names = config.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+
+
 def _refuse_other_models(folder: Path, config: dict[str, Any]) -> None:
-    architectures = config.get("architectures") or []
-    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
-        raise CheckpointError(f"{folder / 'config.json'} has no list of names as `architectures`: save the model anew")
-    if not architectures:
+    """Refuse what transformers makes no causal language model of. The class's name has no say in it."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or _has_key(config, "auto_map"):
         return
-    name = str(architectures[0])
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{folder / 'config.json'} has no list of names as `architectures`: save the model anew")
+    name = _named(config) or kind
     if config.get("is_encoder_decoder"):
         name += " with an encoder"
-    elif name.endswith(_CAUSAL):
+    elif kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
-    else:
+    elif kind not in CONFIG_MAPPING_NAMES:
         _refuse_unknown(folder, name)
     raise CheckpointError(
         f"{folder} holds a {name}, which is not a causal language model: circuits are audited on decoders "
@@ -106,9 +156,8 @@ def _refuse_other_models(folder: Path, config: dict[str, Any]) -> None:
 def _refuse_unknown(folder: Path, name: str) -> None:
     import transformers
 
-    if name not in dir(transformers):
-        raise CheckpointError(
-            f"{folder} holds a {name}, an architecture that transformers {transformers.__version__} does not know: "
-            f"check that config.json belongs to these weights and that transformers is recent enough, or save the "
-            f"model anew with save_pretrained"
-        )
+    raise CheckpointError(
+        f"{folder} holds a {name}, an architecture that transformers {transformers.__version__} does not know: "
+        f"check that config.json belongs to these weights and that transformers is recent enough, or save the "
+        f"model anew with save_pretrained"
+    )

@@ -10,18 +10,19 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError
 
-__all__ = ["Checkpoint", "find_checkpoints", "local_path", "read_json", "refuse_pointer", "similar_folder"]
+__all__ = ["Checkpoint", "find_checkpoints", "is_step", "local_path", "read_json", "refuse_pointer", "similar_folder"]
 
 _STEP = re.compile(r"checkpoint-(\d+)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model*.bin", "model*.pt", "model*.pth", "*.ckpt")
+_MOST_NAMED = 8  # adapters in one message
 _FINAL = "final"  # the weights in the root of a training run
 _POINTER = b"version https://git-lfs.github.com/spec/"  # what Git LFS leaves where the file itself was not fetched
 
@@ -34,6 +35,7 @@ class Checkpoint:
         given: what the user typed, for messages and reports.
         label: what tells this checkpoint from its siblings in a training run, `checkpoint-40`; empty when it is alone.
         adapter: whether the folder holds a PEFT adapter that has to be merged into a base.
+        notes: what a reader should know of how it was found.
     """
 
     given: str
@@ -42,6 +44,7 @@ class Checkpoint:
     revision: str | None = None
     label: str = ""
     adapter: bool = False
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.given if self.label in ("", _FINAL) else str(Path(self.given) / self.label)
@@ -131,31 +134,66 @@ def refuse_pointer(file: Path) -> None:
             raise CheckpointError(f"{file} is a Git LFS pointer, and not the file itself: fetch it with `git lfs pull`")
 
 
+def is_step(folder: Path) -> bool:
+    """Whether a folder is called like a step of a training run."""
+    return _STEP.fullmatch(folder.name) is not None
+
+
 def _in_folder(given: str, folder: Path) -> tuple[Checkpoint, ...]:
-    adapter = _is_adapter(folder)
-    steps = sorted(
+    adapter, own_weights = _is_adapter(folder), _has_weights(folder)
+    begun = sorted(
         (int(match[1]), child)
         for child in folder.iterdir()
         if (match := _STEP.fullmatch(child.name)) and child.is_dir() and any(child.iterdir())
     )
-    own_weights = any(file.is_file() for pattern in _WEIGHTS for file in folder.glob(pattern))
+    steps = [child for _, child in begun if _is_written(child)]
+    empty = [child.name for _, child in begun if child not in steps]
+    notes = (f"skipped without weights: {', '.join(empty)}",) if empty else ()
     if steps:
-        run = tuple(Checkpoint(given, folder=child, label=child.name, adapter=_is_adapter(child)) for _, child in steps)
-        last = (Checkpoint(given, folder=folder, label=_FINAL, adapter=adapter),) if own_weights or adapter else ()
-        return run + last
+        run = [Checkpoint(given, folder=child, label=child.name, adapter=_is_adapter(child)) for child in steps]
+        if own_weights or adapter:
+            run.append(Checkpoint(given, folder=folder, label=_FINAL, adapter=adapter))
+        return (*run[:-1], replace(run[-1], notes=notes))
     if adapter:
-        return (Checkpoint(given, folder=folder, adapter=True),)
+        return (Checkpoint(given, folder=folder, adapter=True, notes=notes),)
     if not any(folder.iterdir()):
         raise CheckpointError(f"{given} is an empty folder: give one that holds config.json and *.safetensors")
     if not own_weights:
-        what = "a config but no weights" if (folder / "config.json").is_file() else "neither config.json nor weights"
-        raise CheckpointError(
-            f"{given} holds {what}: give a folder with config.json and *.safetensors, a PEFT adapter, "
-            f"or a training run with checkpoint-N/ folders"
-        )
+        raise CheckpointError(_no_weights(given, folder, empty))
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{given} holds weights but no config.json: save it with model.save_pretrained(...)")
-    return (Checkpoint(given, folder=folder),)
+    return (Checkpoint(given, folder=folder, notes=notes),)
+
+
+def _no_weights(given: str, folder: Path, empty: list[str]) -> str:
+    """Why a folder is no checkpoint, with what was probably meant."""
+    if empty:
+        return f"no checkpoint of {given} can be opened: its steps hold no weights yet ({', '.join(empty)})"
+    inside = [
+        file.parent.relative_to(folder)
+        for depth in ("*", "*/*")
+        for file in folder.glob(f"{depth}/adapter_config.json")
+    ]
+    if inside:
+        names = ", ".join(str(Path(given) / one) for one in sorted(inside)[:_MOST_NAMED])
+        return f"{given} holds no adapter itself (did you mean one of the adapters in it: {names}?)"
+    what = "a config but no weights" if (folder / "config.json").is_file() else "neither config.json nor weights"
+    return (
+        f"{given} holds {what}: give a folder with config.json and *.safetensors, a PEFT adapter, "
+        f"or a training run with checkpoint-N/ folders"
+    )
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(file.is_file() for pattern in _WEIGHTS for file in folder.glob(pattern))
+
+
+def _is_written(step: Path) -> bool:
+    """Whether a step's weights are there: shards alone are being written, until their index is."""
+    names = ("model.safetensors", "model.safetensors.index.json", "adapter_config.json")
+    return any((step / name).is_file() for name in names) or any(
+        file.is_file() for pattern in _WEIGHTS[1:] for file in step.glob(pattern)
+    )
 
 
 def _is_adapter(folder: Path) -> bool:

@@ -1,23 +1,34 @@
 """Weight files as bytes: which there are, whether they are whole, and the fingerprint of what they hold.
 
 The fingerprint is SHA-256 over every tensor's name, dtype, shape and bytes, in the order of their names. It is the same
-however the tensors are spread over shards, is streamed in small pieces, and needs neither torch nor a second copy of
-the weights in memory. The safetensors format: 8 bytes of header length, a JSON header, then the tensors' bytes.
+however the tensors are spread over shards and whatever training wrappers put into their names, is streamed in small
+pieces, and needs neither torch nor a second copy of the weights in memory. The safetensors format: 8 bytes of header
+length, a JSON header, then the tensors' bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError
+from circuit_assertions.checkpoints.prefixes import plain_name
 from circuit_assertions.checkpoints.sources import read_json
 
-__all__ = ["StoredTensor", "fingerprint", "pickle_files", "read_header", "safetensors_files"]
+__all__ = [
+    "StoredTensor",
+    "fingerprint",
+    "fingerprint_of",
+    "pickle_files",
+    "read_header",
+    "safetensors_files",
+    "same_bytes",
+    "weight_map_of",
+]
 
 _PIECE = 1 << 22  # bytes read at a time
 _LONGEST_HEADER = 100_000_000  # the format's own limit
@@ -75,7 +86,7 @@ def read_header(file: Path) -> tuple[StoredTensor, ...]:
     try:
         header: dict[str, Any] = json.loads(raw)
         tensors = tuple(
-            StoredTensor(name, entry["dtype"], tuple(entry["shape"]), file, *_span(entry, 8 + length))
+            StoredTensor(name, *_kind(entry), file, *_span(entry, 8 + length))
             for name, entry in header.items()
             if name != "__metadata__"
         )
@@ -98,27 +109,72 @@ def fingerprint(files: Sequence[Path]) -> str:
     Raises:
         CheckpointError: if a safetensors file is truncated or corrupt.
     """
+    tensors = {
+        tensor.name if file.name.startswith("adapter") else plain_name(tensor.name): tensor
+        for file in files
+        if file.suffix == ".safetensors"
+        for tensor in read_header(file)
+    }
+    pickles = [file for file in files if file.suffix != ".safetensors"]
+    return fingerprint_of(tensors, pickles)
+
+
+def fingerprint_of(tensors: Mapping[str, StoredTensor], pickles: Sequence[Path] = ()) -> str:
+    """Fingerprint of tensors under the names that are given, and of pickles as plain bytes."""
     digest = hashlib.sha256()
-    tensors = [tensor for file in files if file.suffix == ".safetensors" for tensor in read_header(file)]
-    for tensor in sorted(tensors, key=lambda tensor: tensor.name):
-        digest.update(f"{tensor.name}\0{tensor.dtype}\0{tensor.shape}\0".encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\0".encode())
         _hash_bytes(digest, tensor.file, tensor.start, tensor.stop)
-    for file in files:
-        if file.suffix != ".safetensors":
-            _hash_bytes(digest, file, 0, file.stat().st_size)
+    for file in pickles:
+        _hash_bytes(digest, file, 0, file.stat().st_size)
     return digest.hexdigest()
 
 
-def _shards(index: Path) -> tuple[Path, ...]:
+def same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
+    """Whether two stored tensors are the same to the last bit."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    prints = []
+    for tensor in (one, other):
+        digest = hashlib.sha256()
+        _hash_bytes(digest, tensor.file, tensor.start, tensor.stop)
+        prints.append(digest.digest())
+    return prints[0] == prints[1]
+
+
+def weight_map_of(folder: Path) -> dict[str, str]:
+    """Which shard holds which tensor, as the index says; empty where the weights are in a single file.
+
+    Raises:
+        CheckpointError: if the index cannot be read.
+    """
+    index = folder / "model.safetensors.index.json"
+    return _weight_map(index) if index.is_file() and not (folder / "model.safetensors").is_file() else {}
+
+
+def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
-    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    names = weight_map.values() if isinstance(weight_map, dict) else ()
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise CheckpointError(f"{index} does not say which files hold the tensors: copy it again, or save it anew")
+    assert isinstance(weight_map, dict)
+    return weight_map
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    names = set(_weight_map(index).values())
     shards = [index.parent / name for name in sorted(names)]
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
         raise CheckpointError(f"{index} speaks of {', '.join(missing)}, which is not there: copy the whole checkpoint")
     return tuple(shards)
+
+
+def _kind(entry: dict[str, Any]) -> tuple[str, tuple[int, ...]]:
+    dtype, shape = entry["dtype"], tuple(entry["shape"])
+    if not isinstance(dtype, str) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"a tensor of dtype {dtype!r:.40} and shape {shape!r:.40}")
+    return dtype, shape
 
 
 def _span(entry: dict[str, Any], offset: int) -> tuple[int, int]:

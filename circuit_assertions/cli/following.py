@@ -66,7 +66,11 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
         )
     if given.output is not None:
         _draw(found, given.output)
-    text = json.dumps(trajectory_data(found), indent=2) if given.json else "\n".join(trajectory_lines(found))
+    notes = [note for checkpoint in run for note in checkpoint.notes]
+    if given.json:
+        text = json.dumps(trajectory_data(found) | {"notes": notes}, indent=2)
+    else:
+        text = "\n".join([*trajectory_lines(found), *(f"note       {note}" for note in notes)])
     return Outcome(text, _code(found))
 
 

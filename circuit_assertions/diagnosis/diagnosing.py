@@ -40,6 +40,8 @@ class Diagnosis:
         not_told: why nothing is said of recovery though there is a corrupted checkpoint: it does not fit, or cannot be
             read.
         assertions: what became of a suite's assertions, where one was put to the model as well.
+        settings_changed: how config.json differs from the baseline's in what changes the model's function.
+        notes: what a reader should know of how the model was read.
     """
 
     model: Checkpoint
@@ -57,6 +59,8 @@ class Diagnosis:
     settings: Mapping[str, Any]
     assertions: Mapping[str, Judged] = field(default_factory=dict)
     not_told: str = ""
+    settings_changed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def diagnose(
@@ -92,6 +96,7 @@ def diagnose(
     function = compare_functions(chain, roles, sides.then, sides.now)
     verdict, why = overall(behaviour, function)
     prompts = audit.prompts(sides.now.task, model)
+    sources = audit.model(model).source, audit.model(baseline).source
     origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell)
     return Diagnosis(
         model=model,
@@ -108,6 +113,8 @@ def diagnose(
         recovery=_recovery(sides, chain, roles, function, task, tell),
         settings=sides.settings(prompts),
         not_told=sides.not_told,
+        settings_changed=tuple(sources[1].function.differences(sources[0].function)),
+        notes=sources[0].notes,
     )
 
 

@@ -29,7 +29,7 @@ __all__ = ["FACTS", "LINE", "TellingPlugin", "facts_of", "record"]
 LINE = "circuit_assertion"
 FACTS = "circuit_model"
 
-_FACTS_IN_ORDER = ("", "weights", "baseline", "corrupted", "circuit", "limits")
+_FACTS_IN_ORDER = ("", "weights", "note", "baseline", "settings", "corrupted", "circuit", "limits")
 _COLOURS = {"HELD": "green", "BROKEN": "red", "UNRESOLVED": "yellow", "SKIPPED": "yellow", "ERROR": "red"}
 
 
@@ -47,9 +47,13 @@ def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str
     facts = [
         ("", f"{shape}, {str(source.dtype).removeprefix('torch.')} on {source.device}"),
         ("weights", source.fingerprint[:16]),
+        *(("note", note) for note in source.notes),
     ]
     if runner.baseline is not None:
-        facts.append(("baseline", f"{runner.baseline}  {runner.audit.model(runner.baseline).source.fingerprint[:16]}"))
+        baseline = runner.audit.model(runner.baseline).source
+        facts.append(("baseline", f"{runner.baseline}  {baseline.fingerprint[:16]}"))
+        facts += [("note", f"of the baseline: {note}") for note in baseline.notes if checkpoint != runner.baseline]
+        facts += [("settings", difference) for difference in baseline.function.differences(source.function)]
     if runner.unfit:
         facts.append(("corrupted", f"{runner.corrupted} tells of no recovery: {runner.unfit}"))
     bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}

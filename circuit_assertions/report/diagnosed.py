@@ -30,12 +30,16 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield from _labelled("model", f"{diagnosis.model}   baseline {diagnosis.baseline}")
     if diagnosis.corrupted is not None:
         yield from _labelled("", f"corrupted {diagnosis.corrupted}")
+    for note in diagnosis.notes:
+        yield from _labelled("note", note)
     yield from _labelled("verdict", f"{diagnosis.verdict}: {diagnosis.why}", diagnosis.verdict)
     if diagnosis.corrupted is not None:
         yield from _recovery(diagnosis)
     yield from _assertions(diagnosis.assertions)
     yield from _labelled("behaviour", _behaviour(diagnosis))
     yield from _roles(diagnosis.function)
+    for number, changed in enumerate(diagnosis.settings_changed):
+        yield from _labelled("settings" if number == 0 else "", changed)
     yield from _origin(diagnosis.origin)
     if diagnosis.expression is not None:
         through = ", ".join(str(one) for one in diagnosis.expression.through)

@@ -55,6 +55,8 @@ def diagnosis_data(diagnosis: Diagnosis) -> dict[str, Any]:
             "retained": _plain(behaviour.retained),
             "corrupted": None if behaviour.corrupted is None else _plain(behaviour.corrupted),
         },
+        "settings-changed": list(diagnosis.settings_changed),
+        "notes": list(diagnosis.notes),
         **_origin(diagnosis.origin),
         "roles": {role.role: _role(role) for role in diagnosis.function.roles},
         "roles-not-compared": dict(diagnosis.function.not_compared),
