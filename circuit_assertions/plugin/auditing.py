@@ -27,7 +27,7 @@ from circuit_assertions.checkpoints import (
     find_checkpoints,
 )
 from circuit_assertions.measures import Reading
-from circuit_assertions.places import suite_path
+from circuit_assertions.places import PACKAGED, suite_path
 from circuit_assertions.plugin.gating import note_audit
 from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, node_id
 from circuit_assertions.plugin.options import read_options
@@ -164,6 +164,15 @@ class AuditPlugin:
         suite: SuiteFile = SuiteFile.from_parent(parent, path=file_path, nodeid=node_id(file_path, self.config))
         suite.plugin = self
         return suite
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
+        """Collect a packaged suite under its name. `--lf` takes node ids for paths, and would pass over this file."""
+        if not isinstance(collector, SuiteFile) or not collector.nodeid.startswith(PACKAGED):
+            return None
+        with contextlib.suppress(collector.CollectError):  # which pytest reports better
+            return pytest.CollectReport(collector.nodeid, "passed", None, list(collector.collect()))
+        return None
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_itemcollected"""

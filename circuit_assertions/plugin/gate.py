@@ -96,8 +96,9 @@ class Gate:
         return f"GATE: {'FAIL' if code else 'PASS'} ({said or f'exit code {code}'})"
 
     def _counted(self, code: int) -> Iterator[str]:
-        """The counts, the worst first where the gate fails."""
-        for word in _WORST_FIRST if code else OUTCOMES:
+        """The counts; where the gate fails, what fails it first."""
+        failing = {line.counted for line in self.lines if fails(line, self.rules)}
+        for word in sorted(_WORST_FIRST, key=lambda word: word not in failing) if code else OUTCOMES:
             if count := self.counts[word]:
                 required = sum(line.required for line in self.lines if line.counted == word == SKIPPED)
                 late = sum(line.expired for line in self.lines if line.counted == word != HELD)

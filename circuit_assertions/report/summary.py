@@ -150,7 +150,7 @@ def _table(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
                 needed = "  (required)" if line.required and line.outcome == SKIPPED else ""
                 yield f"  {line.outcome:<10} {line.id}{needed}{_waived(line)}", line.outcome
             if line.outcome == BROKEN and line.why:
-                yield f"{'':<13}why: {line.why}", line.outcome
+                yield f"{'':<13}why: {line.why}", ""
 
 
 def _waived(line: AuditLine) -> str:
