@@ -8,6 +8,7 @@ from pathlib import Path
 # Holds, breaks, is unresolved and is skipped on any random tiny model, whatever its weights say.
 TINY_SUITE = """\
 suite: tiny
+circuit: induction
 
 tasks:
   again: {kind: repeated-tokens, prompts: 8, length: 8}

@@ -150,11 +150,11 @@ def test_validate_names_every_problem_with_its_place_and_exits_with_1(
     assert any(line.startswith(f"{wrong}:11:") and "did you mean 'logit-difference'?" in line for line in measure)
 
 
-def test_validate_says_which_circuit_may_be_meant(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, said in (("iio", ", but no circuit file is called 'iio' (did you mean 'ioi'?)"), ("greater-than", "")):
+def test_validate_refuses_a_circuit_that_nobody_knows(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, hint in (("iio", " (did you mean 'ioi'?)"), ("greater-than", " (known: induction, ioi)")):
         suite.write_text(f"circuit: {name}\n" + SUITE)
-        assert main(["validate", str(suite)]) == 0
-        assert capsys.readouterr().out == f"{suite}: valid{said}\n"
+        assert main(["validate", str(suite)]) == 1
+        assert capsys.readouterr().out.startswith(f"{suite}:1:1: unknown circuit {name!r}{hint}; ")
 
 
 @pytest.mark.parametrize("name", ["nowhere.yaml", "empty"])

@@ -85,16 +85,19 @@ def test_what_cannot_be_asked_is_skipped_with_the_reason(pytester: pytest.Pytest
     result.assert_outcomes(passed=1, skipped=2, deselected=2)
     result.stdout.fnmatch_lines_random(
         [
-            "SKIPPED * no circuit file binds the roles of 'tiny' for GPT2LMHeadModel of 3 layers x 4 heads*",
+            "SKIPPED * no circuit file binds the roles of 'induction' for GPT2LMHeadModel of 3 layers x 4 heads*",
             "SKIPPED * everything it expects is relative to a baseline: give one with --baseline=path/",
         ]
     )
 
 
-def test_a_misspelt_circuit_is_told_in_the_reason(pytester: pytest.Pytester, project: Path, tiny_folder: Path) -> None:
-    write(project, {"suites/tiny.yaml": "circuit: iio\n" + TINY_SUITE})
-    result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "-rs", "-k", "by-role")
-    result.stdout.fnmatch_lines(["SKIPPED * the roles of 'iio' (did you mean 'ioi'[?]) for GPT2LMHeadModel of *"])
+def test_a_misspelt_circuit_is_an_error_of_the_suite(
+    pytester: pytest.Pytester, project: Path, tiny_folder: Path
+) -> None:
+    write(project, {"suites/tiny.yaml": TINY_SUITE.replace("circuit: induction", "circuit: iio")})
+    result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "-k", "holds")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["suites/tiny.yaml:2:1: unknown circuit 'iio' (did you mean 'ioi'[?])*"])
 
 
 @pytest.mark.usefixtures("project")
@@ -137,7 +140,7 @@ def test_junit_files_carry_the_verdict(pytester: pytest.Pytester, tiny_folder: P
     for name, case in cases.items():
         properties = {entry.get("name"): json.loads(entry.get("value", "")) for entry in case.iter("property")}
         verdicts[name] = properties["circuit_assertion"]["outcome"]
-    assert (verdicts["holds"], verdicts["breaks"], verdicts["by-role"]) == ("HELD", "BROKEN", "")
+    assert (verdicts["holds"], verdicts["breaks"], verdicts["by-role"]) == ("HELD", "BROKEN", "SKIPPED")
 
 
 def unresolved_suite(folder: Path, pytester: pytest.Pytester) -> str:

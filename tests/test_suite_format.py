@@ -41,7 +41,7 @@ def test_the_packaged_suites_and_those_of_these_tests_are_valid(tmp_path: Path) 
 
 def test_an_assertion_knows_its_line_and_a_suite_its_circuit(tmp_path: Path) -> None:
     file = tmp_path / "ioi.small.yaml"
-    file.write_text(TINY_SUITE)
+    file.write_text(TINY_SUITE.replace("circuit: induction\n", "#\n"))
     loaded = load_suite(file)
     assert TINY_SUITE.splitlines()[loaded.line(1) - 1].strip() == "- id: breaks"
     assert loaded.circuit == "ioi"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +11,7 @@ from circuit_assertions.assertions.errors import SuiteError
 from circuit_assertions.assertions.loading import KINDS, load_suite, problem_of
 from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.source import Problem, read_source
+from circuit_assertions.places import suite_path
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
@@ -36,7 +36,7 @@ def find_task(said: str, changes: Mapping[str, Any] | None = None) -> tuple[str,
     path, _, wanted = said.partition(_OF_SUITE)
     if path in KINDS and path != "prompts":
         return path, _valid({"kind": path}, given, said)
-    file = Path(path)
+    file = suite_path(path)
     if not file.is_file():
         raise SuiteError(
             f"no task {said!r}{closest(said, list(KINDS))}: give ioi, repeated-tokens, a task file, or suite.yaml::name"
@@ -51,7 +51,7 @@ def find_task(said: str, changes: Mapping[str, Any] | None = None) -> tuple[str,
         if source.repeated:
             raise source.error([])
         return file.stem, _changed(task, given, said)
-    tasks = load_suite(file, circuits_beside(file)).suite.tasks
+    tasks = load_suite(file, circuits_beside(file), unbound="allowed").suite.tasks
     name = wanted or next(iter(tasks))
     if name not in tasks:
         raise SuiteError(f"{file} has no task {name!r}{closest(name, list(tasks))}")

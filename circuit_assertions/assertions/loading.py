@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from circuit_assertions.assertions.circuits import Circuit
+from circuit_assertions.assertions.naming import Unbound, check_circuit, default_circuit
 from circuit_assertions.assertions.schema import RECEIVER_KINDS, ROLES, Assertion, ReceiverHeads, Suite
 from circuit_assertions.assertions.source import Problem, Source, read_source
 from circuit_assertions.measures.catalogue import MEASURES
@@ -34,7 +35,7 @@ class LoadedSuite:
     def __init__(self, suite: Suite, source: Source) -> None:
         self.suite = suite
         self.file = source.file
-        self.circuit = suite.circuit or source.file.name.split(".")[0]
+        self.circuit = suite.circuit or default_circuit(source.file)
         self._source = source
 
     def line(self, index: int) -> int:
@@ -42,8 +43,12 @@ class LoadedSuite:
         return self._source.place(("assertions", index))[0]
 
 
-def load_suite(file: Path, circuits: tuple[Circuit, ...] = ()) -> LoadedSuite:
+def load_suite(file: Path, circuits: tuple[Circuit, ...] = (), *, unbound: Unbound = "refused") -> LoadedSuite:
     """Load a suite and check it against itself, the measures, and the circuits that are there.
+
+    Args:
+        unbound: whether its circuit must be one that is known: not where a circuit is discovered on the spot, or where
+            no role is bound.
 
     Raises:
         SuiteError: with one line for each problem.
@@ -53,6 +58,8 @@ def load_suite(file: Path, circuits: tuple[Circuit, ...] = ()) -> LoadedSuite:
     roles = {*ROLES, *(role for circuit in circuits for role in circuit.roles)}
     tasks, assertions, task_names = _valid_parts(source)
     problems += _cross_check(assertions, tasks, task_names, roles)
+    stated = source.values.get("circuit") if isinstance(source.values, dict) else None
+    problems += check_circuit(file, stated, tasks, assertions, circuits, roles, unbound)
     if suite is None or problems or source.repeated:
         raise source.error(problems)
     return LoadedSuite(suite, source)

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import circuit_assertions
 from circuit_assertions.assertions.circuits import Circuit
 from circuit_assertions.assertions.errors import SuiteError
 from circuit_assertions.assertions.loading import load_circuits
+from circuit_assertions.places import packaged_suites
 
 __all__ = ["circuits_beside", "packaged_suites"]
-
-
-def packaged_suites() -> Path:
-    """The folder of the suites: inside the package once installed, at the top level in a checkout of the project."""
-    package = Path(circuit_assertions.__file__).parent
-    installed = package / "suites"
-    return installed if installed.is_dir() else package.parent / "suites"
 
 
 def circuits_beside(*suites: Path, own: Path = Path("suites")) -> tuple[Circuit, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from circuit_assertions.assertions.circuits import Binding, Circuit, Roles, bind
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.loading import LoadedSuite
+from circuit_assertions.assertions.naming import discover_command
 from circuit_assertions.assertions.recovering import Recovering
 from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
 from circuit_assertions.assertions.verdicts import Judgement
@@ -292,8 +292,7 @@ class SuiteRunner:
         name = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
         if name is None:
             return f"{unbound}, and none of the suite's tasks has what `circuit-assertions discover` finds them by"
-        said = ["--model", str(self.baseline or asked.checkpoint), "--task", f"{asked.suite.file}::{name}"]
-        command = shlex.join(["circuit-assertions", "discover", *said, "--circuit", circuit])
+        command = discover_command(asked.suite.file, name, circuit, str(self.baseline or asked.checkpoint))
         return f"{unbound}: find them with `{command}`, or on a baseline with --discover"
 
     def _plan(self, checkpoint: Checkpoint) -> None:

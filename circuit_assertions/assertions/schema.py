@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
+    StrictBool,
     StrictInt,
     Tag,
     field_validator,
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from circuit_assertions.assertions.spelling import COMPONENT_WORDS, Components, Heads, Mark, Number, Share
+from circuit_assertions.assertions.waivers import Waiver, refuse_pytest_marks
 from circuit_assertions.components import kind_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.catalogue import MEASURES
@@ -165,6 +167,12 @@ class Assertion(Strict):
     expect: Expectation = Field(description="what the reading must satisfy")
     why: str | None = Field(None, description="what it means when this breaks, shown with the failure")
     marks: tuple[Mark, ...] = Field((), description="pytest marks, for -m")
+    required: StrictBool | None = Field(
+        None, description="whether the gate fails where this is skipped; default what the suite says"
+    )
+    waive: Waiver | None = Field(
+        None, description="known not to hold: until that day this does not fail the gate, and is reported"
+    )
 
     @field_validator("measure")
     @classmethod
@@ -176,6 +184,11 @@ class Assertion(Strict):
                 f"{measure} is an approximation, for triage only: assert path-effect with semantics: direct"
             )
         return measure
+
+    @field_validator("marks")
+    @classmethod
+    def _plain_marks(cls, marks: tuple[str, ...]) -> tuple[str, ...]:
+        return refuse_pytest_marks(marks)
 
     @field_validator("layers")
     @classmethod
@@ -224,5 +237,6 @@ class Suite(Strict):
     suite: str = Field(min_length=1, description="what the suite is about")
     source: str | None = Field(None, description="the paper or report behind it")
     circuit: str | None = Field(None, description="the circuit whose roles are meant: `ioi`; default the file's name")
+    required: StrictBool = Field(False, description="whether the gate fails where an assertion is skipped")
     tasks: dict[str, Task] = Field(min_length=1, description="where prompts come from, by name")
     assertions: tuple[Assertion, ...] = Field(min_length=1, description="what must hold")

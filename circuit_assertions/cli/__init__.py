@@ -18,6 +18,7 @@ from circuit_assertions.cli.graft import add_graft
 from circuit_assertions.cli.options import add_lender, lender_of
 from circuit_assertions.cli.saying import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
+from circuit_assertions.places import shown_path, suite_path
 
 __all__ = ["main"]
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.set_defaults(run=_audit)
 
     show = verbs.add_parser("show-task", help="print the prompts of a suite's task, as this model reads them")
-    show.add_argument("suite", type=Path, help="a suite file")
+    show.add_argument("suite", type=suite_path, help="a suite file")
     show.add_argument("task", nargs="?", help="the task's name in the suite; default its first")
     show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is asked")
     show.add_argument("--tokenizer", help="take the tokenizer from here instead")
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     measures.set_defaults(run=_measures)
 
     validate = verbs.add_parser("validate", help="check suites and circuit files without opening a model")
-    validate.add_argument("paths", nargs="+", type=Path, help="suite files, or folders of them")
+    validate.add_argument("paths", nargs="+", type=suite_path, help="suite files, or folders of them")
     validate.set_defaults(run=_validate)
 
     schema = verbs.add_parser("schema", help="print the JSON Schema of the suite format, for editors")
@@ -128,7 +129,7 @@ def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.report import prompts_listing
     from circuit_assertions.tasks.schema import closest
 
-    tasks = load_suite(given.suite, circuits_beside(given.suite)).suite.tasks
+    tasks = load_suite(given.suite, circuits_beside(given.suite), unbound="allowed").suite.tasks
     name = given.task or next(iter(tasks))
     if name not in tasks:
         raise CircuitAssertionsError(f"{given.suite} has no task {name!r}{closest(name, list(tasks))}")
@@ -160,7 +161,7 @@ def _validate(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
         raise CircuitAssertionsError(f"no YAML file in {', '.join(str(path) for path in given.paths)}")
     for file in files:
         try:
-            lines.append(f"{file}: valid{_doubt(file)}")
+            lines.append(f"{shown_path(file)}: valid{_doubt(file)}")
         except SuiteError as error:
             lines.append(str(error))
             wrong += 1
@@ -168,22 +169,20 @@ def _validate(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
 
 
 def _doubt(file: Path) -> str:
-    """What may be meant otherwise in a file that is valid; mostly nothing.
+    """What a person should know of a file that is valid: waivers that have expired; mostly nothing.
 
     Raises:
         SuiteError: if it is not valid.
     """
     from circuit_assertions.assertions import load_circuit, load_suite
-    from circuit_assertions.assertions.circuits import likely_meant
     from circuit_assertions.assertions.packaged import circuits_beside
 
     if file.parent.name == "circuits":
         load_circuit(file)
         return ""
-    circuits = circuits_beside(file)
-    circuit = load_suite(file, circuits).suite.circuit
-    meant = likely_meant(circuit, circuits) if circuit else ""
-    return f", but no circuit file is called {circuit!r}{meant}" if meant else ""
+    assertions = load_suite(file, circuits_beside(file)).suite.assertions
+    over = [f"{one.id} ({one.waive.until})" for one in assertions if one.waive is not None and one.waive.expired()]
+    return f", but waivers have expired: {', '.join(over)}" if over else ""
 
 
 def _schema(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.cli.options import add_opening, one_checkpoint
+from circuit_assertions.places import shown_path, suite_path
 
 if TYPE_CHECKING:
     from circuit_assertions.assertions import Circuit, LoadedSuite
@@ -32,7 +33,7 @@ def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | N
     verb.add_argument(
         "--suite",
         action="append",
-        type=Path,
+        type=suite_path,
         metavar="FILE",
         help="the assertions that are judged: of a training run, with --corrupted for what is back of each, or because "
         "they are named here; repeatable; default the suite named like the circuit, in suites/ or packaged",
@@ -81,10 +82,10 @@ def asked_task(given: argparse.Namespace) -> tuple[str, Task]:
 
     said = given.task or "ioi"
     if given.task is None and given.suite:
-        suite, _ = _with_circuits(given.suite[0])
+        suite, _ = _with_circuits(given.suite[0], given.circuit)
         tasks = suite.suite.tasks
         patched = (name for name, task in tasks.items() if task.offers >= TO_PATCH)
-        said = f"{suite.file}::{next(patched, next(iter(tasks)))}"
+        said = f"{shown_path(suite.file)}::{next(patched, next(iter(tasks)))}"
     return find_task(said, {"prompts": given.prompts})
 
 
@@ -120,7 +121,7 @@ def suites_for(given: argparse.Namespace, task: Task, called: str) -> Suites:
     Raises:
         SuiteError: if one of them is not valid.
     """
-    return [_with_circuits(file) for file in given.suite or _named_like_the_circuit(task, called)]
+    return [_with_circuits(file, given.circuit) for file in given.suite or _named_like_the_circuit(task, called)]
 
 
 def bound_to(circuit: Circuit, suites: Suites) -> Suites:
@@ -137,14 +138,19 @@ def _named_like_the_circuit(task: Task, called: str) -> list[Path]:
     return [file for file in files if file.is_file()][:1]
 
 
-def _with_circuits(file: Path) -> tuple[LoadedSuite, tuple[Circuit, ...]]:
+def _with_circuits(file: Path, given: Path | None) -> tuple[LoadedSuite, tuple[Circuit, ...]]:
     """A suite, and the circuit files that may bind its roles.
+
+    Args:
+        given: the circuit file that the suite will be bound to; without one, a circuit may be discovered for it.
 
     Raises:
         SuiteError: if one of them is not valid.
     """
-    from circuit_assertions.assertions import load_suite
+    from circuit_assertions.assertions import load_circuit, load_suite
     from circuit_assertions.assertions.packaged import circuits_beside
 
     circuits = circuits_beside(file)
-    return load_suite(file, circuits), circuits
+    if given is None:
+        return load_suite(file, circuits, unbound="discovered"), circuits
+    return load_suite(file, (*circuits, load_circuit(given))), circuits

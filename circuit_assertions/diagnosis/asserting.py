@@ -13,6 +13,7 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.comparing import Comparing
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.places import shown_path
 
 __all__ = ["Bound", "Judged", "Suites", "judge_all", "named", "runner_for"]
 
@@ -46,8 +47,9 @@ class Judged:
 
 def named(suites: Suites) -> dict[str, Bound]:
     """Every assertion by its id, with its suite's file in front where there are several suites."""
+    in_front = {suite.file: f"{shown_path(suite.file)}::" if len(suites) > 1 else "" for suite, _ in suites}
     return {
-        f"{suite.file}::{assertion.id}" if len(suites) > 1 else assertion.id: Bound(suite, assertion, circuits)
+        f"{in_front[suite.file]}{assertion.id}": Bound(suite, assertion, circuits)
         for suite, circuits in suites
         for assertion in suite.suite.assertions
     }

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["BROKEN", "HELD", "NOT_JUDGED", "Spell", "bisect", "next_place", "spells"]
+from circuit_assertions.assertions.outcomes import BROKEN, HELD, NOT_JUDGED
 
-HELD, BROKEN = "HELD", "BROKEN"
-NOT_JUDGED = ("SKIPPED", "ERROR")
+__all__ = ["Spell", "bisect", "next_place", "spells"]
 
 Verdicts = Mapping[str, str]  # by assertion
 

@@ -57,12 +57,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from circuit_assertions.plugin.auditing import AuditPlugin
         from circuit_assertions.plugin.diagnosing import DiagnosingPlugin
+        from circuit_assertions.plugin.gating import GatePlugin
         from circuit_assertions.plugin.telling import TellingPlugin
 
         auditing = AuditPlugin(config)
         config.pluginmanager.register(auditing, "circuit_assertions_audit")
         telling = TellingPlugin(auditing)
         config.pluginmanager.register(telling, "circuit_assertions_telling")
+        if not hasattr(config, "workerinput"):
+            config.pluginmanager.register(GatePlugin(auditing, telling), "circuit_assertions_gate")
         if auditing.baseline is not None and auditing.options.diagnosis and not hasattr(config, "workerinput"):
             config.pluginmanager.register(DiagnosingPlugin(auditing, telling), "circuit_assertions_diagnosing")
 

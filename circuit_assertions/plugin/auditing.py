@@ -14,6 +14,7 @@ import pytest
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit, Judgement
+from circuit_assertions.assertions.naming import Unbound
 from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
 from circuit_assertions.assertions.running import NotAsked, SuiteRunner
 from circuit_assertions.audit import Audit
@@ -26,11 +27,12 @@ from circuit_assertions.checkpoints import (
     find_checkpoints,
 )
 from circuit_assertions.measures import Reading
-from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite
+from circuit_assertions.places import PACKAGED, suite_path
+from circuit_assertions.plugin.gating import note_audit
+from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, node_id
 from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.telling import FACTS, LINE, facts_of, record
 from circuit_assertions.plugin.workers import make_scheduler
-from circuit_assertions.report import AuditLine
 from circuit_assertions.tasks import Task
 
 if TYPE_CHECKING:
@@ -104,6 +106,10 @@ class AuditPlugin:
             )
         return Finder(self.runner.audit, self.baseline)
 
+    def labelled(self, label: str) -> str:
+        """The checkpoint with this label, as reports name it; the label itself where there is none."""
+        return next((str(checkpoint) for checkpoint, known in self._labels.items() if known == label), label)
+
     def label(self, checkpoint: Checkpoint) -> str:
         """What tells a checkpoint from the others in item names; empty when there is only one."""
         return self._labels[checkpoint]
@@ -113,14 +119,26 @@ class AuditPlugin:
     def _choose_suites(self) -> None:
         """Where no test path was given, run the suites and not the project's own tests."""
         if self.config.args_source is pytest.Config.ArgsSource.ARGS:
+            self.config.args[:] = [self._argument(arg) for arg in self.config.args]
             return
         self.config.args[:] = [str(path) for path in self.suites]
+
+    @staticmethod
+    def _argument(argument: str) -> str:
+        """A test path as pytest reads it: `packaged:ioi.yaml::id` with the file's own path."""
+        path, found, name = argument.partition("::")
+        return argument if suite_path(path) == Path(path) else f"{suite_path(path)}{found}{name}"
+
+    @property
+    def unbound(self) -> Unbound:
+        """Whether a suite may name a circuit that no file has: where circuits are discovered on the spot."""
+        return "discovered" if self.options.discover else "refused"
 
     @cached_property
     def suites(self) -> list[Path]:
         """What is run where no test path is given: files, or folders of suites."""
         if self.options.suites:
-            return [self.config.invocation_params.dir / path for path in self.options.suites]
+            return [suite_path(path, self.config.invocation_params.dir) for path in self.options.suites]
         return [self._own] if _holds_suites(self._own) else [packaged_suites()]
 
     def circuits_of(self, *suites: Path) -> tuple[Circuit, ...]:
@@ -143,9 +161,22 @@ class AuditPlugin:
             return None
         if not is_suite(file_path) and not parent.session.isinitpath(file_path):
             return None
-        suite: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
+        suite: SuiteFile = SuiteFile.from_parent(parent, path=file_path, nodeid=node_id(file_path, self.config))
         suite.plugin = self
         return suite
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
+        """Collect a packaged suite under its name. `--lf` takes node ids for paths, and would pass over this file."""
+        if not isinstance(collector, SuiteFile) or not collector.nodeid.startswith(PACKAGED):
+            return None
+        with contextlib.suppress(collector.CollectError):  # which pytest reports better
+            return pytest.CollectReport(collector.nodeid, "passed", None, list(collector.collect()))
+        return None
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_itemcollected"""
+        note_audit(item)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -204,7 +235,7 @@ class AuditPlugin:
         return list(comparison_lines(op, left, right)) or None
 
     @pytest.fixture
-    def circuit_judgement(self, request: pytest.FixtureRequest) -> Judgement:
+    def circuit_judgement(self, request: pytest.FixtureRequest) -> Judgement | NotAsked:
         """The judgement of an assertion item. Made in set-up: what cannot be read is an error, not a failure."""
         item = request.node
         assert isinstance(item, AssertionItem)
@@ -212,9 +243,7 @@ class AuditPlugin:
         with self.telling_plainly(checkpoint):
             judged = self.runner.judge(item.asked)
             record(item, FACTS, facts_of(self.runner, checkpoint))
-        if isinstance(judged, NotAsked):
-            pytest.skip(judged.reason)
-        record(item, LINE, AuditLine.of(item.asked, item.shown_suite, judged).plain())
+        record(item, LINE, item.line_of(judged).plain())
         return judged
 
     @pytest.hookimpl(tryfirst=True)

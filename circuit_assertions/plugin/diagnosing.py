@@ -11,8 +11,10 @@ import pytest
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit, LoadedSuite, load_suite
+from circuit_assertions.assertions.outcomes import ERROR, NOT_RUN
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.places import suite_path
 from circuit_assertions.tasks import TO_PATCH, Task
 
 if TYPE_CHECKING:
@@ -41,6 +43,11 @@ class DiagnosingPlugin:
         self._auditing = auditing
         self._telling = telling
         self._found: list[Lines] = []
+
+    @property
+    def has_found(self) -> bool:
+        """Whether there is a diagnosis to be printed."""
+        return bool(self._found)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -87,11 +94,13 @@ class DiagnosingPlugin:
         """The suites that it was judged by, each circuit once: with a task that can be patched, and circuit files."""
         start, seen = self._auditing.config.invocation_params.dir, set()
         judged = [
-            line.suite for line in self._telling.lines if line.model == str(checkpoint) and line.outcome != "ERROR"
+            line.suite
+            for line in self._telling.lines
+            if line.model == str(checkpoint) and line.outcome not in (ERROR, NOT_RUN)
         ]
         for name in dict.fromkeys(judged):
-            circuits = self._auditing.circuits_of(start / name)
-            suite = load_suite(start / name, circuits)
+            circuits = self._auditing.circuits_of(suite_path(name, start))
+            suite = load_suite(suite_path(name, start), circuits, unbound=self._auditing.unbound)
             tasks = [task for task in suite.suite.tasks.values() if task.offers >= TO_PATCH]
             if tasks and suite.circuit not in seen:
                 seen.add(suite.circuit)

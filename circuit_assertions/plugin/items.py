@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_suite
-from circuit_assertions.assertions.running import Asked
+from circuit_assertions.assertions.outcomes import SKIPPED, WAIVED
+from circuit_assertions.assertions.running import Asked, NotAsked
+from circuit_assertions.places import PACKAGED, packaged_name
+from circuit_assertions.plugin.gate import Rules, fails
 from circuit_assertions.plugin.telling import LINE, record
 from circuit_assertions.plugin.workers import group_of
 from circuit_assertions.report import AuditLine, explain
@@ -20,7 +25,7 @@ from circuit_assertions.report import AuditLine, explain
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
 
-__all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "is_suite"]
+__all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "is_suite", "node_id", "selected_line"]
 
 _SUITE_KEY = re.compile(r"""^(suite|"suite"|'suite')\s*:""", re.MULTILINE)
 
@@ -54,7 +59,7 @@ class SuiteFile(pytest.File):
         """
         try:
             circuits = self.plugin.circuits_of(self.path)
-            loaded = load_suite(self.path, circuits)
+            loaded = load_suite(self.path, circuits, unbound=self.plugin.unbound)
         except SuiteError as error:
             raise self.CollectError(_relative(str(error))) from error
         for checkpoint in self.plugin.checkpoints:
@@ -70,7 +75,7 @@ class SuiteFile(pytest.File):
                 yield item
 
 
-def _assertion(circuit_judgement: Judgement, request: pytest.FixtureRequest) -> None:
+def _assertion(circuit_judgement: Judgement | NotAsked, request: pytest.FixtureRequest) -> None:
     """What every assertion item runs: its judgement was made in set-up, where trouble is an error and not a failure."""
     item = request.node
     assert isinstance(item, AssertionItem)
@@ -82,6 +87,7 @@ class AssertionItem(pytest.Function):
 
     asked: Asked
     line: int
+    to_come: AuditLine
 
     def place(self, asked: Asked, line: int) -> None:
         """Tell the item what it asks, and where that is written."""
@@ -91,17 +97,29 @@ class AssertionItem(pytest.Function):
             self.add_marker(mark)
         if self.config.pluginmanager.hasplugin("xdist"):  # without it, nobody has registered the mark
             self.add_marker(pytest.mark.xdist_group(group_of(str(asked.checkpoint), asked.assertion.task)))
-        record(self, LINE, AuditLine(str(asked.checkpoint), self.shown_suite, asked.assertion.id, "").plain())
+        self.to_come = AuditLine.to_come(asked, self.shown_suite, self.again())
+        record(self, LINE, self.to_come.plain())
 
-    def conclude(self, judgement: Judgement) -> None:
-        """Fail, report or pass."""
-        text = explain(judgement, self.asked.assertion, self.again())
-        if judgement.verdict is Verdict.BROKEN:
-            raise NotHeldError(text, judgement)
-        if judgement.verdict is Verdict.UNRESOLVED:
-            if self.plugin.options.unresolved == "fail":
-                raise NotHeldError(text, judgement)
-            pytest.skip(f"UNRESOLVED: {text}")
+    def line_of(self, judged: Judgement | NotAsked) -> AuditLine:
+        """What became of the assertion."""
+        if isinstance(judged, NotAsked):
+            return replace(self.to_come, outcome=SKIPPED, reason=judged.reason)
+        return self.to_come.judged(self.asked, judged)
+
+    def conclude(self, judged: Judgement | NotAsked) -> None:
+        """Fail, report or pass: as the gate will count it."""
+        line, options = self.line_of(judged), self.plugin.options
+        failing = fails(line, Rules(options.unresolved, options.skipped))
+        if isinstance(judged, NotAsked):
+            if not failing:
+                pytest.skip(f"{_waiver(line)}{judged.reason}")
+            needed = ", and is required" if line.required else ""
+            pytest.fail(f"SKIPPED{needed}: {judged.reason}{_expired(line)}", pytrace=False)
+        text = explain(judged, self.asked.assertion, self.again()) + _expired(line)
+        if failing:
+            raise NotHeldError(text, judged)
+        if judged.verdict is not Verdict.HELD:
+            pytest.skip(_waiver(line) + (text if line.counted == WAIVED else f"UNRESOLVED: {text}"))
 
     @property
     def plugin(self) -> AuditPlugin:
@@ -121,7 +139,7 @@ class AssertionItem(pytest.Function):
     @property
     def shown_suite(self) -> str:
         """The suite's path as the user would type it."""
-        return os.path.relpath(self.path, self.config.invocation_params.dir)
+        return _shown(self.path, self.config)
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         """Point at the assertion in the suite, not at the function that judges it."""
@@ -132,6 +150,44 @@ class AssertionItem(pytest.Function):
         if isinstance(excinfo.value, NotHeldError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, *args, **kwargs)
+
+
+def _shown(path: Path, config: pytest.Config) -> str:
+    start = config.invocation_params.dir
+    return packaged_name(path, start) or os.path.relpath(path, start)
+
+
+def node_id(path: Path, config: pytest.Config) -> str | None:
+    """The node id of a suite file that pytest has no unique one for: outside the root; None for all others.
+
+    pytest finds a file again by an absolute path, and this plugin one by `packaged:NAME`.
+    """
+    named = packaged_name(path, config.invocation_params.dir)
+    return named or (None if path.is_relative_to(config.rootpath) else path.as_posix())
+
+
+def selected_line(nodeid: str, plugin: AuditPlugin) -> AuditLine | None:
+    """The line to come of an assertion that a worker has selected; None where the node id is no assertion's."""
+    file, _, name = nodeid.partition("::")
+    path = plugin.config.rootpath / file
+    if not file.startswith(PACKAGED) and not (path.suffix in (".yaml", ".yml") and _is_suite(path)):
+        return None
+    assertion, bracket, label = name.partition("[")
+    shown = file if file.startswith(PACKAGED) else _shown(path, plugin.config)
+    checkpoint = plugin.labelled(label.rpartition("]")[0] if bracket else "")
+    # xdist's own loadgroup appends a group to node ids.
+    return AuditLine(checkpoint, shown, assertion.partition("@")[0], "")
+
+
+_is_suite = functools.cache(is_suite)
+
+
+def _waiver(line: AuditLine) -> str:
+    return f"WAIVED until {line.waived_until} ({line.waiver}): " if line.counted == WAIVED else ""
+
+
+def _expired(line: AuditLine) -> str:
+    return f"\n  waiver    EXPIRED on {line.waived_until}: {line.waiver}" if line.expired else ""
 
 
 def _relative(text: str) -> str:

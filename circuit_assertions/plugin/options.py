@@ -25,6 +25,7 @@ class Options:
     allow_pickle: bool
     trust_remote_code: bool
     unresolved: str
+    skipped: str
     discover: bool
     diagnosis: bool
     suites: tuple[str, ...]
@@ -36,6 +37,7 @@ class Options:
         said += [("--model-device", self.device if self.device != "auto" else None)]
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
         said += [("--circuit-unresolved", self.unresolved if self.unresolved != "report" else None)]
+        said += [("--circuit-skipped", self.skipped if self.skipped != "report" else None)]
         flags = [
             ("--discover", self.discover),
             ("--allow-pickle", self.allow_pickle),
@@ -60,6 +62,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("circuit_diagnosis", "whether a diagnosis is made; see --no-diagnosis", type="bool", default=True)
     parser.addini("circuit_discover", "default of --discover", type="bool", default=False)
     parser.addini("circuit_unresolved", "default of --circuit-unresolved", default="report")
+    parser.addini("circuit_skipped", "default of --circuit-skipped", default="report")
 
 
 def _add_model_options(group: pytest.OptionGroup) -> None:
@@ -132,6 +135,12 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         choices=("report", "fail"),
         help="what an UNRESOLVED verdict does: `report` (default) shows it and passes, `fail` fails the run",
     )
+    group.addoption(
+        "--circuit-skipped",
+        dest="circuit_skipped",
+        choices=("report", "fail"),
+        help="what an assertion that was skipped does: `report` (default) shows it and passes, `fail` fails the run",
+    )
 
 
 def _add_permissions(group: pytest.OptionGroup) -> None:
@@ -169,8 +178,11 @@ def read_options(config: pytest.Config) -> Options:
     unresolved = str(config.getoption("circuit_unresolved") or config.getini("circuit_unresolved"))
     if dtype not in _DTYPES:
         raise pytest.UsageError(f"model_dtype is {dtype!r} in {config.inipath}: use one of {', '.join(_DTYPES)}")
+    skipped = str(config.getoption("circuit_skipped") or config.getini("circuit_skipped"))
     if unresolved not in ("report", "fail"):
         raise pytest.UsageError(f"circuit_unresolved is {unresolved!r} in {config.inipath}: use report or fail")
+    if skipped not in ("report", "fail"):
+        raise pytest.UsageError(f"circuit_skipped is {skipped!r} in {config.inipath}: use report or fail")
     said = config.getoption("circuit_discover")
     diagnosis = config.getoption("circuit_diagnosis")
     return Options(
@@ -183,6 +195,7 @@ def read_options(config: pytest.Config) -> Options:
         allow_pickle=bool(config.getoption("circuit_allow_pickle")),
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
         unresolved=unresolved,
+        skipped=skipped,
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),

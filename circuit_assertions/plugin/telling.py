@@ -10,10 +10,12 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from circuit_assertions.assertions.outcomes import ERROR, NOT_RUN, OUTCOMES, SKIPPED, UNRESOLVED, WAIVED
 from circuit_assertions.assertions.running import SuiteRunner
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.report import Audited, AuditLine, Progress, summary_lines
@@ -30,7 +32,6 @@ LINE = "circuit_assertion"
 FACTS = "circuit_model"
 
 _FACTS_IN_ORDER = ("", "weights", "note", "baseline", "settings", "corrupted", "circuit", "limits")
-_COLOURS = {"HELD": "green", "BROKEN": "red", "UNRESOLVED": "yellow", "SKIPPED": "yellow", "ERROR": "red"}
 
 
 def record(item: pytest.Item, name: str, value: Any) -> None:
@@ -67,13 +68,28 @@ class TellingPlugin:
 
     def __init__(self, auditing: AuditPlugin) -> None:
         self._auditing = auditing
-        self._lines: dict[str, tuple[str, int, AuditLine]] = {}  # file and line of the assertion, as pytest shows them
+        self._expected: dict[str, AuditLine] = {}  # what was selected, by node id
+        self._lines: dict[tuple[str, ...], tuple[str, int, AuditLine]] = {}  # with the assertion's file and line
         self._facts: dict[str, dict[str, str]] = {}
 
     @property
     def lines(self) -> list[AuditLine]:
-        """What became of the assertions, in the order of their suites."""
-        return [line for _, _, line in sorted(self._lines.values(), key=lambda placed: placed[:2])]
+        """What became of the assertions that were selected, in the order of their suites; what was not run comes last.
+
+        They are known by node id, suite, name and checkpoint, so that none is lost where two share a node id.
+        """
+        known = [line for _, _, line in sorted(self._lines.values(), key=lambda placed: placed[:2])]
+        reported = {(line.suite, line.id, line.model) for line in known}
+        unrun = (line for line in self._expected.values() if (line.suite, line.id, line.model) not in reported)
+        return [*known, *(replace(line, outcome=NOT_RUN) for line in unrun)]
+
+    def expect(self, nodeid: str, line: AuditLine) -> None:
+        """Say that an assertion was selected."""
+        self._expected[nodeid] = line
+
+    def is_assertion(self, report: pytest.TestReport) -> bool:
+        """Whether a report is about an assertion of a suite, and not about a Python test."""
+        return _read(report, LINE) is not None or report.nodeid in self._expected
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -105,22 +121,23 @@ class TellingPlugin:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_teststatus"""
         if report.when == "call" and report.skipped:
             line = _read(report, LINE)
-            if line is not None and line["outcome"] == "UNRESOLVED":
-                return "unresolved", "u", ("UNRESOLVED", {"yellow": True})
+            shown = OUTCOMES.get(AuditLine(**line).counted) if line is not None else None
+            if shown is not None and shown.word in (UNRESOLVED, WAIVED):
+                return shown.said, shown.letter, (shown.word, {shown.colour: True})
         return None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_runtest_logreport"""
         plain = _read(report, LINE)
-        if plain is None or report.when == "teardown":
+        if report.when == "teardown" or not self.is_assertion(report):
             return
-        if report.when == "setup" and not report.passed:
-            plain["outcome"] = "SKIPPED" if report.skipped else "ERROR"
-            plain["reason"] = _reason(report)
-        line = AuditLine(**plain)
+        line = AuditLine(**plain) if plain is not None else self._expected[report.nodeid]
+        if (report.when == "setup" and not report.passed) or (plain is None and report.failed):  # or its worker crashed
+            line = replace(line, outcome=SKIPPED if report.skipped else ERROR, reason=_reason(report))
         if line.outcome:
             file, number, _ = report.location
-            self._lines[report.nodeid] = (file, number or 0, line)
+            key = (report.nodeid, line.suite, line.id, line.model)
+            self._lines[key] = (file, number or 0, line)
             known = self._facts.setdefault(line.model, {})
             known.update({text: label for label, text in _read(report, FACTS) or []})
 
@@ -131,17 +148,19 @@ class TellingPlugin:
         terminalreporter.section("circuit audit")
         models = [str(checkpoint) for checkpoint in self._auditing.checkpoints]
         for text, outcome in summary_lines(self._audited(models), self.lines):
-            colour = {_COLOURS[outcome]: True} if outcome in _COLOURS else {}
-            terminalreporter.write_line(text, **colour)
+            terminalreporter.write_line(text, **_colour(outcome))
         for run in self._auditing.runs:
             for text, outcome in turning_lines([str(checkpoint) for checkpoint in run], self.lines):
-                colour = {_COLOURS[outcome]: True} if outcome in _COLOURS else {}
-                terminalreporter.write_line(text, **colour)
+                terminalreporter.write_line(text, **_colour(outcome))
 
     def _audited(self, models: list[str]) -> Iterator[Audited]:
         for model in models:
             facts = [(label, text) for text, label in self._facts.get(model, {}).items()]
             yield Audited(model, sorted(facts, key=lambda fact: (_FACTS_IN_ORDER.index(fact[0]), fact[1])))
+
+
+def _colour(outcome: str) -> dict[str, bool]:
+    return {OUTCOMES[outcome].colour: True} if outcome in OUTCOMES else {}
 
 
 def _read(report: pytest.TestReport, name: str) -> Any:

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from circuit_assertions.assertions import Judgement, Verdict
+from circuit_assertions.assertions.outcomes import BROKEN, ERROR, HELD, NOT_RUN, OUTCOMES, SKIPPED, WAIVED
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.report.explaining import interval_text, number, share_text
 
 __all__ = ["AuditLine", "Audited", "summary_lines"]
-
-_SPOKEN = {
-    "HELD": "held",
-    "BROKEN": "broken",
-    "UNRESOLVED": "unresolved",
-    "SKIPPED": "skipped",
-    "ERROR": "could not be read",
-}
 
 
 @dataclass(frozen=True)
@@ -27,10 +20,16 @@ class AuditLine:
     """What became of one assertion, in plain values, so that a test worker can send it.
 
     Attributes:
-        outcome: HELD, BROKEN, UNRESOLVED, SKIPPED or ERROR.
+        outcome: HELD, BROKEN, UNRESOLVED, SKIPPED, ERROR or NOT RUN; empty until it is known.
         read: the telling row: `L3H1 0.92 [0.91, 0.93]`.
         recovered: how much of what the corrupted checkpoint had lost is back: `91% [88%, 94%]`.
         reason: why it was skipped, or could not be read.
+        why: what it means when it breaks, in the suite's words.
+        required: whether it must not be skipped.
+        waived_until: the last day of its waiver, as 2027-03-01; empty where it has none.
+        waiver: the waiver's reason.
+        expired: whether the waiver's last day was over when this was asked.
+        command: what runs this assertion alone again.
     """
 
     model: str
@@ -43,14 +42,39 @@ class AuditLine:
     amplified: bool = False
     recovered: str = ""
     reason: str = ""
+    why: str = ""
+    required: bool = False
+    waived_until: str = ""
+    waiver: str = ""
+    expired: bool = False
+    command: str = ""
 
     @classmethod
-    def of(cls, asked: Asked, suite: str, judgement: Judgement) -> AuditLine:
-        """The line of a judged assertion; `suite` is the file as the user would type it."""
+    def to_come(cls, asked: Asked, suite: str, command: str = "") -> AuditLine:
+        """The line of an assertion that was not judged yet; `suite` is the file as the user would type it."""
+        assertion, waiver = asked.assertion, asked.assertion.waive
         return cls(
             model=str(asked.checkpoint),
             suite=suite,
-            id=asked.assertion.id,
+            id=assertion.id,
+            outcome="",
+            why=assertion.why or "",
+            required=asked.suite.suite.required if assertion.required is None else assertion.required,
+            waived_until="" if waiver is None else waiver.until.isoformat(),
+            waiver="" if waiver is None else waiver.reason,
+            expired=waiver is not None and waiver.expired(),
+            command=command,
+        )
+
+    @classmethod
+    def of(cls, asked: Asked, suite: str, judgement: Judgement) -> AuditLine:
+        """The line of a judged assertion."""
+        return cls.to_come(asked, suite).judged(asked, judgement)
+
+    def judged(self, asked: Asked, judgement: Judgement) -> AuditLine:
+        """The same line, with the judgement."""
+        return replace(
+            self,
             outcome=judgement.verdict.value,
             measure=asked.assertion.measure,
             expected=judgement.expected,
@@ -58,6 +82,12 @@ class AuditLine:
             amplified=judgement.amplified,
             recovered="" if judgement.recovered is None else share_text(judgement.recovered),
         )
+
+    @property
+    def counted(self) -> str:
+        """What the gate counts it as: WAIVED where it is not held and a waiver in force excuses that."""
+        excused = bool(self.waived_until) and not self.expired and self.outcome not in (HELD, ERROR, NOT_RUN, "")
+        return WAIVED if excused else self.outcome
 
     def plain(self) -> dict[str, Any]:
         """The line as JSON can carry it."""
@@ -99,6 +129,7 @@ def summary_lines(audited: Iterable[Audited], lines: Sequence[AuditLine]) -> Ite
         for label, text in model.facts:
             yield f"{label:<9} {text}", ""
         yield from _table(own)
+        yield from _waivers(own)
         yield from _reasons(own)
         yield _counts(own), ""
 
@@ -106,25 +137,52 @@ def summary_lines(audited: Iterable[Audited], lines: Sequence[AuditLine]) -> Ite
 def _table(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     width = max(len(line.id) for line in lines)
     for suite in dict.fromkeys(line.suite for line in lines):
-        yield suite, ""
-        for line in lines:
-            if line.suite == suite and line.outcome not in ("SKIPPED", "ERROR"):
+        own = [line for line in lines if line.suite == suite and line.outcome != NOT_RUN]
+        if own:
+            yield suite, ""
+        for line in own:
+            if line.outcome not in (SKIPPED, ERROR):
                 note = f"; {line.recovered} back" if line.recovered else ""
                 note += "  (amplified)" if line.amplified else ""
                 text = f"  {line.outcome:<10} {line.id:<{width}}  {line.read}, expected {line.expected}"
-                yield text + note, line.outcome
-            elif line.suite == suite:
-                yield f"  {line.outcome:<10} {line.id}", line.outcome
+                yield text + note + _waived(line), line.outcome
+            else:
+                needed = "  (required)" if line.required and line.outcome == SKIPPED else ""
+                yield f"  {line.outcome:<10} {line.id}{needed}{_waived(line)}", line.outcome
+            if line.outcome == BROKEN and line.why:
+                yield f"{'':<13}why: {line.why}", ""
+
+
+def _waived(line: AuditLine) -> str:
+    return "  (waived)" if line.counted == WAIVED else ""
+
+
+def _waivers(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
+    """Every waiver, with what it does now."""
+    for line in lines:
+        if not line.waived_until or line.outcome == NOT_RUN:
+            continue
+        if line.outcome == HELD:
+            does = "it holds: remove the waiver"
+        elif line.expired:
+            does = "the waiver has EXPIRED and excuses nothing"
+        elif line.counted == WAIVED:
+            does = f"{line.outcome.lower()}, and does not fail the gate"
+        else:
+            does = "it could not be read, which no waiver excuses"
+        text = f"waiver    {line.id} until {line.waived_until}: {line.waiver} ({does})"
+        yield text, line.outcome if line.expired else ""
 
 
 def _reasons(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     """Why assertions were skipped or could not be read, each reason once."""
-    for outcome in ("ERROR", "SKIPPED"):
+    for outcome in (ERROR, SKIPPED):
         reasons = Counter(line.reason for line in lines if line.outcome == outcome)
         for reason, count in reasons.items():
-            yield f"{count} {_SPOKEN[outcome]}: {reason}", outcome
+            yield f"{count} {OUTCOMES[outcome].said}: {reason}", outcome
 
 
 def _counts(lines: Sequence[AuditLine]) -> str:
     counts = Counter(line.outcome for line in lines)
-    return "verdicts  " + ", ".join(f"{counts[outcome]} {said}" for outcome, said in _SPOKEN.items() if counts[outcome])
+    said = (f"{counts[outcome]} {one.said}" for outcome, one in OUTCOMES.items() if counts[outcome])
+    return "verdicts  " + ", ".join(said)

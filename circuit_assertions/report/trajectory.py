@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions import __version__
-from circuit_assertions.diagnosis.bisecting import BROKEN, HELD, NOT_JUDGED, Spell, spells
+from circuit_assertions.assertions.outcomes import BROKEN, HELD, NOT_JUDGED, NOT_RUN, OUTCOMES, SKIPPED
+from circuit_assertions.diagnosis.bisecting import Spell, spells
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report.summary import AuditLine
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["step_of", "trajectory_data", "trajectory_lines", "turning_lines"]
 
 _STEP = re.compile(r"checkpoint-(\d+)")
-_LETTERS = {"HELD": ".", "BROKEN": "F", "UNRESOLVED": "u", "SKIPPED": "s", "ERROR": "E"}  # pytest's, but for E
 _GAP = "  "
 
 
@@ -59,27 +59,36 @@ def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tu
 
     Args:
         run: the run's checkpoints in order, as the lines name them.
-        lines: the verdicts; those of other checkpoints are left out.
+        lines: the verdicts; those of other checkpoints are left out. Where an assertion has no line for a checkpoint,
+            it was not run there, of which nothing follows.
 
     Yields:
-        A line for each suite, one for each assertion that broke, with its outcome at the last checkpoint, and one that
-        counts the others that were judged.
+        A line for each suite, one for each assertion that broke, with its outcome at the last checkpoint, one that
+        counts the others that were judged, and one that names the checkpoints where nothing of the suite was run.
     """
     names = [_step_name(model) for model in run]
     seen: dict[str, dict[str, dict[int, str]]] = {}
     for line in lines:
         if line.model in run:
-            seen.setdefault(line.suite, {}).setdefault(line.id, {})[run.index(line.model)] = line.outcome
+            unseen = dict.fromkeys(range(len(run)), NOT_RUN)
+            seen.setdefault(line.suite, {}).setdefault(line.id, unseen)[run.index(line.model)] = line.outcome
     for suite, assertions in seen.items():
         judged = {name: places for name, places in assertions.items() if not set(places.values()) <= set(NOT_JUDGED)}
         broke = {name: places for name, places in judged.items() if BROKEN in places.values()}
-        if judged:
+        unrun = [place for place in range(len(run)) if all(places[place] == NOT_RUN for places in assertions.values())]
+        if judged or unrun:
             yield suite, ""
         width = max(map(len, broke), default=0)
         for name, places in broke.items():
             yield f"  {name:<{width}}  {_turning(places, names)}", places[max(places)]
         if others := len(judged) - len(broke):
-            yield f"  {'the other' if broke else 'none of'} {others} {'never ' if broke else ''}broke", ""
+            everywhere = all(NOT_RUN not in places.values() for places in judged.values())
+            if everywhere:
+                yield f"  {'the other' if broke else 'none of'} {others} {'never ' if broke else ''}broke", ""
+            else:
+                yield f"  {others} did not break where {'it was' if others == 1 else 'they were'} run", ""
+        if unrun:
+            yield f"  not run at {', '.join(names[place] for place in unrun)}", NOT_RUN
 
 
 def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
@@ -90,7 +99,9 @@ def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
     for role in roles:
         shares = [f"{step.roles[role].mean:.0%}" if role in step.roles else "" for step in trajectory.steps]
         columns.append((_over_lines(role), shares))
-    letters = ["".join(_LETTERS[step.verdicts[name]] for name in judged if step.verdicts) for step in trajectory.steps]
+    letters = [
+        "".join(OUTCOMES[step.verdicts[name]].letter for name in judged if step.verdicts) for step in trajectory.steps
+    ]
     columns.append((_numbers(len(judged)), letters))
     widths = [max(map(len, [*heading, *cells])) for heading, cells in columns]
     deep = max(len(heading) for heading, _ in columns)
@@ -119,7 +130,7 @@ def _numbers(count: int) -> list[str]:
 
 def _letters_used(trajectory: Trajectory, judged: Sequence[str]) -> list[str]:
     used = {step.verdicts[name] for step in trajectory.steps if step.verdicts for name in judged}
-    return [f"{letter} {verdict.lower()}" for verdict, letter in _LETTERS.items() if verdict in used]
+    return [f"{one.letter} {one.word.lower()}" for one in OUTCOMES.values() if one.word in used]
 
 
 def _turning(seen: Mapping[int, str], names: Sequence[str], everywhere: bool = True) -> str:
@@ -136,8 +147,10 @@ def _turning(seen: Mapping[int, str], names: Sequence[str], everywhere: bool = T
         held = "held at each" if everywhere else "held at each that was read"
         open_at = [names[place] for place, verdict in sorted(judged.items()) if verdict != HELD]
         told = f"never broken, unresolved at {', '.join(open_at)}" if open_at else held
-    lost = [names[place] for place in sorted(seen) if seen[place] in NOT_JUDGED]
-    return f"{told}; not judged at {', '.join(lost)}" if lost else told
+    for said, outcomes in (("not judged", {*NOT_JUDGED} - {NOT_RUN}), ("not run", {NOT_RUN})):
+        if lost := [names[place] for place in sorted(seen) if seen[place] in outcomes]:
+            told += f"; {said} at {', '.join(lost)}"
+    return told
 
 
 def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str:
@@ -148,8 +161,13 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
     if spell.back is not None:
         return f"{began}, came back at {names[spell.back]} (broken at {names[spell.last]})"
     last = max(judged)
-    if judged[last] == BROKEN:
+    if judged[last] == BROKEN and last == len(names) - 1:
         return f"{began}, and is broken still"
+    if judged[last] == BROKEN:  # of the checkpoints after it nothing is known
+        if spell.held is None:
+            began = f"broken from {names[spell.first]} to" if spell.first != last else "broken at"
+            return f"{began} {names[last]}, where it was judged last"
+        return f"{began}, and was broken where it was judged last, at {names[last]}"
     if spell.held is None:  # an "on" that ends
         more = f" and last at {names[spell.last]}" if spell.last != spell.first else ""
         return f"never held: broken at {names[spell.first]}{more}, unresolved at {names[last]}"
@@ -157,7 +175,7 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
 
 
 def _skipped(trajectory: Trajectory, name: str) -> bool:
-    return all(verdict == "SKIPPED" for verdict in trajectory.seen(name).values())
+    return all(verdict == SKIPPED for verdict in trajectory.seen(name).values())
 
 
 def _left_out(trajectory: Trajectory) -> Iterator[str]:
@@ -186,7 +204,7 @@ def _conclusion(trajectory: Trajectory) -> str:
     if last is None:
         return "last       no checkpoint could be read"
     counts = Counter(last.verdicts.values())
-    said = ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in _LETTERS if counts[verdict])
+    said = ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in OUTCOMES if counts[verdict])
     return f"last       {_step_name(str(last.checkpoint))}: {said}"
 
 

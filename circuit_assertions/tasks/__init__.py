@@ -19,6 +19,7 @@ from circuit_assertions.tasks.retokenize import check_same_tokens
 
 __all__ = [
     "END",
+    "KNOWN_CIRCUITS",
     "TO_PATCH",
     "GivenPromptsTask",
     "IoiTask",
@@ -29,5 +30,7 @@ __all__ = [
     "TaskError",
     "check_same_tokens",
 ]
+
+KNOWN_CIRCUITS = (IoiTask.circuit, RepeatedTokensTask.circuit)  # by name, whoever has found them
 
 Task = Annotated[IoiTask | RepeatedTokensTask | GivenPromptsTask, Field(discriminator="kind")]

@@ -40,6 +40,7 @@ class IoiTask(Strict):
     templates: tuple[str, ...] = Field(TEMPLATES, min_length=1, description="sentences that stop before the answer")
 
     offers: ClassVar[frozenset[str]] = frozenset({"answer", "wrong-answer", "positions", "counterfactual"})
+    circuit: ClassVar[str] = "ioi"  # what suites call the circuit that `discover` finds by it
 
     @field_validator("templates")
     @classmethod

@@ -35,6 +35,7 @@ class RepeatedTokensTask(Strict):
     bos: BosPolicy = Field("tokenizer", description="whether sequences begin with a BOS token")
 
     offers: ClassVar[frozenset[str]] = frozenset({"repeat", "answer", "wrong-answer", "positions", "counterfactual"})
+    circuit: ClassVar[str] = "induction"  # what suites call the circuit that `discover` finds by it
 
     def labels(self) -> frozenset[str]:
         """The positions that every prompt of this task names."""

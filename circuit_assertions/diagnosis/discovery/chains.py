@@ -136,7 +136,7 @@ _PREVIOUS_IN_IOI = Rule(
     (Score("previous-token-score", SCORES, repeated=True),),
 )
 _IOI = Chain(
-    "ioi",
+    IoiTask.circuit,
     (
         Stage(
             Logits(),
@@ -172,7 +172,7 @@ _IOI = Chain(
 
 _PREVIOUS = Rule("previous-token", Look("after-earlier", "earlier"), (Score("previous-token-score", SCORES),))
 _REPEATED = Chain(
-    "induction",
+    RepeatedTokensTask.circuit,
     (
         Stage(
             Logits(),

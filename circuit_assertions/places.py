@@ -1,0 +1,49 @@
+"""Where suites lie, and how their files are called: `packaged:ioi.yaml` for those that came with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import circuit_assertions
+
+__all__ = ["PACKAGED", "packaged_name", "packaged_suites", "shown_path", "suite_path"]
+
+PACKAGED = "packaged:"
+
+
+def packaged_suites() -> Path:
+    """The folder of the suites: inside the package once installed, at the top level in a checkout of the project."""
+    package = Path(circuit_assertions.__file__).parent
+    installed = package / "suites"
+    return installed if installed.is_dir() else package.parent / "suites"
+
+
+def packaged_name(path: Path, start: Path | None = None) -> str | None:
+    """`packaged:ioi.yaml`, the name of a packaged suite; None for other files, and within a checkout of the project.
+
+    Args:
+        start: the folder that the user stands in; default the working directory.
+    """
+    packaged = packaged_suites()
+    if not path.is_relative_to(packaged):
+        return None
+    checkout = None if packaged.parent == Path(circuit_assertions.__file__).parent else packaged.parent
+    if checkout is not None and (start or Path.cwd()).is_relative_to(checkout):
+        return None  # the user's own project: its paths are short there, and the folder may be edited
+    name = path.relative_to(packaged).as_posix()
+    return PACKAGED if name == "." else f"{PACKAGED}{name}"
+
+
+def shown_path(path: Path, start: Path | None = None) -> str:
+    """A suite's path as the user would type it: by name where it came with the package."""
+    return packaged_name(path, start) or str(path)
+
+
+def suite_path(text: str | Path, start: Path = Path()) -> Path:
+    """The file or folder that was typed, `packaged:NAME` among them."""
+    typed = str(text)
+    # pytest shows node ids from where it was started, which puts `../` in front.
+    head, found, name = typed.rpartition(PACKAGED)
+    if found and not head.strip("./\\"):
+        return packaged_suites() / name
+    return start / typed

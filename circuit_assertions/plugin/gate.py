@@ -1,0 +1,170 @@
+"""What the whole run says: PASS or FAIL in one line, and what to do next. No pytest in here, only what was counted."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from circuit_assertions.assertions.outcomes import (
+    BROKEN,
+    ERROR,
+    HELD,
+    NOT_JUDGED,
+    NOT_RUN,
+    OUTCOMES,
+    SKIPPED,
+    UNRESOLVED,
+)
+from circuit_assertions.report import AuditLine
+
+__all__ = ["FAILED", "Gate", "Rules", "fails"]
+
+FAILED = 1  # pytest's own code for tests that failed
+_NO_TESTS = 5
+_CODES = {2: "interrupted", 3: "internal error of pytest", 4: "mistake in the command", _NO_TESTS: "no tests collected"}
+_WORST_FIRST = (ERROR, BROKEN, *(word for word in OUTCOMES if word not in (ERROR, BROKEN)))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the options make of outcomes that fail nothing by themselves: `report` or `fail`."""
+
+    unresolved: str = "report"
+    skipped: str = "report"
+
+
+def fails(line: AuditLine, rules: Rules) -> bool:
+    """Whether one assertion fails the gate."""
+    if line.outcome == ERROR:
+        return True  # not even a waiver speaks of a model that could not be read
+    if line.counted != line.outcome or line.outcome in (HELD, NOT_RUN, ""):
+        return False
+    if line.outcome == BROKEN or line.expired:
+        return True
+    if line.outcome == UNRESOLVED:
+        return rules.unresolved == "fail"
+    return line.required or rules.skipped == "fail"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Everything that the gate's outcome follows from.
+
+    Attributes:
+        lines: one for each assertion that was selected.
+        others_failed: tests and fixtures that failed beside the suites.
+        audits_passed: Python tests of a checkpoint that passed.
+        not_collected: files that could not be collected.
+        diagnosed: whether a diagnosis is printed above.
+        baseline: for the command that diagnoses; empty where there is none.
+    """
+
+    rules: Rules
+    lines: Sequence[AuditLine]
+    others_failed: int = 0
+    audits_passed: int = 0
+    not_collected: int = 0
+    diagnosed: bool = False
+    baseline: str = ""
+    counts: Counter[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "counts", Counter(line.counted for line in self.lines))
+
+    @property
+    def nothing_judged(self) -> bool:
+        """Whether assertions were selected, and none was judged. Where the run was cut short that says nothing."""
+        return bool(self.lines) and all(line.outcome in NOT_JUDGED for line in self.lines)
+
+    def code(self, code: int) -> int:
+        """The exit code of the run, from pytest's own."""
+        if code == 0 and (self.nothing_judged or any(fails(line, self.rules) for line in self.lines)):
+            return FAILED
+        return code
+
+    def line(self, code: int) -> str:
+        """`GATE: PASS (21 held, 2 unresolved, 6 skipped)`.
+
+        Args:
+            code: the run's exit code, from `code`.
+        """
+        if code == 0 and not self.lines and not self.audits_passed:
+            return "GATE: not judged (no assertion of a suite was selected)"
+        said = ", ".join([*(self._reasons(code) if code else ()), *self._counted(code)])
+        return f"GATE: {'FAIL' if code else 'PASS'} ({said or f'exit code {code}'})"
+
+    def _counted(self, code: int) -> Iterator[str]:
+        """The counts; where the gate fails, what fails it first."""
+        failing = {line.counted for line in self.lines if fails(line, self.rules)}
+        for word in sorted(_WORST_FIRST, key=lambda word: word not in failing) if code else OUTCOMES:
+            if count := self.counts[word]:
+                required = sum(line.required for line in self.lines if line.counted == word == SKIPPED)
+                late = sum(line.expired for line in self.lines if line.counted == word != HELD)
+                note = f" ({required} required)" if required else ""
+                note += f" ({late} with an expired waiver)" if late else ""
+                yield f"{count} {OUTCOMES[word].said}{note}"
+        if self.audits_passed:
+            yield f"{self.audits_passed} Python {_tests(self.audits_passed)} passed"
+
+    def _reasons(self, code: int) -> Iterator[str]:
+        """Why it fails, beside what the counts say."""
+        if self.not_collected:
+            yield f"{self.not_collected} {'file' if self.not_collected == 1 else 'files'} could not be collected"
+        elif code != FAILED and not (code == 2 and self._stopped_early):
+            yield _CODES.get(code, f"exit code {code}")
+        if code == FAILED and self.nothing_judged:
+            yield "nothing was judged"
+        if self.others_failed:
+            yield f"{self.others_failed} other {_tests(self.others_failed)} failed"
+        elif code == FAILED and not self.nothing_judged and not any(fails(line, self.rules) for line in self.lines):
+            yield "pytest's exit code is 1"
+
+    @property
+    def _stopped_early(self) -> bool:
+        """pytest-xdist calls a run interrupted that `-x` has stopped."""
+        return any(fails(line, self.rules) for line in self.lines) or self.others_failed > 0
+
+    def next(self, code: int) -> str:
+        """What to do next, in one line; empty where there is nothing to do."""
+        failing = [line for line in self.lines if fails(line, self.rules)]
+        worst = sorted(failing, key=lambda line: _WORST_FIRST.index(line.counted))
+        if self.not_collected:
+            return "next: correct the files named above; `circuit-assertions validate` checks suites without a model"
+        if worst:
+            return f"next: {self._advice(worst[0])}"
+        if self.others_failed:
+            return "next: see the failures above"
+        return f"next: {hints}" if (hints := "; ".join(self._hints())) else ""
+
+    def _advice(self, line: AuditLine) -> str:
+        again = f"; reproduce: {line.command}" if line.command else ""
+        if line.outcome == ERROR:
+            return f"remove what kept {line.id} from being read, shown above{again}"
+        if line.expired:
+            return f"make {line.id} hold, or give its waiver another date{again}"
+        if line.outcome == SKIPPED:
+            return f"{line.id} must not be skipped: {line.reason}"
+        if line.outcome == UNRESOLVED:
+            return f"raise `prompts:` of the task of {line.id}, which is too close to its bound to tell{again}"
+        if self.diagnosed:
+            return f"the circuit diagnosis above says what changed{again}"
+        if self.baseline:
+            both = shlex.join([f"--model={line.model}", f"--baseline={self.baseline}"])
+            return f"circuit-assertions diagnose {both}{again}"
+        return f"give --baseline=path/ for a diagnosis of what changed{again}"
+
+    def _hints(self) -> Iterator[str]:
+        """What would have judged more."""
+        if self.counts[NOT_RUN]:
+            yield f"run all: {self.counts[NOT_RUN]} were not run"
+        if self.counts[UNRESOLVED]:
+            yield f"raise `prompts:` to settle the {self.counts[UNRESOLVED]} unresolved"
+        reasons = Counter(line.reason for line in self.lines if line.counted == SKIPPED)
+        for reason, count in reasons.most_common(1):
+            yield f"to judge {count} of the {self.counts[SKIPPED]} skipped: {reason}"
+
+
+def _tests(count: int) -> str:
+    return "test" if count == 1 else "tests"

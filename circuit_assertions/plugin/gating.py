@@ -1,0 +1,102 @@
+"""The gate in a pytest session: it counts what is reported, decides the exit code, and prints the last word."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from circuit_assertions.plugin.gate import Gate, Rules
+from circuit_assertions.plugin.items import AssertionItem, selected_line
+
+if TYPE_CHECKING:
+    from circuit_assertions.plugin.auditing import AuditPlugin
+    from circuit_assertions.plugin.telling import TellingPlugin
+
+__all__ = ["GatePlugin"]
+
+_AUDIT = "circuit_audit"  # the keyword of Python tests that use the `audit` fixture; reports carry it to the controller
+
+
+class GatePlugin:
+    """Decides what the run says. Workers have none: their reports arrive at the controller, which decides."""
+
+    def __init__(self, auditing: AuditPlugin, telling: TellingPlugin) -> None:
+        self._auditing = auditing
+        self._telling = telling
+        self._running = False
+        self._others_failed = 0
+        self._audits_passed = 0
+        self._not_collected = 0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> None:
+        """A run begins, and nothing that only lists."""
+        option = session.config.option
+        only_listed = option.collectonly or getattr(option, "setuponly", False) or getattr(option, "setupplan", False)
+        self._running = not only_listed
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_collectreport"""
+        self._not_collected += report.failed
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """What was selected. With workers they say it instead."""
+        for item in session.items:
+            if isinstance(item, AssertionItem):
+                self._telling.expect(item.nodeid, item.to_come)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """https://pytest-xdist.readthedocs.io: what a worker has selected; all select the same."""
+        for nodeid in ids:
+            line = selected_line(nodeid, self._auditing)
+            if line is not None:
+                self._telling.expect(nodeid, line)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count what is no assertion of a suite; a fixture that fails in tear-down is none either."""
+        if self._telling.is_assertion(report) and report.when != "teardown":
+            return
+        self._others_failed += report.failed
+        self._audits_passed += report.when == "call" and report.passed and _AUDIT in report.keywords
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """Decide before anything is summed up; speak after pytest's own last line, when nobody changes the code."""
+        if self._running:
+            session.exitstatus = self._gate().code(int(session.exitstatus))
+        result = yield
+        if self._running:
+            self._say(int(session.exitstatus))
+        return result
+
+    def _gate(self) -> Gate:
+        options, baseline = self._auditing.options, self._auditing.baseline
+        diagnosing = self._auditing.config.pluginmanager.getplugin("circuit_assertions_diagnosing")
+        return Gate(
+            Rules(options.unresolved, options.skipped),
+            self._telling.lines,
+            others_failed=self._others_failed,
+            audits_passed=self._audits_passed,
+            not_collected=self._not_collected,
+            diagnosed=diagnosing is not None and diagnosing.has_found,
+            baseline="" if baseline is None else str(baseline),
+        )
+
+    def _say(self, code: int) -> None:
+        terminal = self._auditing.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is None:
+            return
+        gate = self._gate()
+        terminal.write_line(gate.line(code), bold=True, **({"red": True} if code else {"green": True}))
+        if what := gate.next(code):
+            terminal.write_line(what)
+
+
+def note_audit(item: pytest.Item) -> None:
+    """Mark a Python test that uses the `audit` fixture, so that its report can be told from others."""
+    if isinstance(item, pytest.Function) and "circuit_checkpoint" in item.fixturenames:
+        item.keywords[_AUDIT] = True

@@ -1,0 +1,205 @@
+"""Waivers: what is known not to hold is judged and reported, and does not fail the gate until its day is over."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from suite_texts import write
+from test_plugin_gate import BREAKS, HOLDS, SKIPS, gate_of, run, suite
+
+from circuit_assertions.assertions import SuiteError, load_suite
+from circuit_assertions.assertions.outcomes import OUTCOMES
+from circuit_assertions.assertions.waivers import PYTEST_MARKS
+from circuit_assertions.cli import main
+from circuit_assertions.plugin.gate import Rules, fails
+from circuit_assertions.report import AuditLine
+
+TODAY = datetime.date.today()
+LATER, TOMORROW, YESTERDAY = (TODAY + datetime.timedelta(days) for days in (400, 1, -1))
+REASON = "agreed with the release team"
+
+
+def waived(assertion: str, until: datetime.date = LATER, reason: str = REASON) -> str:
+    return assertion.removesuffix("}") + f", waive: {{until: {until}, reason: {reason}}}}}"
+
+
+def named(assertion: str, name: str) -> str:
+    head, _, rest = assertion.partition(",")
+    assert head.startswith("{id: ")
+    return f"{{id: {name},{rest}"
+
+
+# -- what a suite may say ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("until", ["2027-03-01", '"2027-03-01"', "'2027-03-01'"])
+def test_a_day_is_written_with_and_without_quotes(tmp_path: Path, until: str) -> None:
+    text = HOLDS.removesuffix("}") + f", waive: {{until: {until}, reason: '  one\n     two '}}}}"
+    write(tmp_path, {"x.yaml": suite(text)})
+    waiver = load_suite(tmp_path / "x.yaml").suite.assertions[0].waive
+    assert waiver is not None
+    assert (waiver.until, waiver.reason) == (datetime.date(2027, 3, 1), "one two")
+    assert not waiver.expired(datetime.date(2027, 3, 1))  # its last day is part of it
+    assert waiver.expired(datetime.date(2027, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("waive", "said"),
+    [
+        ("{until: 2027-03-01 12:00:00, reason: x}", "has a time of day: write the day as 2027-03-01"),
+        ('{until: "2027-02-30", reason: x}', "'2027-02-30' is no day of the calendar"),
+        ("{until: 2027-02-30, reason: x}", "day"),
+        ("{until: 2027-3-1, reason: x}", "'2027-3-1' is no date"),
+        ("{until: soon, reason: x}", "'soon' is no date: write the day as 2027-03-01"),
+        ("{until: 2027, reason: x}", "2027 is no date"),
+        ("{until: true, reason: x}", "True is no date"),
+        ("{reason: x}", "'until' is missing"),
+        ("{until: 2027-03-01}", "'reason' is missing"),
+        ("{until: 2027-03-01, reason: ''}", "a waiver needs a reason in words"),
+        ("{until: 2027-03-01, reason: '  '}", "a waiver needs a reason in words"),
+        ("{until: 2027-03-01, reason: 7}", "a waiver needs a reason in words"),
+        ("{until: 2027-03-01, reson: x}", "unknown key 'reson' (did you mean 'reason'?)"),
+        ("true", "is yes or no where a mapping of keys to values is meant"),
+        ("2027-03-01", "where a mapping of keys to values is meant"),
+    ],
+)
+def test_a_waiver_that_says_too_little_is_refused_with_its_place(tmp_path: Path, waive: str, said: str) -> None:
+    write(tmp_path, {"x.yaml": suite(HOLDS.removesuffix("}") + f",\n     waive: {waive}}}")})
+    with pytest.raises(SuiteError) as refusal:
+        load_suite(tmp_path / "x.yaml")
+    assert said in str(refusal.value)
+    assert str(refusal.value).startswith(f"{tmp_path / 'x.yaml'}:5:")
+
+
+@pytest.mark.parametrize("mark", PYTEST_MARKS)
+@pytest.mark.parametrize("written", ["[{}]", "[slow, {}]", "['{}']"])
+def test_marks_that_pytest_acts_on_are_refused(tmp_path: Path, mark: str, written: str) -> None:
+    marks = written.format(mark)
+    write(tmp_path, {"x.yaml": suite(HOLDS.removesuffix("}") + f", marks: {marks}}}")})
+    with pytest.raises(SuiteError, match=rf"x\.yaml:4:\d+: the mark {mark!r} ") as refusal:
+        load_suite(tmp_path / "x.yaml")
+    assert ("waive: {until: " in str(refusal.value)) == (mark in ("xfail", "skip", "skipif"))
+
+
+@pytest.mark.parametrize("said", ["maybe", "1", "'true'", "[]"])
+@pytest.mark.parametrize("where", ["suite", "assertion"])
+def test_required_is_yes_or_no(tmp_path: Path, said: str, where: str) -> None:
+    assertion = HOLDS.removesuffix("}") + f", required: {said}}}"
+    text = suite(HOLDS, head=f"required: {said}\n") if where == "suite" else suite(assertion)
+    write(tmp_path, {"x.yaml": text})
+    with pytest.raises(SuiteError, match=r"x\.yaml:\d:\d+: "):
+        load_suite(tmp_path / "x.yaml")
+
+
+def test_validate_tells_which_waivers_have_expired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assertions = [waived(HOLDS, YESTERDAY), waived(BREAKS, TODAY), waived(SKIPS, YESTERDAY)]
+    write(tmp_path, {"x.yaml": suite(*assertions)})
+    assert main(["validate", str(tmp_path / "x.yaml")]) == 0
+    said = f"{tmp_path / 'x.yaml'}: valid, but waivers have expired: holds ({YESTERDAY}), skips ({YESTERDAY})\n"
+    assert capsys.readouterr().out == said
+
+
+# -- what a waiver does, in every case -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", [word for word in OUTCOMES if word != "WAIVED"])
+@pytest.mark.parametrize("waiver", ["none", "in force", "expired"])
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize("rules", [Rules(one, two) for one in ("report", "fail") for two in ("report", "fail")])
+def test_what_fails_the_gate(outcome: str, waiver: str, required: bool, rules: Rules) -> None:
+    until = {"none": "", "in force": str(TODAY), "expired": str(YESTERDAY)}[waiver]
+    line = AuditLine("m", "s", "a", outcome, required=required, waived_until=until, expired=waiver == "expired")
+    not_held = outcome in ("BROKEN", "UNRESOLVED", "SKIPPED")
+    without = {
+        "BROKEN": True,
+        "UNRESOLVED": rules.unresolved == "fail",
+        "SKIPPED": required or rules.skipped == "fail",
+        "ERROR": True,
+    }.get(outcome, False)
+    expected = {"none": without, "in force": outcome == "ERROR", "expired": without or not_held}[waiver]
+    assert fails(line, rules) == expected
+    assert line.counted == ("WAIVED" if waiver == "in force" and not_held else outcome)
+
+
+ALL = (
+    HOLDS,
+    waived(named(HOLDS, "holds-waived")),
+    waived(BREAKS, TODAY),
+    waived(SKIPS.removesuffix("}") + ", required: true}", TOMORROW),
+    waived(named(HOLDS, "holds-again"), YESTERDAY),
+)
+
+
+@pytest.mark.usefixtures("opened_once")
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.slow)], ids=["alone", "workers"])
+def test_what_is_waived_is_judged_and_counted_and_does_not_fail(
+    pytester: pytest.Pytester, tiny_folder: Path, workers: tuple[str, ...]
+) -> None:
+    write(pytester.path, {"suites/x.yaml": suite(*ALL)})
+    strict = ("--circuit-unresolved=fail", "--circuit-skipped=fail", "--junitxml=out.xml", "-v", *workers)
+    result = run(pytester, tiny_folder, *strict)
+    assert (result.ret, gate_of(result)) == (0, "GATE: PASS (3 held, 2 waived)")
+    result.stdout.fnmatch_lines(
+        [
+            "  BROKEN     breaks *expected at least 1000  (waived)",
+            "  SKIPPED    skips  (required)  (waived)",
+            f"waiver    holds-waived until {LATER}: {REASON} (it holds: remove the waiver)",
+            f"waiver    breaks until {TODAY}: {REASON} (broken, and does not fail the gate)",
+            f"waiver    skips until {TOMORROW}: {REASON} (skipped, and does not fail the gate)",
+            f"waiver    holds-again until {YESTERDAY}: {REASON} (it holds: remove the waiver)",
+            "* 3 passed, 2 waived in *",
+        ]
+    )
+    cases = {case.get("name"): case for case in ElementTree.parse(pytester.path / "out.xml").iter("testcase")}
+    said = cases["breaks"].find("skipped")
+    assert said is not None
+    assert str(said.get("message")).startswith(f"WAIVED until {TODAY} ({REASON}): BROKEN: ")
+    properties = {one.get("name"): json.loads(one.get("value", "")) for one in cases["breaks"].iter("property")}
+    assert properties["circuit_assertion"]["outcome"] == "BROKEN"
+    assert properties["circuit_assertion"]["waived_until"] == str(TODAY)
+
+
+@pytest.mark.usefixtures("opened_once")
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.slow)], ids=["alone", "workers"])
+def test_an_expired_waiver_excuses_nothing(
+    pytester: pytest.Pytester, tiny_folder: Path, workers: tuple[str, ...]
+) -> None:
+    write(pytester.path, {"suites/x.yaml": suite(HOLDS, waived(BREAKS, YESTERDAY), waived(SKIPS, YESTERDAY))})
+    result = run(pytester, tiny_folder, *workers)
+    assert result.ret == 1
+    counts = "1 broken (1 with an expired waiver), 1 skipped (1 with an expired waiver), 1 held"
+    assert gate_of(result) == f"GATE: FAIL ({counts})"
+    result.stdout.fnmatch_lines(
+        [
+            "BROKEN: *, expected at least 1000",
+            f"  waiver    EXPIRED on {YESTERDAY}: {REASON}",
+            f"waiver    breaks until {YESTERDAY}: {REASON} (the waiver has EXPIRED and excuses nothing)",
+        ]
+    )
+
+
+@pytest.mark.usefixtures("opened_once")
+def test_waivers_alone_are_nothing_that_was_judged(pytester: pytest.Pytester, tiny_folder: Path) -> None:
+    write(pytester.path, {"suites/x.yaml": suite(waived(SKIPS))})
+    result = run(pytester, tiny_folder)
+    assert (result.ret, gate_of(result)) == (1, "GATE: FAIL (nothing was judged, 1 waived)")
+
+
+@pytest.mark.usefixtures("opened_once")
+def test_a_waiver_covers_what_is_unresolved(pytester: pytest.Pytester, tiny_folder: Path) -> None:
+    write(pytester.path, {"suites/x.yaml": suite(HOLDS)})
+    row = next(line for line in run(pytester, tiny_folder).outlines if line.startswith("  HELD       holds"))
+    low, high = map(float, row.partition("[")[2].partition("]")[0].split(", "))
+    between = HOLDS.replace("0.0", str((low + high) / 2))
+    for assertion, code, line in (
+        (between, 1, "GATE: FAIL (1 unresolved, 1 held)"),
+        (waived(between), 0, "GATE: PASS (1 held, 1 waived)"),
+        (waived(between, YESTERDAY), 1, "GATE: FAIL (1 unresolved (1 with an expired waiver), 1 held)"),
+    ):
+        write(pytester.path, {"suites/x.yaml": suite(named(HOLDS, "other"), assertion)})
+        result = run(pytester, tiny_folder, "--circuit-unresolved=fail")
+        assert (result.ret, gate_of(result)) == (code, line)
