@@ -88,10 +88,11 @@ class Comparing:
         return share_of(now, then)
 
     def _localized(self, model: View) -> Reading:
-        from circuit_assertions.diagnosis.diagnosing import PROMPTS, fewer
+        from circuit_assertions.diagnosis.numbers import PROMPTS, fewer
         from circuit_assertions.diagnosis.origin import find_origin
 
-        task = fewer(model.task, PROMPTS)
+        said = "prompts" in model.task.model_fields_set  # a number that the suite names is followed
+        task = fewer(model.task, None if said else PROMPTS)
         key = (model.checkpoint, task)
         prompts = self.audit.prompts(task, model.checkpoint)
         if key not in self._origins:
@@ -104,7 +105,11 @@ class Comparing:
                 f"less than a tenth of the behaviour is lost beside {self.baseline}: nothing to localize"
             )
         best = max(few, key=lambda one: one.healed.mean)
-        found = {"components": ", ".join(str(part) for part in best.parts), "verdict": origin.verdict}
+        found = {
+            "components": ", ".join(str(part) for part in best.parts),
+            "verdict": origin.verdict,
+            "prompts": f"{len(prompts) - len(origin.confirmed)} searched, {len(origin.confirmed)} confirmed",
+        }
         view = View(self.audit, model.checkpoint, task)
         return self._reading("localization", view, best.values, rows=origin.confirmed, found=found)
 

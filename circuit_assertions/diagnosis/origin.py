@@ -56,7 +56,7 @@ class Origin:
     """Where a change comes from.
 
     Attributes:
-        verdict: UNCHANGED where no weight differs, or less than a tenth of the behaviour is lost.
+        verdict: UNCHANGED where no weight differs, or no loss of a tenth of the behaviour or more is certain.
         changed: the parts whose weights differ, of `parts` in all.
         breaks: share of the loss that a changed part alone brings to the baseline, for those that were tried.
         curve: sets that heal, smallest first; the last is the one that the verdict is about.
@@ -92,12 +92,14 @@ def find_origin(
     baseline: Model,
     prompts: PromptSet,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+    search: bool = True,
 ) -> Origin:
     """Find whose weights made the model lose what the baseline has.
 
     Args:
         prompts: half of them search, half confirm.
         tell: what is being tried, and how far that is.
+        search: whether to look for an origin at all; else only what differs is told.
 
     Raises:
         MeasuringError: if the two models have other shapes.
@@ -105,20 +107,20 @@ def find_origin(
     tell("what each part breaks and heals", 0, 1)
     everything = Grafting(model, baseline, prompts)
     count, changed = len(everything.parts), everything.changed
-    if not changed:
-        return Origin("UNCHANGED", count)
+    if not changed or not search:
+        return Origin("UNCHANGED", count, changed)
     halves = halves_of(prompts)
-    search, confirm = (
+    searched, confirm = (
         Grafts(model, baseline, PromptSet(tuple(prompts.prompts[row] for row in rows), prompts.settings))
         for rows in halves
     )
-    both = (search, confirm)
+    both = (searched, confirm)
     if not has_lost(np.concatenate([half.then for half in both]), np.concatenate([half.now for half in both])):
         return Origin("UNCHANGED", count, changed)
-    searching = _Search(search, _few(count), tell)
+    searching = _Search(searched, _few(count), tell)
     sets = searching.sets(changed)
     needed = searching.matters if len(changed) > _few(count) else None  # of few that differ, each is at fault
-    sets += _put_back(search, confirm, sets, searching.taken_away, _few(count), needed)
+    sets += _put_back(searched, confirm, sets, searching.taken_away, _few(count), needed)
     curve = [_confirmed(confirm, parts) for parts in sets]
     if curve:
         curve[-1] = _confirmed(confirm, sets[-1], _by_chance(confirm, sets[-1], tell))

@@ -25,6 +25,7 @@ class Options:
     allow_pickle: bool
     trust_remote_code: bool
     unresolved: str
+    degraded: str
     discover: bool
     diagnosis: bool
     suites: tuple[str, ...]
@@ -60,6 +61,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("circuit_diagnosis", "whether a diagnosis is made; see --no-diagnosis", type="bool", default=True)
     parser.addini("circuit_discover", "default of --discover", type="bool", default=False)
     parser.addini("circuit_unresolved", "default of --circuit-unresolved", default="report")
+    parser.addini("circuit_degraded", "default of --circuit-degraded", default="report")
 
 
 def _add_model_options(group: pytest.OptionGroup) -> None:
@@ -132,6 +134,12 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         choices=("report", "fail"),
         help="what an UNRESOLVED verdict does: `report` (default) shows it and passes, `fail` fails the run",
     )
+    group.addoption(
+        "--circuit-degraded",
+        dest="circuit_degraded",
+        choices=("report", "fail"),
+        help="what a diagnosis of DEGRADED does: `report` (default) shows it and passes, `fail` fails the run",
+    )
 
 
 def _add_permissions(group: pytest.OptionGroup) -> None:
@@ -167,10 +175,13 @@ def read_options(config: pytest.Config) -> Options:
     """
     dtype = str(config.getoption("circuit_dtype") or config.getini("model_dtype"))
     unresolved = str(config.getoption("circuit_unresolved") or config.getini("circuit_unresolved"))
+    degraded = str(config.getoption("circuit_degraded") or config.getini("circuit_degraded"))
     if dtype not in _DTYPES:
         raise pytest.UsageError(f"model_dtype is {dtype!r} in {config.inipath}: use one of {', '.join(_DTYPES)}")
     if unresolved not in ("report", "fail"):
         raise pytest.UsageError(f"circuit_unresolved is {unresolved!r} in {config.inipath}: use report or fail")
+    if degraded not in ("report", "fail"):
+        raise pytest.UsageError(f"circuit_degraded is {degraded!r} in {config.inipath}: use report or fail")
     said = config.getoption("circuit_discover")
     diagnosis = config.getoption("circuit_diagnosis")
     return Options(
@@ -183,6 +194,7 @@ def read_options(config: pytest.Config) -> Options:
         allow_pickle=bool(config.getoption("circuit_allow_pickle")),
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
         unresolved=unresolved,
+        degraded=degraded,
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
