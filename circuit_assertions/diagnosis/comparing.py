@@ -17,6 +17,7 @@ from circuit_assertions.diagnosis.function import effect_of_role
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of
+from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import Task
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Comparing:
             raise NothingToSayError(
                 f"less than a tenth of the behaviour is lost beside {self.baseline}: nothing to localize"
             )
-        best = max(few, key=lambda one: one.healed.mean)
+        best = ranked(few, lambda one: one.healed.mean)[0]
         found = {
             "components": ", ".join(str(part) for part in best.parts),
             "verdict": origin.verdict,

@@ -10,6 +10,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.circuits import everyone_in
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
@@ -97,7 +98,7 @@ def diagnose(
     prompts = audit.prompts(sides.now.task, model)
     origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell, verdict in SOMETHING_LOST)
     some = len(prompts) if most is None else min(EXPRESSED_BY, len(prompts))
-    expression = _expression(sides, prompts, some, origin, tell)
+    expression = _expression(sides, prompts, some, origin, function, tell)
     recovery = _recovery(sides, chain, roles, function, task, tell)
     return Diagnosis(
         model=model,
@@ -264,7 +265,12 @@ def _recovery(
 
 
 def _expression(
-    sides: _Sides, prompts: PromptSet, count: int, origin: Origin, tell: Callable[[str, int, int], None]
+    sides: _Sides,
+    prompts: PromptSet,
+    count: int,
+    origin: Origin,
+    function: Function,
+    tell: Callable[[str, int, int], None],
 ) -> Expression | None:
     """By the first `count` prompts."""
     if origin.verdict == "UNCHANGED":
@@ -273,4 +279,6 @@ def _expression(
     lost = (then.by_prompt("logit-difference") - now.by_prompt("logit-difference"))[rows]
     some = PromptSet(prompts.prompts[rows], prompts.settings)
     model, baseline = (view.audit.model(view.checkpoint) for view in (now, then))
-    return find_expression(model, baseline, some, lost, tell)
+    suspects: list[Head | Mlp] = [one.head for one in function.heads if one.kind == "sign flipped"]
+    suspects += [part for part in (origin.found.parts if origin.found else ()) if isinstance(part, (Head, Mlp))]
+    return find_expression(model, baseline, some, lost, suspects, tell)

@@ -19,6 +19,7 @@ from circuit_assertions.engine import Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, has_lost
+from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["HEALS", "Healing", "Origin", "find_origin"]
@@ -148,7 +149,8 @@ def _put_back(
     while confirm.healed(kept) < HEALS:
         if not spare or not kept or len(kept) >= few:
             return []
-        best = max(spare, key=lambda part: search.healed([*kept, part]))
+        healed = {part: search.healed([*kept, part]) for part in spare}
+        best = ranked(spare, healed.__getitem__)[0]
         if matters is not None and confirm.healed([*kept, best]) - confirm.healed(kept) < matters:
             return []
         spare.remove(best)
@@ -206,7 +208,7 @@ class _Search:
             self.breaks[part] = self.grafts.broken(part)
             promise[part] = max(self.breaks[part].mean, self.grafts.healed([part]))
         self.tell("what each part breaks and heals", len(chosen), len(chosen))
-        return sorted(chosen, key=lambda part: -promise[part])
+        return ranked(chosen, promise.__getitem__)
 
     def _necessary(self, candidates: Sequence[Part]) -> list[Part]:
         """From parts that heal together, take away what does not matter, least promise first; the rest still heals."""
@@ -230,7 +232,7 @@ class _Search:
         kept: list[Part] = []
         sets = []
         while gains and (most is None or len(kept) < most):
-            best = max(gains, key=lambda part: gains[part])
+            best = ranked(gains, gains.__getitem__)[0]
             if best not in fresh:
                 gains[best] = self.grafts.healed([*kept, best]) - self.grafts.healed(kept)
                 fresh.add(best)
