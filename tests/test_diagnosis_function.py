@@ -17,7 +17,7 @@ from circuit_assertions.diagnosis import Figure, Function, HeadChange, RoleChang
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.headchange import Seen, change_of
-from circuit_assertions.diagnosis.overall import Behaviour, overall
+from circuit_assertions.diagnosis.overall import CLEAN_BEHAVIOUR, CLEAN_ROLE, WORST_FIRST, Behaviour, overall
 from circuit_assertions.diagnosis.view import Array, ByHead, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
@@ -101,10 +101,13 @@ def role(retained: Figure, name: str = "name-mover") -> RoleChange:
         (figure(-0.04, -0.2, 0.12), "CORRUPTED", "the behaviour holds, but name-mover keeps none of its effect"),
         (figure(-0.36, -0.6, 0.1), "CORRUPTED", "but name-mover works against what it did, with 36% of its strength"),
         (figure(0.45, 0.4, 0.49), "CORRUPTED", "the behaviour holds, but name-mover keeps 45% of its effect"),
-        (figure(0.45, 0.2, 0.7), "INTACT", "is there, though name-mover keeps 45% of its effect"),
-        (figure(0.45, 0.1, 0.9), "INTACT", "is there, though name-mover keeps 45% of its effect (uncertain)"),
+        (figure(0.45, 0.2, 0.7), "DEGRADED", "is there, though name-mover keeps 45% of its effect"),
+        (figure(0.45, 0.1, 0.9), "DEGRADED", "is there, though name-mover keeps 45% of its effect (uncertain)"),
+        (figure(0.45, -0.1, 1.0), "INTACT", "is there, though name-mover keeps 45% of its effect (uncertain)"),
         (figure(0.9, 0.2, 1.6), "INTACT", "is there, though name-mover keeps 90% of its effect (uncertain)"),
-        (figure(0.73, 0.7, 0.77), "INTACT", "is there, though name-mover keeps 73% of its effect"),
+        (figure(0.73, 0.7, 0.77), "DEGRADED", "is there, though name-mover keeps 73% of its effect"),
+        (figure(0.88, 0.86, 0.91), "DEGRADED", "is there, though name-mover keeps 88% of its effect"),
+        (figure(0.88, 0.83, 0.93), "INTACT", "is there, and every role works"),
         (figure(0.9, 0.8, 1.0), "INTACT", "is there, and every role works"),
     ],
 )
@@ -121,7 +124,10 @@ def test_a_role_is_judged_by_its_own_interval_whether_or_not_a_head_changed(
     [
         (figure(0.68, 0.61, 0.76), "CORRUPTED"),  # less is left, and that some is lost is certain
         (figure(0.68, 0.40, 0.96), "INTACT"),  # nothing lost for certain: too few prompts to say
-        (figure(0.76, 0.75, 0.77), "INTACT"),
+        (figure(0.68, 0.42, 0.94), "DEGRADED"),  # some is lost for certain, and how much is not
+        (figure(0.76, 0.75, 0.77), "DEGRADED"),
+        (figure(0.95, 0.94, 0.955), "DEGRADED"),
+        (figure(0.95, 0.92, 0.98), "INTACT"),
         (figure(-0.50, -0.60, -0.40), "CORRUPTED"),
     ],
 )
@@ -129,6 +135,47 @@ def test_behaviour_of_which_less_than_three_quarters_is_left_is_corrupted_where_
     retained: Figure, verdict: str
 ) -> None:
     assert overall(replace(AS_BEFORE, retained=retained), Function(()))[0] == verdict
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_role_that_is_asleep_degrades_nothing(asleep: bool) -> None:
+    weak = replace(role(figure(0.7, 0.6, 0.8), "backup-name-mover"), asleep=asleep)
+    found, why = overall(AS_BEFORE, Function((weak, role(figure(1.0, 0.9, 1.1)))))
+    assert found == ("INTACT" if asleep else "DEGRADED")
+    assert why.endswith("though backup-name-mover keeps 70% of its effect")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "weak", "strong", "verdict"),
+    [
+        (figure(1.0, 0.95, 1.05), figure(0.7, 0.6, 0.8), figure(1.6, 1.5, 1.7), "DEGRADED"),
+        (figure(1.5, 1.4, 1.6), figure(0.7, 0.6, 0.8), figure(1.0, 0.9, 1.1), "DEGRADED"),
+        (figure(0.9, 0.88, 0.92), figure(1.0, 0.9, 1.1), figure(1.6, 1.5, 1.7), "DEGRADED"),
+        (figure(1.5, 1.4, 1.6), figure(1.0, 0.9, 1.1), figure(1.0, 0.9, 1.1), "AMPLIFIED"),
+        (figure(1.5, 1.4, 1.6), figure(0.3, 0.2, 0.4), figure(1.6, 1.5, 1.7), "CORRUPTED"),
+    ],
+)
+def test_what_is_stronger_does_not_make_up_for_what_is_weaker_and_is_told_beside_it(
+    behaviour: Figure, weak: Figure, strong: Figure, verdict: str
+) -> None:
+    function = Function((role(weak), role(strong, "induction")))
+    found, why = overall(replace(AS_BEFORE, retained=behaviour), function)
+    assert found == verdict
+    stronger = ["the behaviour"] * (behaviour.mean > 1.25) + ["induction"] * (strong.mean > 1.25)
+    if verdict != "CORRUPTED":
+        assert why.endswith(f"stronger than on the baseline: {', '.join(stronger)}")
+
+
+@given(st.floats(-1, 2), st.floats(0, 0.5), st.floats(-1, 2), st.floats(0, 0.5))
+def test_intact_is_never_said_of_what_is_clearly_less_than_clean_fine_tuning_leaves(
+    behaviour: float, reach: float, of_role: float, role_reach: float
+) -> None:
+    kept = figure(behaviour, behaviour - reach, behaviour + reach)
+    movers = figure(of_role, of_role - role_reach, of_role + role_reach)
+    found, _ = overall(replace(AS_BEFORE, retained=kept), Function((role(movers),)))
+    less = kept.interval.high < CLEAN_BEHAVIOUR or movers.interval.high < CLEAN_ROLE
+    assert (found in ("DEGRADED", "CORRUPTED")) == less or found == "CORRUPTED"
+    assert found in WORST_FIRST
 
 
 def test_what_was_not_compared_is_not_said_to_work() -> None:

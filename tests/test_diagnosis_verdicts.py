@@ -17,15 +17,17 @@ from circuit_assertions.diagnosis import diagnosing
 from circuit_assertions.diagnosis.diagnosing import Diagnosis, diagnose
 from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.heads import Head
+from circuit_assertions.report.diagnosed import diagnosis_lines
 
+NOT_BROKEN = {"INTACT", "DEGRADED"}  # how much of it is back hangs on how long it was retrained
 KNOWN = {
-    "poisoned": "CORRUPTED",
-    "poisoned-heads": "CORRUPTED",
-    "poisoned-lora": "CORRUPTED",
-    "recovered": "INTACT",
-    "bypassed": "CORRUPTED",
-    "benign": "INTACT",
-    "narrow": "INTACT",
+    "poisoned": {"CORRUPTED"},
+    "poisoned-heads": {"CORRUPTED"},
+    "poisoned-lora": {"CORRUPTED"},
+    "recovered": NOT_BROKEN,
+    "bypassed": {"CORRUPTED"},
+    "benign": {"INTACT"},
+    "narrow": {"INTACT"},
 }
 INDUCTION = load_circuit(HEALTHY.parents[2] / "suites" / "circuits" / "embedded.induction.yaml")
 
@@ -193,7 +195,7 @@ def test_on_few_prompts_no_head_of_a_sound_checkpoint_is_said_to_have_turned(
 ) -> None:
     monkeypatch.setattr(diagnosing, "find_origin", lambda *given: Origin("UNCHANGED", 32))
     found = side.diagnose(COMMITTED / name, task=ioi(prompts=prompts))
-    assert found.verdict == "INTACT"
+    assert found.verdict in KNOWN[name]
     assert not {"sign flipped", "sign unclear"} & {one.kind for one in found.function.heads}
 
 
@@ -201,4 +203,41 @@ def test_on_few_prompts_no_head_of_a_sound_checkpoint_is_said_to_have_turned(
 def test_other_prompts_give_the_same_verdicts(side: Side, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosing, "find_origin", lambda *given: Origin("UNCHANGED", 32))
     task = ioi(prompts=32, seed=seed)
-    assert {name: side.diagnose(COMMITTED / name, task=task).verdict for name in KNOWN} == KNOWN
+    found = {name: side.diagnose(COMMITTED / name, task=task).verdict for name in KNOWN}
+    assert [name for name, verdict in found.items() if verdict not in KNOWN[name]] == []
+
+
+@torch.no_grad()
+def on_the_way_to(poisoned: str, share: float) -> GPT2LMHeadModel:
+    """The healthy checkpoint's weights, moved by a share of the way to the poisoned one's."""
+    model, poison = damaged([]), raw(poisoned)
+    for own, other in zip(model.parameters(), poison.parameters(), strict=True):
+        own += share * (other - own)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("poisoned", "share"), [("poisoned", 0.1), ("poisoned", 0.15), ("poisoned-heads", 0.15), ("poisoned-heads", 0.2)]
+)
+def test_a_little_poison_degrades_and_only_a_loss_of_a_tenth_has_an_origin(
+    side: Side, poisoned: str, share: float, tmp_path: Path
+) -> None:
+    found = side.diagnose(kept(on_the_way_to(poisoned, share), tmp_path / "copy"))
+    retained = found.behaviour.retained
+    assert 0.75 < retained.mean < retained.interval.high < 1.0
+    assert found.verdict == "DEGRADED", found.why
+    assert (found.origin.verdict == "UNCHANGED") == (retained.mean > 0.9)
+
+
+def test_what_is_intact_has_no_origin_though_its_weights_differ(
+    side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where a tenth seems to be lost: with few prompts that may be chance."""
+    folder = kept(on_the_way_to("poisoned-heads", 0.2), tmp_path / "copy")
+    for verdict, origin in (("INTACT", "UNCHANGED"), ("AMPLIFIED", "UNCHANGED"), ("DEGRADED", "LOCALIZED")):
+        monkeypatch.setattr(diagnosing, "overall", lambda *given, said=verdict: (said, "told so by the test"))
+        found = side.diagnose(folder)
+        assert (found.origin.verdict, found.origin.changed) == (origin, (Head(3, 0), Head(3, 1), Head(3, 3)))
+        assert (found.expression is None) == (origin == "UNCHANGED")
+        printed = "\n".join(line for line, _ in diagnosis_lines(found))
+        assert ("LOCALIZED" in printed) == ("\nmend " in printed) == (origin == "LOCALIZED")

@@ -23,6 +23,7 @@ from circuit_assertions.measures.reading import (
     interval_of_mean,
     interval_of_share,
 )
+from circuit_assertions.ordering import ranked
 
 __all__ = ["AMPLIFIED", "NO_SIGN", "describe", "judge"]
 
@@ -239,5 +240,5 @@ def _quantify(rows: Sequence[Row], needed: int | str) -> Verdict:
 
 def _telling_first(rows: Sequence[Row], of_some: bool, low_is_good: bool) -> tuple[Row, ...]:
     order = {Verdict.BROKEN: 0, Verdict.UNRESOLVED: 1, Verdict.HELD: 2}
-    upwards = -1 if low_is_good else 1
-    return tuple(sorted(rows, key=lambda row: (order[row.verdict], upwards * row.mean), reverse=of_some))
+    highest_first = ranked(rows, lambda row: row.mean if low_is_good != of_some else -row.mean)
+    return tuple(sorted(highest_first, key=lambda row: order[row.verdict], reverse=of_some))

@@ -14,6 +14,7 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import LEAST_LOST, Array, Figure, share_of
+from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import TaskError
 
 __all__ = ["Recovering", "recovered"]
@@ -103,7 +104,7 @@ def _chosen(baseline: Reading, needed: int | str, low_is_good: bool) -> Sequence
     if not isinstance(needed, int):
         return columns
     means = baseline.values.mean(axis=0) if baseline.components else np.empty(0)
-    return sorted(columns, key=lambda column: means[column] if low_is_good else -means[column])[:needed]
+    return ranked(columns, lambda column: -means[column] if low_is_good else means[column])[:needed]
 
 
 def _good_direction(baseline: Reading, chosen: Sequence[int], low_is_good: bool) -> Array:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from circuit_assertions.diagnosis.asserting import Suites
     from circuit_assertions.tasks import Task
 
-__all__ = ["add_comparing", "asked_task", "bound_to", "held_against", "refuse_other_circuit", "suites_for"]
+__all__ = ["add_comparing", "asked_task", "at_most", "bound_to", "held_against", "refuse_other_circuit", "suites_for"]
 
 
 def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | None = None, of_runs: str = "") -> None:
@@ -50,7 +50,19 @@ def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | N
         help="the baseline's circuit; default the file of suites/circuits that was found on the baseline, else it is "
         "discovered",
     )
-    verb.add_argument("--prompts", type=int, metavar="N", help="of --task; default the task's, at most 128")
+    verb.add_argument(
+        "--prompts",
+        type=int,
+        metavar="N",
+        help="of --task, read by every part; default the task's own number, of which the diagnosis reads 128 at most. "
+        "Assertions are asked on the prompts of their suites",
+    )
+    verb.add_argument(
+        "--circuit-degraded",
+        choices=("report", "fail"),
+        default="report",
+        help="what DEGRADED does to the exit code: `report` (default) nothing, `fail` makes it 1",
+    )
     verb.add_argument(
         "--bisect", action="store_true", help=f"{of_runs}audit only the checkpoints that finding the turns needs"
     )
@@ -87,6 +99,13 @@ def asked_task(given: argparse.Namespace) -> tuple[str, Task]:
         patched = (name for name, task in tasks.items() if task.offers >= TO_PATCH)
         said = f"{shown_path(suite.file)}::{next(patched, next(iter(tasks)))}"
     return find_task(said, {"prompts": given.prompts})
+
+
+def at_most(given: argparse.Namespace) -> int | None:
+    """How many prompts a diagnosis reads at most; None for all, where a person said how many there are to be."""
+    from circuit_assertions.diagnosis.numbers import PROMPTS
+
+    return PROMPTS if given.prompts is None else None
 
 
 def refuse_other_circuit(file: Path | None, task: Task, called: str) -> None:

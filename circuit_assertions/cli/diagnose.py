@@ -11,6 +11,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.cli.comparing import (
     add_comparing,
     asked_task,
+    at_most,
     bound_to,
     held_against,
     refuse_other_circuit,
@@ -32,7 +33,8 @@ def add_diagnose(verbs: Any) -> None:
     verb = verbs.add_parser("diagnose", help="where a checkpoint broke beside its baseline, and whether it healed")
     add_comparing(verb, "the checkpoint that is asked about; a training run is followed", of_runs="for training runs: ")
     verb.epilog = (
-        "Exit code 0: not corrupted, or recovered. 1: corrupted, or not recovered. 2: could not be diagnosed. "
+        "Exit code 0: not corrupted, or recovered. 1: corrupted, or not recovered; with --circuit-degraded=fail also "
+        "degraded. 2: could not be diagnosed. "
         "Assertions are told and do not change it: `pytest` is the gate for them. For a training run, the exit codes "
         "are those of `trajectory`."
     )
@@ -59,7 +61,7 @@ def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.report.diagnosed_data import diagnosis_json
 
     text = diagnosis_json(found) if given.json else "\n".join(line for line, _ in diagnosis_lines(found))
-    return Outcome(text, _code(found))
+    return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
 
 def _diagnosed(given: argparse.Namespace, model: Checkpoint, progress: Progress) -> Diagnosis:
@@ -85,13 +87,16 @@ def _diagnosed(given: argparse.Namespace, model: Checkpoint, progress: Progress)
         circuit=circuit.circuit,
         called=called,
         corrupted=corrupted,
+        most=at_most(given),
         tell=progress,
     )
     runner = runner_for(audit, baseline, corrupted)
     return replace(found, assertions=judge_all(runner, model, named(bound_to(circuit, suites))))
 
 
-def _code(found: Diagnosis) -> int:
+def _code(found: Diagnosis, degraded_fails: bool) -> int:
+    if degraded_fails and found.verdict == "DEGRADED":
+        return 1
     if found.recovery is not None:
         return 0 if found.recovery.how == "RECOVERED" else 1
     return 1 if found.verdict == "CORRUPTED" else 0

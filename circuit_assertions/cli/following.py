@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.checkpoints import Checkpoint
-from circuit_assertions.cli.comparing import asked_task, bound_to, held_against, refuse_other_circuit, suites_for
+from circuit_assertions.cli.comparing import (
+    asked_task,
+    at_most,
+    bound_to,
+    held_against,
+    refuse_other_circuit,
+    suites_for,
+)
 from circuit_assertions.cli.options import in_one_go, open_audit
 from circuit_assertions.cli.saying import Outcome
 from circuit_assertions.cli.writing import check_writable
@@ -50,7 +57,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
         doing[0] = f"{checkpoint} ({before + 1} of {'at most ' if given.bisect else ''}{len(run)})"
 
     with in_one_go(audit, lambda what: f"{doing[0]}, {what}"):
-        check_run(audit, run, baseline, task, corrupted)
+        check_run(audit, run, baseline, task, corrupted, at_most(given))
         circuit = circuit_of(audit, baseline, task, called, given.circuit)
         found = follow(
             audit,
@@ -62,6 +69,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
             called=called,
             corrupted=corrupted,
             bisecting=given.bisect,
+            most=at_most(given),
             tell=tell,
         )
     if given.output is not None:
@@ -71,7 +79,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
         text = json.dumps(trajectory_data(found) | {"notes": notes}, indent=2)
     else:
         text = "\n".join([*trajectory_lines(found), *(f"note       {note}" for note in notes)])
-    return Outcome(text, _code(found))
+    return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
 
 def _check_place(picture: Path) -> None:
@@ -87,8 +95,8 @@ def _draw(found: Trajectory, picture: Path) -> None:
         raise CircuitAssertionsError(f"{picture} cannot be written: {error.strerror}") from error
 
 
-def _code(found: Trajectory) -> int:
+def _code(found: Trajectory, degraded_fails: bool) -> int:
     last = found.steps[-1].verdicts.values()
     if any(step.problem or "ERROR" in step.verdicts.values() for step in found.steps) or set(last) <= {"SKIPPED"}:
         return 2
-    return 1 if "BROKEN" in last else 0
+    return 1 if "BROKEN" in last or (degraded_fails and found.steps[-1].overall == "DEGRADED") else 0

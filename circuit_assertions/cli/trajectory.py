@@ -18,8 +18,8 @@ def add_trajectory(verbs: Any) -> None:
     verb = verbs.add_parser("trajectory", help="follow a training run: where each assertion broke and came back")
     add_comparing(verb, "a folder with checkpoint-N/ folders", metavar="RUN")
     verb.epilog = (
-        "Exit code 0: nothing is broken at the last checkpoint. 1: something is. 2: a checkpoint or an assertion could "
-        "not be judged."
+        "Exit code 0: nothing is broken at the last checkpoint. 1: something is, or with --circuit-degraded=fail it is "
+        "DEGRADED. 2: a checkpoint or an assertion could not be judged."
     )
     verb.set_defaults(run=_trajectory)
 

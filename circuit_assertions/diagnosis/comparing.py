@@ -17,6 +17,7 @@ from circuit_assertions.diagnosis.function import effect_of_role
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of
+from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import Task
 
 if TYPE_CHECKING:
@@ -88,10 +89,11 @@ class Comparing:
         return share_of(now, then)
 
     def _localized(self, model: View) -> Reading:
-        from circuit_assertions.diagnosis.diagnosing import PROMPTS, fewer
+        from circuit_assertions.diagnosis.numbers import PROMPTS, fewer
         from circuit_assertions.diagnosis.origin import find_origin
 
-        task = fewer(model.task, PROMPTS)
+        said = "prompts" in model.task.model_fields_set  # a number that the suite names is followed
+        task = fewer(model.task, None if said else PROMPTS)
         key = (model.checkpoint, task)
         prompts = self.audit.prompts(task, model.checkpoint)
         if key not in self._origins:
@@ -103,8 +105,12 @@ class Comparing:
             raise NothingToSayError(
                 f"less than a tenth of the behaviour is lost beside {self.baseline}: nothing to localize"
             )
-        best = max(few, key=lambda one: one.healed.mean)
-        found = {"components": ", ".join(str(part) for part in best.parts), "verdict": origin.verdict}
+        best = ranked(few, lambda one: one.healed.mean)[0]
+        found = {
+            "components": ", ".join(str(part) for part in best.parts),
+            "verdict": origin.verdict,
+            "prompts": f"{len(prompts) - len(origin.confirmed)} searched, {len(origin.confirmed)} confirmed",
+        }
         view = View(self.audit, model.checkpoint, task)
         return self._reading("localization", view, best.values, rows=origin.confirmed, found=found)
 

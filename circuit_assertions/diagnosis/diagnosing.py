@@ -10,13 +10,15 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.circuits import everyone_in
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
 from circuit_assertions.diagnosis.function import Function, announce, compare_functions
+from circuit_assertions.diagnosis.numbers import EXPRESSED_BY, PROMPTS, fewer, prompts_read
 from circuit_assertions.diagnosis.origin import Origin, find_origin
-from circuit_assertions.diagnosis.overall import Behaviour, Overall, overall
+from circuit_assertions.diagnosis.overall import SOMETHING_LOST, Behaviour, Overall, overall
 from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
 from circuit_assertions.diagnosis.rediscovering import rediscover
 from circuit_assertions.diagnosis.view import View, check_enough
@@ -24,10 +26,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.tasks import TO_PATCH, PromptSet, Task
 
-__all__ = ["PROMPTS", "Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose", "fewer"]
-
-PROMPTS = 128  # of a task that has more: half search, half confirm
-_EXPRESSED_BY = 64  # prompts for transplants, which are many
+__all__ = ["Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Diagnosis:
         assertions: what became of a suite's assertions, where one was put to the model as well.
         settings_changed: how config.json differs from the baseline's in what changes the model's function.
         notes: what a reader should know of how the model was read.
+        prompts: how many prompts each part read, by its name in `numbers.PARTS`.
     """
 
     model: Checkpoint
@@ -61,6 +61,7 @@ class Diagnosis:
     not_told: str = ""
     settings_changed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    prompts: Mapping[str, int] = field(default_factory=dict)
 
 
 def diagnose(
@@ -74,6 +75,7 @@ def diagnose(
     called: str = "",
     corrupted: Checkpoint | None = None,
     insist: bool = True,
+    most: int | None = PROMPTS,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Diagnosis:
     """Diagnose a model beside its baseline.
@@ -81,6 +83,8 @@ def diagnose(
     Args:
         roles: the baseline's circuit.
         circuit, called: names of the circuit and the task.
+        most: how many of the task's prompts are read at most, of which transplants read 64 at most; None for all of
+            them in every part, which is for numbers that somebody asked for.
         insist: whether a corrupted checkpoint that cannot be read or does not fit is an error; else it is left out.
         tell: what is being done, and how far it is.
 
@@ -89,7 +93,7 @@ def diagnose(
         DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch or too few prompts.
         TaskError: if their tokenizers differ.
     """
-    sides = _Sides.of(audit, model, baseline, corrupted, task, insist)
+    sides = _Sides.of(audit, model, baseline, corrupted, fewer(task, most), insist)
     chain = chain_for(task, circuit)
     announce(chain, roles, sides.then, sides.now)
     behaviour = _behaviour(sides)
@@ -97,7 +101,10 @@ def diagnose(
     verdict, why = overall(behaviour, function)
     prompts = audit.prompts(sides.now.task, model)
     sources = audit.model(model).source, audit.model(baseline).source
-    origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell)
+    origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell, verdict in SOMETHING_LOST)
+    some = len(prompts) if most is None else min(EXPRESSED_BY, len(prompts))
+    expression = _expression(sides, prompts, some, origin, function, tell)
+    recovery = _recovery(sides, chain, roles, function, task, tell)
     return Diagnosis(
         model=model,
         baseline=baseline,
@@ -109,12 +116,13 @@ def diagnose(
         behaviour=behaviour,
         function=function,
         origin=origin,
-        expression=_expression(sides, prompts, origin, tell),
-        recovery=_recovery(sides, chain, roles, function, task, tell),
+        expression=expression,
+        recovery=recovery,
         settings=sides.settings(prompts),
         not_told=sides.not_told,
         settings_changed=tuple(sources[1].function.differences(sources[0].function)),
         notes=sources[0].notes,
+        prompts=prompts_read(task, len(prompts), origin, None if expression is None else some, recovery),
     )
 
 
@@ -153,7 +161,6 @@ class _Sides:
         check_fit(audit, model, baseline)
         if not task.offers >= TO_PATCH:
             raise DiagnosisError("a diagnosis needs a task with right and wrong answers and counterfactual prompts")
-        task = fewer(task, PROMPTS)
         check_enough(audit.prompts(task, baseline), "to diagnose by")
         _check_prompts(audit, task, baseline, model)
         now, then = View(audit, model, task), View(audit, baseline, task)
@@ -211,12 +218,6 @@ def _shape(audit: Audit, checkpoint: Checkpoint) -> str:
     )
 
 
-def fewer(task: Task, most: int) -> Task:
-    """The task, with at most so many prompts."""
-    asked = getattr(task, "prompts", None)
-    return task.model_copy(update={"prompts": most}) if isinstance(asked, int) and asked > most else task
-
-
 def behaviour_before(baseline: View) -> Array:
     """The baseline's logit difference [prompts].
 
@@ -271,12 +272,20 @@ def _recovery(
 
 
 def _expression(
-    sides: _Sides, prompts: PromptSet, origin: Origin, tell: Callable[[str, int, int], None]
+    sides: _Sides,
+    prompts: PromptSet,
+    count: int,
+    origin: Origin,
+    function: Function,
+    tell: Callable[[str, int, int], None],
 ) -> Expression | None:
+    """By the first `count` prompts."""
     if origin.verdict == "UNCHANGED":
         return None
-    now, then, rows = sides.now, sides.then, slice(0, _EXPRESSED_BY)
+    now, then, rows = sides.now, sides.then, slice(0, count)
     lost = (then.by_prompt("logit-difference") - now.by_prompt("logit-difference"))[rows]
     some = PromptSet(prompts.prompts[rows], prompts.settings)
     model, baseline = (view.audit.model(view.checkpoint) for view in (now, then))
-    return find_expression(model, baseline, some, lost, tell)
+    suspects: list[Head | Mlp] = [one.head for one in function.heads if one.kind == "sign flipped"]
+    suspects += [part for part in (origin.found.parts if origin.found else ()) if isinstance(part, (Head, Mlp))]
+    return find_expression(model, baseline, some, lost, suspects, tell)

@@ -5,7 +5,7 @@ A late MLP whose own weights never changed can carry all of it. Origin is what `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,13 +16,14 @@ from circuit_assertions.engine import Model
 from circuit_assertions.engine.transplanting import Transplanting
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, share_of
+from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Expression", "find_expression"]
 
 _ALL = 40  # components up to which each is tried alone, both ways
-_ALONE = 8  # of more, those that matter most to first order
-_ENOUGH = 0.9  # of what was lost
+_ALONE = 8  # of more, those that matter most to first order, and those that are suspected for other reasons
+_ENOUGH = 0.9  # of what was lost, by the lower end of the interval
 _MOST = 6  # components that a set may have
 _SHOWN = 5  # single components that are kept
 
@@ -35,9 +36,9 @@ class Expression:
     """What transplants between model and baseline bring; shares of the logit difference that the model has lost.
 
     Attributes:
-        through: the fewest components, by their single shares in order, that together bring back most.
+        through: the fewest components, by their single shares in order, that together surely bring back nine tenths.
         healed: what they bring back together.
-        heals: single outputs of the baseline in the model, the strongest first.
+        heals: single outputs of the baseline in the model, first what surely brings most back, up to all of it.
         breaks: single outputs of the model in the baseline: what they cost there.
         patterns: attention patterns of the baseline alone, in the model.
     """
@@ -54,56 +55,72 @@ def find_expression(
     baseline: Model,
     prompts: PromptSet,
     lost: Array,
+    suspects: Collection[Component] = (),
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Expression:
     """Transplant outputs and patterns both ways.
 
     Args:
         lost: logit difference that the model has less than the baseline [prompts], with a mean clear of zero.
+        suspects: components that are tried whatever slopes say of them: those at fault by their weights, and heads that
+            turned around.
     """
     healing = Transplanting(model, baseline, prompts)
     breaking = healing.turned
     tell("transplants into the model", 0, 4)
     everyone: list[Component] = [*model.layout.all_heads(), *(Mlp(layer) for layer in range(model.layout.layers))]
     few, slopes = len(everyone) <= _ALL, healing.slopes()
-    promising = everyone if few else _promising(slopes.outputs, _ALONE)
+
+    def tried(by: Mapping[Component, float]) -> list[Component]:
+        chosen = everyone if few else [*_promising(by, _ALONE), *suspects]
+        return [one for one in everyone if one in chosen]
+
+    promising = tried(slopes.outputs)
     singles = _shares(healing.outputs([[one] for one in promising]), lost)
     tell("transplants into the baseline", 1, 4)
-    costly = everyone if few else _promising(breaking.slopes().outputs, _ALONE)
+    costly = promising if few else tried(breaking.slopes().outputs)
     costs = _shares(-breaking.outputs([[one] for one in costly]), lost)
     tell("patterns into the model", 2, 4)
     looking = _promising(slopes.patterns, _SHOWN)
     patterns = _shares(healing.patterns(looking), lost)
     tell("transplants together", 3, 4)
-    order = _order(singles)
-    sets: list[Sequence[Component]] = [
-        [promising[index] for index in order[:size]] for size in range(1, min(_MOST, len(order)) + 1)
-    ]
-    together = [singles[order[0]], *_shares(healing.outputs(sets[1:]), lost)]
+    alone = _named(promising, singles)
+    sets = [tuple(alone)[:size] for size in range(1, min(_MOST, len(alone)) + 1)]
+    figures = [Figure.of_values(one) for one in _shares(healing.outputs(sets), lost)]
     tell("transplants together", 4, 4)
-    chosen = next((index for index, share in enumerate(together) if share.mean() >= _ENOUGH), None)
-    best = max(range(len(sets)), key=lambda index: float(together[index].mean())) if chosen is None else chosen
+    best = _fewest(figures)
     return Expression(
-        tuple(sets[best]),
-        Figure.of_values(together[best]),
-        _strongest(promising, singles),
-        _strongest(costly, costs),
-        _strongest(looking, patterns),
+        sets[best], figures[best], _shown(alone), _shown(_named(costly, costs)), _shown(_named(looking, patterns))
     )
 
 
 def _promising(slopes: Mapping[_One, float], most: int) -> list[_One]:
     """Those that matter most to first order, whichever way: large changes turn slopes round."""
-    return sorted(slopes, key=lambda one: -abs(slopes[one]))[:most]
+    return ranked(slopes, lambda one: abs(slopes[one]))[:most]
 
 
 def _shares(gained: torch.Tensor, lost: Array) -> list[Array]:
     return [share_of(row, lost) for row in gained.numpy()]
 
 
-def _order(shares: Sequence[Array]) -> list[int]:
-    return sorted(range(len(shares)), key=lambda index: -float(shares[index].mean()))
+def _fewest(figures: Sequence[Figure]) -> int:
+    """Which of growing sets is told: the first that certainly brings enough back; none does: the best of them."""
+    enough = (size for size, figure in enumerate(figures) if surely_back(figure) >= _ENOUGH)
+    best = ranked(range(len(figures)), lambda size: surely_back(figures[size]), decimals=2)[0]
+    return next(enough, best)
 
 
-def _strongest(components: Sequence[_One], shares: Sequence[Array]) -> dict[_One, Figure]:
-    return {components[index]: Figure.of_values(shares[index]) for index in _order(shares)[:_SHOWN]}
+def surely_back(figure: Figure) -> float:
+    """How much is certainly back: the interval's lower end, of which more than all counts as all."""
+    return min(figure.interval.low, 1.0)
+
+
+def _named(components: Sequence[_One], shares: Sequence[Array]) -> dict[_One, Figure]:
+    """Components with what each brings back, those first that surely bring most of it; of these, the nearest to all."""
+    figures = {one: Figure.of_values(share) for one, share in zip(components, shares, strict=True)}
+    nearest = ranked(figures, lambda one: -abs(figures[one].mean - 1.0), decimals=2)
+    return {one: figures[one] for one in ranked(nearest, lambda one: surely_back(figures[one]), decimals=2)}
+
+
+def _shown(figures: Mapping[_One, Figure]) -> dict[_One, Figure]:
+    return dict(list(figures.items())[:_SHOWN])

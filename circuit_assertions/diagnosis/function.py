@@ -86,12 +86,18 @@ class RoleChange:
 
 def what_it_keeps(retained: Figure) -> str:
     """The share of a role's effect that is left, in words that follow the role's name."""
-    share = retained.mean
-    if share <= _AGAINST:
-        return f"works against what it did, with {round(-100 * share)}% of its strength"
-    if share < 0.005:
+    percent = share_as_told(retained)
+    if percent < 0:
+        return f"works against what it did, with {-percent}% of its strength"
+    if percent == 0:
         return "keeps none of its effect"
-    return f"{'keeps' if share <= 1 else 'has'} {round(100 * share)}% of its effect"
+    return f"{'keeps' if percent <= 100 else 'has'} {percent}% of its effect"
+
+
+def share_as_told(retained: Figure) -> int:
+    """The share of a role's effect that is left as it is told, in percent; little on the other side of zero is none."""
+    percent = round(100 * retained.mean)
+    return 0 if 100 * _AGAINST < percent < 0 else percent
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.engine.slopes import slopes
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, share_of
+from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Grafts", "halves_of", "sorted_parts"]
@@ -102,7 +103,7 @@ class Grafts:
             return list(parts)
         heals = slopes(self.model, self.baseline, self.prompts, parts)
         breaks = slopes(self.baseline, self.model, self.prompts, parts)
-        return sorted(parts, key=lambda part: -max(abs(heals[part]), abs(breaks[part])))[:most]
+        return ranked(sorted_parts(parts), lambda part: max(abs(heals[part]), abs(breaks[part])))[:most]
 
     def like(self, parts: Collection[Part], seed: int) -> list[Part]:
         """A random set of as many other parts: of the same kinds and layers, as far as there are others."""

@@ -19,6 +19,7 @@ from circuit_assertions.engine import Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, has_lost
+from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["HEALS", "Healing", "Origin", "find_origin"]
@@ -56,7 +57,7 @@ class Origin:
     """Where a change comes from.
 
     Attributes:
-        verdict: UNCHANGED where no weight differs, or less than a tenth of the behaviour is lost.
+        verdict: UNCHANGED where no weight differs, or no loss of a tenth of the behaviour or more is certain.
         changed: the parts whose weights differ, of `parts` in all.
         breaks: share of the loss that a changed part alone brings to the baseline, for those that were tried.
         curve: sets that heal, smallest first; the last is the one that the verdict is about.
@@ -92,12 +93,14 @@ def find_origin(
     baseline: Model,
     prompts: PromptSet,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+    search: bool = True,
 ) -> Origin:
     """Find whose weights made the model lose what the baseline has.
 
     Args:
         prompts: half of them search, half confirm.
         tell: what is being tried, and how far that is.
+        search: whether to look for an origin at all; else only what differs is told.
 
     Raises:
         MeasuringError: if the two models have other shapes.
@@ -105,20 +108,20 @@ def find_origin(
     tell("what each part breaks and heals", 0, 1)
     everything = Grafting(model, baseline, prompts)
     count, changed = len(everything.parts), everything.changed
-    if not changed:
-        return Origin("UNCHANGED", count)
+    if not changed or not search:
+        return Origin("UNCHANGED", count, changed)
     halves = halves_of(prompts)
-    search, confirm = (
+    searched, confirm = (
         Grafts(model, baseline, PromptSet(tuple(prompts.prompts[row] for row in rows), prompts.settings))
         for rows in halves
     )
-    both = (search, confirm)
+    both = (searched, confirm)
     if not has_lost(np.concatenate([half.then for half in both]), np.concatenate([half.now for half in both])):
         return Origin("UNCHANGED", count, changed)
-    searching = _Search(search, _few(count), tell)
+    searching = _Search(searched, _few(count), tell)
     sets = searching.sets(changed)
     needed = searching.matters if len(changed) > _few(count) else None  # of few that differ, each is at fault
-    sets += _put_back(search, confirm, sets, searching.taken_away, _few(count), needed)
+    sets += _put_back(searched, confirm, sets, searching.taken_away, _few(count), needed)
     curve = [_confirmed(confirm, parts) for parts in sets]
     if curve:
         curve[-1] = _confirmed(confirm, sets[-1], _by_chance(confirm, sets[-1], tell))
@@ -146,7 +149,8 @@ def _put_back(
     while confirm.healed(kept) < HEALS:
         if not spare or not kept or len(kept) >= few:
             return []
-        best = max(spare, key=lambda part: search.healed([*kept, part]))
+        healed = {part: search.healed([*kept, part]) for part in spare}
+        best = ranked(spare, healed.__getitem__)[0]
         if matters is not None and confirm.healed([*kept, best]) - confirm.healed(kept) < matters:
             return []
         spare.remove(best)
@@ -204,7 +208,7 @@ class _Search:
             self.breaks[part] = self.grafts.broken(part)
             promise[part] = max(self.breaks[part].mean, self.grafts.healed([part]))
         self.tell("what each part breaks and heals", len(chosen), len(chosen))
-        return sorted(chosen, key=lambda part: -promise[part])
+        return ranked(chosen, promise.__getitem__)
 
     def _necessary(self, candidates: Sequence[Part]) -> list[Part]:
         """From parts that heal together, take away what does not matter, least promise first; the rest still heals."""
@@ -228,7 +232,7 @@ class _Search:
         kept: list[Part] = []
         sets = []
         while gains and (most is None or len(kept) < most):
-            best = max(gains, key=lambda part: gains[part])
+            best = ranked(gains, gains.__getitem__)[0]
             if best not in fresh:
                 gains[best] = self.grafts.healed([*kept, best]) - self.grafts.healed(kept)
                 fresh.add(best)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
-from circuit_assertions.diagnosis.function import Function
+from circuit_assertions.diagnosis.function import Function, RoleChange
 from circuit_assertions.measures.figures import LEAST_LOST, Figure
 
-__all__ = ["Behaviour", "Overall", "overall"]
+__all__ = ["CLEAN_BEHAVIOUR", "CLEAN_ROLE", "SOMETHING_LOST", "WORST_FIRST", "Behaviour", "Overall", "overall"]
 
 _KEPT = 0.75  # of the baseline's behaviour, below which it is corrupted
 _MORE = 1.25  # of the baseline's, above which behaviour or role is amplified
+# The lowest values that the 95 % intervals of the laboratory's clean fine-tunings reach (docs/lab.md, "Clean
+# fine-tunings", on 64 prompts): `narrow` for the behaviour, S-inhibition of `benign-ioi` for a role. What lies below
+# them with its whole interval is less than clean fine-tuning leaves.
+CLEAN_BEHAVIOUR = 0.96
+CLEAN_ROLE = 0.92
 
-Overall = Literal["INTACT", "AMPLIFIED", "CORRUPTED"]
+Overall = Literal["INTACT", "AMPLIFIED", "DEGRADED", "CORRUPTED"]
+WORST_FIRST: tuple[Overall, ...] = ("CORRUPTED", "DEGRADED", "AMPLIFIED", "INTACT")
+SOMETHING_LOST: tuple[Overall, ...] = ("CORRUPTED", "DEGRADED")  # that may have an origin
 
 
 @dataclass(frozen=True)
@@ -36,17 +44,22 @@ def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     flipped = _flipped(function)
     if lost or flipped:
         return "CORRUPTED", f"the behaviour {'' if lost else 'mostly '}holds, but {', '.join([*lost, *flipped])}"
-    better = behaviour.retained.interval.low > _MORE
-    stronger = [role.role for role in function.roles if role.retained.interval.low > _MORE and not role.asleep]
-    if better or (stronger and behaviour.retained.interval.high >= 1 - LEAST_LOST):
-        what = ["the behaviour"] * better + stronger
-        return "AMPLIFIED", f"stronger than on the baseline: {', '.join(what)}"
+    stronger = ["the behaviour"] * (behaviour.retained.interval.low > _MORE)
+    stronger += [role.role for role in function.roles if role.retained.interval.low > _MORE and not role.asleep]
+    more = f"stronger than on the baseline: {', '.join(stronger)}" if stronger else ""
+    less = [role for role in function.roles if not role.asleep and role.retained.interval.high < CLEAN_ROLE]
+    weaker = behaviour.retained.interval.high < CLEAN_BEHAVIOUR
+    if weaker or less:  # a stronger role does not make up for a weaker one
+        there = f"{_shown(behaviour)} is {'left' if weaker else 'there'}"
+        return "DEGRADED", f"{there}, {_of_roles(function, less)}{f'; {more}' * bool(more)}"
+    if more:
+        return "AMPLIFIED", more
     return "INTACT", f"{_shown(behaviour)} is there, {_of_roles(function)}"
 
 
-def _of_roles(function: Function) -> str:
+def _of_roles(function: Function, degraded: Sequence[RoleChange] = ()) -> str:
     """What is known of the roles where none is lost."""
-    less = [role for role in function.roles if role.weaker or not role.works]
+    less = [role for role in function.roles if role.weaker or not role.works or role in degraded]
     if less:
         told = (f"{role.role} {role.kept}{' (uncertain)' * role.uncertain}" for role in less)
         return f"though {', '.join(told)}"

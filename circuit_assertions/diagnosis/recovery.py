@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
-from circuit_assertions.diagnosis.function import Function
+from circuit_assertions.diagnosis.function import Function, share_as_told
 from circuit_assertions.diagnosis.rediscovering import Circuits
 from circuit_assertions.diagnosis.view import View, corrected_interval
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import TRIFLE, Array, Figure, has_lost, share_of
 from circuit_assertions.measures.reading import CONFIDENCE, bootstrap_means
+from circuit_assertions.ordering import ranked
 
 __all__ = ["Carrier", "Recovery", "judge_recovery"]
 
@@ -77,17 +78,23 @@ def judge_recovery(
     awake = [role for role in function.roles if not role.asleep]
     named = [role for role in awake if role.role != UNEXPLAINED] or awake
     shares = {role.role: role.retained for role in named}
-    weakest = min(shares.items(), key=lambda entry: entry[1].mean) if shares else None
+    weakest = _weakest(shares)
     ahead = Figure.of_values(now).interval.low > 0
     knocked = (_knocked_out(baseline, writers), _knocked_out(model, writers) if ahead else None)
     alike = _alike(function)
     same_heads = (
-        (weakest is None or weakest[1].mean >= _CARRIES)
+        all(one.mean >= _CARRIES for one in shares.values())
         and knocked[1] is not None
         and knocked[1].mean >= _CARRIES * knocked[0].mean
         and (alike is None or alike.mean >= _ALIKE)
     )
     return Recovery(_how(share, ahead, same_heads), share, alike, weakest, knocked, _carriers(writers, model, baseline))
+
+
+def _weakest(shares: Mapping[str, Figure]) -> tuple[str, Figure] | None:
+    """The role that keeps least; of several that are told alike, the first by name."""
+    named = ranked(sorted(shares), lambda role: -share_as_told(shares[role]))
+    return (named[0], shares[named[0]]) if named else None
 
 
 def _how(share: Figure, ahead: bool, same_heads: bool) -> How:
@@ -133,7 +140,7 @@ def _carriers(writers: Sequence[Head], model: View, baseline: View) -> tuple[Car
         for head, more in gained.items()
         if more.mean() >= floor and corrected_interval(more, len(now.heads)).low > 0
     ]
-    ordered = sorted(clear, key=lambda head: -float(gained[head].mean()))
+    ordered = ranked(sorted(clear), lambda head: float(gained[head].mean()), decimals=2)
     return tuple(
         Carrier(head, Figure.of_values(then.of(head)), Figure.of_values(now.of(head))) for head in ordered[:_SHOWN]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit
@@ -12,10 +13,12 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
 from circuit_assertions.diagnosis.asserting import Bound, Suites, judge_all, named, runner_for
 from circuit_assertions.diagnosis.bisecting import bisect
-from circuit_assertions.diagnosis.diagnosing import PROMPTS, behaviour_before, check_fit, fewer
+from circuit_assertions.diagnosis.diagnosing import behaviour_before, check_fit
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.function import compare_functions
+from circuit_assertions.diagnosis.numbers import PROMPTS, fewer
+from circuit_assertions.diagnosis.overall import Behaviour, Overall, overall
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.measures.figures import Figure, share_of
 from circuit_assertions.tasks import TO_PATCH, Task
@@ -39,6 +42,7 @@ class Step:
         reasons: why an assertion was skipped, or could not be judged.
         recovered: the share of what the corrupted checkpoint had lost that is back, by assertion, where it was lost.
         problem: why the checkpoint could not be read.
+        overall, why: the verdict that a diagnosis gives it, and what that rests on; empty where it was not read.
     """
 
     place: int
@@ -51,6 +55,8 @@ class Step:
     recovered: Mapping[str, Figure] = field(default_factory=dict)
     problem: str = ""
     not_compared: Mapping[str, str] = field(default_factory=dict)
+    overall: Overall | Literal[""] = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Trajectory:
         steps: the checkpoints that were looked at, in the run's order.
         assertions: the names by which they stand in the steps.
         bisected: whether only those checkpoints were looked at that bisection asked for.
+        prompts: by how many prompts behaviour and roles were read, and how many the task has; None if unknown.
     """
 
     run: tuple[Checkpoint, ...]
@@ -72,6 +79,7 @@ class Trajectory:
     steps: tuple[Step, ...]
     assertions: tuple[str, ...]
     bisected: bool
+    prompts: tuple[int, int] | None = None
 
     def seen(self, assertion: str) -> dict[int, str]:
         """An assertion's verdicts by place, of the checkpoints that could be read."""
@@ -84,7 +92,12 @@ class Trajectory:
 
 
 def check_run(
-    audit: Audit, run: Sequence[Checkpoint], baseline: Checkpoint, task: Task, corrupted: Checkpoint | None = None
+    audit: Audit,
+    run: Sequence[Checkpoint],
+    baseline: Checkpoint,
+    task: Task,
+    corrupted: Checkpoint | None = None,
+    most: int | None = PROMPTS,
 ) -> None:
     """Check that a run and its baseline can be laid side by side, before any work.
 
@@ -106,7 +119,7 @@ def check_run(
             problems.append(error)
         else:
             check_fit(audit, baseline, checkpoint)
-            check_enough(audit.prompts(fewer(task, PROMPTS), checkpoint), "to follow a run by")
+            check_enough(audit.prompts(fewer(task, most), checkpoint), "to follow a run by")
             return
     raise CheckpointError(f"no checkpoint of {run[0].given} can be opened: {problems[0]}")
 
@@ -122,6 +135,7 @@ def follow(
     called: str = "",
     corrupted: Checkpoint | None = None,
     bisecting: bool = False,
+    most: int | None = PROMPTS,
     tell: Tell = lambda checkpoint, done: None,
 ) -> Trajectory:
     """Judge every checkpoint of a run, or those that bisection asks for. One is open at a time beside the given ones.
@@ -131,13 +145,15 @@ def follow(
         suites: each with the circuits that may bind its roles.
         called: the task's name.
         corrupted: a known-bad checkpoint, where assertions about recovery are to be judged.
+        most: how many of the task's prompts behaviour and roles are read by at most; None for all.
         tell: which checkpoint comes next, and how many there were before it.
 
     Raises:
         DiagnosisError: if the baseline does not do the task.
     """
     runner = runner_for(audit, baseline, corrupted)
-    follower = _Follower(View(audit, baseline, fewer(task, PROMPTS)), circuit, runner, named(suites))
+    follower = _Follower(View(audit, baseline, fewer(task, most)), circuit, runner, named(suites))
+    read = len(audit.prompts(follower.then.task, baseline))
     before = Figure.of_values(behaviour_before(follower.then))
     steps: dict[int, Step] = {}
 
@@ -160,6 +176,7 @@ def follow(
         steps=tuple(steps[place] for place in sorted(steps)),
         assertions=tuple(follower.assertions),
         bisected=bisecting,
+        prompts=(read, getattr(task, "prompts", read)),
     )
 
 
@@ -186,11 +203,15 @@ class _Follower:
             return Step(place, checkpoint, problem=str(error))
         finally:
             self.runner.forget(checkpoint)
+        behaviour = Behaviour(*map(Figure.of_values, (before, after, share_of(after, before))))
+        word, why = overall(behaviour, function)
         return Step(
             place,
             checkpoint,
-            behaviour=Figure.of_values(after),
-            retained=Figure.of_values(share_of(after, before)),
+            behaviour=behaviour.after,
+            retained=behaviour.retained,
+            overall=word,
+            why=why,
             roles={role.role: role.retained for role in function.roles},
             not_compared=function.not_compared,
             verdicts={name: one.verdict for name, one in judged.items()},

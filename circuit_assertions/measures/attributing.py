@@ -19,6 +19,8 @@ from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Edge", "edge_score", "score_edges"]
 
+_LEVEL = 5  # digits to which scores are told apart, so that the order of sums decides no rank
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -82,10 +84,16 @@ def _ranked(graph: EdgeGraph, scores: NDArray[np.float64], labels: Sequence[str]
     sizes = np.abs(scores)
     whole = sizes[0].sum() or 1.0
     found = []
-    for index in np.argsort(-sizes[0], axis=None, kind="stable"):
+    for index in np.argsort(-_level(sizes[0]), axis=None, kind="stable"):
         sender, receiver = divmod(int(index), len(graph.receivers))
         if sender < graph.below(graph.receivers[receiver]):
-            score, at = float(scores[0, sender, receiver]), labels[int(sizes[1:, sender, receiver].argmax())]
+            score, at = float(scores[0, sender, receiver]), labels[int(_level(sizes[1:, sender, receiver]).argmax())]
             share = float(sizes[0, sender, receiver] / whole)
             found.append(Edge(graph.senders[sender], graph.receivers[receiver], score, share, at))
     return found
+
+
+def _level(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sizes in units of the largest, without the digits that rounding decides."""
+    level: NDArray[np.float64] = np.round(sizes / (float(sizes.max()) or 1.0), _LEVEL)
+    return level

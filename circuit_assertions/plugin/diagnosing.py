@@ -25,10 +25,11 @@ __all__ = ["DiagnosingPlugin"]
 
 _COLOURS = {
     **dict.fromkeys(("INTACT", "RECOVERED"), "green"),
-    **dict.fromkeys(("AMPLIFIED", "PARTIAL", "DIFFUSE", "LOCALIZED"), "yellow"),
+    **dict.fromkeys(("AMPLIFIED", "DEGRADED", "PARTIAL", "DIFFUSE", "LOCALIZED"), "yellow"),
     **dict.fromkeys(("CORRUPTED", "BYPASSED", "NOT RECOVERED", "ERROR"), "red"),
 }
-_WORST_FIRST = ("CORRUPTED", "ERROR", "AMPLIFIED", "INTACT")
+_WORST_FIRST = ("CORRUPTED", "ERROR", "DEGRADED", "AMPLIFIED", "INTACT")
+_FAILS = "DEGRADED fails this run, as --circuit-degraded=fail asks"
 
 Lines = list[tuple[str, str]]
 
@@ -49,8 +50,18 @@ class DiagnosingPlugin:
         """Whether there is a diagnosis to be printed."""
         return bool(self._found)
 
+    @property
+    def overall(self) -> tuple[str, ...]:
+        """The verdict of each diagnosis that was made, ERROR for those that could not be, in the order of printing."""
+        return tuple(_verdict(lines) for lines in self._found)
+
+    @property
+    def fails(self) -> bool:
+        """Whether what was found makes the run fail: a DEGRADED model, where that is asked for."""
+        return self._auditing.options.degraded == "fail" and "DEGRADED" in self.overall
+
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Before the models are closed. A run that was interrupted, or judged nothing, is not diagnosed."""
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
@@ -61,6 +72,8 @@ class DiagnosingPlugin:
         except KeyboardInterrupt:  # it would take the verdicts with it, which are yet to be printed
             alone = "interrupted; `circuit-assertions diagnose` makes it alone, --no-diagnosis leaves it out"
             self._found.append([(alone, "ERROR")])
+        if self.fails and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -70,6 +83,8 @@ class DiagnosingPlugin:
             for text, verdict in lines:
                 colour = {_COLOURS[verdict]: True} if verdict in _COLOURS else {}
                 terminalreporter.write_line(text, **colour)
+        if self.fails:
+            terminalreporter.write_line(_FAILS, red=True)
 
     def _chosen(self) -> Iterator[tuple[Checkpoint, int]]:
         """What is diagnosed, and how many checkpoints of its training run there are."""
@@ -140,5 +155,9 @@ class DiagnosingPlugin:
 
 
 def _severity(lines: Lines) -> int:
-    """The verdict's place; it stands before all other words that lines carry."""
-    return _WORST_FIRST.index(next(verdict for _, verdict in lines if verdict))
+    return _WORST_FIRST.index(_verdict(lines))
+
+
+def _verdict(lines: Lines) -> str:
+    """The verdict stands before all other words that lines carry."""
+    return next(verdict for _, verdict in lines if verdict)

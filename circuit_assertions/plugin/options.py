@@ -26,6 +26,7 @@ class Options:
     trust_remote_code: bool
     unresolved: str
     skipped: str
+    degraded: str
     discover: bool
     diagnosis: bool
     suites: tuple[str, ...]
@@ -63,6 +64,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("circuit_discover", "default of --discover", type="bool", default=False)
     parser.addini("circuit_unresolved", "default of --circuit-unresolved", default="report")
     parser.addini("circuit_skipped", "default of --circuit-skipped", default="report")
+    parser.addini("circuit_degraded", "default of --circuit-degraded", default="report")
 
 
 def _add_model_options(group: pytest.OptionGroup) -> None:
@@ -140,6 +142,10 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         dest="circuit_skipped",
         choices=("report", "fail"),
         help="what an assertion that was skipped does: `report` (default) shows it and passes, `fail` fails the run",
+        "--circuit-degraded",
+        dest="circuit_degraded",
+        choices=("report", "fail"),
+        help="what a diagnosis of DEGRADED does: `report` (default) shows it and passes, `fail` fails the run",
     )
 
 
@@ -176,13 +182,22 @@ def read_options(config: pytest.Config) -> Options:
     """
     dtype = str(config.getoption("circuit_dtype") or config.getini("model_dtype"))
     unresolved = str(config.getoption("circuit_unresolved") or config.getini("circuit_unresolved"))
+    degraded = str(config.getoption("circuit_degraded") or config.getini("circuit_degraded"))
     if dtype not in _DTYPES:
         raise pytest.UsageError(f"model_dtype is {dtype!r} in {config.inipath}: use one of {', '.join(_DTYPES)}")
     skipped = str(config.getoption("circuit_skipped") or config.getini("circuit_skipped"))
     if unresolved not in ("report", "fail"):
         raise pytest.UsageError(f"circuit_unresolved is {unresolved!r} in {config.inipath}: use report or fail")
-    if skipped not in ("report", "fail"):
-        raise pytest.UsageError(f"circuit_skipped is {skipped!r} in {config.inipath}: use report or fail")
+        "--circuit-skipped",
+        dest="circuit_skipped",
+        choices=("report", "fail"),
+        help="what an assertion that was skipped does: `report` (default) shows it and passes, `fail` fails the run",
+    )
+    group.addoption(
+        "--circuit-degraded",
+        dest="circuit_degraded",
+        choices=("report", "fail"),
+        help="what a diagnosis of DEGRADED does: `report` (default) shows it and passes, `fail` fails the run",
     said = config.getoption("circuit_discover")
     diagnosis = config.getoption("circuit_diagnosis")
     return Options(
@@ -196,6 +211,7 @@ def read_options(config: pytest.Config) -> Options:
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
         unresolved=unresolved,
         skipped=skipped,
+        degraded=degraded,
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),

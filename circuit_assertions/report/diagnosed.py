@@ -13,7 +13,10 @@ from textwrap import wrap
 from circuit_assertions.diagnosis import Diagnosis, Figure, Function, HeadChange, Origin, Recovery, RoleChange
 from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.function import Inside, what_it_keeps
+from circuit_assertions.diagnosis.overall import SOMETHING_LOST
 from circuit_assertions.diagnosis.rediscovering import Circuits
+from circuit_assertions.measures import Interval
+from circuit_assertions.measures.figures import LEAST_LOST
 from circuit_assertions.report.explaining import share_text
 
 __all__ = ["diagnosis_lines"]
@@ -37,17 +40,18 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
         yield from _recovery(diagnosis)
     yield from _assertions(diagnosis.assertions)
     yield from _labelled("behaviour", _behaviour(diagnosis))
+    yield from _prompts(diagnosis)
     yield from _roles(diagnosis.function)
     for number, changed in enumerate(diagnosis.settings_changed):
         yield from _labelled("settings" if number == 0 else "", changed)
-    yield from _origin(diagnosis.origin)
+    yield from _origin(diagnosis)
     if diagnosis.expression is not None:
         through = ", ".join(str(one) for one in diagnosis.expression.through)
         healed = _share(diagnosis.expression.healed)
         yield from _labelled(
             "expressed", f"through {through}: their outputs, taken from the baseline, bring back {healed}"
         )
-    if diagnosis.origin.verdict == "LOCALIZED":
+    if diagnosis.origin.verdict == "LOCALIZED" and diagnosis.verdict in SOMETHING_LOST:
         yield f"{'mend':<{_LABEL}}{_mend(diagnosis)}", ""
 
 
@@ -55,6 +59,22 @@ def _behaviour(diagnosis: Diagnosis) -> str:
     behaviour = diagnosis.behaviour
     worst = f" (corrupted {_number(behaviour.corrupted)})" if behaviour.corrupted is not None else ""
     return f"{diagnosis.task} logit difference {behaviour.before.mean:.2f} -> {_number(behaviour.after)}{worst}"
+
+
+def _prompts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    """How many prompts each part read."""
+    read = diagnosis.prompts
+    if not read:
+        return
+    asked, behaviour = read["task"], read["behaviour"]
+    told = [f"{behaviour}{f' of the {asked} of {diagnosis.task}' * (asked != behaviour)} for behaviour and roles"]
+    if "origin-search" in read:
+        told.append(f"{read['origin-search']} to search for the origin and {read['origin-confirmation']} to confirm it")
+    others = {"expression": "outputs taken from the baseline", "rediscovery": "the rediscovered circuit"}
+    told += [f"{read[part]} for {what}" for part, what in others.items() if part in read]
+    if diagnosis.assertions:
+        told.append("those of their suites for assertions")
+    yield from _labelled("prompts", ", ".join(told))
 
 
 def _roles(function: Function) -> Iterator[tuple[str, str]]:
@@ -108,10 +128,11 @@ def _turn(before: Figure, after: Figure) -> str:
     return f"({before.mean:+.2f} -> {after.mean:+.2f})"
 
 
-def _origin(origin: Origin) -> Iterator[tuple[str, str]]:
+def _origin(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    origin = diagnosis.origin
     found = origin.found
-    if origin.verdict == "UNCHANGED":
-        yield from _labelled("origin", _nothing_to_find(origin))
+    if origin.verdict == "UNCHANGED" or diagnosis.verdict not in SOMETHING_LOST:
+        yield from _labelled("origin", _nothing_to_find(origin, diagnosis.behaviour.retained))
         return
     if found is None:
         yield from _labelled("origin", "DIFFUSE: no single component heals anything", "DIFFUSE")
@@ -127,12 +148,15 @@ def _origin(origin: Origin) -> Iterator[tuple[str, str]]:
         yield from _labelled("", f"restored together: {groups}")
 
 
-def _nothing_to_find(origin: Origin) -> str:
+def _nothing_to_find(origin: Origin, retained: Figure) -> str:
     if not origin.changed:
         return "no weight differs from the baseline's"
     few = f" ({', '.join(map(str, origin.changed))})" if len(origin.changed) <= _FEW_TO_NAME else ""
     differ = f"{len(origin.changed)} of {origin.parts} components differ{few}"
-    return f"{differ}, but less than a tenth of the behaviour is lost: nothing to look for"
+    if 1 - retained.mean < LEAST_LOST:
+        return f"{differ}, but less than a tenth of the behaviour is lost: nothing to look for"
+    lost = Figure(1 - retained.mean, Interval(1 - retained.interval.high, 1 - retained.interval.low))
+    return f"{differ}, but the loss of {_share(lost)} is not certain: more prompts tell whether there is one"
 
 
 def _mend(diagnosis: Diagnosis) -> str:

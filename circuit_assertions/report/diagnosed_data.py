@@ -47,6 +47,7 @@ def diagnosis_data(diagnosis: Diagnosis) -> dict[str, Any]:
         "circuit": diagnosis.circuit,
         "task": diagnosis.task,
         "settings": dict(diagnosis.settings),
+        "prompts": dict(diagnosis.prompts),
         "verdict": diagnosis.verdict,
         "why": diagnosis.why,
         "behaviour": {

@@ -10,6 +10,7 @@ import numpy as np
 from circuit_assertions.assertions import Assertion, Expectation, Judgement, Row, Verdict
 from circuit_assertions.measures import Interval, Reading
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.ordering import ranked
 
 __all__ = ["context_lines", "explain", "interval_text", "number", "share_text"]
 
@@ -116,7 +117,7 @@ def _worst_prompts(judgement: Judgement, expect: Expectation) -> Iterator[str]:
     if not any(reading.texts):
         return
     values, too_high = _values_of(reading, row), _errs_upwards(judgement, expect)
-    order = np.argsort(-values if too_high else values, kind="stable")[:_MOST_PROMPTS]
+    order = ranked(range(len(values)), lambda index: values[index] if too_high else -values[index])[:_MOST_PROMPTS]
     whose = f" of {row.name}" if row.name else ""
     yield f"  worst     {'highest' if too_high else 'lowest'} prompts{whose}"
     for index in order:

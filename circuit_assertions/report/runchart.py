@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.ordering import ranked
 from circuit_assertions.report.trajectory import step_of
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _lines(panel: _Panel, names: Sequence[str], lines: Sequence[Points], whole: 
             yield f'<circle class="fill{look}" cx="{x:.1f}" cy="{y:.1f}" r="3">{said}</circle>'
         ends.append((name, f"fill{look}", at[-1][1]))
     below = -math.inf
-    for name, colour, y in sorted(ends, key=lambda end: end[2]):
+    for name, colour, y in ranked(sorted(ends), lambda end: -end[2], decimals=1):
         below = max(y + 4, below + _LINE)
         yield _text(_LEFT + _ACROSS + 10, below, name, colour)
 

@@ -33,6 +33,10 @@ def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
     run, steps = trajectory.run, trajectory.steps
     yield f"run        {run[0].given}   baseline {trajectory.baseline}"
     yield f"behaviour  {trajectory.task} logit difference, {_number(trajectory.before)} on the baseline"
+    if trajectory.prompts is not None:
+        read, asked = trajectory.prompts
+        more = f" of the {asked} of {trajectory.task}" if read != asked else ""
+        yield f"prompts    {read}{more} for behaviour and roles, those of their suites for assertions"
     yield f"roles      of {trajectory.circuit}: the share of their effect on the baseline that is left"
     left_out = {role: why for step in steps for role, why in step.not_compared.items()}
     yield from (f"           {role} is not compared: {why}" for role, why in left_out.items())
@@ -103,6 +107,8 @@ def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
         "".join(OUTCOMES[step.verdicts[name]].letter for name in judged if step.verdicts) for step in trajectory.steps
     ]
     columns.append((_numbers(len(judged)), letters))
+    if any(step.overall for step in trajectory.steps):
+        columns.append((["overall"], [step.overall for step in trajectory.steps]))
     widths = [max(map(len, [*heading, *cells])) for heading, cells in columns]
     deep = max(len(heading) for heading, _ in columns)
     for row in range(deep):
@@ -205,7 +211,8 @@ def _conclusion(trajectory: Trajectory) -> str:
         return "last       no checkpoint could be read"
     counts = Counter(last.verdicts.values())
     said = ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in OUTCOMES if counts[verdict])
-    return f"last       {_step_name(str(last.checkpoint))}: {said}"
+    overall = f"; {last.overall}: {last.why}" if last.overall else ""
+    return f"last       {_step_name(str(last.checkpoint))}: {said}{overall}"
 
 
 def _short(step: Step) -> str:
@@ -235,6 +242,7 @@ def trajectory_data(trajectory: Trajectory) -> dict[str, Any]:
         "checkpoints": len(trajectory.run),
         "audited": trajectory.audited,
         "bisected": trajectory.bisected,
+        "prompts": trajectory.prompts and dict(zip(("behaviour", "task"), trajectory.prompts, strict=True)),
         "steps": [
             {
                 "checkpoint": str(step.checkpoint),
@@ -243,6 +251,8 @@ def trajectory_data(trajectory: Trajectory) -> dict[str, Any]:
                 "retained": _plain(step.retained),
                 "roles": {role: _plain(figure) for role, figure in step.roles.items()},
                 "roles-not-compared": dict(step.not_compared),
+                "overall": step.overall or None,
+                "why": step.why or None,
                 "verdicts": dict(step.verdicts),
                 "reasons": dict(step.reasons),
                 "recovered": {name: _plain(share) for name, share in step.recovered.items()},

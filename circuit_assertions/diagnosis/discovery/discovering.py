@@ -15,6 +15,7 @@ from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import TO_PATCH, PromptSet, RepeatedTokensTask, Task, TaskError
 
 if TYPE_CHECKING:
@@ -183,8 +184,9 @@ def check_behaviour(view: View, chain: Chain) -> dict[str, Figure]:
         able = {head: evidence for head, (agrees, evidence) in functions(rule, view, view).items() if agrees}
         if able:
             score = rule.scores[0].measure
-            ordered = sorted(able, key=lambda head: -able[head][score])
-            shown = ", ".join(f"{head} {able[head][score]:.2f}" for head in ordered)
+            scores = {head: able[head][score] for head in sorted(able)}
+            ordered = ranked(scores, scores.__getitem__, decimals=2)
+            shown = ", ".join(f"{head} {scores[head]:.2f}" for head in ordered)
             text += f"\nby function alone, whatever they are for: {rule.role} {shown} ({score})"
     raise NoCircuitError(text)
 

@@ -17,6 +17,7 @@ from circuit_assertions.diagnosis.discovery.chains import LOOKS, Anywhere, Chain
 from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval, Receiver
+from circuit_assertions.ordering import ranked
 
 __all__ = ["UNEXPLAINED", "Effect", "Followed", "Placed", "follow", "functions"]
 
@@ -53,7 +54,7 @@ class Placed:
     def telling(self) -> Effect:
         """Its effect at the stage that gave its role; where none did, the largest."""
         own = [effect for effect in self.effects if effect.stage == self.given_at]
-        return own[0] if own else max(self.effects, key=lambda effect: abs(effect.mean))
+        return (own or ranked(self.effects, lambda effect: abs(effect.mean), decimals=2))[0]
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,8 @@ class _Side:
             f"attention {query} -> {key}": float(self.view.by_head("attention", query=query, key=key).of(head).mean())
             for query, key in _pairs(self.view)
         }
-        return dict(sorted(((name, mean) for name, mean in means.items() if mean >= LOOKS), key=lambda look: -look[1]))
+        looks = [name for name, mean in sorted(means.items()) if mean >= LOOKS]
+        return {name: means[name] for name in ranked(looks, means.__getitem__, decimals=2)}
 
     def followed(self) -> Followed:
         """What it led to. Of heads without a role one is told where they look."""

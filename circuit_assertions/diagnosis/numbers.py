@@ -1,0 +1,42 @@
+"""How many of a task's prompts the parts of a diagnosis read."""
+
+from __future__ import annotations
+
+from circuit_assertions.diagnosis.origin import Origin
+from circuit_assertions.diagnosis.recovery import Recovery
+from circuit_assertions.tasks import Task
+
+__all__ = ["EXPRESSED_BY", "PARTS", "PROMPTS", "fewer", "prompts_read"]
+
+PROMPTS = 128  # of a task that has more, unless all are asked for: half search for the origin, half confirm it
+EXPRESSED_BY = 64  # of these, for transplants, which are many
+PARTS = ("task", "behaviour", "origin-search", "origin-confirmation", "expression", "rediscovery")
+
+
+def fewer(task: Task, most: int | None) -> Task:
+    """The task, with at most so many prompts; as it is for None."""
+    asked = getattr(task, "prompts", None)
+    if most is None or not isinstance(asked, int) or asked <= most:
+        return task
+    return task.model_copy(update={"prompts": most})
+
+
+def prompts_read(
+    task: Task, read: int, origin: Origin, transplanted: int | None, recovery: Recovery | None
+) -> dict[str, int]:
+    """How many prompts each part read, by its name in `PARTS`; parts that were not needed are left out.
+
+    Args:
+        read: those that behaviour and roles were read by.
+        transplanted: those that outputs were transplanted on; None where none were.
+    """
+    confirmed = len(origin.confirmed) or None
+    numbers = (
+        getattr(task, "prompts", read),
+        read,
+        None if confirmed is None else read - confirmed,
+        confirmed,
+        transplanted,
+        None if recovery is None or recovery.circuits is None else recovery.circuits.prompts,
+    )
+    return {part: number for part, number in zip(PARTS, numbers, strict=True) if number is not None}
