@@ -214,9 +214,9 @@ def refuse_overflow(model: Any, folder: Path, logits: torch.Tensor) -> None:
     way_out = "audit an earlier checkpoint"
     if model.dtype in (torch.float16, torch.bfloat16):
         way_out = "take --model-dtype=float32"
+    layer = first_overflow(model, trial_tokens(model).to(model.device))
     raise CheckpointError(
-        f"{folder} overflows: {first_overflow(model, trial_tokens(model).to(model.device))} gives infinity or NaN in {dtype}, though all "
-        f"weights are finite ({way_out})"
+        f"{folder} overflows: {layer} gives infinity or NaN in {dtype}, though all weights are finite ({way_out})"
     )
 
 

@@ -10,6 +10,12 @@ import pytest
 __all__ = ["Options", "add_options", "chosen_models", "read_options"]
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
+_REPORT_OR_FAIL = ("report", "fail")
+_EFFECTS = {
+    "unresolved": "an UNRESOLVED verdict",
+    "skipped": "an assertion that was skipped",
+    "degraded": "a diagnosis of DEGRADED",
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,8 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
     parser.addini("circuit_diagnosis", "whether a diagnosis is made; see --no-diagnosis", type="bool", default=True)
     parser.addini("circuit_discover", "default of --discover", type="bool", default=False)
-    parser.addini("circuit_unresolved", "default of --circuit-unresolved", default="report")
-    parser.addini("circuit_skipped", "default of --circuit-skipped", default="report")
-    parser.addini("circuit_degraded", "default of --circuit-degraded", default="report")
+    for name in _EFFECTS:
+        parser.addini(f"circuit_{name}", f"default of --circuit-{name}", default="report")
 
 
 def _add_model_options(group: pytest.OptionGroup) -> None:
@@ -131,22 +136,13 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         help="where no circuit file was found on this lineage, find who plays which role on the baseline, and test the "
         "model on those heads. `circuit-assertions discover` writes them down, which is faster the next time.",
     )
-    group.addoption(
-        "--circuit-unresolved",
-        dest="circuit_unresolved",
-        choices=("report", "fail"),
-        help="what an UNRESOLVED verdict does: `report` (default) shows it and passes, `fail` fails the run",
-    )
-    group.addoption(
-        "--circuit-skipped",
-        dest="circuit_skipped",
-        choices=("report", "fail"),
-        help="what an assertion that was skipped does: `report` (default) shows it and passes, `fail` fails the run",
-        "--circuit-degraded",
-        dest="circuit_degraded",
-        choices=("report", "fail"),
-        help="what a diagnosis of DEGRADED does: `report` (default) shows it and passes, `fail` fails the run",
-    )
+    for name, what in _EFFECTS.items():
+        group.addoption(
+            f"--circuit-{name}",
+            dest=f"circuit_{name}",
+            choices=_REPORT_OR_FAIL,
+            help=f"what {what} does: `report` (default) shows it and passes, `fail` fails the run",
+        )
 
 
 def _add_permissions(group: pytest.OptionGroup) -> None:
@@ -181,23 +177,8 @@ def read_options(config: pytest.Config) -> Options:
         pytest.UsageError: if a configuration key has a value that its option would not take.
     """
     dtype = str(config.getoption("circuit_dtype") or config.getini("model_dtype"))
-    unresolved = str(config.getoption("circuit_unresolved") or config.getini("circuit_unresolved"))
-    degraded = str(config.getoption("circuit_degraded") or config.getini("circuit_degraded"))
     if dtype not in _DTYPES:
         raise pytest.UsageError(f"model_dtype is {dtype!r} in {config.inipath}: use one of {', '.join(_DTYPES)}")
-    skipped = str(config.getoption("circuit_skipped") or config.getini("circuit_skipped"))
-    if unresolved not in ("report", "fail"):
-        raise pytest.UsageError(f"circuit_unresolved is {unresolved!r} in {config.inipath}: use report or fail")
-        "--circuit-skipped",
-        dest="circuit_skipped",
-        choices=("report", "fail"),
-        help="what an assertion that was skipped does: `report` (default) shows it and passes, `fail` fails the run",
-    )
-    group.addoption(
-        "--circuit-degraded",
-        dest="circuit_degraded",
-        choices=("report", "fail"),
-        help="what a diagnosis of DEGRADED does: `report` (default) shows it and passes, `fail` fails the run",
     said = config.getoption("circuit_discover")
     diagnosis = config.getoption("circuit_diagnosis")
     return Options(
@@ -209,13 +190,19 @@ def read_options(config: pytest.Config) -> Options:
         dtype=dtype,
         allow_pickle=bool(config.getoption("circuit_allow_pickle")),
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
-        unresolved=unresolved,
-        skipped=skipped,
-        degraded=degraded,
+        **{name: _effect(config, name) for name in _EFFECTS},
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
     )
+
+
+def _effect(config: pytest.Config, name: str) -> str:
+    """Whether an outcome is reported or fails the run."""
+    chosen = str(config.getoption(f"circuit_{name}") or config.getini(f"circuit_{name}"))
+    if chosen not in _REPORT_OR_FAIL:
+        raise pytest.UsageError(f"circuit_{name} is {chosen!r} in {config.inipath}: use {' or '.join(_REPORT_OR_FAIL)}")
+    return chosen
 
 
 def _path_from_file(config: pytest.Config, key: str) -> str | None:
