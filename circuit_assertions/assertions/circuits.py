@@ -32,7 +32,9 @@ class Base(Strict):
     """The model that the circuit was found on."""
 
     id: str = Field(description="its hub id or name")
-    fingerprint: str | None = Field(None, description="of its weights, and after a hyphen of its settings, as discover writes it")
+    fingerprint: str | None = Field(
+        None, description="of its weights, and after a hyphen of its settings, as discover writes it"
+    )
 
 
 class Circuit(Strict):

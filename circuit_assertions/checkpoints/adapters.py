@@ -17,10 +17,11 @@ from circuit_assertions.checkpoints.reading import Read, are_same, logits_of, re
 from circuit_assertions.checkpoints.safety import refuse_code, weight_files
 from circuit_assertions.checkpoints.settings import Opening
 from circuit_assertions.checkpoints.sources import read_json
-from circuit_assertions.checkpoints.weights import fingerprint, read_header
+from circuit_assertions.checkpoints.weights import StoredTensor, fingerprint, read_header, same_bytes
 
 __all__ = ["read_adapter"]
 
+_WHOLE = r"modules_to_save\.(default\.)?|original_module\.|base_layer\."  # before `weight`, where all rows are stored
 _MISMATCH = re.compile(
     r"size mismatch for (\S+): copying a param with shape torch\.Size\(\[([\d, ]*)\]\) from checkpoint, "
     r"the shape in current model is torch\.Size\(\[([\d, ]*)\]\)"
@@ -39,7 +40,8 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
     config = read_json(folder / "adapter_config.json")
     files = weight_files(folder, opening.permissions, adapter=True)
     own_print = fingerprint(files)
-    stored = {one.name: one.shape for file in files if file.suffix == ".safetensors" for one in read_header(file)}
+    tensors = {one.name: one for file in files if file.suffix == ".safetensors" for one in read_header(file)}
+    stored = {name: one.shape for name, one in tensors.items()}
     lent = lent_base(folder, base_folder, opening)
     read = read_model(base_folder, opening)
     names = [name for name, _ in read.model.named_modules()] + [name for name, _ in read.model.named_parameters()]
@@ -58,7 +60,7 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
             f"adapter {folder} does not fit its base {base_folder}: {_misfit(error)} (name the right base "
             f"in its adapter_config.json, or save the merged model)"
         ) from error
-    spare = sorted(name for name in stored if name not in places)
+    spare = sorted(name for name in stored if name not in places and not _is_copy(name, tensors))
     if spare:
         raise CheckpointError(
             f"adapter {folder} does not fit its base {base_folder}, which has no place for {len(spare)} of its "
@@ -74,21 +76,19 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
 def _resize(model: Any, stored: Mapping[str, tuple[int, ...]]) -> str | None:
     """Make room for tokens that were added in training, where the adapter holds the whole embedding with them."""
     end = model.get_output_embeddings()
-    ends = [model.get_input_embeddings(), *([] if end is None else [end])]
+    first = model.get_input_embeddings()
     paths = {id(module): name for name, module in model.named_modules()}
     rows = []
-    for module in ends:
-        whole = re.compile(
-            rf"^base_model\.model\.{re.escape(paths[id(module)])}\.(modules_to_save\.|base_layer\.)?weight$"
-        )
-        rows += [shape[0] for name, shape in stored.items() if whole.match(name) and len(shape) == 2]
-    before = len(ends[0].weight)
-    wanted = set(rows) - {before}
-    tied = end is None or end.weight is ends[0].weight
-    if len(wanted) != 1 or len(set(rows)) != 1 or not (tied or len(rows) == len(ends)):
+    for module in (first, *([] if end is None else [end])):
+        whole = re.compile(rf"base_model\.model\.{re.escape(paths[id(module)])}\.({_WHOLE})?weight")
+        rows.append({shape[0] for name, shape in stored.items() if whole.fullmatch(name) and len(shape) == 2})
+    before, sizes = len(first.weight), set().union(*rows)
+    tied = end is None or end.weight is first.weight
+    if len(sizes) != 1 or sizes == {before} or not (tied or all(rows)):
         return None
-    model.resize_token_embeddings(wanted.pop(), mean_resizing=False)
-    return f"the embedding has {rows[0]} tokens as in the adapter, {before} in its base"
+    wanted = sizes.pop()
+    model.resize_token_embeddings(wanted, mean_resizing=False)
+    return f"the embedding has {wanted} tokens as in the adapter, {before} in its base"
 
 
 def _places(adapted: Any) -> set[str]:
@@ -96,6 +96,12 @@ def _places(adapted: Any) -> set[str]:
     from peft import get_peft_model_state_dict
 
     return {*get_peft_model_state_dict(adapted, save_embedding_layers=False), *adapted.state_dict()}
+
+
+def _is_copy(name: str, tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether a tensor is the copy that PEFT writes beside a module that was trained whole."""
+    other = tensors.get(name.replace(".modules_to_save.", "."))
+    return other is not None and other is not tensors[name] and same_bytes(other, tensors[name])
 
 
 def _misfit(error: Exception) -> str:
