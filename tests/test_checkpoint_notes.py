@@ -1,4 +1,4 @@
-"""What is known of how a checkpoint was read reaches a person: in an audit, in a diagnosis, in a repaired checkpoint."""
+"""What is known of how a checkpoint was read reaches a person: in audits, diagnoses and repaired checkpoints."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import torch
 from checkpoint_files import ON_CPU, change_json, change_tensors, copy_of, opened
 from peft import LoraConfig, PeftModel, get_peft_model
 from reference_model import word_tokenizer
+from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -170,6 +171,25 @@ def test_a_tensor_of_an_adapter_that_has_no_place_is_named(base: Path, tmp_path:
     folder = _adapter(base, tmp_path / "lora")
     change_tensors(folder / WEIGHTS, lambda held: held.update({name: torch.ones(2, 32)}))
     assert f"has no place for 1 of its tensors, {name} among them" in _refused(folder)
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: f"_orig_mod.{name}",
+        lambda name: name.replace("base_model.model.", "base_model.model._orig_mod."),
+        lambda name: f"module.{name.replace('.h.1.', '.h.1._checkpoint_wrapped_module.')}",
+    ],
+)
+def test_a_wrappers_prefix_in_an_adapter_is_taken_off(base: Path, tmp_path: Path, rename: Callable[[str], str]) -> None:
+    folder = _adapter(base, tmp_path / "lora")
+    plain = opened(folder)
+    before = {rename(name): one for name, one in load_file(folder / WEIGHTS).items()}
+    save_file(before, folder / WEIGHTS)
+    source = opened(folder)
+    assert source.fingerprint == plain.fingerprint
+    assert torch.equal(source.bridge(TOKENS), plain.bridge(TOKENS))
+    assert source.notes[0].startswith("the adapter's weight names are read without `")
 
 
 # -- settings and sub-folders -------------------------------------------------------------------------------------

@@ -248,6 +248,14 @@ def test_a_weight_of_whole_numbers_is_named(model: Path, dtype: torch.dtype, nam
     assert f"holds {name} as " in _refused(model)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_every_type_of_floating_point_is_read(model: Path, dtype: torch.dtype) -> None:
+    change_tensors(
+        model / WEIGHTS, lambda tensors: tensors.update({name: one.to(dtype) for name, one in tensors.items()})
+    )
+    assert opened(model).notes == ()
+
+
 @pytest.mark.parametrize("names", [[MLP], ["transformer.wpe.weight"], [MLP, "transformer.h.0.attn.c_proj.weight"]])
 def test_matrices_of_zeros_are_named_and_not_refused(model: Path, names: list[str]) -> None:
     change_tensors(model / WEIGHTS, lambda tensors: [tensors[name].zero_() for name in names])

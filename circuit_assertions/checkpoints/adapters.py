@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import save_file
 
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import lent_base
 from circuit_assertions.checkpoints.function import adapter_settings
+from circuit_assertions.checkpoints.loading import opened_tensors
 from circuit_assertions.checkpoints.patterns import refuse_endless
+from circuit_assertions.checkpoints.prefixes import without_wrappers, wrappers_in
 from circuit_assertions.checkpoints.reading import Read, are_same, logits_of, read_model, refuse_nan, refuse_overflow
 from circuit_assertions.checkpoints.safety import refuse_code, weight_files
 from circuit_assertions.checkpoints.settings import Opening
 from circuit_assertions.checkpoints.sources import read_json
-from circuit_assertions.checkpoints.weights import StoredTensor, fingerprint, read_header, same_bytes
+from circuit_assertions.checkpoints.stored import stored_tensors
+from circuit_assertions.checkpoints.weights import StoredTensor, fingerprint, fingerprint_of, read_header, same_bytes
 
 __all__ = ["read_adapter"]
 
@@ -39,8 +47,9 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
     refuse_code(folder, opening.permissions)
     config = read_json(folder / "adapter_config.json")
     files = weight_files(folder, opening.permissions, adapter=True)
-    own_print = fingerprint(files)
-    tensors = {one.name: one for file in files if file.suffix == ".safetensors" for one in read_header(file)}
+    headers = [one for file in files if file.suffix == ".safetensors" for one in read_header(file)]
+    tensors = stored_tensors(headers, without_wrappers)
+    own_print = fingerprint_of(tensors) if tensors else fingerprint(files)
     stored = {name: one.shape for name, one in tensors.items()}
     lent = lent_base(folder, base_folder, opening)
     read = read_model(base_folder, opening)
@@ -48,9 +57,9 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
     refuse_endless(folder, config, names, max((size for shape in stored.values() for size in shape), default=0))
     resized = _resize(read.model, stored)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), _unwrapped(folder, tensors) as place:
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            adapted = PeftModel.from_pretrained(read.model, str(folder), torch_device="cpu").eval()
+            adapted = PeftModel.from_pretrained(read.model, str(place), torch_device="cpu").eval()
         if adapted.active_peft_config.is_prompt_learning:
             raise ValueError("it is a learned prompt, which has no weights that could be merged")
         places = _places(adapted)
@@ -69,8 +78,22 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
     refuse_nan(adapted, folder)
     weights = hashlib.sha256(f"{read.weights}+{own_print}".encode()).hexdigest()
     function = read.function.with_adapter(adapter_settings(folder))
-    notes = (*read.notes, *filter(None, (lent, resized)))
+    wrappers = [one for one in wrappers_in(tensor.name for tensor in headers) if not one.endswith("of PEFT")]
+    wrapped = f"the adapter's weight names are read without {', '.join(wrappers)}" if wrappers else None
+    notes = (*read.notes, *filter(None, (lent, resized, wrapped)))
     return Read(_merge(adapted, folder), weights, function, notes)
+
+
+@contextlib.contextmanager
+def _unwrapped(folder: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[Path]:
+    """The adapter's folder; where wrappers changed its weight names, a copy under plain names that is removed again."""
+    if all(one.name == name for name, one in tensors.items()):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place, opened_tensors(tensors) as stored:
+        shutil.copyfile(folder / "adapter_config.json", Path(place) / "adapter_config.json")
+        save_file({name: one[:] for name, one in stored.items()}, Path(place) / "adapter_model.safetensors")
+        yield Path(place)
 
 
 def _resize(model: Any, stored: Mapping[str, tuple[int, ...]]) -> str | None:
