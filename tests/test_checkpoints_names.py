@@ -147,7 +147,9 @@ def test_a_peft_model_saved_whole_and_unmerged_is_refused_and_names_its_adapter(
         AutoModelForCausalLM.from_pretrained(healthy), LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True)
     )
     state = {name: tensor.clone() for name, tensor in adapted.state_dict().items() if "lm_head" not in name}
-    change_tensors(model / WEIGHTS, lambda tensors: (tensors.clear(), tensors.update(state)))
+    _renamed(model, lambda name: "")
+    change_tensors(model / WEIGHTS, lambda tensors: tensors.update(state))
+    change_tensors(model / WEIGHTS, lambda tensors: tensors.pop(""))
     with pytest.raises(CheckpointError, match=r"lora_A|base_layer|c_attn"):
         opened(model)
 
@@ -237,7 +239,9 @@ def test_a_default_that_is_spelled_out_changes_no_fingerprint(healthy: Path, mod
 
 def _circuit(fingerprint_of_base: str, architecture: str = "GPT2LMHeadModel") -> Circuit:
     fits = Fits(architecture=architecture, layers=3, heads=4, d_model=32)
-    return Circuit(circuit="ioi", fits=fits, base=Base(id="x", fingerprint=fingerprint_of_base), roles={"a": ["L0H0"]})
+    base = Base(id="x", fingerprint=fingerprint_of_base)
+    said = {"circuit": "ioi", "fits": fits.model_dump(), "base": base.model_dump(), "roles": {"a": ["L0H0"]}}
+    return Circuit.model_validate(said)
 
 
 def test_a_lineage_is_certain_while_weights_and_settings_are_the_same(healthy: Path, model: Path) -> None:

@@ -77,4 +77,5 @@ def test_its_name_movers_choose_the_right_name_and_copy_it(model: GPT2LMHeadMode
 def test_its_circuits_are_of_these_very_weights(name: str) -> None:
     circuit = load_circuit(CIRCUITS / f"embedded.{name}.yaml")
     assert circuit.base is not None
+    assert circuit.base.fingerprint is not None
     assert circuit.base.fingerprint.partition("-")[0] == fingerprint([HEALTHY / "model.safetensors"])

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import save_file
 
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import lent_base
 from circuit_assertions.checkpoints.function import adapter_settings
+from circuit_assertions.checkpoints.loading import opened_tensors
 from circuit_assertions.checkpoints.patterns import refuse_endless
+from circuit_assertions.checkpoints.prefixes import without_wrappers, wrappers_in
 from circuit_assertions.checkpoints.reading import Read, are_same, logits_of, read_model, refuse_nan, refuse_overflow
 from circuit_assertions.checkpoints.safety import refuse_code, weight_files
 from circuit_assertions.checkpoints.settings import Opening
 from circuit_assertions.checkpoints.sources import read_json
-from circuit_assertions.checkpoints.weights import fingerprint, read_header
+from circuit_assertions.checkpoints.stored import stored_tensors
+from circuit_assertions.checkpoints.weights import StoredTensor, fingerprint, fingerprint_of, read_header, same_bytes
 
 __all__ = ["read_adapter"]
 
+_WHOLE = r"modules_to_save\.(default\.)?|original_module\.|base_layer\."  # before `weight`, where all rows are stored
 _MISMATCH = re.compile(
     r"size mismatch for (\S+): copying a param with shape torch\.Size\(\[([\d, ]*)\]\) from checkpoint, "
     r"the shape in current model is torch\.Size\(\[([\d, ]*)\]\)"
@@ -38,17 +47,19 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
     refuse_code(folder, opening.permissions)
     config = read_json(folder / "adapter_config.json")
     files = weight_files(folder, opening.permissions, adapter=True)
-    own_print = fingerprint(files)
-    stored = {one.name: one.shape for file in files if file.suffix == ".safetensors" for one in read_header(file)}
+    headers = [one for file in files if file.suffix == ".safetensors" for one in read_header(file)]
+    tensors = stored_tensors(headers, without_wrappers)
+    own_print = fingerprint_of(tensors) if tensors else fingerprint(files)
+    stored = {name: one.shape for name, one in tensors.items()}
     lent = lent_base(folder, base_folder, opening)
     read = read_model(base_folder, opening)
     names = [name for name, _ in read.model.named_modules()] + [name for name, _ in read.model.named_parameters()]
     refuse_endless(folder, config, names, max((size for shape in stored.values() for size in shape), default=0))
     resized = _resize(read.model, stored)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), _unwrapped(folder, tensors) as place:
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            adapted = PeftModel.from_pretrained(read.model, str(folder), torch_device="cpu").eval()
+            adapted = PeftModel.from_pretrained(read.model, str(place), torch_device="cpu").eval()
         if adapted.active_peft_config.is_prompt_learning:
             raise ValueError("it is a learned prompt, which has no weights that could be merged")
         places = _places(adapted)
@@ -58,7 +69,7 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
             f"adapter {folder} does not fit its base {base_folder}: {_misfit(error)} (name the right base "
             f"in its adapter_config.json, or save the merged model)"
         ) from error
-    spare = sorted(name for name in stored if name not in places)
+    spare = sorted(name for name in stored if name not in places and not _is_copy(name, tensors))
     if spare:
         raise CheckpointError(
             f"adapter {folder} does not fit its base {base_folder}, which has no place for {len(spare)} of its "
@@ -67,28 +78,40 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
     refuse_nan(adapted, folder)
     weights = hashlib.sha256(f"{read.weights}+{own_print}".encode()).hexdigest()
     function = read.function.with_adapter(adapter_settings(folder))
-    notes = (*read.notes, *filter(None, (lent, resized)))
+    wrappers = [one for one in wrappers_in(tensor.name for tensor in headers) if not one.endswith("of PEFT")]
+    wrapped = f"the adapter's weight names are read without {', '.join(wrappers)}" if wrappers else None
+    notes = (*read.notes, *filter(None, (lent, resized, wrapped)))
     return Read(_merge(adapted, folder), weights, function, notes)
+
+
+@contextlib.contextmanager
+def _unwrapped(folder: Path, tensors: Mapping[str, StoredTensor]) -> Iterator[Path]:
+    """The adapter's folder; where wrappers changed its weight names, a copy under plain names that is removed again."""
+    if all(one.name == name for name, one in tensors.items()):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place, opened_tensors(tensors) as stored:
+        shutil.copyfile(folder / "adapter_config.json", Path(place) / "adapter_config.json")
+        save_file({name: one[:] for name, one in stored.items()}, Path(place) / "adapter_model.safetensors")
+        yield Path(place)
 
 
 def _resize(model: Any, stored: Mapping[str, tuple[int, ...]]) -> str | None:
     """Make room for tokens that were added in training, where the adapter holds the whole embedding with them."""
     end = model.get_output_embeddings()
-    ends = [model.get_input_embeddings(), *([] if end is None else [end])]
+    first = model.get_input_embeddings()
     paths = {id(module): name for name, module in model.named_modules()}
     rows = []
-    for module in ends:
-        whole = re.compile(
-            rf"^base_model\.model\.{re.escape(paths[id(module)])}\.(modules_to_save\.|base_layer\.)?weight$"
-        )
-        rows += [shape[0] for name, shape in stored.items() if whole.match(name) and len(shape) == 2]
-    before = len(ends[0].weight)
-    wanted = set(rows) - {before}
-    tied = end is None or end.weight is ends[0].weight
-    if len(wanted) != 1 or len(set(rows)) != 1 or not (tied or len(rows) == len(ends)):
+    for module in (first, *([] if end is None else [end])):
+        whole = re.compile(rf"base_model\.model\.{re.escape(paths[id(module)])}\.({_WHOLE})?weight")
+        rows.append({shape[0] for name, shape in stored.items() if whole.fullmatch(name) and len(shape) == 2})
+    before, sizes = len(first.weight), set().union(*rows)
+    tied = end is None or end.weight is first.weight
+    if len(sizes) != 1 or sizes == {before} or not (tied or all(rows)):
         return None
-    model.resize_token_embeddings(wanted.pop(), mean_resizing=False)
-    return f"the embedding has {rows[0]} tokens as in the adapter, {before} in its base"
+    wanted = sizes.pop()
+    model.resize_token_embeddings(wanted, mean_resizing=False)
+    return f"the embedding has {wanted} tokens as in the adapter, {before} in its base"
 
 
 def _places(adapted: Any) -> set[str]:
@@ -96,6 +119,12 @@ def _places(adapted: Any) -> set[str]:
     from peft import get_peft_model_state_dict
 
     return {*get_peft_model_state_dict(adapted, save_embedding_layers=False), *adapted.state_dict()}
+
+
+def _is_copy(name: str, tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether a tensor is the copy that PEFT writes beside a module that was trained whole."""
+    other = tensors.get(name.replace(".modules_to_save.", "."))
+    return other is not None and other is not tensors[name] and same_bytes(other, tensors[name])
 
 
 def _misfit(error: Exception) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ def refuse_out_of_bounds(folder: Path, config: Mapping[str, Any], shapes: Shapes
     blocks = max(numbers, default=-1) + 1
     widest = max((size for shape in shapes.values() for size in shape), default=0)
     stored = sum(prod(shape) for shape in shapes.values())
+    for key, value in config.items():
+        if isinstance(value, float) and not isfinite(value):
+            raise CheckpointError(
+                f"{folder / 'config.json'} has {key} {value}, which is no number: save the model anew"
+            )
     for key, value in _integers(config):
         name = key.rpartition(".")[2]
         if _BLOCKS.search(name):
@@ -68,5 +73,5 @@ def _integers(config: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, in
             yield from ((f"{at}{key}", one) for one in value if type(one) is int)
         elif type(value) is int:
             yield f"{at}{key}", value
-        elif isinstance(value, float) and value == value and abs(value) != float("inf") and value.is_integer():
+        elif isinstance(value, float) and isfinite(value) and value.is_integer():
             yield f"{at}{key}", int(value)

@@ -23,6 +23,7 @@ from circuit_assertions.checkpoints.adapters import read_adapter
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
 from circuit_assertions.checkpoints.parts import Parts, parts_of
+from circuit_assertions.checkpoints.prefixes import plain_name
 from circuit_assertions.checkpoints.quiet import quiet
 from circuit_assertions.checkpoints.reading import read_model, refuse_nan
 from circuit_assertions.checkpoints.safety import weight_files
@@ -148,10 +149,10 @@ def _stored_dtypes(folder: Path, opening: Opening) -> dict[str, torch.dtype]:
     found: dict[str, torch.dtype] = {}
     for file in files:
         if file.suffix == ".safetensors":
-            found |= {one.name: _DTYPES[one.dtype] for one in read_header(file) if one.dtype in _DTYPES}
+            found |= {plain_name(one.name): _DTYPES[one.dtype] for one in read_header(file) if one.dtype in _DTYPES}
         else:
             held = torch.load(file, map_location="meta", weights_only=True)
-            found |= {name: one.dtype for name, one in held.items() if one.dtype in _DTYPES.values()}
+            found |= {plain_name(name): one.dtype for name, one in held.items() if one.dtype in _DTYPES.values()}
     if is_adapter(folder):
         found |= _stored_dtypes(base_of(folder, opening), opening)
     if not found:

@@ -55,12 +55,16 @@ def refuse_endless(folder: Path, config: Mapping[str, Any], names: Sequence[str]
         for number in _numbers(value):
             if abs(number) > max(_LARGEST, widest) and not _FREE.search(field):
                 raise CheckpointError(
-                    f"{file} asks for {field} {number:.6g}, and no tensor of the adapter is as large: check that the "
-                    f"file belongs to these weights, or save the merged model"
+                    f"{file} asks for {field} {_short(number)}, and no tensor of the adapter is as large: check that "
+                    f"the file belongs to these weights, or save the merged model"
                 )
     patterns = [pattern for pattern in _patterns(config) if _REPEATS.search(pattern)]
     if patterns:
         _try(file, patterns, names)
+
+
+def _short(number: float) -> str:
+    return f"of {number.bit_length()} bits" if isinstance(number, int) and abs(number) > 10**15 else str(number)
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["plain_name", "wrappers_in"]
+__all__ = ["plain_name", "without_wrappers", "wrappers_in"]
 
 # What puts a segment of its own into the name of every weight that it wraps.
 _WRAPPERS = {
@@ -18,9 +18,14 @@ _WRAPPERS = {
 _PEFT = ("base_model", "model")  # at the beginning, where PEFT's model was saved whole
 
 
+def without_wrappers(name: str) -> str:
+    """The name of a tensor less what wrappers other than PEFT put into it."""
+    return ".".join(segment for segment in name.split(".") if segment not in _WRAPPERS) or name
+
+
 def plain_name(name: str) -> str:
     """The name that a tensor has in the model itself."""
-    segments = [segment for segment in name.split(".") if segment not in _WRAPPERS]
+    segments = without_wrappers(name).split(".")
     if len(segments) > 2 and tuple(segments[:2]) == _PEFT:
         segments = segments[2:]
     return ".".join(segments) or name

@@ -95,7 +95,7 @@ def _by_tensors(dtypes: Mapping[str, str]) -> str | None:
     scaled = any(_SCALED.search(name) for name in dtypes)
     if any(dtype.startswith("F8") for dtype in dtypes.values()):
         return "FP8"
-    narrow = next((dtype for dtype in dtypes.values() if dtype.startswith(("F4", "F6"))), None)
+    narrow = next((dtype for dtype in dtypes.values() if dtype == "F4" or dtype.startswith(("F4_", "F6_"))), None)
     if narrow is not None:
         return f"{narrow} numbers"
     return "compressed-tensors, 8-bit integers" if scaled and packed else None

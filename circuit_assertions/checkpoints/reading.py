@@ -26,6 +26,7 @@ from circuit_assertions.checkpoints.weights import fingerprint, fingerprint_of, 
 
 __all__ = ["Read", "are_same", "logits_of", "read_model", "refuse_looking_ahead", "refuse_nan", "refuse_overflow"]
 
+_HALF = (torch.float16, torch.bfloat16)
 _PIECE = 1 << 20  # elements looked at together for NaN: bounds the extra memory
 _TRIED = 32  # positions of each of the two prompts that a model is tried on
 _SAME = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}  # of the largest logit
@@ -177,6 +178,12 @@ def refuse_nan(model: Any, folder: Path) -> None:
     for name, parameter in model.named_parameters():
         for piece in parameter.detach().flatten().split(_PIECE):
             if not bool(torch.isfinite(piece).all()):
+                if parameter.dtype in _HALF:
+                    dtype = str(parameter.dtype).removeprefix("torch.")
+                    raise CheckpointError(
+                        f"{folder} holds numbers in {name} that are NaN, infinite or too large for {dtype}: "
+                        f"take --model-dtype=float32, or audit an earlier checkpoint"
+                    )
                 raise CheckpointError(
                     f"{folder} holds NaN or infinity in {name}: the training run that wrote it has diverged, "
                     f"audit an earlier checkpoint"
@@ -212,7 +219,7 @@ def refuse_overflow(model: Any, folder: Path, logits: torch.Tensor) -> None:
         return
     dtype = str(model.dtype).removeprefix("torch.")
     way_out = "audit an earlier checkpoint"
-    if model.dtype in (torch.float16, torch.bfloat16):
+    if model.dtype in _HALF:
         way_out = "take --model-dtype=float32"
     layer = first_overflow(model, trial_tokens(model).to(model.device))
     raise CheckpointError(
