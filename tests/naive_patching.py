@@ -53,8 +53,16 @@ def _by_head(attention: Any, which: str, output: Tensor) -> Tensor:
     return _by(3 * size, output)[..., start : start + size]
 
 
+def _by_head_of_bloom(attention: Any, which: str, output: Tensor) -> Tensor:
+    size = attention.head_dim
+    start = "qkv".index(which) * size
+    return _by(3 * size, output)[..., start : start + size]
+
+
 def _behind_queries(attention: Any, which: str, output: Tensor) -> Tensor:
-    """Falcon with one key and value head: all queries, the key, the value."""
+    """Falcon with one key and value head: all queries, the key, the value; with one of each for each head, by head."""
+    if not attention.multi_query:
+        return _by_head_of_bloom(attention, which, output)
     heads = _by(attention.head_dim, output)
     return {"q": heads[..., :-2, :], "k": heads[..., -2:-1, :], "v": heads[..., -1:, :]}[which]
 
@@ -72,15 +80,11 @@ def _through_latent(attention: Any, which: str, output: Tensor) -> Tensor:
     return _by(attention.qk_nope_head_dim + attention.v_head_dim, output)[..., attention.qk_nope_head_dim :]
 
 
-def _by_head_of_bloom(attention: Any, which: str, output: Tensor) -> Tensor:
-    size = attention.head_dim
-    start = "qkv".index(which) * size
-    return _by(3 * size, output)[..., start : start + size]
-
-
 _LLAMA = Wiring("model.layers", "self_attn", "o_proj", "mlp", lambda which: f"{which}_proj", _own)
 WIRINGS: Mapping[str, Wiring] = {
-    **dict.fromkeys(("llama", "qwen3", "gemma2", "gemma3_text", "mistral", "mixtral", "olmo", "olmo2"), _LLAMA),
+    **dict.fromkeys(
+        ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "mixtral", "olmo", "olmo2"), _LLAMA
+    ),
     **dict.fromkeys(("granite", "cohere", "cohere2", "stablelm", "nanochat", "gpt_oss", "glm", "ernie4_5"), _LLAMA),
     **dict.fromkeys(("hunyuan_v1_dense", "afmoe"), _LLAMA),
     "granitemoe": replace(_LLAMA, mlp="block_sparse_moe"),

@@ -72,7 +72,7 @@ def _see(layout: Layout, tokens: Tensor, names: Sequence[str], changes: Sequence
 
         return name, keep
 
-    hooks = [*changes, *(keep_as(name) for name in names if name in layout.hooks)]
+    hooks = [*changes, *(keep_as(name) for name in dict.fromkeys(names) if name in layout.hooks)]
     logits: Tensor = layout.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
     return {name: value for name, value in seen.items() if name not in twice}, logits
 

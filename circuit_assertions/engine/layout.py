@@ -157,7 +157,8 @@ class Layout:
         """Output projection by head [heads, d_head, d_model]."""
         attention = self.bridge.blocks[layer].attn
         if is_latent(attention):
-            return attention.o.original_component.weight.T.unflatten(0, (self.heads, -1))
+            weight: Tensor = attention.o.original_component.weight  # [d_model, heads * d_head]
+            return weight.T.reshape(self.heads, -1, weight.shape[0])
         weights: Tensor = attention.W_O
         return weights
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from transformer_lens.conversion_utils.conversion_steps.base_tensor_conversion import BaseTensorConversion
-from transformer_lens.model_bridge.generalized_components.mla_attention import MLAAttentionBridge
 
 __all__ = ["is_latent", "shape_latent_attention"]
 
 
-class _HeadsBehindPositions(BaseTensorConversion):
+class _HeadsBehindPositions:
     """Queries, keys and values [prompts, heads, positions, d_head] as [prompts, positions, heads, d_head]."""
 
-    def handle_conversion(self, input_value: Tensor, *full_context: Any) -> Tensor:
+    def convert(self, input_value: Tensor, *full_context: Any) -> Tensor:
         """What a hook sees."""
         return input_value.transpose(1, 2)
 
@@ -23,16 +21,15 @@ class _HeadsBehindPositions(BaseTensorConversion):
         return input_value.transpose(1, 2)
 
 
-class _SplitByHead(BaseTensorConversion):
+class _SplitByHead:
     """What is handed to the output projection [prompts, positions, heads * d_head], split by head."""
 
     def __init__(self, heads: int) -> None:
-        super().__init__()
         self.heads = heads
 
-    def handle_conversion(self, input_value: Tensor, *full_context: Any) -> Tensor:
+    def convert(self, input_value: Tensor, *full_context: Any) -> Tensor:
         """What a hook sees."""
-        return input_value.unflatten(-1, (self.heads, -1))
+        return input_value.view(*input_value.shape[:-1], self.heads, -1)
 
     def revert(self, input_value: Tensor, *full_context: Any) -> Tensor:
         """What the model takes back."""
@@ -41,7 +38,7 @@ class _SplitByHead(BaseTensorConversion):
 
 def is_latent(attention: Any) -> bool:
     """Whether queries, keys and values are made through a latent, so that no head has weights for them of its own."""
-    return isinstance(attention, MLAAttentionBridge)
+    return hasattr(attention, "hook_kv_latent")
 
 
 def shape_latent_attention(attention: Any, heads: int) -> None:
