@@ -127,7 +127,7 @@ def test_without_a_task_to_find_it_by_the_circuit_file_is_the_way_out(tmp_path: 
     plain = "tasks: {own: {kind: prompts, pairs: [{clean: One two, right: three}]}}\n"
     loss = "assertions: [{id: a, measure: loss, task: own, expect: {at-most: 9}}]\n"
     for unbound in ("refused", "discovered"):  # nothing can be discovered by such a task either
-        (said,) = problems(tmp_path, f"circuit: mine\n{plain}{loss}", unbound=unbound)  # type: ignore[arg-type]
+        (said,) = problems(tmp_path, f"circuit: mine\n{plain}{loss}", unbound=unbound)
         assert "/circuits/NAME.mine.yaml" in said
 
 
