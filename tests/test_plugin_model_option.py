@@ -117,6 +117,7 @@ def test_the_values_of_all_options_that_take_a_path_are_attached(pytester: pytes
         assert attach_values([option, "a"]) == [f"{option}=a"]
 
 
+@pytest.mark.usefixtures("opened_once")
 @pytest.mark.parametrize("started", [".", "deeper"])
 def test_a_folder_that_discover_made_is_no_folder_of_suites(
     pytester: pytest.Pytester, project: Path, tiny_folder: Path, started: str
@@ -151,8 +152,8 @@ def test_packaged_suites_are_run_where_there_are_none(
     shutil.rmtree(project / "suites")
     # In a checkout the packaged suites lie beside the conftest.py of this project, which is none of the user's.
     result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "--collect-only", "-q", "--noconftest")
-    found = {line.partition("::")[0].rpartition("/")[2] for line in collected(result)}
-    assert {"ioi.yaml", "induction.yaml"} <= found
+    found = {line.partition("::")[0] for line in collected(result)}
+    assert {"packaged:ioi.yaml", "packaged:induction.yaml"} <= found
 
 
 def test_other_suites_are_chosen_by_option_key_and_path(

@@ -9,7 +9,7 @@ import pytest
 from suite_texts import write
 from test_plugin_gate import BREAKS, HOLDS, gate_of, run, suite
 
-import circuit_assertions.places
+import circuit_assertions
 from circuit_assertions.assertions.asking import find_task
 from circuit_assertions.cli import main
 from circuit_assertions.places import packaged_name, packaged_suites, suite_path
@@ -88,7 +88,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = tmp_path / "site-packages" / "circuit_assertions"
     files = {"suites/ioi.yaml": suite(HOLDS, BREAKS), "suites/other.yaml": suite(BREAKS), "__init__.py": ""}
     write(package, files)
-    monkeypatch.setattr(circuit_assertions.places.circuit_assertions, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(circuit_assertions, "__file__", str(package / "__init__.py"))
     return package / "suites"
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.trajectory import Step, Trajectory
@@ -20,7 +22,7 @@ from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines, turning_lines
 
 SVG = "{http://www.w3.org/2000/svg}"
-LETTERS = {".": "HELD", "F": "BROKEN", "u": "UNRESOLVED", "s": "SKIPPED", "E": "ERROR"}
+LETTERS = {".": "HELD", "F": "BROKEN", "u": "UNRESOLVED", "s": "SKIPPED", "E": "ERROR", "-": "NOT RUN"}
 LABELS = (*(f"checkpoint-{step}" for step in (20, 40, 60, 80)), "final")
 RUN = tuple(Checkpoint("run", Path("run"), label=label) for label in LABELS)
 
@@ -93,6 +95,12 @@ def test_more_than_nine_assertions_have_numbers_of_two_digits_over_their_letters
             "broke at step 60 (held at step 20), came back at step 80 (broken at step 60); not judged at step 40",
         ),
         ("EEEEE", "not judged"),
+        (
+            ".FFFE",
+            "broke at step 40 (held at step 20), and was broken where it was judged last, at step 80; not judged",
+        ),
+        ("FFFEs", "broken from step 20 to step 60, where it was judged last; not judged at step 80, the final weights"),
+        ("FEEEE", "broken at step 20, where it was judged last; not judged at step 40"),
     ],
 )
 def test_every_assertion_is_told_in_words(verdicts: str, said: str) -> None:
@@ -179,6 +187,36 @@ def test_verdicts_of_a_pytest_run_are_told_by_suite_with_the_outcome_at_the_end(
         ("u.yaml", ""),
         ("  none of 1 broke", ""),
     ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=[*LETTERS, " "], min_size=5, max_size=5).filter(lambda letters: letters.strip()))
+def test_nothing_is_said_of_checkpoints_that_were_not_judged(letters: str) -> None:
+    run = [str(checkpoint) for checkpoint in RUN]
+    places = {model: letter for model, letter in zip(run, letters, strict=True) if letter != " "}
+    lines = [AuditLine(model, "s.yaml", "a", LETTERS[letter]) for model, letter in places.items()]
+    printed = list(turning_lines(run, lines))
+    text = "\n".join(said for said, _ in printed)
+    judged = [letter for letter in letters if letter in ".Fu"]
+    assert ("is broken still" in text) == (letters[-1] == "F")
+    assert ("never broke" in text or "none of 1 broke" in text) <= (
+        "F" not in letters and not set(letters) & {"-", " "}
+    )
+    if not judged:
+        assert "broke" not in text
+    elif "F" in judged:
+        (row,) = (row for row in printed if row[0].startswith("  a"))
+        assert row[1] == LETTERS[letters[-1].replace(" ", "-")]
+        for letter, name in zip(
+            letters, ("step 20", "step 40", "step 60", "step 80", "the final weights"), strict=True
+        ):
+            not_run = row[0].partition("; not run at ")[2].split(", ")
+            assert (name in not_run) == (letter in "- ")
+
+
+def test_a_checkpoint_that_could_not_be_read_at_the_end_is_not_said_to_be_broken_still() -> None:
+    said = said_of("a", list(trajectory_lines(trajectory("..FF.", lost=[4]))))
+    assert said == "broke at step 60 (held at step 40), and was broken where it was judged last, at step 80"
 
 
 def test_the_picture_has_a_line_for_behaviour_and_each_role_with_a_mark_a_checkpoint() -> None:

@@ -61,7 +61,7 @@ def check_circuit(
                 continue  # misspelt, which is a problem of its own
             yield Problem(
                 ("assertions", index, key),
-                f"{role!r} is a role, and no circuit is called {name!r} like this file{hint}: say with `circuit:` "
+                f"{role!r} needs a circuit, and none is called {name!r} like this file{hint}: say with `circuit:` "
                 f"whose roles are meant; {_way_out(file, patched, name)}",
             )
             return
