@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-import torch
 import yaml
-from auditing import HEALTHY, given, ioi, repeated
-from diagnosis_cases import damaged, raw
+from auditing import given, ioi, repeated
+from diagnosis_cases import kept, on_the_way_to
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -163,17 +161,6 @@ def test_kinds_of_prompts_are_told_apart_where_they_clearly_differ(
 # -- the command ----------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def on_the_way(folder: Path, share: float) -> Path:
-    """A checkpoint that answers right on some prompts only: between the healthy one and the poisoned one."""
-    model, poison = damaged([]), raw("poisoned")
-    for own, other in zip(model.parameters(), poison.parameters(), strict=True):
-        own += share * (other - own)
-    shutil.copytree(HEALTHY, folder)
-    model.save_pretrained(folder)
-    return folder
-
-
 def discover(model: Path, *more: str) -> int:
     return main(["discover", "--model", str(model), "--device", "cpu", *more])
 
@@ -184,7 +171,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_undecided_has_words_of_its_own_and_exit_code_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = on_the_way(tmp_path / "between", 0.59)
+    model = kept(on_the_way_to("poisoned", 0.59), tmp_path / "between")
     assert discover(model, "--prompts", "16") == 1
     said = capsys.readouterr().out
     assert re.match(r"undecided: \d\d% \[\d\d%, \d\d%\] right at 64 prompts; at least 75% is needed", said)
@@ -198,7 +185,7 @@ def test_undecided_has_words_of_its_own_and_exit_code_one(tmp_path: Path, capsys
 def test_with_as_many_more_prompts_as_it_takes_it_is_the_same_file_as_if_these_had_been_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = on_the_way(tmp_path / "nearly", 0.55)
+    model = kept(on_the_way_to("poisoned", 0.55), tmp_path / "nearly")
     assert discover(model, "--prompts", "16", "-o", "first.yaml") == 0
     printed = capsys.readouterr().out
     content: dict[str, Any] = yaml.safe_load((tmp_path / "first.yaml").read_text())
