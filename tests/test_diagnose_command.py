@@ -165,8 +165,8 @@ def test_a_number_of_prompts_that_is_asked_for_is_read_by_every_part(
     asked: tuple[str, ...], read: dict[str, int]
 ) -> None:
     circuit = ("--circuit", SUITES / "circuits" / "embedded.ioi.yaml")
-    given = ("--model", COMMITTED / "poisoned-heads", "--baseline", HEALTHY, *CPU, *circuit, "--json", *asked)
-    data = json.loads(diagnose(*given).out)
+    models = ("--model", COMMITTED / "poisoned-heads", "--baseline", HEALTHY)
+    data = json.loads(diagnose(*models, *CPU, *circuit, "--json", *asked).out)
     half = read["behaviour"] // 2
     assert data["prompts"] == {**read, "origin-search": half, "origin-confirmation": half}
     assert data["settings"]["task"]["prompts"] == read["behaviour"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from test_diagnosed_report import HEALED, text_of
 from test_report import WAVE, asked, read, told
 from test_trajectory_report import trajectory
@@ -105,7 +106,7 @@ def test_a_failure_reads_the_same(which: str, steps: list[int], noise: list[floa
 @given(st.lists(st.sampled_from([-0.5, 0.0, 0.5]), min_size=12, max_size=12), st.integers(0, 100))
 @settings(deadline=None, max_examples=20)
 def test_the_worst_prompts_are_the_same(values: list[float], seed: int) -> None:
-    noise = np.random.default_rng(seed).uniform(-1e-7, 1e-7, len(values))
+    noise = np.random.default_rng(seed).uniform(-1e-7, 1e-7, len(values)).tolist()
     margin = asked("a", "logit-difference", expect={"at-least": 2.0})
     one, other = (told(margin, read("logit-difference", np.array(column))) for column in (values, moved(values, noise)))
     assert one.partition("  worst ")[2] == other.partition("  worst ")[2] != ""
@@ -126,7 +127,7 @@ def test_components_that_bring_back_as_much_are_named_in_the_models_order(
 @given(st.lists(st.integers(0, 100), min_size=5, max_size=5), FIVE_NOISES)
 def test_edges_have_one_order(values: list[int], noise: list[float]) -> None:
     known = np.array([100.0, *values])
-    other = np.array(moved(known, [*noise, 0.0]))
+    other: NDArray[np.float64] = np.array(moved(known.tolist(), [*noise, 0.0]))
     assert np.argsort(-_level(known), kind="stable").tolist() == np.argsort(-_level(other), kind="stable").tolist()
 
 
