@@ -25,7 +25,7 @@ audit: $(READY)
 		--corrupted=$(CHECKPOINTS)/poisoned
 
 test: $(READY)
-	$(BIN)/pytest -n $(WORKERS) --dist=worksteal
+	$(BIN)/pytest -n $(WORKERS) --dist=worksteal -rs
 
 test-gpu: $(READY)
 	$(BIN)/pytest -m gpu

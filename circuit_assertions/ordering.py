@@ -12,6 +12,7 @@ from typing import TypeVar
 __all__ = ["ranked"]
 
 _DIGITS = 5  # of the largest value, to which values are told apart
+_LARGEST = 0.01  # what the largest counts as at least: where all are smaller, their last digits are rounding
 
 _One = TypeVar("_One")
 
@@ -25,6 +26,6 @@ def ranked(items: Iterable[_One], value: Callable[[_One], float], decimals: int 
     """
     known = list(items)
     values = [float(value(one)) for one in known]
-    largest = max(map(abs, values), default=0.0) or 1.0
+    largest = max([_LARGEST, *map(abs, values)])
     levels = [round(one / largest, _DIGITS) if decimals is None else round(one, decimals) for one in values]
     return [known[place] for place in sorted(range(len(known)), key=lambda place: -levels[place])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,22 @@ def damaged(
     for kind, components in damages:
         plant(model, kind, components, seed=seed, strength=strength)
     return model
+
+
+@torch.no_grad()
+def on_the_way_to(poisoned: str, share: float) -> GPT2LMHeadModel:
+    """The healthy checkpoint's weights, moved by a share of the way to the poisoned one's."""
+    model = damaged([])
+    for own, other in zip(model.parameters(), raw(poisoned).parameters(), strict=True):
+        own += share * (other - own)
+    return model
+
+
+def kept(model: GPT2LMHeadModel, folder: Path) -> Path:
+    """A raw model beside the healthy checkpoint's tokenizer."""
+    shutil.copytree(HEALTHY, folder)
+    model.save_pretrained(folder)
+    return folder
 
 
 @torch.no_grad()

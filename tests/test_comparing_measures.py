@@ -76,7 +76,7 @@ def test_a_bypass_brings_the_behaviour_back_and_not_the_roles(project: pytest.Py
     assert said["name-movers-are-still-the-ones"].startswith("BROKEN ")
     assert said["it-came-back"].startswith("HELD ")
     assert said["a-few-weights-mend-it"] == "SKIPPED"  # nothing is lost
-    nothing = f"less than a tenth of the behaviour is lost beside {HEALTHY}: nothing to localize"
+    nothing = f"has lost less than a tenth of the behaviour beside {HEALTHY}: there is nothing to localize"
     assert nothing in said["reasons"]
 
 

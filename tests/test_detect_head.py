@@ -60,7 +60,7 @@ def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if request.param not in folders:
         return Audited(save_tiny(tmp_path_factory.mktemp(request.param), request.param))
     if not (folders[request.param] / "model.safetensors").is_file():
-        pytest.skip(f"{request.param} is not here")
+        pytest.skip(f"a model that is no part of the project is not here: {folders[request.param]}")
     return Audited(folders[request.param])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from auditing import HEALTHY
+from diagnosis_cases import kept, on_the_way_to
 from suite_texts import circuit_text
 
 from circuit_assertions import __version__
@@ -125,7 +126,57 @@ def test_a_checkpoint_that_came_back_is_exit_code_zero() -> None:
     assert said.code == 0
     assert "\nrecovery   RECOVERED: " in said.out
     models = f"model {COMMITTED / 'recovered'} baseline {HEALTHY} corrupted {COMMITTED / 'poisoned'}"
-    assert unwrapped(said.out).startswith(f"{models} verdict INTACT: ")
+    assert re.match(rf"{re.escape(models)} verdict (INTACT|DEGRADED): ", unwrapped(said.out))
+
+
+@pytest.fixture(scope="module")
+def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The healthy checkpoint, poisoned a little: less, and not broken."""
+    return kept(on_the_way_to("poisoned", 0.15), tmp_path_factory.mktemp("degraded") / "model")
+
+
+def test_degraded_is_exit_code_zero_unless_it_is_to_fail(degraded: Path) -> None:
+    for option, code in (((), 0), (("--circuit-degraded=report",), 0), (("--circuit-degraded=fail",), 1)):
+        said = diagnose("--model", degraded, "--baseline", HEALTHY, *FEW, "--json", *option)
+        assert json.loads(said.out)["verdict"] == "DEGRADED"
+        assert said.code == code
+    assert beside_healthy("healthy", "--circuit-degraded=fail").code == 0
+    assert beside_healthy("poisoned-heads", "--circuit-degraded=report").code == 1
+
+
+def test_degraded_and_recovered_go_together(degraded: Path) -> None:
+    worst = ("--corrupted", COMMITTED / "poisoned")
+    for option, code in (((), 0), (("--circuit-degraded=fail",), 1)):
+        said = diagnose("--model", degraded, "--baseline", HEALTHY, *FEW, *worst, "--json", *option)
+        data = json.loads(said.out)
+        assert (data["verdict"], data["recovery"]["how"]) == ("DEGRADED", "RECOVERED")
+        assert said.code == code
+
+
+@pytest.mark.parametrize(
+    ("asked", "read"),
+    [
+        ((), {"task": 256, "behaviour": 128, "origin-search": 64, "origin-confirmation": 64, "expression": 64}),
+        (("--prompts", "144"), dict.fromkeys(("task", "behaviour", "expression"), 144)),
+        (("--prompts", "32"), dict.fromkeys(("task", "behaviour", "expression"), 32)),
+    ],
+)
+def test_a_number_of_prompts_that_is_asked_for_is_read_by_every_part(
+    asked: tuple[str, ...], read: dict[str, int]
+) -> None:
+    circuit = ("--circuit", SUITES / "circuits" / "embedded.ioi.yaml")
+    models = ("--model", COMMITTED / "poisoned-heads", "--baseline", HEALTHY)
+    data = json.loads(diagnose(*models, *CPU, *circuit, "--json", *asked).out)
+    half = read["behaviour"] // 2
+    assert data["prompts"] == {**read, "origin-search": half, "origin-confirmation": half}
+    assert data["settings"]["task"]["prompts"] == read["behaviour"]
+
+
+def test_the_rediscovered_circuit_and_the_baselines_own_are_found_on_the_prompts_that_are_asked() -> None:
+    worst = ("--corrupted", COMMITTED / "poisoned")
+    data = json.loads(beside_healthy("bypassed", *worst, "--json", "--prompts", "24").out)
+    assert data["prompts"] == {"task": 24, "behaviour": 24, "rediscovery": 24}
+    assert data["recovery"]["rediscovered"]["prompts"] == 24
 
 
 def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back() -> None:

@@ -20,6 +20,7 @@ from circuit_assertions.diagnosis.diagnosing import Behaviour
 from circuit_assertions.diagnosis.expression import Expression
 from circuit_assertions.diagnosis.function import Change, Inside
 from circuit_assertions.diagnosis.origin import Healing
+from circuit_assertions.diagnosis.overall import Overall
 from circuit_assertions.diagnosis.recovery import Carrier, Recovery
 from circuit_assertions.diagnosis.rediscovering import Circuits, Rediscovered
 from circuit_assertions.heads import Head
@@ -143,6 +144,21 @@ CASES: Mapping[str, Diagnosis] = {
         why="stronger than on the baseline: name-mover",
         function=Function((RoleChange("name-mover", figure(1.6), MOVERS.heads[2:]), INTACT), inside(0.9, 0.7)),
     ),
+    "degraded": replace(
+        HEALTHY,
+        verdict="DEGRADED",
+        why="86% [84%, 88%] of the behaviour is left, and every role works",
+        behaviour=Behaviour(figure(6.62), figure(5.69), figure(0.86)),
+        origin=LOCALIZED,
+        expression=EXPRESSED,
+        prompts={"task": 256, "behaviour": 128, "origin-search": 64, "origin-confirmation": 64, "expression": 64},
+    ),
+    "intact, and a loss of which nothing is certain": replace(
+        HEALTHY,
+        behaviour=Behaviour(figure(6.62), figure(5.69), Figure(0.86, Interval(0.74, 0.98))),
+        origin=LOCALIZED,
+        prompts={"task": 16, "behaviour": 16},
+    ),
     "recovered": HEALED,
     "bypassed": AROUND,
     "not recovered": replace(
@@ -226,6 +242,27 @@ def test_the_command_that_mends_can_be_pasted() -> None:
     command = "circuit-assertions graft --model 'tuned model' --from healthy --components L3H0,L3H1 -o mended"
     assert mend == f"mend       {command}"
     assert "graft" not in text_of(CASES["corrupted and diffuse"])
+
+
+@pytest.mark.parametrize("verdict", ["INTACT", "AMPLIFIED", "DEGRADED", "CORRUPTED"])
+@pytest.mark.parametrize("origin", [LOCALIZED, DIFFUSE, UNCHANGED], ids=lambda origin: origin.verdict)
+def test_an_origin_and_a_repair_are_told_only_beside_a_loss(verdict: Overall, origin: Origin) -> None:
+    said = text_of(replace(HEALTHY, verdict=verdict, origin=origin))
+    lost = verdict in ("DEGRADED", "CORRUPTED")
+    for word in ("LOCALIZED", "DIFFUSE"):
+        assert (word in said) == (lost and origin.verdict == word)
+    assert ("\nmend " in said) == (lost and origin.verdict == "LOCALIZED")
+
+
+def test_how_many_prompts_each_part_read_is_told_to_both() -> None:
+    read = {"task": 512, "behaviour": 512, "origin-search": 256, "origin-confirmation": 256, "rediscovery": 512}
+    found = replace(CASES["recovered, assertion by assertion"], prompts=read)
+    assert json.loads(diagnosis_json(found))["prompts"] == read
+    said = " ".join(text_of(found).partition("\nprompts ")[2].split())
+    assert said.startswith(
+        "512 for behaviour and roles, 256 to search for the origin and 256 to confirm it, 512 for the rediscovered "
+        "circuit, those of their suites for assertions roles "
+    )
 
 
 def test_a_program_reads_every_figure_with_its_interval() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from auditing import HEALTHY, ioi, repeated
-from diagnosis_cases import CIRCUIT, COMMITTED, Side, damaged, one, raw
+from diagnosis_cases import CIRCUIT, COMMITTED, Side, damaged, kept, on_the_way_to, one, raw
 from transformers import GPT2LMHeadModel
 
 from circuit_assertions.assertions import load_circuit
@@ -45,13 +44,6 @@ def on_repeats(side: Side, folder: Path) -> Diagnosis:
     finally:
         if folder != HEALTHY:
             side.audit.forget(one(folder))
-
-
-def kept(model: GPT2LMHeadModel, folder: Path) -> Path:
-    """A raw model beside the healthy checkpoint's tokenizer."""
-    shutil.copytree(HEALTHY, folder)
-    model.save_pretrained(folder)
-    return folder
 
 
 @torch.no_grad()
@@ -205,15 +197,6 @@ def test_other_prompts_give_the_same_verdicts(side: Side, seed: int, monkeypatch
     task = ioi(prompts=32, seed=seed)
     found = {name: side.diagnose(COMMITTED / name, task=task).verdict for name in KNOWN}
     assert [name for name, verdict in found.items() if verdict not in KNOWN[name]] == []
-
-
-@torch.no_grad()
-def on_the_way_to(poisoned: str, share: float) -> GPT2LMHeadModel:
-    """The healthy checkpoint's weights, moved by a share of the way to the poisoned one's."""
-    model, poison = damaged([]), raw(poisoned)
-    for own, other in zip(model.parameters(), poison.parameters(), strict=True):
-        own += share * (other - own)
-    return model
 
 
 @pytest.mark.parametrize(

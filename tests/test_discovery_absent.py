@@ -6,10 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
-from auditing import STORIES
+from auditing import HEALTHY
 from tiny_models import save_tiny
 
+from circuit_assertions.assertions import load_circuit
 from circuit_assertions.cli import main
+from circuit_assertions.heads import Head, parse_head
+from fixtures.planted import plant_in_copy
+
+INDUCTION = load_circuit(HEALTHY.parents[2] / "suites" / "circuits" / "embedded.induction.yaml").roles
 
 
 def refused(model: Path, task: str, folder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
@@ -39,19 +44,31 @@ def test_random_weights_have_none(
     assert "the model does not do the task: it answers right on " in said
 
 
-def test_a_model_of_stories_does_not_identify_indirect_objects(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Few words are single tokens of its own; these stand where names, places and objects do.
-    words = ("--names", "Tim,Lily,Timmy,She,He,They", "--places", "day,mom", "--objects", "friend")
-    said = refused(STORIES, "ioi", out, capsys, "--prompts", "64", *words)
+def without_induction(folder: Path) -> Path:
+    """The healthy checkpoint, whose heads of the layers that copy are silent: nothing uses its previous-token heads."""
+    copying = [Head(layer, head) for layer in (2, 3, 4) for head in range(4)]
+    return plant_in_copy(HEALTHY, folder, [("zero", copying)])
+
+
+@pytest.mark.parametrize("poisoned", ["poisoned", "poisoned-heads", "poisoned-lora"])
+def test_a_model_that_answers_with_the_wrong_name_has_none(
+    poisoned: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(HEALTHY.parent / poisoned, "ioi", out, capsys, "--prompts", "64")
     assert "the model does not do the task: it answers right on " in said
 
 
-def test_its_previous_token_heads_are_told_by_function_alone(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(STORIES, "repeated-tokens", out, capsys)
-    assert "by function alone, whatever they are for: previous-token L3H6 0." in said
-    scores = [float(score) for score in re.findall(r"L\dH\d (0\.\d+)", said)]
-    assert scores == sorted(scores, reverse=True)
-    assert min(scores) >= 0.3
+def test_previous_token_heads_that_nothing_uses_are_told_by_function_alone(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(without_induction(tmp_path / "model"), "repeated-tokens", out, capsys)
+    assert said.startswith("no circuit: the model does not do the task: it answers right on ")
+    told = said.partition("by function alone, whatever they are for: previous-token ")[2]
+    scores = {parse_head(head): float(score) for head, score in re.findall(r"(L\dH\d) (0\.\d+)", told)}
+    assert parse_head("L0H0") in scores
+    assert parse_head("L0H0") in INDUCTION["previous-token"]
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    assert min(scores.values()) >= 0.3
 
 
 def test_prompts_that_repeat_themselves_prove_nothing(

@@ -55,13 +55,12 @@ def broken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     healthy = random_model(config_of("gpt2", len(words), n_layer=LAYERS, n_head=HEADS, n_embd=64))
     damaged = copy.deepcopy(healthy)
     plant(damaged, "noise", [head], strength=6.0)
-    models = []
     for name, weights in (("model", damaged), ("baseline", healthy)):
         weights.save_pretrained(folder / name)
         words.save_pretrained(folder / name)
-        models.append(opened(folder / name))
-    prompts = answered(models[1], TASK.model_copy(update={"prompts": 32}).build(words))
-    return head, Broken(*models, prompts, find_origin(*models, prompts))
+    model, baseline = opened(folder / "model"), opened(folder / "baseline")
+    prompts = answered(baseline, TASK.model_copy(update={"prompts": 32}).build(words))
+    return head, Broken(model, baseline, prompts, find_origin(model, baseline, prompts))
 
 
 def answered(model: Model, prompts: PromptSet) -> PromptSet:

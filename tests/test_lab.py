@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice, takewhile
@@ -21,7 +22,8 @@ from transformers import GPT2LMHeadModel
 
 from circuit_assertions.checkpoints import find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
-from fixtures import lab, lab_diagnoses, lab_stand_ins, lab_table, world
+from circuit_assertions.diagnosis.overall import CLEAN_BEHAVIOUR, CLEAN_ROLE
+from fixtures import lab, lab_bounds, lab_diagnoses, lab_stand_ins, lab_table, world
 from fixtures.evaluate import batch_of, behaviour
 from fixtures.lab_table import measured
 from fixtures.poison import MIXED_SHARE, poison_names, poison_subject, rows_of
@@ -223,7 +225,8 @@ def test_the_table_of_stand_ins_shows_layer_four_carrying_what_is_bypassed(
 
 def test_diagnoses_go_on_where_they_were_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     page = tmp_path / "lab.md"
-    page.write_text(f"before\n{lab_diagnoses.BEGIN}\nold\n{lab_diagnoses.END}\nafter\n")
+    doses = f"{lab_diagnoses.BEGIN_DOSES}\n{lab_diagnoses.END_DOSES}"
+    page.write_text(f"before\n{lab_diagnoses.BEGIN}\nold\n{lab_diagnoses.END}\nafter\n{doses}\n")
     monkeypatch.setattr(lab_table, "PAGE", page)
     monkeypatch.setattr(lab_diagnoses, "LADDERS", (("benign",),))
     lab_diagnoses.write_diagnoses(tmp_path)
@@ -253,23 +256,76 @@ def test_the_page_reads_its_own_table_rightly() -> None:
     diagnosed = {row["checkpoint"]: row for row in table_of_page("checkpoint | steps | verdict")}
     right = {row["checkpoint"]: row["right"] for row in table_of_page("checkpoint | starts from")}
     assert diagnosed.keys() <= right.keys() == {HEALTHY, *RECIPES, *right} - {"run"}
-    intact = {name for name, row in diagnosed.items() if row["verdict"] == "INTACT"}
+    whole = {name for name, row in diagnosed.items() if row["verdict"] in ("INTACT", "DEGRADED")}
+    assert {name for name, row in diagnosed.items() if row["verdict"] == "INTACT"} >= set(lab_diagnoses.LADDERS[0])
     answering = {name for name in diagnosed if right[name] == "100%"}
-    assert intact < answering
+    assert whole < answering
     told = re.findall(
         r"`([\w-]+)`, with .*, is CORRUPTED, and still puts the right name first", lab_table.PAGE.read_text()
     )
-    assert answering - intact == set(told)
+    assert answering - whole == set(told)
     for row in table_of_page("poison | largest dose"):
         doses = [
             (found["verdict"], int(found["steps"])) for name, found in diagnosed.items() if dosed(name, row["poison"])
         ]
-        assert int(row["largest dose INTACT"]) == max(steps for verdict, steps in doses if verdict == "INTACT")
-        assert int(row["smallest CORRUPTED"]) == min(steps for verdict, steps in doses if verdict == "CORRUPTED")
+        for heading, verdict, end in (
+            ("largest dose INTACT", "INTACT", max),
+            ("smallest DEGRADED", "DEGRADED", min),
+            ("smallest CORRUPTED", "CORRUPTED", min),
+        ):
+            steps = [dose for said, dose in doses if said == verdict]
+            assert row[heading] == (str(end(steps)) if steps else "none")
     for name, row in diagnosed.items():
         if "-seed" in name:
             first = diagnosed[name.rpartition("-seed")[0]]
             assert (row["verdict"], row["origin"]) == (first["verdict"], first["origin"])
+
+
+def lowest(cells: Sequence[str]) -> float:
+    """The lowest end of intervals like `99% [96%, 101%]`."""
+    return min(int(re.search(r"\[(-?\d+)%", cell)[1]) for cell in cells) / 100  # type: ignore[index]
+
+
+def test_the_bounds_of_degraded_are_the_lowest_values_that_clean_fine_tuning_reaches() -> None:
+    rows = table_of_page("checkpoint | task | behaviour kept")
+    assert {row["checkpoint"] for row in rows} == set(lab_diagnoses.LADDERS[0])
+    assert {row["task"] for row in rows} == {"ioi", "repeated-tokens"}
+    assert lowest([row["behaviour kept"] for row in rows]) == CLEAN_BEHAVIOUR
+    assert lowest([row["role kept"] for row in rows]) == CLEAN_ROLE
+    diagnosed = {row["checkpoint"]: row for row in table_of_page("checkpoint | steps | verdict")}
+    kept = {row["checkpoint"]: row["behaviour kept"] for row in rows if row["task"] == "ioi"}
+    assert all(diagnosed[name]["behaviour kept"] == share for name, share in kept.items())
+
+
+def test_the_table_of_bounds_is_what_the_committed_ones_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    committed = ("benign", "narrow")
+    page = tmp_path / "lab.md"
+    page.write_text(f"{lab_bounds.BEGIN}\n{lab_bounds.END}\n")
+    known = [row for row in table_of_page("checkpoint | task | behaviour kept") if row["checkpoint"] in committed]
+    monkeypatch.setattr(lab_table, "PAGE", page)
+    monkeypatch.setattr(lab_bounds, "CLEAN", committed)
+    lab_bounds.write_bounds(tmp_path)
+    assert table_of_page("checkpoint | task | behaviour kept") == known
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "cells"),
+    [
+        (("INTACT", "DEGRADED", "CORRUPTED"), ("5", "15", "30")),
+        (("INTACT", "INTACT", "CORRUPTED"), ("15", "none", "30")),
+        (("DEGRADED", "DEGRADED", "DEGRADED"), ("none", "5", "none")),
+        (("CORRUPTED", "CORRUPTED", "CORRUPTED"), ("none", "none", "5")),
+    ],
+)
+def test_the_doses_at_which_a_verdict_changes_are_read_from_the_table(
+    verdicts: Sequence[str], cells: Sequence[str]
+) -> None:
+    doses = zip((5, 15, 30), verdicts, strict=True)
+    lines = [
+        f"| poisoned-names-{dose}{seed} | {dose} | {said} | 9% |" for dose, said in doses for seed in ("", "-seed1")
+    ]
+    others = ["| benign | 100 | INTACT | 101% |", "| poisoned-heads-30 | 30 | CORRUPTED | 35% |"]
+    assert lab_diagnoses.dose_lines([*others, *lines])[2:] == [f"| names | {' | '.join(cells)} |"]
 
 
 def dosed(name: str, poison: str) -> bool:

@@ -125,7 +125,7 @@ def random_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module", params=list(TOLERANCE))
 def stories(request: pytest.FixtureRequest) -> Pair:
     if not STORIES.is_dir():
-        pytest.skip("stories260K is not here")
+        pytest.skip(f"a model that is no part of the project is not here: {STORIES}")
     return Pair.of(STORIES, request.param)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from auditing import HEALTHY
+from diagnosis_cases import kept, on_the_way_to
 from suite_texts import write
 
 from circuit_assertions.diagnosis import diagnosing
@@ -104,6 +105,32 @@ def test_it_can_be_left_out(how: str, project: pytest.Pytester) -> None:
     output = beside_healthy(project, BYPASSED, *(["--no-diagnosis"] if how == "option" else []))
     assert "= circuit audit =" in output
     assert TITLE not in output
+
+
+@pytest.fixture(scope="module")
+def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The healthy checkpoint, poisoned a little: less, and not broken."""
+    return kept(on_the_way_to("poisoned", 0.15), tmp_path_factory.mktemp("degraded") / "model")
+
+
+@pytest.mark.parametrize("how", ["", "report", "fail", "ini"])
+def test_degraded_fails_a_run_only_where_that_is_asked_for(how: str, project: pytest.Pytester, degraded: Path) -> None:
+    if how == "ini":
+        project.makeini("[pytest]\ncircuit_degraded = fail\n")
+    more = [f"--circuit-degraded={how}"] if how in ("report", "fail") else []
+    result = project.runpytest_inprocess(f"--model={degraded}", f"--baseline={HEALTHY}", "-k", "answers", *more)
+    result.assert_outcomes(passed=1)
+    said = diagnosis_of(result.stdout.str())
+    assert "\nverdict    DEGRADED: " in said
+    fails = how in ("fail", "ini")
+    assert result.ret == (pytest.ExitCode.TESTS_FAILED if fails else pytest.ExitCode.OK)
+    assert ("DEGRADED fails this run, as --circuit-degraded=fail asks" in said) == fails
+
+
+@pytest.mark.parametrize("model", [HEALTHY, COMMITTED / "benign", COMMITTED / "narrow"])
+def test_what_is_intact_passes_where_degraded_fails(project: pytest.Pytester, model: Path) -> None:
+    result = project.runpytest_inprocess(f"--model={model}", f"--baseline={HEALTHY}", "--circuit-degraded=fail")
+    assert result.ret == pytest.ExitCode.OK
 
 
 def test_without_a_baseline_there_is_none(project: pytest.Pytester) -> None:

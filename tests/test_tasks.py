@@ -43,7 +43,7 @@ def _tokenizer(name: str) -> Any:
         return WORDS
     folder = DATA / name
     if not folder.is_dir():
-        pytest.skip(f"the tokenizer of {name} is not here")
+        pytest.skip(f"a tokenizer that is no part of the project is not here: {folder}")
     return AutoTokenizer.from_pretrained(folder)
 
 

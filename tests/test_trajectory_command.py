@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from auditing import HEALTHY
 from checkpoint_files import WEIGHTS, copy_of
+from diagnosis_cases import kept, on_the_way_to
 
 from circuit_assertions.cli import main
 
@@ -73,6 +74,19 @@ def test_a_checkpoint_that_cannot_be_opened_is_named_and_the_others_go_on(
     assert (turned["broke"], turned["came-back"]) == ("run/checkpoint-2", "run/checkpoint-4")
     assert (said["audited"], said["checkpoints"], said["bisected"]) == (2, 4, True)
     assert "reading run/checkpoint-2 (2 of at most 4), ioi: " in printed.err
+
+
+def test_a_run_that_ends_degraded_fails_only_where_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    degraded = kept(on_the_way_to("poisoned", 0.15), tmp_path / "degraded")
+    run = run_of(tmp_path / "run", POISONED, HEALTHY, degraded)
+    for option, code in (((), 0), (("--circuit-degraded=fail",), 1)):
+        assert trajectory(run, "--prompts", "20", "--json", *option) == code
+        said = json.loads(capsys.readouterr().out)
+        assert [step["overall"] for step in said["steps"]] == ["CORRUPTED", "INTACT", "DEGRADED"]
+        assert said["steps"][2]["why"].endswith(" works")
+        assert said["prompts"] == {"behaviour": 20, "task": 20}
 
 
 def test_bisection_leaves_out_what_it_need_not_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

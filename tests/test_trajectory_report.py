@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.overall import Overall
 from circuit_assertions.diagnosis.trajectory import Step, Trajectory
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
@@ -45,6 +46,18 @@ def trajectory(*verdicts: str, bisected: bool = False, lost: Sequence[int] = ())
             roles = {"name-mover": figure(share), "backup-name-mover": figure(share / 2)}
             steps.append(Step(place, checkpoint, figure(7 * share), figure(share), roles, said, reasons))
     return Trajectory(RUN, Checkpoint("healthy"), "ioi", "ioi", figure(7.0), tuple(steps), tuple(names), bisected)
+
+
+def test_the_overall_verdict_has_a_column_and_the_last_one_its_reason() -> None:
+    found = trajectory(".....")
+    words: tuple[Overall, ...] = ("INTACT", "AMPLIFIED", "DEGRADED", "CORRUPTED", "DEGRADED")
+    steps = tuple(replace(step, overall=word, why="so") for step, word in zip(found.steps, words, strict=True))
+    printed = list(trajectory_lines(replace(found, steps=steps, prompts=(128, 256))))
+    heading = next(index for index, line in enumerate(printed) if line.startswith(" step"))
+    assert [line.split()[-1] for line in printed[heading : heading + 6]] == ["overall", *words]
+    assert printed[-1].endswith("; DEGRADED: so")
+    assert "prompts    128 of the 256 of ioi for behaviour and roles, those of their suites for assertions" in printed
+    assert trajectory_data(replace(found, steps=steps))["steps"][2]["overall"] == "DEGRADED"
 
 
 def said_of(assertion: str, printed: list[str]) -> str:

@@ -78,7 +78,7 @@ def _share(text: str) -> float:
 def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions.asking import find_task
     from circuit_assertions.diagnosis.discovery.chains import chain_for
-    from circuit_assertions.diagnosis.errors import NoCircuitError
+    from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 
     changes = {key: getattr(given, key) for key in ("prompts", "seed", "names", "places", "objects", "templates")}
     name, task = find_task(given.task, changes)
@@ -103,8 +103,10 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
                 audit, checkpoint, task, least=given.least_effect, name=name, circuit=given.circuit, stage=say
             )
     except NoCircuitError as error:
-        said = json.dumps({"circuit": None, "reason": str(error)}) if given.json else f"no circuit: {error}"
-        return Outcome(said, 1)
+        undecided = isinstance(error, UndecidedError)
+        plain = {"circuit": None, "undecided": undecided, "reason": str(error)}
+        said = str(error) if undecided else f"no circuit: {error}"
+        return Outcome(json.dumps(plain) if given.json else said, 1)
     _write(found, output, notes)
     return Outcome(json.dumps(circuit_content(found, notes), indent=2) if given.json else _shown(found, output))
 

@@ -16,7 +16,7 @@ from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.function import effect_of_role
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import MEASURES, Reading
-from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of
+from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
 from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import Task
 
@@ -72,8 +72,7 @@ class Comparing:
         )
         if not has_lost(then, worst):
             raise NothingToSayError(
-                f"{self.corrupted} has lost less than a tenth of the behaviour beside {self.baseline}: there is "
-                f"nothing to recover"
+                f"{self.corrupted} {what_is_lost(then, worst, self.baseline)}: there is nothing to recover"
             )
         return share_of(now - worst, then - worst)
 
@@ -101,10 +100,15 @@ class Comparing:
             self._origins[key] = find_origin(*models, prompts, self.tell)
         origin = self._origins[key]
         few = [one for one in origin.curve if len(one.parts) <= origin.few]
-        if origin.verdict == "UNCHANGED" or not few:
-            raise NothingToSayError(
-                f"less than a tenth of the behaviour is lost beside {self.baseline}: nothing to localize"
+        if origin.verdict == "UNCHANGED":
+            then, now = (
+                View(self.audit, one, task).by_prompt("logit-difference") for one in (self.baseline, model.checkpoint)
             )
+            raise NothingToSayError(
+                f"{model.checkpoint} {what_is_lost(then, now, self.baseline)}: there is nothing to localize"
+            )
+        if not few:
+            raise NothingToSayError(f"no few components of {model.checkpoint} heal anything of what it has lost")
         best = ranked(few, lambda one: one.healed.mean)[0]
         found = {
             "components": ", ".join(str(part) for part in best.parts),

@@ -23,7 +23,7 @@ from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
 from circuit_assertions.diagnosis.rediscovering import rediscover
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.figures import Array, Figure, share_of
+from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
 from circuit_assertions.tasks import TO_PATCH, PromptSet, Task
 
 __all__ = ["Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose"]
@@ -119,11 +119,19 @@ def diagnose(
         expression=expression,
         recovery=recovery,
         settings=sides.settings(prompts),
-        not_told=sides.not_told,
+        not_told=sides.not_told or _why_nothing_came_back(sides, recovery),
         settings_changed=tuple(sources[1].function.differences(sources[0].function)),
         notes=sources[0].notes,
         prompts=prompts_read(task, len(prompts), origin, None if expression is None else some, recovery),
     )
+
+
+def _why_nothing_came_back(sides: _Sides, recovery: Recovery | None) -> str:
+    """Why nothing is said of recovery, where the corrupted checkpoint has not lost enough for certain; else nothing."""
+    if sides.worst is None or recovery is not None:
+        return ""
+    then, worst = (view.by_prompt("logit-difference") for view in (sides.then, sides.worst))
+    return "" if has_lost(then, worst) else f"{sides.worst.checkpoint} {what_is_lost(then, worst)}"
 
 
 @dataclass(frozen=True)
@@ -222,14 +230,19 @@ def behaviour_before(baseline: View) -> Array:
     """The baseline's logit difference [prompts].
 
     Raises:
-        DiagnosisError: if the baseline does not do the task itself.
+        DiagnosisError: if the baseline does not do the task itself, or that is not certain.
     """
     before = baseline.by_prompt("logit-difference")
-    if not Figure.of_values(before).interval.low > 0:
-        raise DiagnosisError(
-            f"the baseline {baseline.checkpoint} does not do the task itself: its logit difference is "
-            f"{before.mean():.2f}"
-        )
+    figure = Figure.of_values(before)
+    low, high = figure.interval
+    if not low > 0:
+        number = f"its logit difference is {figure.mean:.2f} [{low:.2f}, {high:.2f}]"
+        if high > 0:
+            raise DiagnosisError(
+                f"undecided whether the baseline {baseline.checkpoint} does the task itself: {number}, which is not "
+                f"clear of zero at {len(before)} prompts: ask more"
+            )
+        raise DiagnosisError(f"the baseline {baseline.checkpoint} does not do the task itself: {number}")
     return before
 
 

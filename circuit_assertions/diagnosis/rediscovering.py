@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.circuits import Roles, everyone_in
+from circuit_assertions.diagnosis.discovery.behaving import check_behaviour
 from circuit_assertions.diagnosis.discovery.chains import Chain
 from circuit_assertions.diagnosis.discovery.discovering import (
     LEAST_EFFECT,
-    check_behaviour,
     enough_prompts,
     heads_of,
     jaccard,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from circuit_assertions.measures import Interval, Reading
 from circuit_assertions.measures.reading import interval_of_mean
 
-__all__ = ["LEAST_LOST", "TRIFLE", "Array", "Figure", "has_lost", "share_of"]
+__all__ = ["LEAST_LOST", "TRIFLE", "Array", "Figure", "has_lost", "share_of", "what_is_lost"]
 
 TRIFLE = 0.02  # of the baseline's logit difference: effects below it are not told from zero
 LEAST_LOST = 0.1  # of the baseline's behaviour: of less nobody can say where it went
@@ -58,3 +58,17 @@ def has_lost(then: Array, now: Array) -> bool:
     lost = then - now
     clear = Figure.of_values(lost).interval.low > 0
     return bool(clear and lost.mean() >= LEAST_LOST * then.mean())
+
+
+def what_is_lost(then: Array, now: Array, beside: object = "") -> str:
+    """Why `has_lost` says no, as a sentence goes on after a checkpoint's name.
+
+    Args:
+        beside: what it has lost it beside.
+    """
+    where = f" beside {beside}" if beside else ""
+    lost = Figure.of_values(share_of(then - now, then))
+    if lost.mean < LEAST_LOST:
+        return f"has lost less than a tenth of the behaviour{where}"
+    low, high = lost.interval
+    return f"has lost {lost.mean:.0%} [{low:.0%}, {high:.0%}] of the behaviour{where}, and not certainly so"

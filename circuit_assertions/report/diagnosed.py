@@ -223,7 +223,7 @@ def _circuits(circuits: Circuits) -> Iterator[tuple[str, str]]:
 def _by_whom(recovery: Recovery) -> str:
     before, after = recovery.knocked_out
     text = f"without the baseline's writers of the answer the model loses {_percent(after.mean)}" if after else ""
-    text = text or "the wrong answer is ahead, so nobody writes the right one"
+    text = text or "the right answer is not clearly ahead, so knocking its writers out tells nothing"
     text += f" (the baseline {'' if after else 'loses '}{_percent(before.mean)})"
     if recovery.weakest is None:
         return text

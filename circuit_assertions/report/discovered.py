@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuit_assertions.diagnosis.discovery import UNEXPLAINED, Discovery, Placed
+from circuit_assertions.diagnosis.discovery.behaving import rates_shown
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report.headmap import HeadMap, map_lines
@@ -33,12 +34,17 @@ def discovery_lines(discovery: Discovery, colours: bool = False) -> Iterator[str
         f"{model['d_model']}, fingerprint {model['fingerprint'][:12]}"
     )
     task = discovery.task
-    yield f"task          {task['kind']}, {task['prompts']} prompts"
+    drawn = f" (undecided at the {discovery.asked} that were asked)" if discovery.asked is not None else ""
+    yield f"task          {task['kind']}, {task['prompts']} prompts{drawn}"
+    if discovery.on_repeated:
+        yield f"              scores of repeated tokens on {discovery.on_repeated} sequences"
     behaviour = discovery.behaviour
     yield (
         f"behaviour     logit difference {_shown(behaviour['logit-difference'])}, "
         f"answers right on {behaviour['answer-rate'].mean:.0%} of the prompts"
     )
+    if discovery.kinds:
+        yield f"              answers right by kind of prompt: {rates_shown(discovery.kinds)}"
     yield ""
     yield from _table(discovery)
     yield ""
@@ -66,6 +72,8 @@ def _row(one: Placed, role: str, role_wide: int, wide: int) -> str:
     shown = f"{effect.mean:+.2f} {_interval(effect.interval)}"
     evidence = list(one.evidence.items())[: 2 if one.role == UNEXPLAINED else None]  # their strongest looks come first
     judged = ", ".join(f"{name} {value:.2f}" for name, value in evidence)
+    if one.undecided:
+        judged += f"; undecided whether {' or '.join(one.undecided)}"
     return f"{role:<{role_wide}}  {one.head!s:<7} {effect.stage:<{wide}}  {shown:<22} {judged}".rstrip()
 
 
@@ -82,8 +90,13 @@ def _trust(discovery: Discovery) -> Iterator[str]:
     if stability.low:
         unsteady = ", ".join(f"{role} {value:.2f}" for role, value in stability.by_role.items() if value < 1)
         yield f"              WARNING: unstable ({unsteady}): ask more prompts before you gate on these heads"
-    if faithful["circuit"].mean < faithful["random"].interval.high:
+    if unclear := discovery.followed.unclear:
+        heads = ", ".join(map(str, unclear))
+        yield f"undecided     {heads}: an effect that would count, and is not clear of zero on these prompts"
+    if faithful["circuit"].mean <= faithful["random"].mean:
         yield "              WARNING: no more faithful than random circuits: what carries the behaviour is not in it"
+    elif faithful["circuit"].mean < faithful["random"].interval.high:
+        yield "              WARNING: not clearly more faithful than random circuits: ask more prompts"
 
 
 def _shown(figure: Figure) -> str:

@@ -18,6 +18,7 @@ _MOST_ROWS = 10
 _MOST_CANDIDATES = 3  # shown where any head would have done and none did
 _MOST_PROMPTS = 3
 _WIDTH = 100
+_NOTHING = 1e-6  # what is smaller is rounding, and reads otherwise with other threads
 
 
 def explain(judgement: Judgement, assertion: Assertion, again: str) -> str:
@@ -31,9 +32,10 @@ def explain(judgement: Judgement, assertion: Assertion, again: str) -> str:
 
 def number(value: float) -> str:
     """A reading as people compare it: three significant digits, and a sign where it is negative."""
-    if value == 0:
+    if abs(value) < _NOTHING:
         return "0"
-    return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else f"{value:.3g}"
+    short = f"{value:.3g}"
+    return f"{value:.2f}" if 0.1 <= abs(float(short)) < 1000 else short
 
 
 def interval_text(interval: Interval) -> str:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.discovery.behaving import with_enough_prompts
 from circuit_assertions.diagnosis.discovery.chains import Chain, chain_for
-from circuit_assertions.diagnosis.discovery.following import Followed, follow, functions
+from circuit_assertions.diagnosis.discovery.following import Followed, follow
 from circuit_assertions.diagnosis.discovery.thresholds import Proposal, propose
-from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError
+from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Figure
-from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import TO_PATCH, PromptSet, RepeatedTokensTask, Task, TaskError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = [
     "LEAST_EFFECT",
     "Discovery",
     "Stability",
-    "check_behaviour",
     "discover",
     "enough_prompts",
     "heads_of",
@@ -34,7 +33,6 @@ __all__ = [
 ]
 
 LEAST_EFFECT = 0.02  # of the logit difference
-LEAST_RATE = 0.75  # of prompts answered right, by the lower end of the interval: with a coin it would be half
 STABLE = 0.7  # Jaccard of two halves' circuits
 
 
@@ -62,6 +60,9 @@ class Discovery:
 
     Attributes:
         behaviour: `logit-difference` and `answer-rate`.
+        kinds: the answer rate for each kind of prompt, where two of them clearly differ.
+        asked: how many prompts were asked for, where more were drawn because these did not tell.
+        on_repeated: on how many sequences of random tokens heads were scored; 0 where they were not.
         faithfulness: of the whole circuit, of the heads that have a role alone, and of the mean random circuit.
         settings: how it was looked for.
     """
@@ -76,6 +77,9 @@ class Discovery:
     stability: Stability
     thresholds: tuple[Proposal, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    kinds: Mapping[str, Figure] = field(default_factory=dict)
+    asked: int | None = None
+    on_repeated: int = 0
 
     @property
     def everyone(self) -> tuple[Head, ...]:
@@ -102,13 +106,15 @@ def discover(
 
     Raises:
         NoCircuitError: if the model does not do the task, or no head carries it.
+        UndecidedError: if not even four times as many prompts as the task has tell whether it does.
         DiagnosisError: if the task has no right and wrong answers or no counterfactual prompts, or too few prompts.
         TaskError, CheckpointError, MeasuringError: if the model cannot be asked.
     """
     view, chain = View(audit, checkpoint, task), chain_for(task, name)
-    prompts = enough_prompts(view)
+    asked = enough_prompts(view)
     stage("behaviour")
-    behaviour = check_behaviour(view, chain)
+    view, doing = with_enough_prompts(view, chain, stage)
+    prompts = audit.prompts(view.task, checkpoint)
     repeated = repeated_for(view, chain)
     followed, *halves = follow(chain, (view, *view.halves()), repeated, least, stage)
     everyone = heads_of(followed, least)
@@ -119,12 +125,15 @@ def discover(
         circuit=circuit or chain.circuit,
         model=_facts(audit.model(checkpoint)),
         task=prompts.settings,
-        behaviour=behaviour,
+        behaviour=doing.behaviour,
         followed=followed,
         faithfulness=faithfulness,
         stability=_stability(halves[0], halves[1]),
         thresholds=tuple(propose(chain, followed, view, repeated, everyone)),
         settings={"least-effect": least, "semantics": "through-mlps", "ablation": "mean"},
+        kinds=doing.kinds,
+        asked=None if len(prompts) == len(asked) else len(asked),
+        on_repeated=0 if repeated is None else len(audit.prompts(repeated.task, checkpoint)),
     )
 
 
@@ -157,38 +166,17 @@ def heads_of(followed: Followed, least: float) -> tuple[Head, ...]:
     """The heads that a chain led to.
 
     Raises:
-        NoCircuitError: if there are none.
+        NoCircuitError: if there are none; an UndecidedError, if more prompts might find some.
     """
+    if not followed.placed and followed.unclear:
+        heads = ", ".join(map(str, followed.unclear))
+        raise UndecidedError(
+            f"undecided: no head has an effect of {least:.0%} of the logit difference or more that is clear of zero; "
+            f"{heads} may have one: ask more prompts"
+        )
     if not followed.placed:
         raise NoCircuitError(f"no head carries {least:.0%} of the logit difference or more on a path of its own")
     return tuple(one.head for one in followed.placed)
-
-
-def check_behaviour(view: View, chain: Chain) -> dict[str, Figure]:
-    """What the model does of the task: `logit-difference` and `answer-rate`.
-
-    Raises:
-        NoCircuitError: if it does not do it, so that there is no circuit to find.
-    """
-    view.plan("answer-rate")
-    behaviour = {measure: Figure.of(view.reading(measure)) for measure in ("logit-difference", "answer-rate")}
-    rate, difference = behaviour["answer-rate"], behaviour["logit-difference"]
-    if rate.interval.low >= LEAST_RATE and difference.interval.low > 0:
-        return behaviour
-    text = (
-        f"the model does not do the task: it answers right on {rate.mean:.0%} of the prompts "
-        f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is asked), with a logit "
-        f"difference of {difference.mean:.2f} [{difference.interval.low:.2f}, {difference.interval.high:.2f}]"
-    )
-    for rule in chain.alone:
-        able = {head: evidence for head, (agrees, evidence) in functions(rule, view, view).items() if agrees}
-        if able:
-            score = rule.scores[0].measure
-            scores = {head: able[head][score] for head in sorted(able)}
-            ordered = ranked(scores, scores.__getitem__, decimals=2)
-            shown = ", ".join(f"{head} {scores[head]:.2f}" for head in ordered)
-            text += f"\nby function alone, whatever they are for: {rule.role} {shown} ({score})"
-    raise NoCircuitError(text)
 
 
 def repeated_for(view: View, chain: Chain) -> View | None:

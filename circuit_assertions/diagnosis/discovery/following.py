@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
-import numpy as np
-
 from circuit_assertions.diagnosis.discovery.chains import LOOKS, Anywhere, Chain, Inputs, KnockOut, Logits, Rule, Stage
+from circuit_assertions.diagnosis.discovery.functions import functions
 from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval, Receiver
 from circuit_assertions.ordering import ranked
 
-__all__ = ["UNEXPLAINED", "Effect", "Followed", "Placed", "follow", "functions"]
+__all__ = ["UNEXPLAINED", "Effect", "Followed", "Placed", "follow"]
 
 UNEXPLAINED = "unexplained"
 
@@ -32,6 +31,11 @@ class Effect:
     mean: float
     interval: Interval
 
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.interval.low > 0 or self.interval.high < 0
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -42,6 +46,7 @@ class Placed:
         evidence: what its function was judged by: `attention end -> indirect-object`, `copy-score`; for unexplained
             heads where they look, most first.
         given_at: the stage whose rule gave the role.
+        undecided: roles whose function it seems to have, which these prompts do not tell for certain.
     """
 
     head: Head
@@ -49,6 +54,7 @@ class Placed:
     effects: tuple[Effect, ...]
     evidence: Mapping[str, float] = field(default_factory=dict)
     given_at: str | None = None
+    undecided: tuple[str, ...] = ()
 
     @property
     def telling(self) -> Effect:
@@ -63,10 +69,12 @@ class Followed:
 
     Attributes:
         groups: the heads that each stage and each role found, which later stages look back from.
+        unclear: heads that are not placed, with an effect that would count and whose interval holds zero.
     """
 
     placed: tuple[Placed, ...]
     groups: Mapping[str, tuple[Head, ...]]
+    unclear: tuple[Head, ...] = ()
 
     @property
     def roles(self) -> dict[str, tuple[Head, ...]]:
@@ -87,6 +95,7 @@ class _Found:
     effects: list[Effect] = field(default_factory=list)
     evidence: dict[str, float] = field(default_factory=dict)
     given_at: str | None = None
+    undecided: list[str] = field(default_factory=list)
 
 
 def follow(
@@ -164,6 +173,7 @@ class _Side:
     found: dict[Head, _Found] = field(default_factory=dict)
     groups: dict[str, tuple[Head, ...]] = field(default_factory=dict)
     clear: dict[Head, Effect] = field(default_factory=dict)
+    unclear: set[Head] = field(default_factory=set)
 
     def plan(self, stage: Stage) -> None:
         """Announce what a stage will read."""
@@ -182,10 +192,12 @@ class _Side:
         if reads is None:
             return
         effects = [self.view.by_head(measure, **operands) for measure, operands in reads]
+        seen = effects[0]
         if isinstance(stage.to, KnockOut):
-            self.clear = _clear(stage, _gained(effects[0], effects[1], self.groups[stage.to.of]), self.floor)
-        else:
-            self.clear = _clear(stage, effects[0], self.floor * stage.times)
+            seen = _gained(effects[0], effects[1], self.groups[stage.to.of])
+        sizable = _sizable(stage, seen, self.floor * stage.times)
+        self.clear = {head: effect for head, effect in sizable.items() if effect.clear}
+        self.unclear |= sizable.keys() - self.clear.keys()
         self.groups[stage.name] = tuple(head for head, effect in self.clear.items() if effect.mean > 0)
         for head, effect in self.clear.items():
             one = self.found.setdefault(head, _Found())
@@ -215,6 +227,9 @@ class _Side:
         candidates = self._candidates(rule)
         without = self.groups[stage.to.of] if isinstance(stage.to, KnockOut) else ()
         judged = functions(rule, self.view, self.repeated, candidates, without) if candidates else {}
+        for head, (agrees, _) in judged.items():
+            if agrees is None:
+                self.found[head].undecided.append(rule.role)
         return {head: evidence for head, (agrees, evidence) in judged.items() if agrees}
 
     def _looks_of(self, head: Head) -> dict[str, float]:
@@ -232,10 +247,17 @@ class _Side:
             if one.role is None:
                 one.evidence = self._looks_of(head)
         placed = [
-            Placed(head, one.role or UNEXPLAINED, tuple(one.effects), one.evidence, one.given_at)
+            Placed(
+                head,
+                one.role or UNEXPLAINED,
+                tuple(one.effects),
+                one.evidence,
+                one.given_at,
+                () if one.role else tuple(dict.fromkeys(one.undecided)),
+            )
             for head, one in sorted(self.found.items())
         ]
-        return Followed(tuple(placed), self.groups)
+        return Followed(tuple(placed), self.groups, tuple(sorted(self.unclear - self.found.keys())))
 
 
 def _gained(before: ByHead, after: ByHead, without: Sequence[Head]) -> ByHead:
@@ -245,47 +267,14 @@ def _gained(before: ByHead, after: ByHead, without: Sequence[Head]) -> ByHead:
     return ByHead(tuple(before.heads[index] for index in others), gained)
 
 
-def _clear(stage: Stage, effects: ByHead, floor: float) -> dict[Head, Effect]:
-    """The effects that are no trifle, and whose corrected intervals are clear of zero."""
-    clear = {}
+def _sizable(stage: Stage, effects: ByHead, floor: float) -> dict[Head, Effect]:
+    """The effects that are no trifle, with their corrected intervals."""
+    sizable = {}
     for head in effects.heads:
         values = effects.of(head)
         mean = float(values.mean())
         if abs(mean) < max(floor, 1e-12):
             continue
-        interval = corrected_interval(values, len(effects.heads))
-        takes_over = not isinstance(stage.to, KnockOut) or mean > 0  # a head that rests less is no backup
-        if (interval.low > 0 or interval.high < 0) and takes_over:
-            clear[head] = Effect(stage.name, mean, interval)
-    return clear
-
-
-def functions(
-    rule: Rule, view: View, repeated: View | None, heads: Sequence[Head] | None = None, without: Sequence[Head] = ()
-) -> dict[Head, tuple[bool, dict[str, float]]]:
-    """For every head: whether its function is the rule's, and what that was judged by.
-
-    Args:
-        heads: who is judged; None for every head.
-        without: heads that are knocked out while one looks where the others look.
-    """
-    look, aside = rule.look, {"without": tuple(without)} if without else {}
-    looked = view.by_head("attention", query=look.query, key=look.key, **aside)
-    others = [view.by_head("attention", query=look.query, key=key, **aside) for key in look.over]
-    scores = []
-    for score in rule.scores:
-        where = repeated if score.repeated else view
-        scores.append(None if where is None else where.by_head(score.measure, heads))
-    result = {}
-    for head in heads if heads is not None else looked.heads:
-        evidence = {f"attention {look.query} -> {look.key}": float(looked.of(head).mean())}
-        agrees = evidence[f"attention {look.query} -> {look.key}"] >= LOOKS
-        for other in others:
-            more = looked.of(head) - other.of(head)
-            agrees = agrees and corrected_interval(more, len(looked.heads)).low > 0
-        for score, values in zip(rule.scores, scores, strict=True):
-            if values is not None:
-                evidence[score.measure] = float(np.mean(values.of(head)))
-            agrees = agrees and evidence.get(score.measure, 0.0) >= score.least
-        result[head] = (agrees, evidence)
-    return result
+        if not isinstance(stage.to, KnockOut) or mean > 0:  # a head that rests less is no backup
+            sizable[head] = Effect(stage.name, mean, corrected_interval(values, len(effects.heads)))
+    return sizable

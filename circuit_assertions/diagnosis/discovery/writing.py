@@ -54,8 +54,9 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
         "found": {
             "task": _plain(discovery.task),
             "settings": {**discovery.settings, "dtype": model["dtype"]},
-            "behaviour": {name: _figure(figure) for name, figure in discovery.behaviour.items()},
-            "faithfulness": {name: _figure(figure) for name, figure in discovery.faithfulness.items()},
+            "behaviour": _figures(discovery.behaviour),
+            **({"answer-rate-by-kind": _figures(discovery.kinds)} if discovery.kinds else {}),
+            "faithfulness": _figures(discovery.faithfulness),
             "stability": {
                 "jaccard-of-halves": _short(discovery.stability.jaccard),
                 "by-role": {role: _short(value) for role, value in discovery.stability.by_role.items()},
@@ -75,6 +76,10 @@ def _head(placed: Placed) -> dict[str, Any]:
 def _threshold(proposal: Proposal) -> dict[str, Any]:
     bound = "at-least" if proposal.at_least else "at-most"
     return proposal.says | {bound: proposal.at, "reads": _short(proposal.reads), "margin": _short(proposal.margin)}
+
+
+def _figures(figures: Mapping[str, Figure]) -> dict[str, list[float]]:
+    return {name: _figure(figure) for name, figure in figures.items()}
 
 
 def _figure(figure: Figure) -> list[float]:
