@@ -188,7 +188,7 @@ class AuditPlugin:
         return self.checkpoints[0]
 
     @pytest.fixture
-    def audit(self, circuit_checkpoint: Checkpoint) -> AuditedCheckpoint:
+    def circuit_audit(self, circuit_checkpoint: Checkpoint) -> AuditedCheckpoint:
         """The checkpoint under audit, for assertions that YAML cannot say."""
         from circuit_assertions.plugin.face import AuditedCheckpoint
 

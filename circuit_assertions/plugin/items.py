@@ -111,7 +111,10 @@ class AssertionItem(pytest.Function):
 
     def again(self) -> str:
         """The command that reproduces this item alone."""
-        checkpoint, command = self.asked.checkpoint, [f"--model={self.asked.checkpoint}"]
+        checkpoint, command = (
+            self.asked.checkpoint,
+            [f"{self.plugin.options.spelled('--model')}={self.asked.checkpoint}"],
+        )
         command += self.plugin.options.spelled_out
         # The last checkpoint of a training run is not reached by a path of its own, but by its label.
         alone = str(checkpoint) != checkpoint.given or not checkpoint.label
