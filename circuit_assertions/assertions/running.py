@@ -20,6 +20,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import KINDS, Component, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading, Receiver
+from circuit_assertions.printable import printable
 from circuit_assertions.tasks import END, TO_PATCH, Task
 
 __all__ = ["Asked", "NotAsked", "SuiteRunner"]
@@ -43,6 +44,9 @@ class NotAsked:
     """Why an assertion could not be put to this model, though nothing is wrong with either."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", printable(self.reason))
 
 
 @dataclass

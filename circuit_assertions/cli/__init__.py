@@ -18,6 +18,7 @@ from circuit_assertions.cli.graft import add_graft
 from circuit_assertions.cli.options import add_lender, lender_of
 from circuit_assertions.cli.saying import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
+from circuit_assertions.printable import printable
 
 __all__ = ["main"]
 
@@ -52,7 +53,7 @@ def _read(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     if rest and given.verb != "audit":
-        parser.error(f"unknown arguments: {' '.join(rest)}")
+        parser.error(printable(f"unknown arguments: {' '.join(rest)}"))
     if given.verb == "audit" and _follows_an_option(given.model, sys.argv[1:] if arguments is None else arguments):
         # pytest's options are not known here, so what follows one may be its value.
         parser.error(f"audit: give the model first, then pytest's options (is {given.model!r} the model?)")
@@ -160,7 +161,7 @@ def _validate(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
         raise CircuitAssertionsError(f"no YAML file in {', '.join(str(path) for path in given.paths)}")
     for file in files:
         try:
-            lines.append(f"{file}: valid{_doubt(file)}")
+            lines.append(printable(f"{file}: valid{_doubt(file)}"))
         except SuiteError as error:
             lines.append(str(error))
             wrong += 1

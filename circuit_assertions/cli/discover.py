@@ -22,6 +22,7 @@ from circuit_assertions.cli.options import (
 )
 from circuit_assertions.cli.saying import Outcome
 from circuit_assertions.cli.writing import check_writable
+from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -137,7 +138,7 @@ def _notes_in(output: Path) -> str | None:
         return load_circuit(output).notes
     except SuiteError as error:
         raise CircuitAssertionsError(
-            f"{output} is there and is no valid circuit file, so it is left alone: give another -o FILE\n{error}"
+            f"{output} is there and is no valid circuit file, so it is left alone: give another -o FILE", *error.args
         ) from error
 
 
@@ -157,5 +158,5 @@ def _write(found: Discovery, output: Path, notes: str | None) -> None:
 def _shown(found: Discovery, output: Path) -> str:
     from circuit_assertions.report.discovered import discovery_lines
 
-    written = f"written       {output}, and its head map {output.with_suffix('.svg')}"
+    written = printable(f"written       {output}, and its head map {output.with_suffix('.svg')}")
     return "\n".join([*discovery_lines(found, colours=sys.stdout.isatty()), written])

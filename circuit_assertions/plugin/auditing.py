@@ -26,10 +26,11 @@ from circuit_assertions.checkpoints import (
     find_checkpoints,
 )
 from circuit_assertions.measures import Reading
-from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite
+from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, printable_id
 from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.telling import FACTS, LINE, facts_of, record
 from circuit_assertions.plugin.workers import make_scheduler
+from circuit_assertions.printable import printable
 from circuit_assertions.report import AuditLine
 from circuit_assertions.tasks import Task
 
@@ -60,7 +61,7 @@ class AuditPlugin:
             ("--corrupted", self.options.corrupted, corrupted),
         ):
             if len(one) > 1:
-                raise pytest.UsageError(f"{option} {given} is a training run: name one of its checkpoints")
+                raise pytest.UsageError(printable(f"{option} {given} is a training run: name one of its checkpoints"))
         if corrupted and not baseline:
             raise pytest.UsageError("--corrupted is what recovery is judged against: give the --baseline as well")
         self.corrupted = corrupted[0] if corrupted else None
@@ -143,7 +144,7 @@ class AuditPlugin:
             return None
         if not is_suite(file_path) and not parent.session.isinitpath(file_path):
             return None
-        suite: SuiteFile = SuiteFile.from_parent(parent, path=file_path)
+        suite: SuiteFile = SuiteFile.from_parent(parent, path=file_path, **printable_id(file_path, self.config))
         suite.plugin = self
         return suite
 
@@ -276,4 +277,4 @@ def labels_of(checkpoints: tuple[Checkpoint, ...]) -> dict[Checkpoint, str]:
         return {checkpoints[0]: ""}
     short = {one: one.label or Path(one.given).name or one.given for one in checkpoints}
     uses = Counter(short.values())
-    return {one: name if uses[name] == 1 else str(one) for one, name in short.items()}
+    return {one: printable(name if uses[name] == 1 else str(one)) for one, name in short.items()}

@@ -13,6 +13,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit, LoadedSuite, load_suite
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.printable import printable
 from circuit_assertions.tasks import TO_PATCH, Task
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class DiagnosingPlugin:
             terminalreporter.section("circuit diagnosis") if number == 0 else terminalreporter.write_line("")
             for text, verdict in lines:
                 colour = {_COLOURS[verdict]: True} if verdict in _COLOURS else {}
-                terminalreporter.write_line(text, **colour)
+                terminalreporter.write_line(printable(text), **colour)
 
     def _chosen(self) -> Iterator[tuple[Checkpoint, int]]:
         """What is diagnosed, and how many checkpoints of its training run there are."""

@@ -20,6 +20,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Component, all_of, kind_of, parse_component
 from circuit_assertions.heads import Head, parse_head
 from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.printable import printable, printable_lines
 from circuit_assertions.report.explaining import context_lines, interval_text, number
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
@@ -65,7 +66,7 @@ class AuditedCheckpoint:
             raise CircuitAssertionsError(f"unknown circuit {name!r}{closest(name, known)}")
         binding = self._runner.binding(self.checkpoint, name, self._circuits)
         if binding is None:
-            pytest.skip(f"no circuit file binds the roles of {name!r} for {self.checkpoint}")
+            pytest.skip(printable(f"no circuit file binds the roles of {name!r} for {self.checkpoint}"))
         roles = {role for circuit in self._circuits for role in circuit.roles}
         return replace(binding, speaks_of=frozenset({*ROLES, *roles}))
 
@@ -139,7 +140,7 @@ class AuditedCheckpoint:
                 )
             role, binding = heads, self.circuit(name)
             if role != "circuit" and not binding.heads(role):
-                pytest.skip(f"{binding} names no head as {role}")
+                pytest.skip(printable(f"{binding} names no head as {role}"))
             roles = dict(binding.circuit.roles)
         reading = self._runner.compared(measure, self.checkpoint, task, name, roles, role)
         if isinstance(reading, NotAsked):
@@ -168,6 +169,7 @@ class AuditedCheckpoint:
         return tuple(parse_component(component) for component in _listed(components))
 
 
+@printable_lines
 def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
     """Why `assert reading >= 0.9` failed: the heads with their means and intervals. Nothing for other comparisons."""
     if op not in _HOLDS or not isinstance(left, Reading) or isinstance(right, bool) or not _is_number(right):

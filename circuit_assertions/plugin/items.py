@@ -15,12 +15,13 @@ from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_s
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.plugin.telling import LINE, record
 from circuit_assertions.plugin.workers import group_of
+from circuit_assertions.printable import printable
 from circuit_assertions.report import AuditLine, explain
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
 
-__all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "is_suite"]
+__all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "is_suite", "printable_id"]
 
 _SUITE_KEY = re.compile(r"""^(suite|"suite"|'suite')\s*:""", re.MULTILINE)
 
@@ -66,8 +67,16 @@ class SuiteFile(pytest.File):
                 try:
                     item.place(asked, loaded.line(index))
                 except pytest.PytestUnknownMarkWarning as warning:  # where the project makes errors of warnings
-                    raise self.CollectError(f"{item.shown_suite}:{loaded.line(index)}: {warning}") from warning
+                    raise self.CollectError(
+                        f"{printable(item.shown_suite)}:{loaded.line(index)}: {warning}"
+                    ) from warning
                 yield item
+
+
+def printable_id(path: Path, config: pytest.Config) -> dict[str, str]:
+    """The node id of a file whose path cannot be printed as it is; of all others pytest makes it."""
+    shown = printable(os.path.relpath(path, config.rootpath))
+    return {"nodeid": shown.replace(os.sep, "/")} if printable(str(path)) != str(path) else {}
 
 
 def _assertion(circuit_judgement: Judgement, request: pytest.FixtureRequest) -> None:
@@ -128,7 +137,7 @@ class AssertionItem(pytest.Function):
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         """Point at the assertion in the suite, not at the function that judges it."""
-        return self.path, self.line - 1, self.name
+        return printable(str(self.path)), self.line - 1, self.name
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """Explain in the terms of the suite; a traceback of the judging code would tell nobody anything."""

@@ -16,6 +16,7 @@ import pytest
 
 from circuit_assertions.assertions.running import SuiteRunner
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.printable import printable
 from circuit_assertions.report import Audited, AuditLine, Progress, summary_lines
 from circuit_assertions.report.trajectory import turning_lines
 
@@ -95,7 +96,7 @@ class TellingPlugin:
             for word, given in (("baseline", options.baseline), ("corrupted", options.corrupted))
             if given
         )
-        return [f"circuit-assertions: {names}{beside} ({options.dtype}, device {options.device})"]
+        return [printable(f"circuit-assertions: {names}{beside} ({options.dtype}, device {options.device})")]
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> Status | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_teststatus"""

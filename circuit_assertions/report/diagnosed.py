@@ -14,6 +14,7 @@ from circuit_assertions.diagnosis import Diagnosis, Figure, Function, HeadChange
 from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.function import Inside, what_it_keeps
 from circuit_assertions.diagnosis.rediscovering import Circuits
+from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import share_text
 
 __all__ = ["diagnosis_lines"]
@@ -25,6 +26,7 @@ _UNBROKEN = "\xa0"  # textwrap breaks no line here
 _TELLING = 0.1  # that a circuit has more than random heads, from which on its share says where the change lies
 
 
+@printable_lines
 def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     """The diagnosis as (text, verdict) pairs; the verdict is empty for lines that carry none."""
     yield from _labelled("model", f"{diagnosis.model}   baseline {diagnosis.baseline}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from circuit_assertions.diagnosis.discovery import UNEXPLAINED, Discovery, Placed
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.headmap import HeadMap, map_lines
 
 __all__ = ["discovery_lines", "map_of"]
@@ -26,6 +27,17 @@ def map_of(discovery: Discovery) -> HeadMap:
 
 def discovery_lines(discovery: Discovery, colours: bool = False) -> Iterator[str]:
     """The summary: facts, a table of heads by role, and the head map."""
+    yield from _facts(discovery)
+    yield ""
+    yield from _table(discovery)
+    yield ""
+    yield from map_lines(map_of(discovery), colours)
+    yield ""
+    yield from _trust(discovery)
+
+
+@printable_lines
+def _facts(discovery: Discovery) -> Iterator[str]:
     model = discovery.model
     yield f"model         {discovery.checkpoint}"
     yield (
@@ -39,14 +51,9 @@ def discovery_lines(discovery: Discovery, colours: bool = False) -> Iterator[str
         f"behaviour     logit difference {_shown(behaviour['logit-difference'])}, "
         f"answers right on {behaviour['answer-rate'].mean:.0%} of the prompts"
     )
-    yield ""
-    yield from _table(discovery)
-    yield ""
-    yield from map_lines(map_of(discovery), colours)
-    yield ""
-    yield from _trust(discovery)
 
 
+@printable_lines
 def _table(discovery: Discovery) -> Iterator[str]:
     placed = discovery.followed.placed
     wide = max(len(one.telling.stage) for one in placed)

@@ -9,6 +9,7 @@ from typing import Any
 
 from circuit_assertions.assertions import Judgement, Verdict
 from circuit_assertions.assertions.running import Asked
+from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import interval_text, number, share_text
 
 __all__ = ["AuditLine", "Audited", "summary_lines"]
@@ -89,6 +90,7 @@ class Audited:
     facts: Sequence[tuple[str, str]]
 
 
+@printable_lines
 def summary_lines(audited: Iterable[Audited], lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     """The report as (text, outcome) pairs; outcome is empty for lines that are no verdict."""
     for model in audited:
@@ -122,7 +124,9 @@ def _reasons(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     for outcome in ("ERROR", "SKIPPED"):
         reasons = Counter(line.reason for line in lines if line.outcome == outcome)
         for reason, count in reasons.items():
-            yield f"{count} {_SPOKEN[outcome]}: {reason}", outcome
+            first, *more = reason.split("\n")
+            yield f"{count} {_SPOKEN[outcome]}: {first}", outcome
+            yield from ((f"  {line}", outcome) for line in more)
 
 
 def _counts(lines: Sequence[AuditLine]) -> str:

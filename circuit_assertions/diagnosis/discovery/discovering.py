@@ -174,19 +174,19 @@ def check_behaviour(view: View, chain: Chain) -> dict[str, Figure]:
     rate, difference = behaviour["answer-rate"], behaviour["logit-difference"]
     if rate.interval.low >= LEAST_RATE and difference.interval.low > 0:
         return behaviour
-    text = (
+    text = [
         f"the model does not do the task: it answers right on {rate.mean:.0%} of the prompts "
         f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is asked), with a logit "
         f"difference of {difference.mean:.2f} [{difference.interval.low:.2f}, {difference.interval.high:.2f}]"
-    )
+    ]
     for rule in chain.alone:
         able = {head: evidence for head, (agrees, evidence) in functions(rule, view, view).items() if agrees}
         if able:
             score = rule.scores[0].measure
             ordered = sorted(able, key=lambda head: -able[head][score])
             shown = ", ".join(f"{head} {able[head][score]:.2f}" for head in ordered)
-            text += f"\nby function alone, whatever they are for: {rule.role} {shown} ({score})"
-    raise NoCircuitError(text)
+            text.append(f"by function alone, whatever they are for: {rule.role} {shown} ({score})")
+    raise NoCircuitError(*text)
 
 
 def repeated_for(view: View, chain: Chain) -> View | None:
