@@ -22,6 +22,7 @@ from circuit_assertions.cli.options import (
 )
 from circuit_assertions.cli.saying import Outcome
 from circuit_assertions.cli.writing import check_writable
+from circuit_assertions.files import NotWrittenError, write_whole
 from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
@@ -149,8 +150,10 @@ def _write(found: Discovery, output: Path, notes: str | None) -> None:
 
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(circuit_file(found, notes), encoding="utf-8")
-        output.with_suffix(".svg").write_text(map_picture(map_of(found)), encoding="utf-8")
+        write_whole(output, circuit_file(found, notes))
+        write_whole(output.with_suffix(".svg"), map_picture(map_of(found)))
+    except NotWrittenError as error:
+        raise NotWrittenError(f"{error}; give -o FILE") from error
     except OSError as error:
         raise CircuitAssertionsError(f"{output} cannot be written: {error.strerror}; give -o FILE") from error
 
