@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from circuit_assertions import CircuitAssertionsError, __version__
 from circuit_assertions.cli.diagnose import add_diagnose
@@ -19,6 +20,7 @@ from circuit_assertions.cli.options import add_lender, lender_of
 from circuit_assertions.cli.saying import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.printable import printable
+from circuit_assertions.unexpected import tell_unexpected
 
 __all__ = ["main"]
 
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         open_streams()
         given, rest = _read(arguments)
-        return say(given.run(given, rest))
+        return say(_run(given, rest))
     except BrokenPipeError:
         hush(sys.stdout, sys.stderr)  # whichever of them it was
         return CUT_OFF
@@ -47,6 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CircuitAssertionsError as error:
         print(f"circuit-assertions: {error}", file=sys.stderr)
         return 2
+
+
+def _run(given: argparse.Namespace, rest: list[str]) -> Outcome:
+    asked = f" of {given.model}" if getattr(given, "model", None) else ""
+    with tell_unexpected(f"`{given.verb}`{asked} failed"):
+        return cast(Outcome, given.run(given, rest))
 
 
 def _read(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:

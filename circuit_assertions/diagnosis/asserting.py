@@ -13,6 +13,7 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.comparing import Comparing
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.unexpected import tell_unexpected
 
 __all__ = ["Bound", "Judged", "Suites", "judge_all", "named", "runner_for"]
 
@@ -68,7 +69,8 @@ def judge_all(runner: SuiteRunner, checkpoint: Checkpoint, assertions: Mapping[s
 
 def _judged(runner: SuiteRunner, asked: Asked) -> Judged:
     try:
-        judged = runner.judge(asked)
+        with tell_unexpected(f"{asked.assertion.id} cannot be judged on {asked.checkpoint}"):
+            judged = runner.judge(asked)
     except CircuitAssertionsError as error:
         return Judged("ERROR", str(error))
     if isinstance(judged, NotAsked):

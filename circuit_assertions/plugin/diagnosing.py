@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import traceback
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from circuit_assertions.assertions.running import Asked
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import TO_PATCH, Task
+from circuit_assertions.unexpected import tell_unexpected
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
@@ -109,7 +111,7 @@ class DiagnosingPlugin:
         # With workers nothing was announced in this process, and `--discover` finds circuits by what was.
         runner.announce(Asked(suite, assertion, checkpoint, circuits) for assertion in suite.suite.assertions)
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings(action="ignore"), tell_unexpected("an unexpected error"):
                 bound = runner.binding(checkpoint, suite.circuit, circuits)
                 found = diagnose(
                     runner.audit,
@@ -126,8 +128,8 @@ class DiagnosingPlugin:
         except CircuitAssertionsError as error:
             return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", "ERROR")]
         except Exception as error:
-            # Whatever it is (a driver, a library), the verdicts stand and are yet to be printed.
-            reason = f"{type(error).__name__}: {error}"
+            # Where the traceback is asked for; the verdicts stand and are yet to be printed.
+            reason = "".join(traceback.format_exception(error))
             return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {reason}", "ERROR")]
 
 

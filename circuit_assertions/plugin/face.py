@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import ROLES, Binding, Circuit
+from circuit_assertions.assertions.circuits import unread_of
 from circuit_assertions.assertions.running import NotAsked, SuiteRunner
 from circuit_assertions.assertions.spelling import COMPONENT_WORDS
 from circuit_assertions.audit import Request
@@ -62,9 +63,15 @@ class AuditedCheckpoint:
         """
         __tracebackhide__ = True
         known = sorted({circuit.circuit for circuit in self._circuits})
+        binding = None
+        if name in known:
+            binding = self._runner.binding(self.checkpoint, name, self._circuits)
+        if binding is None and (unread := unread_of(self._circuits, name)):
+            raise CircuitAssertionsError(
+                f"no circuit file that can be read holds {name!r}: {unread[0]}; correct or remove it"
+            )
         if name not in known:
             raise CircuitAssertionsError(f"unknown circuit {name!r}{closest(name, known)}")
-        binding = self._runner.binding(self.checkpoint, name, self._circuits)
         if binding is None:
             pytest.skip(printable(f"no circuit file binds the roles of {name!r} for {self.checkpoint}"))
         roles = {role for circuit in self._circuits for role in circuit.roles}

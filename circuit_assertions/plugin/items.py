@@ -73,7 +73,7 @@ class SuiteFile(pytest.File):
                 yield item
 
 
-def printable_id(path: Path, config: pytest.Config) -> dict[str, str]:
+def printable_id(path: Path, config: pytest.Config) -> dict[str, Any]:
     """The node id of a file whose path cannot be printed as it is; of all others pytest makes it."""
     shown = printable(os.path.relpath(path, config.rootpath))
     return {"nodeid": shown.replace(os.sep, "/")} if printable(str(path)) != str(path) else {}

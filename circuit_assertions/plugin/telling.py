@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 Status = tuple[str, str, tuple[str, dict[str, bool]]]  # category, letter, word with its colour
 
-__all__ = ["FACTS", "LINE", "TellingPlugin", "facts_of", "record"]
+__all__ = ["FACTS", "LINE", "REASON", "TellingPlugin", "facts_of", "record"]
 
 LINE = "circuit_assertion"
 FACTS = "circuit_model"
+REASON = "circuit_error"  # in full, also where the report only points at the first one
 
-_FACTS_IN_ORDER = ("", "weights", "baseline", "corrupted", "circuit", "limits")
+_FACTS_IN_ORDER = ("", "weights", "baseline", "corrupted", "circuit", "limits", "warning")
 _COLOURS = {"HELD": "green", "BROKEN": "red", "UNRESOLVED": "yellow", "SKIPPED": "yellow", "ERROR": "red"}
 
 
@@ -56,7 +57,8 @@ def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str
     bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}
     facts += [("circuit", text) for text in sorted(bound)]
     facts += [("limits", reason) for reason in dict.fromkeys(model.limits.values())]
-    return facts
+    facts += [("warning", text) for text in runner.unread]
+    return [(label, printable(text)) for label, text in facts]
 
 
 class TellingPlugin:
@@ -113,7 +115,7 @@ class TellingPlugin:
             return
         if report.when == "setup" and not report.passed:
             plain["outcome"] = "SKIPPED" if report.skipped else "ERROR"
-            plain["reason"] = _reason(report)
+            plain["reason"] = _read(report, REASON) or _reason(report)
         line = AuditLine(**plain)
         if line.outcome:
             file, number, _ = report.location
@@ -136,8 +138,10 @@ class TellingPlugin:
                 terminalreporter.write_line(text, **colour)
 
     def _audited(self, models: list[str]) -> Iterator[Audited]:
+        warned: set[str] = set()
         for model in models:
-            facts = [(label, text) for text, label in self._facts.get(model, {}).items()]
+            facts = [(label, text) for text, label in self._facts.get(model, {}).items() if text not in warned]
+            warned |= {text for label, text in facts if label == "warning"}
             yield Audited(model, sorted(facts, key=lambda fact: (_FACTS_IN_ORDER.index(fact[0]), fact[1])))
 
 
@@ -151,4 +155,4 @@ def _read(report: pytest.TestReport, name: str) -> Any:
 def _reason(report: pytest.TestReport) -> str:
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
-    return report.longreprtext.removeprefix("(as above) ").strip()
+    return str(report.longrepr).strip()
