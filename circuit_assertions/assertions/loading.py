@@ -18,7 +18,7 @@ from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["KINDS", "LoadedSuite", "load_circuit", "load_circuits", "load_suite", "problem_of"]
+__all__ = ["KINDS", "LoadedSuite", "check_suite", "load_circuit", "load_circuits", "load_suite", "problem_of"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 
@@ -51,15 +51,21 @@ def load_suite(file: Path, circuits: tuple[Circuit, ...] = ()) -> LoadedSuite:
         SuiteError: with one line for each problem.
     """
     source = read_source(file)
+    suite, problems = check_suite(source, circuits)
+    if suite is None or problems or source.repeated:
+        raise source.error(problems)
+    return LoadedSuite(suite, source)
+
+
+def check_suite(source: Source, circuits: tuple[Circuit, ...]) -> tuple[Suite | None, list[Problem]]:
+    """A suite out of its plain values, checked against itself, the measures and the circuits; and all its problems."""
     suite, problems = _validate(Suite, source)
     roles = {*ROLES, *(role for circuit in circuits for role in circuit.roles)}
     if suite is not None and unread_of(circuits, LoadedSuite(suite, source).circuit):
         roles |= {role for assertion in suite.assertions for role in _roles_in(assertion)}  # it may be bound there
     tasks, assertions, task_names = _valid_parts(source)
     problems += _cross_check(assertions, tasks, task_names, roles)
-    if suite is None or problems or source.repeated:
-        raise source.error(problems)
-    return LoadedSuite(suite, source)
+    return suite, problems
 
 
 def load_circuit(file: Path) -> Circuit:

@@ -318,7 +318,8 @@ class SuiteRunner:
         name = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
         if name is None:
             return f"{unbound}, and none of the suite's tasks has what `circuit-assertions discover` finds them by"
-        said = ["--model", str(self.baseline or asked.checkpoint), "--task", f"{asked.suite.file}::{name}"]
+        task = f"{asked.suite.file}::{name}" if asked.suite.file.is_file() else tasks[name].kind  # of Python, no file
+        said = ["--model", str(self.baseline or asked.checkpoint), "--task", task]
         command = shlex.join(["circuit-assertions", "discover", *said, "--circuit", circuit])
         return f"{unbound}: find them with `{command}`, or on a baseline with --discover"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from circuit_assertions.checkpoints import (
     find_checkpoints,
 )
 from circuit_assertions.measures import Reading
+from circuit_assertions.plugin.expecting import Expecting, outcome_of_expectations
 from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, printable_id
 from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.telling import FACTS, LINE, REASON, facts_of, record
@@ -193,7 +194,17 @@ class AuditPlugin:
         with self.telling_plainly(circuit_checkpoint, request.node):
             self.runner.audit.model(circuit_checkpoint)
             circuits = self.circuits_of(*self.suites)
-        return AuditedCheckpoint(self.runner, circuit_checkpoint, circuits)
+        expecting = Expecting(
+            request.node, self.runner, self.options, circuit_checkpoint, self.label(circuit_checkpoint)
+        )
+        return AuditedCheckpoint(self.runner, circuit_checkpoint, circuits, expecting.conclude)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """A Python test whose expectations are not all HELD has their outcome, once it is through."""
+        done = yield
+        outcome_of_expectations(item)
+        return done
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_assertrepr_compare"""

@@ -90,7 +90,9 @@ class DiagnosingPlugin:
         """The suites that it was judged by, each circuit once: with a task that can be patched, and circuit files."""
         start, seen = self._auditing.config.invocation_params.dir, set()
         judged = [
-            line.suite for line in self._telling.lines if line.model == str(checkpoint) and line.outcome != "ERROR"
+            line.suite
+            for line in self._telling.lines
+            if line.model == str(checkpoint) and line.outcome != "ERROR" and line.suite.endswith((".yaml", ".yml"))
         ]
         for name in dict.fromkeys(judged):
             circuits = self._auditing.circuits_of(start / name)

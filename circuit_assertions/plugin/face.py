@@ -12,9 +12,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import ROLES, Binding, Circuit
+from circuit_assertions.assertions import ROLES, Binding, Circuit, Judgement
+from circuit_assertions.assertions.building import build_suite
 from circuit_assertions.assertions.circuits import unread_of
-from circuit_assertions.assertions.running import NotAsked, SuiteRunner
+from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
 from circuit_assertions.assertions.spelling import COMPONENT_WORDS
 from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Checkpoint
@@ -35,6 +36,8 @@ _HOLDS: dict[str, Callable[[Reading, float], bool]] = {
     "<": operator.lt,
 }
 
+Conclude = Callable[[Asked, Judgement | NotAsked], None]
+
 _One = TypeVar("_One", bound=Component)
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
@@ -51,6 +54,7 @@ class AuditedCheckpoint:
     _runner: SuiteRunner
     checkpoint: Checkpoint
     _circuits: tuple[Circuit, ...] = ()
+    _conclude: Conclude = lambda asked, judged: None
 
     def circuit(self, name: str) -> Binding:
         """The circuit called `name` that fits this model; its `heads(role)` are tuples of heads.
@@ -105,7 +109,8 @@ class AuditedCheckpoint:
         """
         __tracebackhide__ = True
         if measure not in MEASURES:
-            raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
+            exact = [name for name, spec in MEASURES.items() if not spec.approximate]
+            raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, exact)}")
         chosen = _task(task)
         if MEASURES[measure].compares:
             return self._beside_others(measure, chosen, components or heads, **operands)
@@ -127,6 +132,41 @@ class AuditedCheckpoint:
             operands["set"] = everyone if wanted is None else wanted
             wanted = None
         return self._runner.audit.read(Request(measure, chosen, tuple(operands.items()), wanted), self.checkpoint)
+
+    def expect(
+        self, measure: str, *, task: str | dict[str, Any] | Task, circuit: str | None = None, **said: Any
+    ) -> Judgement | None:
+        """Judge an assertion as a suite would, with the same words: `at_least=0.45`, `retains="80%"`, `heads="any"`.
+
+        BROKEN fails the test here, with the suite's explanation. UNRESOLVED is told once the test is through, by
+        pytest's outcome and in the audit, and fails it under `--circuit-unresolved=fail`.
+
+        Args:
+            measure: a measure of `circuit-assertions measures`.
+            task: a kind of task (`"ioi"`) with its defaults, a mapping as a suite would hold it, or a task.
+            circuit: the circuit whose roles are meant; default the one of the task.
+            said: what else an assertion may say, with `_` for `-`, and the keys of its `expect:` beside them.
+
+        Returns:
+            The judgement; None where a suite would have skipped the assertion.
+
+        Raises:
+            CircuitAssertionsError: if a suite could not say so, or the checkpoint does not allow it.
+        """
+        __tracebackhide__ = True
+        from circuit_assertions.diagnosis.discovery.chains import chain_for
+
+        chosen = _task(task)
+        known = sorted({one.circuit for one in self._circuits})
+        if circuit is not None and circuit not in known and not unread_of(self._circuits, circuit):
+            raise CircuitAssertionsError(f"unknown circuit {circuit!r}{closest(circuit, known)}")
+        name = circuit or chain_for(chosen, "circuit").circuit
+        suite = build_suite(measure, chosen, said, name, self._circuits)
+        asked = Asked(suite, suite.suite.assertions[0], self.checkpoint, self._circuits)
+        self._runner.announce([asked])
+        judged = self._runner.judge(asked)
+        self._conclude(asked, judged)
+        return None if isinstance(judged, NotAsked) else judged
 
     def _beside_others(
         self, measure: str, task: Task, heads: object = None, circuit: str | None = None, **operands: Any
@@ -197,7 +237,8 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _listed(given: Sequence[_One | str] | str) -> Sequence[_One | str]:
-    return [given] if isinstance(given, (str, Head)) else given
+    one = isinstance(given, (str, Head)) or (len(given) == 2 and all(type(number) is int for number in given))
+    return [given] if one else given  # type: ignore[list-item]  # [9, 10] is one head
 
 
 def _task(task: str | dict[str, Any] | Task) -> Task:

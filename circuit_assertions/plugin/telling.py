@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 Status = tuple[str, str, tuple[str, dict[str, bool]]]  # category, letter, word with its colour
 
-__all__ = ["FACTS", "LINE", "REASON", "TellingPlugin", "facts_of", "record"]
+__all__ = ["EXPECTED", "FACTS", "LINE", "REASON", "TellingPlugin", "facts_of", "record"]
 
 LINE = "circuit_assertion"
 FACTS = "circuit_model"
+EXPECTED = "circuit_expectations"  # of a Python test, their lines
 REASON = "circuit_error"  # in full, also where the report only points at the first one
 
 _FACTS_IN_ORDER = ("", "weights", "baseline", "corrupted", "circuit", "limits", "warning")
@@ -104,12 +105,18 @@ class TellingPlugin:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_teststatus"""
         if report.when == "call" and report.skipped:
             line = _read(report, LINE)
-            if line is not None and line["outcome"] == "UNRESOLVED":
+            expected = [one["outcome"] for one in _read(report, EXPECTED) or []]
+            if "UNRESOLVED" in expected or (line is not None and line["outcome"] == "UNRESOLVED"):
                 return "unresolved", "u", ("UNRESOLVED", {"yellow": True})
         return None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_runtest_logreport"""
+        for index, one in enumerate((_read(report, EXPECTED) or []) if report.when == "call" else []):
+            file, number, _ = report.location
+            line = AuditLine(**one)
+            self._lines[f"{report.nodeid} {index}"] = (file, number or 0, line)
+            self._facts.setdefault(line.model, {}).update({text: label for label, text in _read(report, FACTS) or []})
         plain = _read(report, LINE)
         if plain is None or report.when == "teardown":
             return

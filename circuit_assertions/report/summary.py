@@ -46,12 +46,12 @@ class AuditLine:
     reason: str = ""
 
     @classmethod
-    def of(cls, asked: Asked, suite: str, judgement: Judgement) -> AuditLine:
-        """The line of a judged assertion; `suite` is the file as the user would type it."""
+    def of(cls, asked: Asked, suite: str, judgement: Judgement, name: str = "") -> AuditLine:
+        """The line of a judged assertion; `suite` is the file as the user would type it, `name` another than its id."""
         return cls(
             model=str(asked.checkpoint),
             suite=suite,
-            id=asked.assertion.id,
+            id=name or asked.assertion.id,
             outcome=judgement.verdict.value,
             measure=asked.assertion.measure,
             expected=judgement.expected,
