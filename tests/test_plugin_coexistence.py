@@ -185,6 +185,17 @@ def test_the_command_that_reproduces_a_failure_is_spelled_as_it_works_here(
     pytester: pytest.Pytester, tiny_folder: Path
 ) -> None:
     write(pytester.path, {"suites/tiny.yaml": TINY_SUITE, "conftest.py": declaration("--model", {})})
+    write(
+        pytester.path,
+        {
+            "conftest.py": "def pytest_addoption(parser):\n    parser.addoption('--model')\n"
+            "    parser.addoption('--baseline')\n"
+        },
+    )
+    skipped = pytester.runpytest_inprocess(
+        f"--circuit-model={tiny_folder}", "-o", "markers=gate", "-k", "against", "-rs"
+    )
+    skipped.stdout.fnmatch_lines(["SKIPPED * give one with --circuit-baseline=path/"])
     markers = ["-o", "markers=gate"]
     asked = [f"--circuit-model={tiny_folder}", "--model-dtype=float64", "-k", "breaks"]
     result = pytester.runpytest_inprocess(*markers, *asked)
@@ -307,6 +318,16 @@ def test_a_renamed_key_is_an_error_where_a_suite_is_run_and_nowhere_else(
     run.stderr.fnmatch_lines([f"ERROR: '{key}' in *pytest.ini is called {RENAMED[key]} now"])
     pytester.runpytest_inprocess("test_own.py", "-W", "ignore").assert_outcomes(passed=1)
     pytester.runpytest_inprocess("test_own.py", f"--model={tiny_folder}", "-W", "ignore").assert_outcomes(passed=1)
+
+
+def test_a_renamed_key_is_an_error_where_a_suite_is_named_and_there_is_no_model(pytester: pytest.Pytester) -> None:
+    files = {"a.yaml": TINY_SUITE, "b.yaml": "tool: x\n", "test_own.py": "def test_own():\n    pass\n"}
+    write(pytester.path, files | {"pytest.ini": "[pytest]\nmodel = x\n"})
+    run = pytester.runpytest_inprocess("a.yaml::holds")
+    assert run.ret == pytest.ExitCode.USAGE_ERROR
+    run.stderr.fnmatch_lines(["ERROR: 'model' in *pytest.ini is called circuit_model now"])
+    for args in (["b.yaml", "test_own.py"], ["test_own.py"]):
+        assert "circuit_model" not in pytester.runpytest_inprocess(*args).stderr.str()
 
 
 def test_a_renamed_key_is_an_error_with_workers_too(pytester: pytest.Pytester, tiny_folder: Path) -> None:

@@ -119,7 +119,7 @@ def test_one_measure_that_fails_takes_no_other_with_it(
 ) -> None:
     from circuit_assertions.measures.computing import COMPUTED
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any) -> Any:
         raise ERRORS[0]
 
     monkeypatch.setitem(COMPUTED, "previous-token-score", replace(COMPUTED["previous-token-score"], values=fail))

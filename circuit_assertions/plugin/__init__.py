@@ -75,6 +75,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_configure"""
     if _is_free(config.pluginmanager, "audit"):
         config.pluginmanager.register(ShortName(), "circuit_assertions_short_name")
+    if not chosen_models(config) and any(".y" in arg for arg in config.args) and _PARSER in config.stash:
+        from circuit_assertions.plugin.renamed import RenamedKeys
+
+        RenamedKeys(config, config.stash[_PARSER]).refuse_for(config.args)
     if chosen_models(config):
         # Threads that wait by spinning made an audit ten times slower where anything else used a core (45 s to 8 s on
         # two cores with one busy); this has to be said before torch is imported.

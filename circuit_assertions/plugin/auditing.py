@@ -222,7 +222,7 @@ class AuditPlugin:
             judged = self.runner.judge(item.asked)
             record(item, FACTS, facts_of(self.runner, checkpoint))
         if isinstance(judged, NotAsked):
-            pytest.skip(judged.reason)
+            pytest.skip(self.options.respelled(judged.reason))
         record(item, LINE, AuditLine.of(item.asked, item.shown_suite, judged).plain())
         return judged
 
@@ -257,7 +257,9 @@ class AuditPlugin:
                 yield
         except CircuitAssertionsError as error:
             key = error.same if isinstance(error, UnexpectedError) else str(error)
-            first, text = self._complained.setdefault((checkpoint, key), (node.nodeid, str(error)))
+            first, text = self._complained.setdefault(
+                (checkpoint, key), (node.nodeid, self.options.respelled(str(error)))
+            )
             record(node, REASON, text)
             said = text if first == node.nodeid else f"(as above) the same error as {printable(first)}"
             raise pytest.fail.Exception(said, pytrace=False) from None

@@ -237,8 +237,12 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _listed(given: Sequence[_One | str] | str) -> Sequence[_One | str]:
-    one = isinstance(given, (str, Head)) or (len(given) == 2 and all(type(number) is int for number in given))
-    return [given] if one else given  # type: ignore[list-item]  # [9, 10] is one head
+    if isinstance(given, (str, Head)):
+        return [given]
+    parts: list[Any] = list(given)
+    if len(parts) == 2 and all(type(part) is int for part in parts):  # [9, 10] is one head
+        return [parse_head(parts)]  # type: ignore[list-item]
+    return given
 
 
 def _task(task: str | dict[str, Any] | Task) -> Task:

@@ -6,6 +6,7 @@ All of them begin with `--circuit-`, and their keys with `circuit_`. `plain` has
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -39,6 +40,12 @@ class Options:
     def spelled(self, short: str) -> str:
         """`--model`, or `--circuit-model` where another plugin or a conftest.py has an option `--model`."""
         return self.spelling.get(short, short)
+
+    def respelled(self, text: str) -> str:
+        """A message with the options in it spelled as they work in this run."""
+        for short, full in self.spelling.items():
+            text = re.sub(rf"(?<![\w-]){short}(?![\w-])", full, text)
+        return text
 
     @property
     def spelled_out(self) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,16 @@ RENAMED = {
     "model_device": "circuit_device",
     "model_dtype": "circuit_dtype",
 }
+
+
+_SUITE_KEY = re.compile(r"""^(suite|"suite"|'suite')\s*:""", re.MULTILINE)
+
+
+def _is_suite(file: Path) -> bool:
+    try:
+        return file.is_file() and bool(_SUITE_KEY.search(file.read_text(encoding="utf-8-sig", errors="replace")))
+    except OSError:
+        return False
 
 
 class RenamedKeys:
@@ -36,6 +48,16 @@ class RenamedKeys:
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
         """https://pytest-xdist.readthedocs.io: what a worker has collected."""
         self._refuse(ids)
+
+    def refuse_for(self, args: Sequence[str]) -> None:
+        """Check the keys where a suite is named on the command line, and there may be no model for want of them.
+
+        Raises:
+            pytest.UsageError: with the new name.
+        """
+        start = self._config.invocation_params.dir
+        files = (start / arg.partition("::")[0] for arg in args)
+        self._refuse([str(file) for file in files if file.suffix in (".yaml", ".yml") and _is_suite(file)])
 
     def _refuse(self, ids: Sequence[str]) -> None:
         """Check that no key has its old name.
