@@ -26,6 +26,7 @@ from benchmarks.machine import Machine
 from benchmarks.models import gpt2, make_model
 from benchmarks.plot import Panel, Series, figure
 from circuit_assertions.engine.patching import Patching
+from circuit_assertions.files import write_whole
 from circuit_assertions.tasks import IoiTask
 from circuit_assertions.tasks.words import TEMPLATES
 
@@ -79,7 +80,7 @@ def main() -> int:
         for text in _text(curves, audits):
             print(text)
     if given.out is not None:
-        (given.out / "cost.svg").write_text(_drawn(curves, audits), encoding="utf-8")
+        write_whole(given.out / "cost.svg", _drawn(curves, audits))
     return 0
 
 

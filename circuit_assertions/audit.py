@@ -15,6 +15,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading, Receiver
 from circuit_assertions.measures.catalogue.spec import CAUSAL
 from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_tokens
+from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint, Opening
@@ -79,7 +80,8 @@ class Audit:
             from circuit_assertions.engine import Model
 
             try:
-                self._models[checkpoint] = Model.of(open_checkpoint(checkpoint, self.opening))
+                with tell_unexpected(f"{checkpoint} cannot be opened"):
+                    self._models[checkpoint] = Model.of(open_checkpoint(checkpoint, self.opening))
             except Exception as error:
                 self._broken[checkpoint] = error
                 raise
@@ -95,7 +97,8 @@ class Audit:
         if key not in self._prompts:
             model = self.model(checkpoint)
             owner = self.model(self.baseline) if self.baseline is not None else model
-            prompts = task.build(owner.source.tokenizer)
+            with tell_unexpected(f"prompts of the task {task.kind} cannot be made with the tokenizer of {checkpoint}"):
+                prompts = task.build(owner.source.tokenizer)
             if owner is not model:
                 ours = model.source.tokenizer
                 check_same_tokens(prompts, ours, owner.source.tokenizer, whose=f"the baseline {self.baseline}")
@@ -161,7 +164,12 @@ class Audit:
             heads.extend(head for head in self._columns(wanted, checkpoint) if head not in heads)
         refusal = self._refusal(request, checkpoint)
         if refusal is None:
-            self._run(checkpoint, request.task, [(wanted, tuple(heads)) for wanted, heads in together.values()])
+            wanted_heads = [(wanted, tuple(heads)) for wanted, heads in together.values()]
+            try:
+                with tell_unexpected(f"{checkpoint} cannot be measured on the task {request.task.kind}"):
+                    self._run(checkpoint, request.task, wanted_heads)
+            except UnexpectedError as error:
+                self._failures |= {(checkpoint, wanted.key): error for wanted, _ in wanted_heads}
             refusal = self._failures.get((checkpoint, request.key))
         if refusal is not None:
             raise refusal

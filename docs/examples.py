@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from circuit_assertions.files import write_whole
+
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "fixtures" / "README.md")
 _CUT = re.compile(r", from `([^`]+)` to `([^`]+)`")
@@ -119,7 +121,7 @@ def main() -> None:
             now = example.excerpt(outputs[example.command])
             if untimed(now) == untimed(example.shown):
                 now = example.shown
-            page.write_text(text[: mark.end()] + now + text[mark.end() + len(example.shown) :], encoding="utf-8")
+            write_whole(page, text[: mark.end()] + now + text[mark.end() + len(example.shown) :])
             print(f"{page.relative_to(ROOT)}: {'as it was' if now == example.shown else 'written'}")
 
 

@@ -153,7 +153,7 @@ def test_a_mistyped_path_is_answered_with_the_likely_one(tmp_path: Path) -> None
 
 def test_a_mistyped_folder_on_the_way_is_answered_too(tmp_path: Path) -> None:
     _checkpoint(tmp_path / "checkpoints" / "healthy")
-    assert f"did you mean {tmp_path}/checkpoints?" in _message(f"{tmp_path}/chekpoints/healthy")
+    assert f"did you mean {tmp_path}/checkpoints/healthy?" in _message(f"{tmp_path}/chekpoints/healthy")
 
 
 def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_name_that_is_too_long_for_a_file_is_refused_in_one_sentence() -> None
 
 def test_a_hub_id_that_is_not_cached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "surely-not-cached").mkdir()
+    _checkpoint(tmp_path / "surely-not-cached")
     with pytest.raises(CheckpointError, match="the model hub did not give it") as caught:
         open_tokenizer(find_checkpoints("surely-not-cachd")[0])
     assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ from suite_texts import circuit_text, write
 
 from circuit_assertions.assertions import SuiteError, bind, load_circuit, load_circuits
 from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
+from circuit_assertions.cli import main
 from circuit_assertions.heads import Head
 
 SHAPE: dict[str, object] = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
@@ -96,11 +97,113 @@ def test_a_persons_own_circuits_go_before_those_that_came_with_the_package(
     assert str(bound) == "z.ioi.yaml (fits by shape: its lineage is assumed)"
 
 
-def test_a_broken_circuit_of_ones_own_stops_no_suite_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# -- files that cannot be read ---------------------------------------------------------------------------------------
+
+GOOD = circuit_text(SHAPE, ROLES)
+BAD = {
+    "half written": GOOD[: GOOD.index("roles") + 30] + " [1",
+    "not YAML": "circuit: [ioi\n",
+    "empty": "",
+    "binary": "\0\0\0",
+    "a number for a name": "circuit: 1\n",
+    "an unknown key": GOOD.replace("fits", "fist"),
+    "heads outside": circuit_text(SHAPE, {"name-mover": [(9, 9)]}),
+    "of another circuit": circuit_text(SHAPE, ROLES, name="induction").replace("fits", "fist"),
+}
+NAMED = {"an unknown key": "ioi", "heads outside": "ioi", "of another circuit": "induction"}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_a_circuit_file_that_cannot_be_read_hides_no_other(tmp_path: Path, how: str) -> None:
+    write(tmp_path, {"a.yaml": BAD[how], "b.yaml": GOOD, "c.yaml": BAD[how]})
+    circuits = load_circuits(tmp_path)
+    assert [circuit.file for circuit in circuits] == [tmp_path / "b.yaml"]
+    assert [unread.file.name for unread in circuits.unread] == ["a.yaml", "c.yaml"]
+    assert {unread.circuit for unread in circuits.unread} == {NAMED.get(how)}
+    assert all(f"{tmp_path / 'a.yaml'} cannot be read: " in str(unread) for unread in circuits.unread[:1])
+
+
+def test_a_folder_in_the_place_of_a_circuit_file_hides_no_other(tmp_path: Path) -> None:
+    write(tmp_path, {"b.yaml": GOOD, "a.yaml/x": ""})
+    assert [len(load_circuits(tmp_path)), len(load_circuits(tmp_path).unread)] == [1, 1]
+
+
+def test_broken_circuits_beside_a_suite_and_of_ones_own_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    write(tmp_path, {"suites/circuits/broken.yaml": "circuit: 1\n"})
-    assert {one.file.parent for one in circuits_beside(tmp_path / "other.yaml") if one.file is not None} == {
-        packaged_suites() / "circuits"
-    }
-    with pytest.raises(SuiteError, match=r"broken\.yaml"):
-        circuits_beside(tmp_path / "suites")
+    write(tmp_path, {"suites/circuits/broken.yaml": "circuit: 1\n", "more/circuits/broken.yaml": "circuit: 1\n"})
+    for circuits in (circuits_beside(tmp_path / "other.yaml"), circuits_beside(tmp_path / "suites")):
+        assert {one.file.parent for one in circuits if one.file is not None} == {packaged_suites() / "circuits"}
+        assert [str(one) for one in circuits.unread] == [
+            "suites/circuits/broken.yaml cannot be read: 1:1: 'fits' is missing (and 2 more)"
+        ]
+    assert len(circuits_beside(tmp_path / "more").unread) == 2
+
+
+SUITE = """\
+suite: {circuit}
+circuit: {circuit}
+tasks: {{again: {{kind: repeated-tokens, prompts: 8, length: 8}}}}
+assertions:
+  - {{id: by-role, measure: previous-token-score, heads: {role}, task: again, expect: {{at-least: 0}}}}
+  - {{id: of-any, measure: previous-token-score, heads: any, task: again, expect: {{at-least: 0}}}}
+"""
+
+
+@pytest.mark.parametrize(("how", "workers"), [*((how, 0) for how in BAD), ("half written", 1)])
+@pytest.mark.usefixtures("opened_once")
+def test_only_suites_that_need_it_are_told_of_a_circuit_file_that_cannot_be_read(
+    pytester: pytest.Pytester, tiny_folder: Path, how: str, workers: int
+) -> None:
+    write(
+        pytester.path,
+        {
+            "suites/bound.yaml": SUITE.format(circuit="bound", role="name-mover"),
+            "suites/ioi.yaml": SUITE.format(circuit="ioi", role="a-role-of-its-own"),
+            "suites/circuits/good.yaml": circuit_text(SHAPE, ROLES, name="bound"),
+            "suites/circuits/bad.yaml": BAD[how],
+        },
+    )
+    asked = [f"--model={tiny_folder}", *(["-n", "1"] if workers else [])]
+    if how == "of another circuit":  # which is known, so that the role is known not to be there
+        result = pytester.runpytest_inprocess(*asked)
+        result.stdout.fnmatch_lines(["*unknown role 'a-role-of-its-own'*"])
+        write(pytester.path, {"suites/ioi.yaml": SUITE.format(circuit="ioi", role="name-mover")})
+        result = pytester.runpytest_inprocess(*asked)
+        result.assert_outcomes(passed=3, skipped=1)
+    else:
+        result = pytester.runpytest_inprocess(*asked) if not workers else pytester.runpytest_subprocess(*asked)
+        result.assert_outcomes(passed=3, errors=1)
+        assert result.ret == 1
+        result.stdout.fnmatch_lines(
+            ["*1 could not be read: no circuit file that can be read binds a-role-of-its-own: *"]
+        )
+    text = result.stdout.str()
+    assert text.count("warning   suites/circuits/bad.yaml cannot be read: ") == 1
+    assert text.count("; it was left out") == 1
+    assert "Traceback" not in text
+
+
+@pytest.mark.usefixtures("opened_once")
+def test_the_python_face_names_the_file_too(pytester: pytest.Pytester, tiny_folder: Path) -> None:
+    test = "def test_it(audit):\n    audit.circuit('ours')\n"
+    write(pytester.path, {"suites/circuits/bad.yaml": "circuit: [", "tests/test_it.py": test})
+    result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "tests")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*no circuit file that can be read holds 'ours': suites/circuits/bad.yaml cannot be*"])
+
+
+@pytest.mark.usefixtures("opened_once")
+def test_diagnose_names_the_file_that_may_hold_the_baselines_circuit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_folder: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"suites/circuits/bad.yaml": BAD["half written"]})
+    asked = ["diagnose", f"--model={tiny_folder}", f"--baseline={tiny_folder}", "--device=cpu"]
+    assert main(asked) == 2
+    assert "suites/circuits/bad.yaml cannot be read: " in (said := capsys.readouterr().err)
+    assert "give the circuit with --circuit=FILE" in said
+    write(tmp_path, {"suites/circuits/bad.yaml": BAD["of another circuit"]})
+    main(asked)
+    assert "bad.yaml" not in capsys.readouterr().err

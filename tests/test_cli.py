@@ -96,6 +96,20 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["schema"], ["validate", "no.yaml"], ["frobnicate"], []]
+)
+def test_the_module_is_the_same_program(tmp_path: Path, arguments: list[str]) -> None:
+    script = str(Path(sys.executable).parent / "circuit-assertions")
+    ran = [
+        subprocess.run([*program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        for program in ([script], [sys.executable, "-m", "circuit_assertions"])
+    ]
+    assert ran[0].stdout == ran[1].stdout
+    assert ran[0].stderr == ran[1].stderr
+    assert ran[0].returncode == ran[1].returncode
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "VERB"),

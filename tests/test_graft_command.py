@@ -209,7 +209,7 @@ def test_a_part_of_another_shape_is_no_matter_where_it_is_not_asked_for(tmp_path
     assert command(broken, healthy, "L2H0,NORM1", tmp_path / "out") == 0
 
 
-def test_a_half_written_checkpoint_is_said_to_be_one(
+def test_of_a_checkpoint_that_cannot_be_written_nothing_is_left(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill_up(*_: object, **__: object) -> None:
@@ -218,7 +218,9 @@ def test_a_half_written_checkpoint_is_said_to_be_one(
     monkeypatch.setattr("transformers.modeling_utils.safe_save_file", fill_up)
     assert command(broken, HEALTHY, "L3H2", tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert "could not be written whole: [Errno 28] No space left on device (remove it before you try again)" in said
+    assert "could not be written: [Errno 28] No space left on device (nothing was written; free some space, or" in said
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_generation_config_that_transformers_would_not_write_is_kept(broken: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_it_follows_the_audit_and_names_the_weights_at_fault(project: pytest.Pyt
 
 
 def test_the_corrupted_checkpoint_may_stand_in_the_configuration(project: pytest.Pytester) -> None:
-    project.makeini(f"[pytest]\nbaseline = {HEALTHY}\ncorrupted = {COMMITTED / 'poisoned'}\n")
+    project.makeini(f"[pytest]\ncircuit_baseline = {HEALTHY}\ncircuit_corrupted = {COMMITTED / 'poisoned'}\n")
     said = diagnosis_of(project.runpytest_inprocess(f"--model={BYPASSED}").stdout.str())
     assert f"corrupted {COMMITTED / 'poisoned'} " in " ".join(said.split())
     assert "\nrecovery   BYPASSED: " in said

@@ -116,8 +116,8 @@ def test_importing_the_plugin_imports_nothing_but_itself_pytest_and_the_standard
     assert others <= {*sys.stdlib_module_names, "pytest", "_pytest"}
 
 
-def test_an_option_of_the_same_name_in_a_conftest_is_explained(pytester: pytest.Pytester) -> None:
-    write(pytester.path, {"conftest.py": "def pytest_addoption(parser):\n    parser.addoption('--model')\n"})
+def test_an_option_of_the_same_long_name_in_a_conftest_is_explained(pytester: pytest.Pytester) -> None:
+    write(pytester.path, {"conftest.py": "def pytest_addoption(parser):\n    parser.addoption('--circuit-model')\n"})
     finished = run("-m", "pytest", *PLUGIN)
     assert finished.returncode == pytest.ExitCode.USAGE_ERROR
     assert "-p no:circuit_assertions" in finished.stderr

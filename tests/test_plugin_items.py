@@ -210,7 +210,7 @@ def test_a_reproducing_command_says_everything_that_matters_and_can_be_pasted(
     pytester: pytest.Pytester, project: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     spaced = shutil.copytree(tiny_folder, tmp_path / "my model")
-    write(project, {"pytest.ini": f"[pytest]\nmodel_dtype = float64\nmodel = {spaced}\nmarkers = gate: x\n"})
+    write(project, {"pytest.ini": f"[pytest]\ncircuit_dtype = float64\ncircuit_model = {spaced}\nmarkers = gate: x\n"})
     result = pytester.runpytest_inprocess("-k", "breaks", "--model-device=cpu", "--circuit-unresolved=fail")
     said = "--model-device=cpu --model-dtype=float64 --circuit-unresolved=fail"
     result.stdout.fnmatch_lines([f"  again     pytest '--model={spaced}' {said} suites/tiny.yaml::breaks"])

@@ -119,6 +119,7 @@ def test_the_values_of_all_options_that_take_a_path_are_attached(pytester: pytes
 
 @pytest.mark.usefixtures("opened_once")
 @pytest.mark.parametrize("started", [".", "deeper"])
+@pytest.mark.usefixtures("opened_once")
 def test_a_folder_that_discover_made_is_no_folder_of_suites(
     pytester: pytest.Pytester, project: Path, tiny_folder: Path, started: str
 ) -> None:
@@ -178,7 +179,7 @@ def test_a_model_of_the_configuration_is_meant_from_the_root(
     pytester: pytest.Pytester, project: Path, tiny_folder: Path
 ) -> None:
     shutil.copytree(tiny_folder, project / "inside")
-    write(project, {"pytest.ini": f"{CONFIGURATION}model = inside\n", "sub/x": ""})
+    write(project, {"pytest.ini": f"{CONFIGURATION}circuit_model = inside\n", "sub/x": ""})
     os.chdir(project / "sub")
     result = pytester.runpytest_inprocess("--collect-only", "-q", "-m", "gate")
     assert (result.ret, collected(result)) == (0, ["suites/tiny.yaml::breaks"])
@@ -201,10 +202,10 @@ def test_a_file_that_is_given_and_is_no_suite_is_an_error(
         (["--model=empty"], "ERROR: empty is an empty folder: *"),
         (["--model=config"], "ERROR: config holds a config but no weights: *"),
         (["--model=TINY", "--baseline=../nope"], "ERROR: no such path: ../nope *"),
-        (["--model=TINY", "--model-dtype=int8"], "*argument --model-dtype: invalid choice: 'int8'*"),
+        (["--model=TINY", "--model-dtype=int8"], "ERROR: --model-dtype is 'int8': use one of float32, *"),
         (["--model=TINY", "--model-device=cuda:77"], "ERROR: device cuda:77 is not there: *"),
         (["--model=TINY", "--model-device=toaster"], "ERROR: 'toaster' is no device: *"),
-        (["--model=TINY", "-o", "model_dtype=int8"], "ERROR: model_dtype is 'int8' in *"),
+        (["--model=TINY", "-o", "circuit_dtype=int8"], "ERROR: circuit_dtype in * is 'int8': use one of *"),
         (["--model=TINY", "-o", "circuit_unresolved=maybe"], "ERROR: circuit_unresolved is 'maybe' in *"),
     ],
 )

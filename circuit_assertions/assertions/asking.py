@@ -13,12 +13,13 @@ from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.source import Problem, read_source
 from circuit_assertions.places import suite_path
 from circuit_assertions.tasks import Task
-from circuit_assertions.tasks.schema import closest
+from circuit_assertions.tasks.schema import closest, did_you_mean
 
 __all__ = ["find_task"]
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 _OF_SUITE = "::"
+_PROMPTS = "prompts"  # the kind that is nothing without a file
 
 
 def find_task(said: str, changes: Mapping[str, Any] | None = None) -> tuple[str, Task]:
@@ -34,13 +35,12 @@ def find_task(said: str, changes: Mapping[str, Any] | None = None) -> tuple[str,
     """
     given = {key: value for key, value in (changes or {}).items() if value is not None}
     path, _, wanted = said.partition(_OF_SUITE)
-    if path in KINDS and path != "prompts":
+    if path in KINDS and path != _PROMPTS:
         return path, _valid({"kind": path}, given, said)
     file = suite_path(path)
     if not file.is_file():
-        raise SuiteError(
-            f"no task {said!r}{closest(said, list(KINDS))}: give ioi, repeated-tokens, a task file, or suite.yaml::name"
-        )
+        hint = did_you_mean(said, [kind for kind in KINDS if kind != _PROMPTS])
+        raise SuiteError(f"no task {said!r}{hint}: give ioi, repeated-tokens, a task file, or suite.yaml::name")
     source = read_source(file)
     values = source.values if isinstance(source.values, dict) else {}
     if "kind" in values and "tasks" not in values and not wanted:

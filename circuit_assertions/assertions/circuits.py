@@ -14,7 +14,19 @@ from circuit_assertions.assertions.spelling import HeadList
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks.schema import Strict, closest, did_you_mean
 
-__all__ = ["Base", "Binding", "Circuit", "Fits", "Roles", "bind", "everyone_in", "likely_meant"]
+__all__ = [
+    "Base",
+    "Binding",
+    "Circuit",
+    "Circuits",
+    "Fits",
+    "Roles",
+    "Unread",
+    "bind",
+    "everyone_in",
+    "likely_meant",
+    "unread_of",
+]
 
 Roles = Mapping[str, tuple[Head, ...]]
 
@@ -59,6 +71,46 @@ class Circuit(Strict):
     def file(self) -> Path | None:
         """Where the circuit was loaded from."""
         return self._file
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A circuit file that is not valid, or cannot be read at all.
+
+    Attributes:
+        circuit: the circuit's name, where that can be read.
+        reason: the first problem that it has.
+    """
+
+    file: Path
+    circuit: str | None
+    reason: str
+
+    def concerns(self, circuit: str) -> bool:
+        """Whether it may have bound the roles of this circuit."""
+        return self.circuit is None or self.circuit == circuit
+
+    def __str__(self) -> str:
+        here = Path.cwd()
+        file = self.file.relative_to(here) if self.file.is_relative_to(here) else self.file
+        return f"{file} cannot be read: {self.reason}"
+
+
+class Circuits(tuple[Circuit, ...]):
+    """Circuit files that were read, in the order in which they are preferred, and those that could not be."""
+
+    unread: tuple[Unread, ...]
+
+    def __new__(cls, circuits: Iterable[Circuit] = (), unread: Iterable[Unread] = ()) -> Circuits:
+        made = super().__new__(cls, circuits)
+        made.unread = tuple(unread)
+        return made
+
+
+def unread_of(circuits: Iterable[Circuit], circuit: str) -> tuple[Unread, ...]:
+    """The circuit files that could not be read, and may have bound the roles of this circuit."""
+    unread = circuits.unread if isinstance(circuits, Circuits) else ()
+    return tuple(one for one in unread if one.concerns(circuit))
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from circuit_assertions.assertions.circuits import Circuit
+from circuit_assertions.assertions.circuits import Circuit, Circuits, Unread, unread_of
+from circuit_assertions.assertions.errors import SuiteError
 from circuit_assertions.assertions.naming import Unbound, check_circuit, default_circuit
 from circuit_assertions.assertions.schema import RECEIVER_KINDS, ROLES, Assertion, ReceiverHeads, Suite
 from circuit_assertions.assertions.source import Problem, Source, read_source
 from circuit_assertions.measures.catalogue import MEASURES
+from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["KINDS", "LoadedSuite", "load_circuit", "load_circuits", "load_suite", "problem_of"]
+__all__ = ["KINDS", "LoadedSuite", "check_suite", "load_circuit", "load_circuits", "load_suite", "problem_of"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 
@@ -54,15 +56,25 @@ def load_suite(file: Path, circuits: tuple[Circuit, ...] = (), *, unbound: Unbou
         SuiteError: with one line for each problem.
     """
     source = read_source(file)
-    suite, problems = _validate(Suite, source)
-    roles = {*ROLES, *(role for circuit in circuits for role in circuit.roles)}
-    tasks, assertions, task_names = _valid_parts(source)
-    problems += _cross_check(assertions, tasks, task_names, roles)
-    stated = source.values.get("circuit") if isinstance(source.values, dict) else None
-    problems += check_circuit(file, stated, tasks, assertions, circuits, roles, unbound)
+    suite, problems = check_suite(source, circuits, unbound)
     if suite is None or problems or source.repeated:
         raise source.error(problems)
     return LoadedSuite(suite, source)
+
+
+def check_suite(
+    source: Source, circuits: tuple[Circuit, ...], unbound: Unbound = "refused"
+) -> tuple[Suite | None, list[Problem]]:
+    """A suite out of its plain values, checked against itself, the measures and the circuits; and all its problems."""
+    suite, problems = _validate(Suite, source)
+    roles = {*ROLES, *(role for circuit in circuits for role in circuit.roles)}
+    if suite is not None and unread_of(circuits, LoadedSuite(suite, source).circuit):
+        roles |= {role for assertion in suite.assertions for role in _roles_in(assertion)}  # it may be bound there
+    tasks, assertions, task_names = _valid_parts(source)
+    problems += _cross_check(assertions, tasks, task_names, roles)
+    stated = source.values.get("circuit") if isinstance(source.values, dict) else None
+    problems += check_circuit(source.file, stated, tasks, assertions, circuits, roles, unbound)
+    return suite, problems
 
 
 def load_circuit(file: Path) -> Circuit:
@@ -87,10 +99,29 @@ def load_circuit(file: Path) -> Circuit:
     return circuit.found_in(file)
 
 
-def load_circuits(folder: Path) -> tuple[Circuit, ...]:
+def load_circuits(folder: Path) -> Circuits:
     """Every circuit file in a folder, in the order of their names; none where there is no such folder."""
     files = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
-    return tuple(load_circuit(file) for file in sorted(files))
+    read: list[Circuit] = []
+    unread: list[Unread] = []
+    for file in sorted(files):
+        try:
+            read.append(load_circuit(file))
+        except SuiteError as error:
+            reason = str(error.args[0]).removeprefix(f"{printable(str(file))}:").strip()
+            more = f" (and {len(error.args) - 1} more)" if len(error.args) > 1 else ""
+            unread.append(Unread(file, _name_in(file), f"{reason}{more}"))
+    return Circuits(read, unread)
+
+
+def _name_in(file: Path) -> str | None:
+    """What a circuit file that is not valid calls its circuit, where it can be read so far."""
+    try:
+        values = read_source(file).values
+    except SuiteError:
+        return None
+    name = values.get("circuit") if isinstance(values, dict) else None
+    return name if isinstance(name, str) and name else None
 
 
 def _validate(model: type[Loaded], source: Source) -> tuple[Loaded | None, list[Problem]]:
@@ -214,6 +245,13 @@ def _cross_check(
             ):
                 yield Problem((*here, key), message)
         yield from _check_heads(assertion, roles, here)
+
+
+def _roles_in(assertion: Assertion) -> Iterator[str]:
+    receiving = assertion.receiver.heads if isinstance(assertion.receiver, ReceiverHeads) else None
+    for role in (assertion.role, receiving, assertion.without):
+        if isinstance(role, str):
+            yield role
 
 
 def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, ...]) -> Iterator[Problem]:

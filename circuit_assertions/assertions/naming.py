@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from circuit_assertions.assertions.circuits import Circuit
+from circuit_assertions.assertions.circuits import Circuit, unread_of
 from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
 from circuit_assertions.assertions.source import Problem
 from circuit_assertions.places import shown_path
@@ -49,7 +49,7 @@ def check_circuit(
         return  # a problem of its own
     name = stated or default_circuit(file)
     known = sorted({*KNOWN_CIRCUITS, *(circuit.circuit for circuit in circuits)})
-    if name in known:
+    if name in known or unread_of(circuits, name):  # a file that could not be read may be its
         return
     hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"
     if stated:
@@ -67,9 +67,14 @@ def check_circuit(
             return
 
 
-def discover_command(file: Path, task: str, circuit: str, model: str = "path/") -> str:
-    """The command that finds a circuit by a suite's task, and writes its file."""
-    said = ["--model", model, "--task", f"{shown_path(file)}::{task}", "--circuit", circuit]
+def discover_command(file: Path, task: str, circuit: str, model: str = "path/", kind: str = "") -> str:
+    """The command that finds a circuit by a suite's task, and writes its file.
+
+    Args:
+        kind: the task's kind, which is named where there is no suite file, as for an expectation in Python.
+    """
+    named = f"{shown_path(file)}::{task}" if file.is_file() or not kind else kind
+    said = ["--model", model, "--task", named, "--circuit", circuit]
     return shlex.join(["circuit-assertions", "discover", *said])
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.assertions.circuits import Binding, Circuit, Roles, bind, likely_meant
-from circuit_assertions.assertions.errors import NothingToSayError
+from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions.circuits import Binding, Circuit, Circuits, Roles, bind, likely_meant, unread_of
+from circuit_assertions.assertions.errors import NothingToSayError, SuiteError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.loading import LoadedSuite
 from circuit_assertions.assertions.naming import discover_command
@@ -20,6 +21,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import KINDS, Component, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading, Receiver
+from circuit_assertions.printable import printable
 from circuit_assertions.tasks import END, TO_PATCH, Task
 
 __all__ = ["Asked", "NotAsked", "SuiteRunner"]
@@ -43,6 +45,9 @@ class NotAsked:
     """Why an assertion could not be put to this model, though nothing is wrong with either."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", printable(self.reason))
 
 
 @dataclass
@@ -278,10 +283,31 @@ class SuiteRunner:
     def _bound(self, asked: Asked, role: str) -> tuple[Head, ...] | NotAsked:
         """The heads of a role, or of the whole `circuit`."""
         binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+        heads = () if binding is None else binding.everyone if role == "circuit" else binding.heads(role)
+        if not heads:
+            self._refuse_unread(asked, role)
         if binding is None:
             return NotAsked(self._unbound(asked))
-        heads = binding.everyone if role == "circuit" else binding.heads(role)
         return heads or NotAsked(f"{binding} names no head as {role}")
+
+    def _refuse_unread(self, asked: Asked, role: str) -> None:
+        """Check that no circuit file that cannot be read may have bound a role that nothing else binds.
+
+        Raises:
+            SuiteError: naming the file.
+        """
+        unread = unread_of(asked.circuits, asked.suite.circuit)
+        if unread:
+            more = f" (and {len(unread) - 1} more such files)" if len(unread) > 1 else ""
+            raise SuiteError(f"no circuit file that can be read binds {role}: {unread[0]}{more}; correct or remove it")
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """What is said of the circuit files that could not be read, whoever needed them."""
+        asked = (
+            unread for one in self._announced if isinstance(one.circuits, Circuits) for unread in one.circuits.unread
+        )
+        return tuple(f"{unread}; it was left out" for unread in dict.fromkeys(asked))
 
     def _unbound(self, asked: Asked) -> str:
         shape = self.shape(asked.checkpoint)
@@ -292,7 +318,8 @@ class SuiteRunner:
         name = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
         if name is None:
             return f"{unbound}, and none of the suite's tasks has what `circuit-assertions discover` finds them by"
-        command = discover_command(asked.suite.file, name, circuit, str(self.baseline or asked.checkpoint))
+        model = str(self.baseline or asked.checkpoint)
+        command = discover_command(asked.suite.file, name, circuit, model, tasks[name].kind)
         return f"{unbound}: find them with `{command}`, or on a baseline with --discover"
 
     def _plan(self, checkpoint: Checkpoint) -> None:
@@ -301,7 +328,10 @@ class SuiteRunner:
         self._planned.add(checkpoint)
         for asked in self._announced:
             if asked.checkpoint == checkpoint and not MEASURES[asked.assertion.measure].compares:
-                requests = self._requests(asked)
+                try:
+                    requests = self._requests(asked)
+                except CircuitAssertionsError:  # it is said of the assertion that it keeps from being judged
+                    continue
                 if not isinstance(requests, NotAsked):
                     self.audit.plan(checkpoint, requests)
                     for other in (self.baseline, self.corrupted):

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from circuit_assertions.assertions.spelling import COMPONENT_WORDS, Components, Heads, Mark, Number, Share
+from circuit_assertions.assertions.spelling import COMPONENT_WORDS, Components, Heads, Mark, NamedHeads, Number, Share
 from circuit_assertions.assertions.waivers import Waiver, refuse_pytest_marks
 from circuit_assertions.components import kind_of
 from circuit_assertions.heads import Head
@@ -55,7 +55,9 @@ class Expectation(Strict):
     @field_validator("between")
     @classmethod
     def _ordered(cls, between: tuple[float, float] | None) -> tuple[float, float] | None:
-        if between is not None and between[0] >= between[1]:
+        if between is not None and between[0] == between[1]:
+            raise ValueError(f"both bounds are {between[0]:g}: give a lower and a higher one, or at-least or at-most")
+        if between is not None and between[0] > between[1]:
             raise ValueError(f"the lower bound comes first: [{between[1]}, {between[0]}]")
         return between
 
@@ -82,9 +84,9 @@ class Expectation(Strict):
 class ReceiverHeads(Strict):
     """Where a path ends that does not go straight to the logits: exactly one of `query`, `key` and `value`."""
 
-    query: Heads | None = Field(None, description="the heads whose queries receive: a role, or a list")
-    key: Heads | None = Field(None, description="the heads whose keys receive")
-    value: Heads | None = Field(None, description="the heads whose values receive")
+    query: NamedHeads | None = Field(None, description="the heads whose queries receive: a role, or a list")
+    key: NamedHeads | None = Field(None, description="the heads whose keys receive")
+    value: NamedHeads | None = Field(None, description="the heads whose values receive")
     at: str | None = Field(
         None, description="the position at which they receive; default end, or the `query` or `key` that is read"
     )
@@ -94,8 +96,6 @@ class ReceiverHeads(Strict):
         given = [heads for heads in (self.query, self.key, self.value) if heads is not None]
         if len(given) != 1:
             raise ValueError("a receiver is one of query, key and value: {query: name-mover, at: end}")
-        if given[0] in ("any", "all", "circuit"):
-            raise ValueError("receivers are given as a role or a list of heads")
         return self
 
     @property
@@ -159,7 +159,7 @@ class Assertion(Strict):
         None, description="greedy, random or none: how the K is found that incompleteness and minimality speak of"
     )
     ranked_by: str | None = Field(None, description="path-effect (default) or total-effect: which heads come first")
-    without: Heads | None = Field(
+    without: NamedHeads | None = Field(
         None, description="heads that are knocked out meanwhile: a role, or a list; for backups of a role"
     )
     semantics: str | None = Field(None, description="through-mlps (default), direct, or total: what is live on a path")
@@ -178,7 +178,8 @@ class Assertion(Strict):
     @classmethod
     def _known_measure(cls, measure: str) -> str:
         if measure not in MEASURES:
-            raise ValueError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
+            exact = [name for name, spec in MEASURES.items() if not spec.approximate]
+            raise ValueError(f"unknown measure {measure!r}{closest(measure, exact)}")
         if MEASURES[measure].approximate:
             raise ValueError(
                 f"{measure} is an approximation, for triage only: assert path-effect with semantics: direct"

@@ -56,7 +56,7 @@ class Source:
         """One error with a line for each problem, repeated keys included, in the order of the file."""
         found = ((self.place(problem.path), problem.message) for problem in problems)
         lines = sorted({*self.repeated, *found})
-        return SuiteError("\n".join(f"{self.file}:{line}:{column}: {text}" for (line, column), text in lines))
+        return SuiteError(*(f"{self.file}:{line}:{column}: {text}" for (line, column), text in lines))
 
 
 def read_source(file: Path) -> Source:

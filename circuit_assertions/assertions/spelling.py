@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from circuit_assertions.components import Component, parse_component
 from circuit_assertions.heads import Head, parse_head
 
-__all__ = ["COMPONENT_WORDS", "Components", "HeadList", "Heads", "Mark", "Number", "Share"]
+__all__ = ["COMPONENT_WORDS", "Components", "HeadList", "Heads", "Mark", "NamedHeads", "Number", "Share"]
 
 COMPONENT_WORDS = {"mlps": "mlp", "residual": "residual"}  # what `components:` may say, and the kind that is meant
 
@@ -35,7 +35,7 @@ def _share(value: Any) -> float:
 def _heads(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"\s*L\d+H\d+\s*", value):
         return value.strip()
-    if isinstance(value, str) or (isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)):
+    if isinstance(value, str) or _is_one_head(value):
         value = [value]
     if not isinstance(value, list) or not value:
         # A number gets its own sentence: 9.10 may have been meant as head 10 of layer 9.
@@ -45,16 +45,29 @@ def _heads(value: Any) -> Any:
     return _head_list(value)
 
 
+def _named_heads(value: Any) -> Any:
+    """Heads where `any` is no answer: of a receiver, or knocked out."""
+    if value in ("any", "all", "circuit") or value in ([], {}) or not isinstance(value, (str, list, float)):
+        raise ValueError(f"{value!r} names no heads here: write a role, or a list such as [L9H9, L10H0]")
+    return _heads(value)
+
+
+def _is_one_head(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+
+
 def _head_list(value: Any) -> tuple[Head, ...]:
+    if _is_one_head(value):
+        value = [value]
     if not isinstance(value, list) or not value:
         raise ValueError(f"{value!r} is no list of heads: write [L9H9, L10H0]")
     return _each_once(tuple(parse_head(item) for item in value))
 
 
 def _components(value: Any) -> Any:
-    if isinstance(value, str):
-        if value.strip() in COMPONENT_WORDS:
-            return value.strip()
+    if isinstance(value, str) and value.strip() in COMPONENT_WORDS:
+        return value.strip()
+    if isinstance(value, str) or _is_one_head(value):
         value = [value]
     if not isinstance(value, list) or not value:
         raise ValueError(f"{value!r} names no components: write mlps, residual, or a list such as [L9H9, MLP4, RESID2]")
@@ -91,6 +104,7 @@ Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Mark = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
 Heads = Annotated[str | tuple[Head, ...], BeforeValidator(_heads), WithJsonSchema(_HEADS_SCHEMA)]
+NamedHeads = Annotated[str | tuple[Head, ...], BeforeValidator(_named_heads), WithJsonSchema(_HEADS_SCHEMA)]
 Components = Annotated[str | tuple[Component, ...], BeforeValidator(_components), WithJsonSchema(_COMPONENTS_SCHEMA)]
 HeadList = Annotated[
     tuple[Head, ...],

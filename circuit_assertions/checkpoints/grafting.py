@@ -31,6 +31,7 @@ from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint
 from circuit_assertions.checkpoints.weights import fingerprint, read_header
 from circuit_assertions.components import Mlp, Part, Unembedding
+from circuit_assertions.files import whole_folder, write_whole
 from circuit_assertions.heads import Head
 
 __all__ = ["Grafted", "graft"]
@@ -116,17 +117,19 @@ def graft(
         into, other = _read(model, folders[0], opening), _read(source, folders[1], opening)
         grafted = _exchange(into, other, parts)
         _restore_dtypes(into.model, stored)
+        same = tuple(part for part in parts if part not in grafted)
         try:
-            tokenizer = _write(into, other, output)
+            with whole_folder(output) as made:
+                tokenizer = _write(into, other, made)
+                written = fingerprint(weight_files(made, permissions))
+                result = Grafted(output, grafted, same, written, is_adapter(into.folder), tokenizer)
+                write_whole(made / result.record.name, _record(result, into, other))
         except Exception as error:
             # A full disk ends in safetensors, a configuration that cannot be saved in transformers.
             raise CheckpointError(
-                f"{output} could not be written whole: {reason_of(error)} (remove it before you try again)"
+                f"{output} could not be written: {reason_of(error)} (nothing was written; free some space, or name "
+                f"another folder)"
             ) from error
-    written = fingerprint(weight_files(output, permissions))
-    same = tuple(part for part in parts if part not in grafted)
-    result = Grafted(output, grafted, same, written, is_adapter(into.folder), tokenizer)
-    _record(result, into, other)
     return result
 
 
@@ -253,7 +256,7 @@ def _write(into: _Read, other: _Read, output: Path) -> Path | None:
     return None
 
 
-def _record(result: Grafted, into: _Read, other: _Read) -> None:
+def _record(result: Grafted, into: _Read, other: _Read) -> str:
     said = {
         "circuit-assertions": __version__,
         "fingerprint": result.fingerprint,
@@ -262,4 +265,4 @@ def _record(result: Grafted, into: _Read, other: _Read) -> None:
         "model": {"checkpoint": str(into.checkpoint), "fingerprint": into.fingerprint, "merged": result.merged},
         "from": {"checkpoint": str(other.checkpoint), "fingerprint": other.fingerprint},
     }
-    result.record.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    return json.dumps(said, indent=2) + "\n"

@@ -97,9 +97,14 @@ def local_path(given: str) -> Path:
         return Path(given)
 
 
-def similar_folder(folder: Path) -> Path | None:
-    """A folder beside where `folder` should be, whose name is close to its name."""
-    siblings = [child.name for child in folder.parent.iterdir() if child.is_dir()] if folder.parent.is_dir() else []
+def similar_folder(folder: Path, rest: Path = Path()) -> Path | None:
+    """A folder beside where `folder` should be, whose name is close to its name, and that holds a checkpoint.
+
+    Args:
+        rest: where the checkpoint lies in it.
+    """
+    children = list(folder.parent.iterdir()) if folder.parent.is_dir() else []
+    siblings = [child.name for child in children if child.is_dir() and _may_be_opened(child / rest)]
     close = difflib.get_close_matches(folder.name, siblings, n=1)
     return folder.parent / close[0] if close else None
 
@@ -196,6 +201,13 @@ def _is_written(step: Path) -> bool:
     )
 
 
+def _may_be_opened(folder: Path) -> bool:
+    try:
+        return bool(_in_folder(str(folder), folder))
+    except (CheckpointError, OSError):
+        return False
+
+
 def _is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
@@ -206,10 +218,10 @@ def _is_meant_as_path(given: str, folder: Path, start: Path) -> bool:
 
 
 def _nearby(folder: Path) -> str:
-    here = folder
+    here, rest = folder, Path()
     while not here.parent.is_dir() and here != here.parent:
-        here = here.parent
-    similar = similar_folder(here)
+        here, rest = here.parent, Path(here.name) / rest
+    similar = similar_folder(here, rest)
     if similar:
-        return f" (did you mean {similar}?)"
+        return f" (did you mean {similar / rest}?)"
     return f" ({here.parent} has no {here.name!r}; give a checkpoint folder, or a hub id such as gpt2)"

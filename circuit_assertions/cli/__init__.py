@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from circuit_assertions import CircuitAssertionsError, __version__
 from circuit_assertions.cli.diagnose import add_diagnose
@@ -19,6 +20,8 @@ from circuit_assertions.cli.options import add_lender, lender_of
 from circuit_assertions.cli.saying import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.places import shown_path, suite_path
+from circuit_assertions.printable import printable
+from circuit_assertions.unexpected import tell_unexpected
 
 __all__ = ["main"]
 
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         open_streams()
         given, rest = _read(arguments)
-        return say(given.run(given, rest))
+        return say(_run(given, rest))
     except BrokenPipeError:
         hush(sys.stdout, sys.stderr)  # whichever of them it was
         return CUT_OFF
@@ -49,11 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _run(given: argparse.Namespace, rest: list[str]) -> Outcome:
+    asked = f" of {given.model}" if getattr(given, "model", None) else ""
+    with tell_unexpected(f"`{given.verb}`{asked} failed"):
+        return cast(Outcome, given.run(given, rest))
+
+
 def _read(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     if rest and given.verb != "audit":
-        parser.error(f"unknown arguments: {' '.join(rest)}")
+        parser.error(printable(f"unknown arguments: {' '.join(rest)}"))
     if given.verb == "audit" and _follows_an_option(given.model, sys.argv[1:] if arguments is None else arguments):
         # pytest's options are not known here, so what follows one may be its value.
         parser.error(f"audit: give the model first, then pytest's options (is {given.model!r} the model?)")
@@ -161,7 +170,7 @@ def _validate(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
         raise CircuitAssertionsError(f"no YAML file in {', '.join(str(path) for path in given.paths)}")
     for file in files:
         try:
-            lines.append(f"{shown_path(file)}: valid{_doubt(file)}")
+            lines.append(printable(f"{shown_path(file)}: valid{_doubt(file)}"))
         except SuiteError as error:
             lines.append(str(error))
             wrong += 1

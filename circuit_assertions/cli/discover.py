@@ -22,6 +22,8 @@ from circuit_assertions.cli.options import (
 )
 from circuit_assertions.cli.saying import Outcome
 from circuit_assertions.cli.writing import check_writable
+from circuit_assertions.files import NotWrittenError, write_whole
+from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -139,7 +141,7 @@ def _notes_in(output: Path) -> str | None:
         return load_circuit(output).notes
     except SuiteError as error:
         raise CircuitAssertionsError(
-            f"{output} is there and is no valid circuit file, so it is left alone: give another -o FILE\n{error}"
+            f"{output} is there and is no valid circuit file, so it is left alone: give another -o FILE", *error.args
         ) from error
 
 
@@ -150,8 +152,10 @@ def _write(found: Discovery, output: Path, notes: str | None) -> None:
 
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(circuit_file(found, notes), encoding="utf-8")
-        output.with_suffix(".svg").write_text(map_picture(map_of(found)), encoding="utf-8")
+        write_whole(output, circuit_file(found, notes))
+        write_whole(output.with_suffix(".svg"), map_picture(map_of(found)))
+    except NotWrittenError as error:
+        raise NotWrittenError(f"{error}; give -o FILE") from error
     except OSError as error:
         raise CircuitAssertionsError(f"{output} cannot be written: {error.strerror}; give -o FILE") from error
 
@@ -159,5 +163,5 @@ def _write(found: Discovery, output: Path, notes: str | None) -> None:
 def _shown(found: Discovery, output: Path) -> str:
     from circuit_assertions.report.discovered import discovery_lines
 
-    written = f"written       {output}, and its head map {output.with_suffix('.svg')}"
+    written = printable(f"written       {output}, and its head map {output.with_suffix('.svg')}")
     return "\n".join([*discovery_lines(found, colours=sys.stdout.isatty()), written])

@@ -21,6 +21,7 @@ from circuit_assertions.cli.options import in_one_go, open_audit
 from circuit_assertions.cli.saying import Outcome
 from circuit_assertions.cli.writing import check_writable
 from circuit_assertions.diagnosis.discovery.chains import chain_for
+from circuit_assertions.files import write_whole
 from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines
 
@@ -89,10 +90,7 @@ def _check_place(picture: Path) -> None:
 
 
 def _draw(found: Trajectory, picture: Path) -> None:
-    try:
-        picture.write_text(run_picture(found), encoding="utf-8")
-    except OSError as error:
-        raise CircuitAssertionsError(f"{picture} cannot be written: {error.strerror}") from error
+    write_whole(picture, run_picture(found))
 
 
 def _code(found: Trajectory, degraded_fails: bool) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.cli.options import add_permissions, one_checkpoint, permissions_of
 from circuit_assertions.cli.saying import Outcome
+from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -48,7 +49,7 @@ def _graft(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     done = graft(model, source, parts, given.output, permissions_of(given))
     if given.json:
         return Outcome(done.record.read_text(encoding="utf-8").removesuffix("\n"))
-    return Outcome("\n".join(_lines(done, model, source)))
+    return Outcome("\n".join(map(printable, _lines(done, model, source))))
 
 
 def _lines(done: Grafted, model: Checkpoint, source: Checkpoint) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.printable import printable_output
 
 __all__ = ["CUT_OFF", "Outcome", "hush", "open_streams", "say"]
 
@@ -47,7 +48,7 @@ def say(outcome: Outcome) -> int:
     """
     try:
         if outcome.text:
-            print(outcome.text)
+            print(printable_output(outcome.text))
         sys.stdout.flush()
     except BrokenPipeError:
         hush(sys.stdout)

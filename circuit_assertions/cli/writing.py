@@ -30,7 +30,9 @@ def _check(output: Path, example: str) -> None:
         way_out = f"a file, as in -o {output / example}" if example else "another -o FILE"
         raise CircuitAssertionsError(f"{output} is a folder: give {way_out}")
     nearest = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
-    if not os.access(nearest, os.W_OK):
-        raise CircuitAssertionsError(f"{nearest} cannot be written to: give -o FILE")
+    folder = nearest.resolve().parent  # a new file is put in the place of the old one
+    for needed in (nearest, folder) if nearest.is_file() else (nearest,):
+        if not os.access(needed, os.W_OK):
+            raise CircuitAssertionsError(f"{needed} cannot be written to: give -o FILE")
     if nearest != output.absolute() and not nearest.is_dir():
         raise CircuitAssertionsError(f"{output} cannot be written: {nearest} is no folder; give -o FILE")

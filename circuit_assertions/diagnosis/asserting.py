@@ -14,6 +14,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.comparing import Comparing
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.places import shown_path
+from circuit_assertions.unexpected import tell_unexpected
 
 __all__ = ["Bound", "Judged", "Suites", "judge_all", "named", "runner_for"]
 
@@ -70,7 +71,8 @@ def judge_all(runner: SuiteRunner, checkpoint: Checkpoint, assertions: Mapping[s
 
 def _judged(runner: SuiteRunner, asked: Asked) -> Judged:
     try:
-        judged = runner.judge(asked)
+        with tell_unexpected(f"{asked.assertion.id} cannot be judged on {asked.checkpoint}"):
+            judged = runner.judge(asked)
     except CircuitAssertionsError as error:
         return Judged("ERROR", str(error))
     if isinstance(judged, NotAsked):

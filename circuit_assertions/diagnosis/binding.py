@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.assertions.circuits import Circuit, bind
+from circuit_assertions.assertions.circuits import Circuit, bind, unread_of
 from circuit_assertions.assertions.loading import load_circuit
 from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.audit import Audit
@@ -29,7 +29,8 @@ def circuit_of(audit: Audit, baseline: Checkpoint, task: Task, called: str, file
 
     Raises:
         SuiteError: if the file is not valid.
-        DiagnosisError: if the file is about models of another shape, or nothing is found.
+        DiagnosisError: if the file is about models of another shape, nothing is found, or a file that may hold it
+            cannot be read.
     """
     name = chain_for(task, called).circuit
     model = audit.model(baseline)
@@ -48,7 +49,10 @@ def circuit_of(audit: Audit, baseline: Checkpoint, task: Task, called: str, file
                 f"baseline's own circuit, or leave --circuit out"
             )
         return circuit
-    bound = bind(circuits_beside(Path("suites")), name, shape, [model.source.fingerprint])
+    circuits = circuits_beside(Path("suites"))
+    bound = bind(circuits, name, shape, [model.source.fingerprint])
+    if (bound is None or not bound.certain) and (unread := unread_of(circuits, name)):
+        raise DiagnosisError(f"{unread[0]}; correct or remove it, or give the circuit with --circuit=FILE")
     return bound.circuit if bound is not None and bound.certain else Finder(audit, baseline)(name, task)
 
 

@@ -22,6 +22,7 @@ from circuit_assertions.diagnosis.overall import Behaviour, Overall, overall
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.measures.figures import Figure, share_of
 from circuit_assertions.tasks import TO_PATCH, Task
+from circuit_assertions.unexpected import tell_unexpected
 
 __all__ = ["Step", "Trajectory", "check_run", "follow"]
 
@@ -194,11 +195,12 @@ class _Follower:
         then = self.then
         now = View(then.audit, checkpoint, then.task)
         try:
-            check_fit(then.audit, then.checkpoint, checkpoint)
-            chain = chain_for(then.task, self.circuit.circuit)
-            function = compare_functions(chain, self.circuit.roles, then, now)
-            before, after = (view.by_prompt("logit-difference") for view in (then, now))
-            judged = judge_all(self.runner, checkpoint, self.assertions)
+            with tell_unexpected(f"{checkpoint} cannot be measured"):
+                check_fit(then.audit, then.checkpoint, checkpoint)
+                chain = chain_for(then.task, self.circuit.circuit)
+                function = compare_functions(chain, self.circuit.roles, then, now)
+                before, after = (view.by_prompt("logit-difference") for view in (then, now))
+                judged = judge_all(self.runner, checkpoint, self.assertions)
         except CircuitAssertionsError as error:
             return Step(place, checkpoint, problem=str(error))
         finally:

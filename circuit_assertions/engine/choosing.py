@@ -16,6 +16,7 @@ from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.engine.recognising import NotRecognisedError, recognise
 from circuit_assertions.engine.widening import widened
+from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Prompt
 
 __all__ = ["AnyPatching", "SlowPatchingWarning", "blocks_of", "open_patching", "patching_of"]
@@ -48,7 +49,7 @@ def blocks_of(model: Model, run: Run) -> list[Block] | None:
         if model.bridge not in _WARNED:  # a model is patched batch by batch; its user is told once
             _WARNED.add(model.bridge)
             slow = "its path effects are taken with hooks, the same numbers but slower"
-            warnings.warn(f"{model.source.checkpoint}: {reason}; {slow}", SlowPatchingWarning, stacklevel=2)
+            warnings.warn(printable(f"{model.source.checkpoint}: {reason}; {slow}"), SlowPatchingWarning, stacklevel=2)
         return None
 
 

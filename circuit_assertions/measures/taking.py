@@ -15,6 +15,7 @@ from circuit_assertions.measures.computing import Computation
 from circuit_assertions.measures.replacing import without
 from circuit_assertions.measures.shares import Array
 from circuit_assertions.measures.sweeping import NOTHING, NotFiniteError, Prepared, Sweep
+from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
 __all__ = ["Taking"]
 
@@ -36,7 +37,7 @@ class Taking:
     heads: Sequence[Component]
     operands: Mapping[str, Any]
     prompts: int
-    failure: MeasuringError | None = None
+    failure: MeasuringError | UnexpectedError | None = None
     rows: tuple[int, ...] = ()
     prepared: Prepared = NOTHING
     values: Array = field(default_factory=lambda: np.empty(0))
@@ -72,8 +73,9 @@ class Taking:
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
         try:
-            yield
+            with tell_unexpected(f"{self.called} cannot be measured"):
+                yield
         except NotFiniteError:
             self.failure = MeasuringError(f"{self.called} gave NaN or infinity: the model is damaged")
-        except MeasuringError as error:
+        except (MeasuringError, UnexpectedError) as error:
             self.failure = error

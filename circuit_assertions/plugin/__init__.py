@@ -8,34 +8,56 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from circuit_assertions.plugin.options import add_options, chosen_models
+from circuit_assertions.plugin.plain import hide_values, register_now, spelled, translate
 from circuit_assertions.plugin.respawn import respawn_if_root_is_lost
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.face import AuditedCheckpoint
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+_PARSER = pytest.StashKey[pytest.Parser]()
+_FIXTURE: type = type(pytest.fixture(lambda: None))
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_addoption"""
     add_options(parser)
+    config: pytest.Config | None = pluginmanager.get_plugin("pytestconfig")
+    if config is not None:
+        config.stash[_PARSER] = parser
+    if any(name.endswith("conftest.py") for name, _ in pluginmanager.list_name_plugin()):
+        register_now(parser)  # a conftest.py names this plugin in `pytest_plugins`: the hook below has been called
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, Any, Any]:
     """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_load_initial_conftests"""
     respawn_if_root_is_lost(early_config)
+    known = early_config.known_args_namespace.file_or_dir
+    hide_values(early_config, parser, args)
     try:
         return (yield)
-    except argparse.ArgumentError as error:
+    except (argparse.ArgumentError, ValueError) as error:
+        if "circuit" not in str(error):  # one of somebody else's, which pytest tells as it always does
+            raise
         raise pytest.UsageError(
             f"{error}: a conftest.py defines an option that circuit-assertions has too; rename it there, or run "
             f"this project with -p no:circuit_assertions"
         ) from error
+    finally:
+        early_config.known_args_namespace.file_or_dir = known
+        translate(early_config, args)
+        if early_config.known_args_namespace.help:
+            register_now(parser)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -51,6 +73,12 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_configure"""
+    if _is_free(config.pluginmanager, "audit"):
+        config.pluginmanager.register(ShortName(), "circuit_assertions_short_name")
+    if not chosen_models(config) and any(".y" in arg for arg in config.args) and _PARSER in config.stash:
+        from circuit_assertions.plugin.renamed import RenamedKeys
+
+        RenamedKeys(config, config.stash[_PARSER]).refuse_for(config.args)
     if chosen_models(config):
         # Threads that wait by spinning made an audit ten times slower where anything else used a core (45 s to 8 s on
         # two cores with one busy); this has to be said before torch is imported.
@@ -62,6 +90,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
         auditing = AuditPlugin(config)
         config.pluginmanager.register(auditing, "circuit_assertions_audit")
+        if _PARSER in config.stash:
+            from circuit_assertions.plugin.renamed import RenamedKeys
+
+            config.pluginmanager.register(RenamedKeys(config, config.stash[_PARSER]), "circuit_assertions_renamed")
         telling = TellingPlugin(auditing)
         config.pluginmanager.register(telling, "circuit_assertions_telling")
         if not hasattr(config, "workerinput"):
@@ -71,6 +103,30 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def audit() -> AuditedCheckpoint:
+def circuit_audit(pytestconfig: pytest.Config) -> AuditedCheckpoint:
     """The checkpoint under audit. With a model this fixture is overridden by the audit's own; without one it skips."""
-    pytest.skip("needs a model: pytest --model=path/")
+    pytest.skip(f"needs a model: pytest {spelled(pytestconfig, '--circuit-model')}=path/")
+
+
+class ShortName:
+    """The fixture `audit`, for projects where no other plugin has a fixture of that name."""
+
+    @pytest.fixture
+    def audit(self, circuit_audit: AuditedCheckpoint) -> AuditedCheckpoint:
+        """The checkpoint under audit, as `circuit_audit`."""
+        return circuit_audit
+
+
+def _is_free(manager: pytest.PytestPluginManager, name: str) -> bool:
+    """Whether no plugin has a fixture of this name. A conftest.py may have one: it overrides a plugin's."""
+    plugins = (
+        plugin for plugin in manager.get_plugins() if not str(getattr(plugin, "__file__", "")).endswith("conftest.py")
+    )
+    named = chain.from_iterable(map(_attributes, plugins))
+    return not any(isinstance(value, _FIXTURE) and getattr(value, "name", key) == name for key, value in named)
+
+
+def _attributes(plugin: object) -> Iterator[tuple[str, object]]:
+    """What a module or an object of a class holds. Properties are not run."""
+    for holder in (plugin, *type(plugin).__mro__):
+        yield from list(getattr(holder, "__dict__", {}).items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +28,15 @@ from circuit_assertions.checkpoints import (
 )
 from circuit_assertions.measures import Reading
 from circuit_assertions.places import PACKAGED, suite_path
+from circuit_assertions.plugin.expecting import Expecting, outcome_of_expectations
 from circuit_assertions.plugin.gating import note_audit
 from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, node_id
 from circuit_assertions.plugin.options import read_options
-from circuit_assertions.plugin.telling import FACTS, LINE, facts_of, record
+from circuit_assertions.plugin.telling import FACTS, LINE, REASON, facts_of, record
 from circuit_assertions.plugin.workers import make_scheduler
+from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Task
+from circuit_assertions.unexpected import UnexpectedError, sentence_of, tell_unexpected
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.comparing import Comparing
@@ -62,7 +65,7 @@ class AuditPlugin:
             ("--corrupted", self.options.corrupted, corrupted),
         ):
             if len(one) > 1:
-                raise pytest.UsageError(f"{option} {given} is a training run: name one of its checkpoints")
+                raise pytest.UsageError(printable(f"{option} {given} is a training run: name one of its checkpoints"))
         if corrupted and not baseline:
             raise pytest.UsageError("--corrupted is what recovery is judged against: give the --baseline as well")
         self.corrupted = corrupted[0] if corrupted else None
@@ -80,7 +83,7 @@ class AuditPlugin:
             self.runner.corrupted = self.corrupted
             self.runner.compare = self._compare
         self._comparing: Comparing | None = None
-        self._complained: set[tuple[Checkpoint, str]] = set()
+        self._complained: dict[tuple[Checkpoint, str], tuple[str, str]] = {}  # to where and what was said first
         self._choose_suites()
 
     def _compare(self, *asked: Any) -> Reading:
@@ -142,11 +145,7 @@ class AuditPlugin:
         return [self._own] if _holds_suites(self._own) else [packaged_suites()]
 
     def circuits_of(self, *suites: Path) -> tuple[Circuit, ...]:
-        """The circuits that may bind the roles of these suites.
-
-        Raises:
-            SuiteError: if one of them is not valid.
-        """
+        """The circuits that may bind the roles of these suites."""
         return circuits_beside(*suites, own=self._own)
 
     @cached_property
@@ -219,14 +218,24 @@ class AuditPlugin:
         return self.checkpoints[0]
 
     @pytest.fixture
-    def audit(self, circuit_checkpoint: Checkpoint) -> AuditedCheckpoint:
+    def circuit_audit(self, circuit_checkpoint: Checkpoint, request: pytest.FixtureRequest) -> AuditedCheckpoint:
         """The checkpoint under audit, for assertions that YAML cannot say."""
         from circuit_assertions.plugin.face import AuditedCheckpoint
 
-        with self.telling_plainly(circuit_checkpoint):
+        with self.telling_plainly(circuit_checkpoint, request.node):
             self.runner.audit.model(circuit_checkpoint)
             circuits = self.circuits_of(*self.suites)
-        return AuditedCheckpoint(self.runner, circuit_checkpoint, circuits)
+        expecting = Expecting(
+            request.node, self.runner, self.options, circuit_checkpoint, self.label(circuit_checkpoint)
+        )
+        return AuditedCheckpoint(self.runner, circuit_checkpoint, circuits, expecting.conclude)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """A Python test whose expectations are not all HELD has their outcome, once it is through."""
+        done = yield
+        outcome_of_expectations(item)
+        return done
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_assertrepr_compare"""
@@ -240,9 +249,11 @@ class AuditPlugin:
         item = request.node
         assert isinstance(item, AssertionItem)
         checkpoint = item.asked.checkpoint
-        with self.telling_plainly(checkpoint):
+        with self.telling_plainly(checkpoint, item):
             judged = self.runner.judge(item.asked)
             record(item, FACTS, facts_of(self.runner, checkpoint))
+        if isinstance(judged, NotAsked):
+            judged = NotAsked(self.options.respelled(judged.reason))
         record(item, LINE, item.line_of(judged).plain())
         return judged
 
@@ -265,22 +276,27 @@ class AuditPlugin:
         return make_scheduler(config, log)
 
     @contextlib.contextmanager
-    def telling_plainly(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Turn our own errors into one clear sentence; the second time the same one is only pointed at.
+    def telling_plainly(self, checkpoint: Checkpoint, node: pytest.Item) -> Iterator[None]:
+        """Turn errors into one clear sentence; the second time the same one is only pointed at, in one line.
 
         What the libraries behind a model warn of is not the project's: its own warning filters do not see it. What the
         engine warns of, that a model is measured slowly, is shown.
         """
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings(action="ignore"), tell_unexpected(f"{checkpoint} cannot be audited"):
                 warnings.filterwarnings("always", message=_OUR_WARNING)
                 yield
         except CircuitAssertionsError as error:
-            text = str(error)
-            known = (checkpoint, text) in self._complained
-            self._complained.add((checkpoint, text))
-            plainly = pytest.fail.Exception(f"(as above) {text}" if known else text, pytrace=False)
-            raise plainly from None
+            key = error.same if isinstance(error, UnexpectedError) else str(error)
+            first, text = self._complained.setdefault(
+                (checkpoint, key), (node.nodeid, self.options.respelled(str(error)))
+            )
+            record(node, REASON, text)
+            said = text if first == node.nodeid else f"(as above) the same error as {printable(first)}"
+            raise pytest.fail.Exception(said, pytrace=False) from None
+        except Exception as error:  # let through, where its traceback is asked for
+            record(node, REASON, sentence_of(error))
+            raise
 
     def checkpoint_of(self, item: pytest.Item) -> Checkpoint | None:
         """The checkpoint that an item is about, if it is about one."""
@@ -305,4 +321,4 @@ def labels_of(checkpoints: tuple[Checkpoint, ...]) -> dict[Checkpoint, str]:
         return {checkpoints[0]: ""}
     short = {one: one.label or Path(one.given).name or one.given for one in checkpoints}
     uses = Counter(short.values())
-    return {one: name if uses[name] == 1 else str(one) for one, name in short.items()}
+    return {one: printable(name if uses[name] == 1 else str(one)) for one, name in short.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import traceback
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from circuit_assertions.assertions.outcomes import ERROR, NOT_RUN
 from circuit_assertions.assertions.running import Asked
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.places import suite_path
+from circuit_assertions.printable import printable
 from circuit_assertions.tasks import TO_PATCH, Task
+from circuit_assertions.unexpected import tell_unexpected
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
@@ -82,7 +85,7 @@ class DiagnosingPlugin:
             terminalreporter.section("circuit diagnosis") if number == 0 else terminalreporter.write_line("")
             for text, verdict in lines:
                 colour = {_COLOURS[verdict]: True} if verdict in _COLOURS else {}
-                terminalreporter.write_line(text, **colour)
+                terminalreporter.write_line(printable(text), **colour)
         if self.fails:
             terminalreporter.write_line(_FAILS, red=True)
 
@@ -111,7 +114,9 @@ class DiagnosingPlugin:
         judged = [
             line.suite
             for line in self._telling.lines
-            if line.model == str(checkpoint) and line.outcome not in (ERROR, NOT_RUN)
+            if line.model == str(checkpoint)
+            and line.outcome not in (ERROR, NOT_RUN)
+            and line.suite.endswith((".yaml", ".yml"))
         ]
         for name in dict.fromkeys(judged):
             circuits = self._auditing.circuits_of(suite_path(name, start))
@@ -132,7 +137,7 @@ class DiagnosingPlugin:
         # With workers nothing was announced in this process, and `--discover` finds circuits by what was.
         runner.announce(Asked(suite, assertion, checkpoint, circuits) for assertion in suite.suite.assertions)
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings(action="ignore"), tell_unexpected("an unexpected error"):
                 bound = runner.binding(checkpoint, suite.circuit, circuits)
                 found = diagnose(
                     runner.audit,
@@ -149,8 +154,8 @@ class DiagnosingPlugin:
         except CircuitAssertionsError as error:
             return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", "ERROR")]
         except Exception as error:
-            # Whatever it is (a driver, a library), the verdicts stand and are yet to be printed.
-            reason = f"{type(error).__name__}: {error}"
+            # Where the traceback is asked for; the verdicts stand and are yet to be printed.
+            reason = "".join(traceback.format_exception(error))
             return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {reason}", "ERROR")]
 
 

@@ -12,14 +12,17 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import ROLES, Binding, Circuit
-from circuit_assertions.assertions.running import NotAsked, SuiteRunner
+from circuit_assertions.assertions import ROLES, Binding, Circuit, Judgement
+from circuit_assertions.assertions.building import build_suite
+from circuit_assertions.assertions.circuits import unread_of
+from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
 from circuit_assertions.assertions.spelling import COMPONENT_WORDS
 from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Component, all_of, kind_of, parse_component
 from circuit_assertions.heads import Head, parse_head
 from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.printable import printable, printable_lines
 from circuit_assertions.report.explaining import context_lines, interval_text, number
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
@@ -32,6 +35,8 @@ _HOLDS: dict[str, Callable[[Reading, float], bool]] = {
     "<=": operator.le,
     "<": operator.lt,
 }
+
+Conclude = Callable[[Asked, Judgement | NotAsked], None]
 
 _One = TypeVar("_One", bound=Component)
 
@@ -49,6 +54,7 @@ class AuditedCheckpoint:
     _runner: SuiteRunner
     checkpoint: Checkpoint
     _circuits: tuple[Circuit, ...] = ()
+    _conclude: Conclude = lambda asked, judged: None
 
     def circuit(self, name: str) -> Binding:
         """The circuit called `name` that fits this model; its `heads(role)` are tuples of heads.
@@ -61,11 +67,17 @@ class AuditedCheckpoint:
         """
         __tracebackhide__ = True
         known = sorted({circuit.circuit for circuit in self._circuits})
+        binding = None
+        if name in known:
+            binding = self._runner.binding(self.checkpoint, name, self._circuits)
+        if binding is None and (unread := unread_of(self._circuits, name)):
+            raise CircuitAssertionsError(
+                f"no circuit file that can be read holds {name!r}: {unread[0]}; correct or remove it"
+            )
         if name not in known:
             raise CircuitAssertionsError(f"unknown circuit {name!r}{closest(name, known)}")
-        binding = self._runner.binding(self.checkpoint, name, self._circuits)
         if binding is None:
-            pytest.skip(f"no circuit file binds the roles of {name!r} for {self.checkpoint}")
+            pytest.skip(printable(f"no circuit file binds the roles of {name!r} for {self.checkpoint}"))
         roles = {role for circuit in self._circuits for role in circuit.roles}
         return replace(binding, speaks_of=frozenset({*ROLES, *roles}))
 
@@ -97,7 +109,8 @@ class AuditedCheckpoint:
         """
         __tracebackhide__ = True
         if measure not in MEASURES:
-            raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, list(MEASURES))}")
+            exact = [name for name, spec in MEASURES.items() if not spec.approximate]
+            raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, exact)}")
         chosen = _task(task)
         if MEASURES[measure].compares:
             return self._beside_others(measure, chosen, components or heads, **operands)
@@ -120,6 +133,41 @@ class AuditedCheckpoint:
             wanted = None
         return self._runner.audit.read(Request(measure, chosen, tuple(operands.items()), wanted), self.checkpoint)
 
+    def expect(
+        self, measure: str, *, task: str | dict[str, Any] | Task, circuit: str | None = None, **said: Any
+    ) -> Judgement | None:
+        """Judge an assertion as a suite would, with the same words: `at_least=0.45`, `retains="80%"`, `heads="any"`.
+
+        BROKEN fails the test here, with the suite's explanation. UNRESOLVED is told once the test is through, by
+        pytest's outcome and in the audit, and fails it under `--circuit-unresolved=fail`.
+
+        Args:
+            measure: a measure of `circuit-assertions measures`.
+            task: a kind of task (`"ioi"`) with its defaults, a mapping as a suite would hold it, or a task.
+            circuit: the circuit whose roles are meant; default the one of the task.
+            said: what else an assertion may say, with `_` for `-`, and the keys of its `expect:` beside them.
+
+        Returns:
+            The judgement; None where a suite would have skipped the assertion.
+
+        Raises:
+            CircuitAssertionsError: if a suite could not say so, or the checkpoint does not allow it.
+        """
+        __tracebackhide__ = True
+        from circuit_assertions.diagnosis.discovery.chains import chain_for
+
+        chosen = _task(task)
+        known = sorted({one.circuit for one in self._circuits})
+        if circuit is not None and circuit not in known and not unread_of(self._circuits, circuit):
+            raise CircuitAssertionsError(f"unknown circuit {circuit!r}{closest(circuit, known)}")
+        name = circuit or chain_for(chosen, "circuit").circuit
+        suite = build_suite(measure, chosen, said, name, self._circuits)
+        asked = Asked(suite, suite.suite.assertions[0], self.checkpoint, self._circuits)
+        self._runner.announce([asked])
+        judged = self._runner.judge(asked)
+        self._conclude(asked, judged)
+        return None if isinstance(judged, NotAsked) else judged
+
     def _beside_others(
         self, measure: str, task: Task, heads: object = None, circuit: str | None = None, **operands: Any
     ) -> Reading:
@@ -139,7 +187,7 @@ class AuditedCheckpoint:
                 )
             role, binding = heads, self.circuit(name)
             if role != "circuit" and not binding.heads(role):
-                pytest.skip(f"{binding} names no head as {role}")
+                pytest.skip(printable(f"{binding} names no head as {role}"))
             roles = dict(binding.circuit.roles)
         reading = self._runner.compared(measure, self.checkpoint, task, name, roles, role)
         if isinstance(reading, NotAsked):
@@ -168,6 +216,7 @@ class AuditedCheckpoint:
         return tuple(parse_component(component) for component in _listed(components))
 
 
+@printable_lines
 def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
     """Why `assert reading >= 0.9` failed: the heads with their means and intervals. Nothing for other comparisons."""
     if op not in _HOLDS or not isinstance(left, Reading) or isinstance(right, bool) or not _is_number(right):
@@ -188,7 +237,12 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _listed(given: Sequence[_One | str] | str) -> Sequence[_One | str]:
-    return [given] if isinstance(given, (str, Head)) else given
+    if isinstance(given, (str, Head)):
+        return [given]
+    parts: list[Any] = list(given)
+    if len(parts) == 2 and all(type(part) is int for part in parts):  # [9, 10] is one head
+        return [parse_head(parts)]  # type: ignore[list-item]
+    return given
 
 
 def _task(task: str | dict[str, Any] | Task) -> Task:

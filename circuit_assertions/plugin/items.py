@@ -20,6 +20,7 @@ from circuit_assertions.places import PACKAGED, packaged_name
 from circuit_assertions.plugin.gate import Rules, fails
 from circuit_assertions.plugin.telling import LINE, record
 from circuit_assertions.plugin.workers import group_of
+from circuit_assertions.printable import printable
 from circuit_assertions.report import AuditLine, explain
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ class SuiteFile(pytest.File):
                 try:
                     item.place(asked, loaded.line(index))
                 except pytest.PytestUnknownMarkWarning as warning:  # where the project makes errors of warnings
-                    raise self.CollectError(f"{item.shown_suite}:{loaded.line(index)}: {warning}") from warning
+                    raise self.CollectError(
+                        f"{printable(item.shown_suite)}:{loaded.line(index)}: {warning}"
+                    ) from warning
                 yield item
 
 
@@ -129,7 +132,10 @@ class AssertionItem(pytest.Function):
 
     def again(self) -> str:
         """The command that reproduces this item alone."""
-        checkpoint, command = self.asked.checkpoint, [f"--model={self.asked.checkpoint}"]
+        checkpoint, command = (
+            self.asked.checkpoint,
+            [f"{self.plugin.options.spelled('--model')}={self.asked.checkpoint}"],
+        )
         command += self.plugin.options.spelled_out
         # The last checkpoint of a training run is not reached by a path of its own, but by its label.
         alone = str(checkpoint) != checkpoint.given or not checkpoint.label
@@ -143,7 +149,7 @@ class AssertionItem(pytest.Function):
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         """Point at the assertion in the suite, not at the function that judges it."""
-        return self.path, self.line - 1, self.name
+        return printable(str(self.path)), self.line - 1, self.name
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """Explain in the terms of the suite; a traceback of the judging code would tell nobody anything."""
@@ -158,12 +164,17 @@ def _shown(path: Path, config: pytest.Config) -> str:
 
 
 def node_id(path: Path, config: pytest.Config) -> str | None:
-    """The node id of a suite file that pytest has no unique one for: outside the root; None for all others.
+    """The node id of a suite file that pytest has no unique or printable one for; None for all others.
 
-    pytest finds a file again by an absolute path, and this plugin one by `packaged:NAME`.
+    pytest finds a file outside the root again by its absolute path, and this plugin a packaged one by `packaged:NAME`.
     """
     named = packaged_name(path, config.invocation_params.dir)
-    return named or (None if path.is_relative_to(config.rootpath) else path.as_posix())
+    if named is not None:
+        return named
+    if not path.is_relative_to(config.rootpath):
+        return printable(path.as_posix())
+    shown = printable(path.relative_to(config.rootpath).as_posix())
+    return None if shown == path.relative_to(config.rootpath).as_posix() else shown
 
 
 def selected_line(nodeid: str, plugin: AuditPlugin) -> AuditLine | None:

@@ -17,4 +17,4 @@ def run_packaged_suites(model: str, arguments: Sequence[str]) -> int:
     # The project in the working directory has its own pytest configuration, which is not about these suites.
     fixed = ["--rootdir", str(packaged_suites()), "-c", os.devnull, "-p", "no:cacheprovider"]
     fixed += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]  # by this very program
-    return int(pytest.main([*fixed, f"--model={model}", *arguments, str(packaged_suites())]))
+    return int(pytest.main([*fixed, f"--circuit-model={model}", *arguments, str(packaged_suites())]))

@@ -1,11 +1,18 @@
-"""Command-line options, each with a configuration key of the same name. No torch, no YAML, nothing but pytest."""
+"""Command-line options, each with a configuration key of the same name. No torch, no YAML, nothing but pytest.
+
+All of them begin with `--circuit-`, and their keys with `circuit_`. `plain` has the short spellings.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pytest
+
+from circuit_assertions.plugin.plain import PLAIN, spelled
 
 __all__ = ["Options", "add_options", "chosen_models", "read_options"]
 
@@ -36,6 +43,17 @@ class Options:
     discover: bool
     diagnosis: bool
     suites: tuple[str, ...]
+    spelling: Mapping[str, str] = field(default_factory=dict)
+
+    def spelled(self, short: str) -> str:
+        """`--model`, or `--circuit-model` where another plugin or a conftest.py has an option `--model`."""
+        return self.spelling.get(short, short)
+
+    def respelled(self, text: str) -> str:
+        """A message with the options in it spelled as they work in this run."""
+        for short, full in self.spelling.items():
+            text = re.sub(rf"(?<![\w-]){short}(?![\w-])", full, text)
+        return text
 
     @property
     def spelled_out(self) -> list[str]:
@@ -50,7 +68,8 @@ class Options:
             ("--allow-pickle", self.allow_pickle),
             ("--trust-remote-code", self.trust_remote_code),
         ]
-        return [f"{name}={value}" for name, value in said if value] + [name for name, given in flags if given]
+        values = [f"{self.spelled(name)}={value}" for name, value in said if value]
+        return values + [self.spelled(name) for name, given in flags if given]
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -59,57 +78,60 @@ def add_options(parser: pytest.Parser) -> None:
     _add_model_options(group)
     _add_circuit_options(group)
     _add_permissions(group)
-    parser.addini("model", "default of --model", default=None)
-    parser.addini("baseline", "default of --baseline", default=None)
-    parser.addini("corrupted", "default of --corrupted", default=None)
-    parser.addini("tokenizer", "default of --tokenizer", default=None)
-    parser.addini("model_device", "default of --model-device", default="auto")
-    parser.addini("model_dtype", "default of --model-dtype", default="float32")
+    parser.addini("circuit_model", "default of --circuit-model", default=None)
+    parser.addini("circuit_baseline", "default of --circuit-baseline", default=None)
+    parser.addini("circuit_corrupted", "default of --circuit-corrupted", default=None)
+    parser.addini("circuit_tokenizer", "default of --circuit-tokenizer", default=None)
+    parser.addini("circuit_device", "default of --circuit-device", default="auto")
+    parser.addini("circuit_dtype", "default of --circuit-dtype", default="float32")
     parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
-    parser.addini("circuit_diagnosis", "whether a diagnosis is made; see --no-diagnosis", type="bool", default=True)
-    parser.addini("circuit_discover", "default of --discover", type="bool", default=False)
+    parser.addini(
+        "circuit_diagnosis", "whether a diagnosis is made; see --circuit-no-diagnosis", type="bool", default=True
+    )
+    parser.addini("circuit_discover", "default of --circuit-discover", type="bool", default=False)
     for name in _EFFECTS:
         parser.addini(f"circuit_{name}", f"default of --circuit-{name}", default="report")
 
 
 def _add_model_options(group: pytest.OptionGroup) -> None:
     group.addoption(
-        "--model",
+        "--circuit-model",
         action="append",
         dest="circuit_model",
         metavar="PATH",
         help="the checkpoint to audit: a folder, a PEFT adapter, a training run with checkpoint-N/ folders, or a "
-        "hub id (org/name@revision). Repeatable. Without it the plugin does nothing.",
+        "hub id (org/name@revision). Repeatable. Without it the plugin does nothing. --model is short for it, and "
+        "--baseline, --discover and so on for others, where nobody else has an option of that name.",
     )
     group.addoption(
-        "--baseline",
+        "--circuit-baseline",
         dest="circuit_baseline",
         metavar="PATH",
         help="the healthy checkpoint that `retains:` is measured against",
     )
     group.addoption(
-        "--corrupted",
+        "--circuit-corrupted",
         dest="circuit_corrupted",
         metavar="PATH",
         help="a known-bad checkpoint between baseline and model, that recovery is judged against",
     )
     group.addoption(
-        "--tokenizer",
+        "--circuit-tokenizer",
         dest="circuit_tokenizer",
         metavar="PATH",
         help="take the tokenizer from here instead of from the checkpoint",
     )
     group.addoption(
-        "--model-device",
+        "--circuit-device",
         dest="circuit_device",
         metavar="DEVICE",
         help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps. Default: auto",
     )
     group.addoption(
-        "--model-dtype",
+        "--circuit-dtype",
         dest="circuit_dtype",
-        choices=_DTYPES,
-        help="what the weights are cast to. Default: float32, which is what to gate in",
+        metavar="DTYPE",
+        help=f"{', '.join(_DTYPES)}: what the weights are cast to. Default: float32, which is what to gate in",
     )
 
 
@@ -122,14 +144,15 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         help="suites to run where no test path is given. Default: suites/, or those that came with the package",
     )
     group.addoption(
-        "--no-diagnosis",
+        "--circuit-no-diagnosis",
         action="store_false",
         default=None,
         dest="circuit_diagnosis",
-        help="with --baseline, do not look for what broke and where it comes from: that takes longer than the verdicts",
+        help="with --circuit-baseline, do not look for what broke and where it comes from: that takes longer than "
+        "the verdicts",
     )
     group.addoption(
-        "--discover",
+        "--circuit-discover",
         action="store_true",
         default=None,
         dest="circuit_discover",
@@ -148,13 +171,13 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
 def _add_permissions(group: pytest.OptionGroup) -> None:
     """What weakens the guard against checkpoints that run code: no configuration keys, so that no file passes it on."""
     group.addoption(
-        "--allow-pickle",
+        "--circuit-allow-pickle",
         action="store_true",
         dest="circuit_allow_pickle",
         help="read pickled weights (with weights_only=True) where there are no safetensors",
     )
     group.addoption(
-        "--trust-remote-code",
+        "--circuit-trust-remote-code",
         action="store_true",
         dest="circuit_trust_remote_code",
         help="run the Python code that a checkpoint ships",
@@ -166,7 +189,7 @@ def chosen_models(config: pytest.Config) -> tuple[str, ...]:
     given = config.getoption("circuit_model", None)
     if given:
         return tuple(given)
-    configured = _path_from_file(config, "model")
+    configured = _path_from_file(config, "circuit_model")
     return (configured,) if configured else ()
 
 
@@ -176,17 +199,19 @@ def read_options(config: pytest.Config) -> Options:
     Raises:
         pytest.UsageError: if a configuration key has a value that its option would not take.
     """
-    dtype = str(config.getoption("circuit_dtype") or config.getini("model_dtype"))
+    said_dtype = config.getoption("circuit_dtype")
+    dtype = str(said_dtype or config.getini("circuit_dtype"))
     if dtype not in _DTYPES:
-        raise pytest.UsageError(f"model_dtype is {dtype!r} in {config.inipath}: use one of {', '.join(_DTYPES)}")
+        where = spelled(config, "--circuit-dtype") if said_dtype else f"circuit_dtype in {config.inipath}"
+        raise pytest.UsageError(f"{where} is {dtype!r}: use one of {', '.join(_DTYPES)}")
     said = config.getoption("circuit_discover")
     diagnosis = config.getoption("circuit_diagnosis")
     return Options(
         models=chosen_models(config),
-        baseline=config.getoption("circuit_baseline") or _path_from_file(config, "baseline"),
-        corrupted=config.getoption("circuit_corrupted") or _path_from_file(config, "corrupted"),
-        tokenizer=config.getoption("circuit_tokenizer") or _path_from_file(config, "tokenizer"),
-        device=str(config.getoption("circuit_device") or config.getini("model_device")),
+        baseline=config.getoption("circuit_baseline") or _path_from_file(config, "circuit_baseline"),
+        corrupted=config.getoption("circuit_corrupted") or _path_from_file(config, "circuit_corrupted"),
+        tokenizer=config.getoption("circuit_tokenizer") or _path_from_file(config, "circuit_tokenizer"),
+        device=str(config.getoption("circuit_device") or config.getini("circuit_device")),
         dtype=dtype,
         allow_pickle=bool(config.getoption("circuit_allow_pickle")),
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
@@ -194,6 +219,7 @@ def read_options(config: pytest.Config) -> Options:
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
+        spelling={short: spelled(config, full) for short, full in PLAIN.items()},
     )
 
 

@@ -18,19 +18,22 @@ from pathlib import Path
 
 import pytest
 
+from circuit_assertions.plugin.plain import PLAIN, is_declared_in_a_conftest, undeclared
+
 __all__ = ["attach_values", "respawn_if_root_is_lost"]
 
-_PATH_OPTIONS = ("--model", "--baseline", "--corrupted", "--tokenizer", "--circuit-suites")
+_SHORT = ("--model", "--baseline", "--corrupted", "--tokenizer")
+_PATH_OPTIONS = (*_SHORT, *(PLAIN[short] for short in _SHORT), "--circuit-suites")
 _CONFIGURATION = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 
 
-def attach_values(args: Sequence[str]) -> list[str]:
+def attach_values(args: Sequence[str], options: Sequence[str] = _PATH_OPTIONS) -> list[str]:
     """The same arguments with `--model VALUE` written as `--model=VALUE`, and likewise for the other path options."""
     attached: list[str] = []
     waiting = list(args)
     while waiting:
         arg = waiting.pop(0)
-        if arg in _PATH_OPTIONS and waiting and not waiting[0].startswith("-"):
+        if arg in options and waiting and not waiting[0].startswith("-"):
             arg = f"{arg}={waiting.pop(0)}"
         attached.append(arg)
     return attached
@@ -43,8 +46,9 @@ def respawn_if_root_is_lost(config: pytest.Config) -> None:
         pytest.UsageError: if that happened inside a process that is not ours to start anew.
     """
     args = [str(arg) for arg in config.invocation_params.args]
-    attached = attach_values(args)  # holds no separate value any more, so the second run cannot end up here
-    if attached == args or not _root_is_lost(config, args):
+    options = [option for option in _PATH_OPTIONS if option not in _SHORT or _is_ours(config, option, args)]
+    attached = attach_values(args, options)  # holds no separate value any more, so the second run cannot end up here
+    if attached == args or not _root_is_lost(config, args, options):
         return
     if not _is_pytests_own_process(args):
         wanted = next(new for new in attached if new not in args)
@@ -67,10 +71,17 @@ def _is_pytests_own_process(args: Sequence[str]) -> bool:
     return named and args == sys.argv[1:] == sys.orig_argv[len(sys.orig_argv) - len(args) :]
 
 
-def _root_is_lost(config: pytest.Config, args: Sequence[str]) -> bool:
+def _is_ours(config: pytest.Config, option: str, args: Sequence[str]) -> bool:
+    """Whether a short option can only be meant for this plugin: another one may have an option of that name."""
+    values = [value for name, value in itertools.pairwise(args) if name == option]
+    theirs = any(is_declared_in_a_conftest(config, option, value) for value in values)
+    return bool(undeclared(config, [option])) and not theirs
+
+
+def _root_is_lost(config: pytest.Config, args: Sequence[str], options: Sequence[str]) -> bool:
     """Whether a value may have led pytest astray. In doubt it is: a second run with attached values does no harm."""
     here = config.invocation_params.dir
-    given = [here / value for option, value in itertools.pairwise(args) if option in _PATH_OPTIONS]
+    given = [here / value for option, value in itertools.pairwise(args) if option in options]
     mistaken = [value.resolve() for value in given if value.exists()]
     if not mistaken or config.known_args_namespace.inifilename:
         return False

@@ -18,6 +18,7 @@ import pytest
 from circuit_assertions.assertions.outcomes import ERROR, NOT_RUN, OUTCOMES, SKIPPED, UNRESOLVED, WAIVED
 from circuit_assertions.assertions.running import SuiteRunner
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.printable import printable
 from circuit_assertions.report import Audited, AuditLine, Progress, summary_lines
 from circuit_assertions.report.trajectory import turning_lines
 
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 
 Status = tuple[str, str, tuple[str, dict[str, bool]]]  # category, letter, word with its colour
 
-__all__ = ["FACTS", "LINE", "TellingPlugin", "facts_of", "record"]
+__all__ = ["EXPECTED", "FACTS", "LINE", "REASON", "TellingPlugin", "facts_of", "record"]
 
 LINE = "circuit_assertion"
 FACTS = "circuit_model"
+EXPECTED = "circuit_expectations"  # of a Python test, their lines
+REASON = "circuit_error"  # in full, also where the report only points at the first one
 
-_FACTS_IN_ORDER = ("", "weights", "note", "baseline", "settings", "corrupted", "circuit", "limits")
+_FACTS_IN_ORDER = ("", "weights", "note", "baseline", "settings", "corrupted", "circuit", "limits", "warning")
 
 
 def record(item: pytest.Item, name: str, value: Any) -> None:
@@ -60,7 +63,8 @@ def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str
     bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}
     facts += [("circuit", text) for text in sorted(bound)]
     facts += [("limits", reason) for reason in dict.fromkeys(model.limits.values())]
-    return facts
+    facts += [("warning", text) for text in runner.unread]
+    return [(label, printable(text)) for label, text in facts]
 
 
 class TellingPlugin:
@@ -115,25 +119,33 @@ class TellingPlugin:
             for word, given in (("baseline", options.baseline), ("corrupted", options.corrupted))
             if given
         )
-        return [f"circuit-assertions: {names}{beside} ({options.dtype}, device {options.device})"]
+        return [printable(f"circuit-assertions: {names}{beside} ({options.dtype}, device {options.device})")]
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> Status | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_teststatus"""
         if report.when == "call" and report.skipped:
             line = _read(report, LINE)
             shown = OUTCOMES.get(AuditLine(**line).counted) if line is not None else None
+            if UNRESOLVED in [one["outcome"] for one in _read(report, EXPECTED) or []]:
+                shown = OUTCOMES[UNRESOLVED]
             if shown is not None and shown.word in (UNRESOLVED, WAIVED):
                 return shown.said, shown.letter, (shown.word, {shown.colour: True})
         return None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_runtest_logreport"""
+        for index, one in enumerate((_read(report, EXPECTED) or []) if report.when == "call" else []):
+            file, number, _ = report.location
+            line = AuditLine(**one)
+            self._lines[(report.nodeid, str(index))] = (file, number or 0, line)
+            self._facts.setdefault(line.model, {}).update({text: label for label, text in _read(report, FACTS) or []})
         plain = _read(report, LINE)
         if report.when == "teardown" or not self.is_assertion(report):
             return
         line = AuditLine(**plain) if plain is not None else self._expected[report.nodeid]
         if (report.when == "setup" and not report.passed) or (plain is None and report.failed):  # or its worker crashed
-            line = replace(line, outcome=SKIPPED if report.skipped else ERROR, reason=_reason(report))
+            reason = _read(report, REASON) or _reason(report)
+            line = replace(line, outcome=SKIPPED if report.skipped else ERROR, reason=reason)
         if line.outcome:
             file, number, _ = report.location
             key = (report.nodeid, line.suite, line.id, line.model)
@@ -154,8 +166,10 @@ class TellingPlugin:
                 terminalreporter.write_line(text, **_colour(outcome))
 
     def _audited(self, models: list[str]) -> Iterator[Audited]:
+        warned: set[str] = set()
         for model in models:
-            facts = [(label, text) for text, label in self._facts.get(model, {}).items()]
+            facts = [(label, text) for text, label in self._facts.get(model, {}).items() if text not in warned]
+            warned |= {text for label, text in facts if label == "warning"}
             yield Audited(model, sorted(facts, key=lambda fact: (_FACTS_IN_ORDER.index(fact[0]), fact[1])))
 
 
@@ -173,4 +187,4 @@ def _read(report: pytest.TestReport, name: str) -> Any:
 def _reason(report: pytest.TestReport) -> str:
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
-    return report.longreprtext.removeprefix("(as above) ").strip()
+    return str(report.longrepr).strip()

@@ -17,6 +17,7 @@ from circuit_assertions.diagnosis.overall import SOMETHING_LOST
 from circuit_assertions.diagnosis.rediscovering import Circuits
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import LEAST_LOST
+from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import share_text
 
 __all__ = ["diagnosis_lines"]
@@ -28,6 +29,7 @@ _UNBROKEN = "\xa0"  # textwrap breaks no line here
 _TELLING = 0.1  # that a circuit has more than random heads, from which on its share says where the change lies
 
 
+@printable_lines
 def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     """The diagnosis as (text, verdict) pairs; the verdict is empty for lines that carry none."""
     yield from _labelled("model", f"{diagnosis.model}   baseline {diagnosis.baseline}")

@@ -8,6 +8,7 @@ from circuit_assertions.diagnosis.discovery import UNEXPLAINED, Discovery, Place
 from circuit_assertions.diagnosis.discovery.behaving import rates_shown
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.headmap import HeadMap, map_lines
 
 __all__ = ["discovery_lines", "map_of"]
@@ -27,6 +28,17 @@ def map_of(discovery: Discovery) -> HeadMap:
 
 def discovery_lines(discovery: Discovery, colours: bool = False) -> Iterator[str]:
     """The summary: facts, a table of heads by role, and the head map."""
+    yield from _facts(discovery)
+    yield ""
+    yield from _table(discovery)
+    yield ""
+    yield from map_lines(map_of(discovery), colours)
+    yield ""
+    yield from _trust(discovery)
+
+
+@printable_lines
+def _facts(discovery: Discovery) -> Iterator[str]:
     model = discovery.model
     yield f"model         {discovery.checkpoint}"
     yield (
@@ -45,14 +57,9 @@ def discovery_lines(discovery: Discovery, colours: bool = False) -> Iterator[str
     )
     if discovery.kinds:
         yield f"              answers right by kind of prompt: {rates_shown(discovery.kinds)}"
-    yield ""
-    yield from _table(discovery)
-    yield ""
-    yield from map_lines(map_of(discovery), colours)
-    yield ""
-    yield from _trust(discovery)
 
 
+@printable_lines
 def _table(discovery: Discovery) -> Iterator[str]:
     placed = discovery.followed.placed
     wide = max(len(one.telling.stage) for one in placed)

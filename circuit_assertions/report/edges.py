@@ -14,6 +14,7 @@ from circuit_assertions.engine import MeasuringError
 from circuit_assertions.engine.edges import EdgeReceiver, EdgeSender, Input
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.measures.attributing import Edge, score_edges
+from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Task
 
 __all__ = ["EdgeReport", "report_edges"]
@@ -46,7 +47,7 @@ class EdgeReport:
             table.append((_name(edge.sender), _name(edge.receiver), edge.at, *numbers))
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         shown = sum(edge.share for edge in self.edges[:most])
-        return [
+        lines = [
             f"{self.checkpoint} on {self.task}: {self.prompts} prompts, scores in logits",
             f"approximate ({method}), for triage only; to confirm an edge, put this into a suite:",
             *(f"  {line}" for line in self.assertion()),
@@ -55,6 +56,7 @@ class EdgeReport:
             "",
             f"{len(self.edges[:most])} of {len(self.edges)} edges, {100 * shown:.1f} % of the size of all of them",
         ]
+        return list(map(printable, lines))
 
     def as_json(self, most: int) -> dict[str, Any]:
         """The same for machines."""

@@ -11,6 +11,7 @@ from circuit_assertions.assertions import Assertion, Expectation, Judgement, Row
 from circuit_assertions.measures import Interval, Reading
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.ordering import ranked
+from circuit_assertions.printable import printable
 
 __all__ = ["context_lines", "explain", "interval_text", "number", "share_text"]
 
@@ -27,7 +28,7 @@ def explain(judgement: Judgement, assertion: Assertion, again: str) -> str:
     Args:
         again: the command that reproduces it.
     """
-    return "\n".join(_lines(judgement, assertion, again))
+    return "\n".join(map(printable, _lines(judgement, assertion, again)))
 
 
 def number(value: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from circuit_assertions.heads import Head
+from circuit_assertions.printable import printable
 
 __all__ = ["HeadMap", "map_lines", "map_picture"]
 
@@ -110,7 +111,7 @@ def map_picture(drawn: HeadMap) -> str:
         f'<text x="{16 + (index % 2) * 200}" y="{bottom + 66 + 18 * (index // 2)}" fill="#1a1a1a">{escape(line)}</text>'
         for index, line in enumerate(legend)
     ]
-    return "\n".join([*parts, "</svg>", ""])
+    return "\n".join([*map(printable, parts), "</svg>", ""])
 
 
 def _square(drawn: HeadMap, head: Head, top: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from circuit_assertions.components import KINDS
 from circuit_assertions.measures import MEASURES
+from circuit_assertions.printable import printable
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["measures_listing", "prompts_listing"]
@@ -42,7 +43,7 @@ def prompts_listing(prompts: PromptSet, spell: Callable[[Sequence[int]], Sequenc
     lines = [f"{len(prompts)} prompts of up to {prompts.longest} tokens, token ids {prompts.token_hash[:16]}"]
     lines += [", ".join(f"{key} {value}" for key, value in prompts.settings.items())]
     for number, prompt in enumerate(prompts.prompts[:most], start=1):
-        lines.append(f"\n{number:>4}  {prompt.template}  {prompt.text}")
+        lines += ["", f"{number:>4}  {prompt.template}  {prompt.text}"]
         lines.append(f"      tokens          {' '.join(spell(prompt.tokens))}")
         if prompt.counterfactual is not None:
             lines.append(f"      counterfactual  {' '.join(spell(prompt.counterfactual))}")
@@ -52,5 +53,5 @@ def prompts_listing(prompts: PromptSet, spell: Callable[[Sequence[int]], Sequenc
             answers = [prompt.right] if prompt.wrong is None else [prompt.right, prompt.wrong]
             lines.append(f"      right / wrong   {' / '.join(spell(answers))}")
     if len(prompts) > most:
-        lines.append(f"\n      and {len(prompts) - most} more (--most N shows N)")
-    return lines
+        lines += ["", f"      and {len(prompts) - most} more (--most N shows N)"]
+    return list(map(printable, lines))

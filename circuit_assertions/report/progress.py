@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from circuit_assertions.printable import printable
+
 __all__ = ["Progress"]
 
 _BACK = "\b"
@@ -56,6 +58,7 @@ class Progress:
             self.end()
 
     def _say(self, text: str, now: float) -> None:
+        text = printable(text)
         if self.live:
             # Behind whatever stands on the line already, with the cursor back where it was: that is pytest's.
             self._width = max(self._width, len(text))

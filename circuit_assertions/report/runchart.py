@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 from typing import TYPE_CHECKING
 
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.ordering import ranked
+from circuit_assertions.printable import printable
 from circuit_assertions.report.trajectory import step_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class _Panel:
         first, last = self.steps
         across = (step - first) / (last - first) if last > first else 0.5
         return _LEFT + _ACROSS * across, self.top + self.height * (self.high - value) / (self.high - self.low)
+
+
+def escape(text: str) -> str:
+    """Text from elsewhere as SVG may hold it."""
+    return escape_html(printable(text))
 
 
 def run_picture(trajectory: Trajectory) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from circuit_assertions.assertions import Judgement, Verdict
 from circuit_assertions.assertions.outcomes import BROKEN, ERROR, HELD, NOT_RUN, OUTCOMES, SKIPPED, WAIVED
 from circuit_assertions.assertions.running import Asked
+from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import interval_text, number, share_text
 
 __all__ = ["AuditLine", "Audited", "summary_lines"]
@@ -50,13 +51,19 @@ class AuditLine:
     command: str = ""
 
     @classmethod
-    def to_come(cls, asked: Asked, suite: str, command: str = "") -> AuditLine:
-        """The line of an assertion that was not judged yet; `suite` is the file as the user would type it."""
+    def to_come(cls, asked: Asked, suite: str, command: str = "", name: str = "") -> AuditLine:
+        """The line of an assertion that was not judged yet.
+
+        Args:
+            suite: the file as the user would type it.
+            command: reproduces it.
+            name: another than its id.
+        """
         assertion, waiver = asked.assertion, asked.assertion.waive
         return cls(
             model=str(asked.checkpoint),
             suite=suite,
-            id=assertion.id,
+            id=name or assertion.id,
             outcome="",
             why=assertion.why or "",
             required=asked.suite.suite.required if assertion.required is None else assertion.required,
@@ -67,9 +74,9 @@ class AuditLine:
         )
 
     @classmethod
-    def of(cls, asked: Asked, suite: str, judgement: Judgement) -> AuditLine:
+    def of(cls, asked: Asked, suite: str, judgement: Judgement, name: str = "") -> AuditLine:
         """The line of a judged assertion."""
-        return cls.to_come(asked, suite).judged(asked, judgement)
+        return cls.to_come(asked, suite, name=name).judged(asked, judgement)
 
     def judged(self, asked: Asked, judgement: Judgement) -> AuditLine:
         """The same line, with the judgement."""
@@ -119,6 +126,7 @@ class Audited:
     facts: Sequence[tuple[str, str]]
 
 
+@printable_lines
 def summary_lines(audited: Iterable[Audited], lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     """The report as (text, outcome) pairs; outcome is empty for lines that are no verdict."""
     for model in audited:
@@ -179,7 +187,9 @@ def _reasons(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     for outcome in (ERROR, SKIPPED):
         reasons = Counter(line.reason for line in lines if line.outcome == outcome)
         for reason, count in reasons.items():
-            yield f"{count} {OUTCOMES[outcome].said}: {reason}", outcome
+            first, *more = reason.split("\n")
+            yield f"{count} {OUTCOMES[outcome].said}: {first}", outcome
+            yield from ((f"  {line}", outcome) for line in more)
 
 
 def _counts(lines: Sequence[AuditLine]) -> str:

@@ -11,6 +11,7 @@ from circuit_assertions import __version__
 from circuit_assertions.assertions.outcomes import BROKEN, HELD, NOT_JUDGED, NOT_RUN, OUTCOMES, SKIPPED
 from circuit_assertions.diagnosis.bisecting import Spell, spells
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.summary import AuditLine
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def step_of(checkpoint: str) -> int | None:
     return int(match[1]) if match else None
 
 
+@printable_lines
 def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
     """The trajectory: facts, the table, and every assertion in words."""
     run, steps = trajectory.run, trajectory.steps
@@ -58,6 +60,7 @@ def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
     yield _conclusion(trajectory)
 
 
+@printable_lines
 def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     """Where each assertion broke along a run and where it came back, as (text, outcome) pairs.
 

@@ -50,9 +50,11 @@ class RepeatedTokensTask(Strict):
         encoder = Encoder(tokenizer, self.bos)
         vocabulary = encoder.ordinary_tokens()
         if len(vocabulary) < self.length:
+            least = 3
+            way_out = f"say `length: {len(vocabulary)}` or less" if len(vocabulary) >= least else "ask another task"
             raise TaskError(
                 f"task repeated-tokens needs {self.length} different tokens, and the vocabulary has "
-                f"{len(vocabulary)}: say `length: {len(vocabulary)}` or less"
+                f"{len(vocabulary)}: {way_out}"
             )
         rng = random.Random(self.seed)
         further = random.Random(f"twins of {self.seed}")

@@ -75,7 +75,7 @@ def check_behaviour(view: View, chain: Chain) -> Doing:
         return doing
     if doing.certain is None:
         raise UndecidedError(str(doing))
-    raise NoCircuitError("\n".join([str(doing), *_by_function_alone(view, chain)]))
+    raise NoCircuitError(str(doing), *_by_function_alone(view, chain))
 
 
 def with_enough_prompts(view: View, chain: Chain, tell: Callable[[str], None]) -> tuple[View, Doing]:

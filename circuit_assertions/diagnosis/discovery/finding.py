@@ -40,7 +40,9 @@ class Finder:
             try:
                 found = discover(self.audit, self.checkpoint, task, name=name, circuit=name, stage=self.say)
             except DiagnosisError as error:
-                self._found[key] = DiagnosisError(f"no circuit {name!r} was found on {self.checkpoint}: {error}")
+                self._found[key] = DiagnosisError(
+                    f"no circuit {name!r} was found on {self.checkpoint}: {error.args[0]}", *error.args[1:]
+                )
             else:
                 self._found[key] = Circuit.model_validate(circuit_content(found))
         known = self._found[key]
