@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions.assertions.errors import SuiteError
-from circuit_assertions.assertions.loading import KINDS, load_suite, problem_of
+from circuit_assertions.assertions.loading import KINDS, load_suite, problems_of
 from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.source import Problem, read_source
 from circuit_assertions.tasks import Task
@@ -37,7 +37,7 @@ def find_task(said: str, changes: Mapping[str, Any] | None = None) -> tuple[str,
     if path in KINDS and path != "prompts":
         return path, _valid({"kind": path}, given, said)
     file = Path(path)
-    if not file.is_file():
+    if not path or (not file.exists() and not file.suffix):
         raise SuiteError(
             f"no task {said!r}{closest(said, list(KINDS))}: give ioi, repeated-tokens, a task file, or suite.yaml::name"
         )
@@ -72,4 +72,5 @@ def _valid(values: dict[str, Any], given: Mapping[str, Any], said: str) -> Task:
 
 def _problems(error: ValidationError) -> list[Problem]:
     """What is wrong with a task, by the path within it. Pydantic puts the chosen kind in front of it."""
-    return [problem_of({**entry, "loc": entry["loc"][1:]}) for entry in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
+    return [problem for entry in found for problem in problems_of({**entry, "loc": entry["loc"][1:]})]

@@ -16,7 +16,7 @@ from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["KINDS", "LoadedSuite", "load_circuit", "load_circuits", "load_suite", "problem_of"]
+__all__ = ["KINDS", "LoadedSuite", "load_circuit", "load_circuits", "load_suite", "problems_of"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 
@@ -51,7 +51,7 @@ def load_suite(file: Path, circuits: tuple[Circuit, ...] = ()) -> LoadedSuite:
     source = read_source(file)
     suite, problems = _validate(Suite, source)
     roles = {*ROLES, *(role for circuit in circuits for role in circuit.roles)}
-    tasks, assertions, task_names = _valid_parts(source)
+    tasks, assertions, task_names = _valid_parts(source) if suite is None else _parts_of(suite)
     problems += _cross_check(assertions, tasks, task_names, roles)
     if suite is None or problems or source.repeated:
         raise source.error(problems)
@@ -88,20 +88,21 @@ def load_circuits(folder: Path) -> tuple[Circuit, ...]:
 
 def _validate(model: type[Loaded], source: Source) -> tuple[Loaded | None, list[Problem]]:
     """The file as `model`, or every problem that it has. An unknown key hides no other problem of its mapping."""
-    values = copy.deepcopy(source.values)
+    values = source.values
     problems: list[Problem] = []
     while True:
         try:
             valid = model.model_validate(values, context={"folder": source.file.parent})
         except ValidationError as error:
             found = [entry for entry in error.errors(include_url=False) if not _follows_from_others(entry)]
-            unknown = [entry for entry in found if entry["type"] == "unknown_key"]
-            if not unknown:
-                return None, problems + [problem_of(entry) for entry in found]
-            for entry in unknown:
-                problem = problem_of(entry)
-                problems.append(problem)
-                _remove(values, problem.path)
+            problems += [problem for entry in found if entry["type"] == "unknown_key" for problem in problems_of(entry)]
+            if not any(entry["type"] == "unknown_key" for entry in found):
+                return None, problems + [problem for entry in found for problem in problems_of(entry)]
+            if values is source.values:
+                values = copy.deepcopy(values)
+            for entry in found:
+                if entry["type"] == "unknown_key":
+                    _remove(values, _path_of(entry), entry["ctx"]["unknown"])
         else:
             return (None if problems else valid), problems
 
@@ -111,22 +112,33 @@ def _follows_from_others(found: Mapping[str, Any]) -> bool:
     return found["type"] == "too_short" and bool(len(found["input"]) >= found["ctx"]["min_length"])
 
 
-def _remove(values: Any, path: tuple[str | int, ...]) -> None:
-    for part in path[:-1]:
+def _remove(values: Any, path: tuple[str | int, ...], keys: Iterable[Any]) -> None:
+    for part in path:
         values = values[part]
-    del values[path[-1]]
+    for key in keys:
+        del values[key]
 
 
-def problem_of(found: Mapping[str, Any]) -> Problem:
-    """One of pydantic's findings in the words of a suite."""
-    path = _without_tag(tuple(found["loc"]))
+def _path_of(found: Mapping[str, Any]) -> tuple[str | int, ...]:
+    return _without_tag(tuple(found["loc"]))
+
+
+def problems_of(found: Mapping[str, Any]) -> list[Problem]:
+    """One of pydantic's findings in the words of a suite; a mapping's unknown keys one by one."""
+    if found["type"] == "unknown_key":
+        path = _path_of(found)
+        unknown: dict[Any, str] = found["ctx"]["unknown"]
+        return [Problem((*path, key), f"unknown key {key!r}{hint}") for key, hint in unknown.items()]
+    return [_problem_of(found)]
+
+
+def _problem_of(found: Mapping[str, Any]) -> Problem:
+    path = _path_of(found)
     context: dict[str, Any] = found.get("ctx", {})
     kind, given = found["type"], found.get("input")
     message = found["msg"].removeprefix("Value error, ")
     if kind == "missing":
         message = f"{path[-1]!r} is missing"
-    elif kind == "unknown_key":
-        path = (*path, context["at"])
     elif kind == "union_tag_invalid":
         message, path = f"unknown kind {context['tag']!r}{closest(str(context['tag']), list(KINDS))}", (*path, "kind")
     elif kind == "union_tag_not_found":
@@ -164,6 +176,10 @@ def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     if path[2:3] == ("receiver",) and path[3:4] and path[3] in RECEIVER_KINDS:
         return (*path[:3], *path[4:])
     return path
+
+
+def _parts_of(suite: Suite) -> tuple[dict[str, Task], list[tuple[int, Assertion]], list[str]]:
+    return suite.tasks, list(enumerate(suite.assertions)), list(suite.tasks)
 
 
 def _valid_parts(source: Source) -> tuple[dict[str, Task], list[tuple[int, Assertion]], list[str]]:

@@ -13,6 +13,7 @@ import pytest
 
 from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_suite
 from circuit_assertions.assertions.running import Asked
+from circuit_assertions.assertions.source import MOST_BYTES
 from circuit_assertions.plugin.telling import LINE, record
 from circuit_assertions.plugin.workers import group_of
 from circuit_assertions.report import AuditLine, explain
@@ -36,9 +37,13 @@ class NotHeldError(AssertionError):
 def is_suite(path: Path) -> bool:
     """Whether a YAML file says that it is a suite (`suite:` at its top level)."""
     try:
-        return bool(_SUITE_KEY.search(path.read_text(encoding="utf-8-sig", errors="replace")))
+        if not path.is_file():  # a pipe would be waited for
+            return False
+        with path.open("rb") as stream:
+            text = stream.read(MOST_BYTES).decode("utf-8-sig", errors="replace")
     except OSError:
         return False
+    return bool(_SUITE_KEY.search(text))
 
 
 class SuiteFile(pytest.File):
