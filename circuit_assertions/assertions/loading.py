@@ -10,8 +10,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from circuit_assertions.assertions.circuits import Circuit
+from circuit_assertions.assertions.proposed import BOUND_KINDS
+from circuit_assertions.assertions.ranges import range_problems
 from circuit_assertions.assertions.schema import RECEIVER_KINDS, ROLES, Assertion, ReceiverHeads, Suite
 from circuit_assertions.assertions.source import Problem, Source, read_source
+from circuit_assertions.assertions.thresholds import threshold_problems
 from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
@@ -75,6 +78,7 @@ def load_circuit(file: Path) -> Circuit:
         for index, head in enumerate(heads)
         if head.layer >= circuit.fits.layers or head.head >= circuit.fits.heads
     ]
+    outside += [Problem(("found", *path), message) for path, message in threshold_problems(circuit)]
     if outside:
         raise source.error(outside)
     return circuit.found_in(file)
@@ -173,9 +177,10 @@ def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Pydantic puts the chosen kind of a task or a receiver into the path, where the file has no such level."""
     if path[:1] == ("tasks",) and path[2:3] and path[2] in KINDS:
         return (*path[:2], *path[3:])
-    if path[2:3] == ("receiver",) and path[3:4] and path[3] in RECEIVER_KINDS:
-        return (*path[:3], *path[4:])
-    return path
+    where = path.index("receiver") if "receiver" in path[2:4] else 0
+    if where and path[where + 1 : where + 2] and path[where + 1] in RECEIVER_KINDS:
+        return (*path[: where + 1], *path[where + 2 :])
+    return tuple(part for part in path if part not in BOUND_KINDS) if "expect" in path[2:3] else path
 
 
 def _parts_of(suite: Suite) -> tuple[dict[str, Task], list[tuple[int, Assertion]], list[str]]:
@@ -222,6 +227,9 @@ def _cross_check(
                 repr(assertion.task), task, operands, assertion.kinds
             ):
                 yield Problem((*here, key), message)
+        known_task = tasks.get(assertion.task)
+        for keys, message in range_problems(MEASURES[assertion.measure], assertion.expect, known_task):
+            yield Problem((*here, "expect", *keys), message)
         yield from _check_heads(assertion, roles, here)
 
 
@@ -258,11 +266,14 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
         if isinstance(role, str) and role not in roles:
             yield Problem((*here, key), f"unknown role {role!r}{closest(role, sorted(roles))}")
     listed = next((given for given in (assertion.heads, assertion.components) if isinstance(given, tuple)), None)
-    if listed is not None and (assertion.at_least_heads or 0) > len(listed):
-        yield Problem(
-            (*here, "at-least-heads"),
-            f"only {len(listed)} {'components' if assertion.components else 'heads'} are listed: this can never hold",
-        )
+    called = "components" if assertion.components else "heads"
+    if listed is not None and assertion.layers is not None:
+        first, last = assertion.layers
+        listed = tuple(component for component in listed if first <= component.layer <= last)
+        if not listed:
+            yield Problem((*here, "layers"), f"none of the listed {called} lies in layers {first} to {last}")
+    if listed and (assertion.at_least_heads or 0) > len(listed):
+        yield Problem((*here, "at-least-heads"), f"only {len(listed)} {called} are listed: this can never hold")
     if assertion.at_least_heads is not None and assertion.quantifier is not None:
         yield Problem((*here, "at-least-heads"), "give either `quantifier` or `at-least-heads`")
     if assertion.expect.rank_within is not None and assertion.needed == "mean":

@@ -75,6 +75,8 @@ EFFECTS = (
         choices={"semantics": _FROZEN, "direction": _DIRECTIONS},
         needs=TO_PATCH | {"positions"},
         relies_on=CAUSAL,
+        lowest=-1,
+        highest=1,
     ),
     MeasureSpec(
         "write-effect",

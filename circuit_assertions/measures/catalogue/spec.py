@@ -37,6 +37,9 @@ class MeasureSpec:
         compares: what the model is held against: `baseline`, `corrupted`. Such a measure is read by `diagnosis`.
         approximate: whether it is for triage only: no suite may assert on it.
         kind: `share` for values that are 0 or 1 a prompt, `value` otherwise; decides the interval.
+        lowest: what no prompt reads less than, included; None where there is no such limit.
+        highest: what no prompt reads more than, included.
+        of_means: whether these limits hold for means over prompts alone, and not for each prompt.
     """
 
     name: str
@@ -57,6 +60,23 @@ class MeasureSpec:
     knocks_out: bool = False
     compares: tuple[str, ...] = ()
     approximate: bool = False
+    lowest: float | None = None
+    highest: float | None = None
+    of_means: bool = False
+
+    @property
+    def is_share(self) -> bool:
+        """Whether its readings are shares, so that a bound may be written as 95%."""
+        return self.unit.startswith("share") or self.highest == 1
+
+    @property
+    def range_text(self) -> str:
+        """`lies between 0 and 1`, `is never below 0`; empty where it has no limits."""
+        if self.lowest is not None and self.highest is not None:
+            return f"lies between {self.lowest:g} and {self.highest:g}"
+        if self.lowest is not None:
+            return f"is never below {self.lowest:g}"
+        return "" if self.highest is None else f"is never above {self.highest:g}"
 
     @property
     def defaults(self) -> dict[str, Any]:
