@@ -49,7 +49,7 @@ def bound_problem(spec: MeasureSpec, bound: float, at_least: bool) -> str:
         never = "fail"
     else:
         return ""
-    return f"{spec.name} {spec.range_text}: {word} {bound:g} can never {never}{_meant(spec, bound)}"
+    return f"{spec.name} {spec.range_text}: {word} {bound:g} can never {never}{spec.meant(bound)}"
 
 
 def _bounds(expect: Expectation) -> Iterator[tuple[tuple[str, ...], bool, float]]:
@@ -62,16 +62,12 @@ def _bounds(expect: Expectation) -> Iterator[tuple[tuple[str, ...], bool, float]
 
 
 def _between_problems(spec: MeasureSpec, between: Sequence[float], ranged: bool) -> Iterator[Told]:
-    outside = [
-        bound
-        for bound in between
-        if (spec.lowest is not None and bound < spec.lowest) or (spec.highest is not None and bound > spec.highest)
-    ]
+    outside = [bound for bound in between if spec.is_outside(bound)]
     unit = next((problem for problem in (_unit_problem(spec, bound) for bound in between) if problem), "")
     if unit:
         yield ("between",), unit
     elif outside and ranged:
-        yield ("between",), f"{spec.name} {spec.range_text}: {outside[0]:g} lies outside{_meant(spec, outside[0])}"
+        yield ("between",), f"{spec.name} {spec.range_text}: {outside[0]:g} lies outside{spec.meant(outside[0])}"
     elif tuple(between) == (spec.lowest, spec.highest):
         yield ("between",), f"{spec.name} {spec.range_text}: this can never fail"
 
@@ -85,13 +81,6 @@ def _unit_problem(spec: MeasureSpec, bound: float) -> str:
     )
 
 
-def _meant(spec: MeasureSpec, bound: float) -> str:
-    """` (did you mean 0.95 or 95%?)` of 95."""
-    if spec.highest != 1 or not 1 < bound < 100:
-        return ""
-    return f" (did you mean {bound / 100:g} or {bound:g}%?)"
-
-
 def _too_few_prompts(spec: MeasureSpec, expect: Expectation, task: Task) -> Iterator[Told]:
     """Shares of prompts that stay open even where every prompt is met, or none is: the interval is Wilson's."""
     prompts = len(task.pairs) if isinstance(task, GivenPromptsTask) else task.prompts
@@ -101,8 +90,12 @@ def _too_few_prompts(spec: MeasureSpec, expect: Expectation, task: Task) -> Iter
         asked = [(("mostly",), True, expect.mostly)]
     elif spec.kind == "share":
         asked = [*_bounds(expect)]
+        asked += [
+            (("between",), at_least, bound)
+            for at_least, bound in zip((True, False), expect.between or (), strict=False)
+        ]
     for key, at_least, bound in asked:
-        if bound > most if at_least else bound < least:
+        if (bound > most if at_least else bound < least) and not spec.is_outside(bound):
             shown = f"at least {most:.3f}" if at_least else f"at most {least:.3f}"
             yield (
                 key,

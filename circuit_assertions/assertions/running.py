@@ -104,7 +104,7 @@ class SuiteRunner:
         assertion, heads = asked.assertion, requests[0].heads
         if heads is not None and (assertion.at_least_heads or 0) > len(heads):
             return NotAsked(f"at least {assertion.at_least_heads} heads are asked for, and here are {len(heads)}")
-        expect, left_out = assertion.expect, ()
+        expect, left_out = assertion.expect, tuple[str, ...]()
         if isinstance(expect.at_least, Proposed) or isinstance(expect.at_most, Proposed):
             expect, left_out = take_over(assertion, *self._proposing(asked))
         ranked = requests[1].heads if len(requests) > 1 else None

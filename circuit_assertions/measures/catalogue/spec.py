@@ -78,6 +78,16 @@ class MeasureSpec:
             return f"is never below {self.lowest:g}"
         return "" if self.highest is None else f"is never above {self.highest:g}"
 
+    def is_outside(self, bound: float) -> bool:
+        """Whether no reading reaches this."""
+        return (self.lowest is not None and bound < self.lowest) or (self.highest is not None and bound > self.highest)
+
+    def meant(self, bound: float) -> str:
+        """` (did you mean 0.95 or 95%?)` of 95, for what lies between 0 and 1; empty for other bounds."""
+        if self.highest != 1 or not 1 < bound < 100:
+            return ""
+        return f" (did you mean {bound / 100:g} or {bound:g}%?)"
+
     @property
     def defaults(self) -> dict[str, Any]:
         """What each key that may be left out stands for."""
