@@ -34,7 +34,8 @@ CIRCUITS = Path(__file__).parents[1] / "suites" / "circuits"
 EMBEDDED = CIRCUITS / "embedded.ioi.yaml"
 POISONED = HEALTHY.with_name("poisoned")
 TASKS = "suite: x\ncircuit: ioi\ntasks:\n  ioi: {kind: ioi, prompts: 64, seed: 3}\n  few: {kind: ioi, prompts: 64, "
-TASKS += "names: [Anna, Carl, Leo, Ruth, Sam, Tom]}\n  again: {kind: repeated-tokens}\nassertions:\n"
+TASKS += "names: [Anna, Carl, Leo, Ruth, Sam, Tom]}\n  again: {kind: repeated-tokens}\n"
+TASKS += "assertions:\n"
 
 Change = Mapping[tuple[str | int, ...], Any]
 
@@ -202,16 +203,15 @@ def test_a_bound_that_asks_nothing_is_not_taken_over(tmp_path: Path, change: Cha
     assert judged(tmp_path, line % "{proposed: 80%, otherwise: 0.25}", file).expected == "at least 0.25"
 
 
+@pytest.mark.parametrize("head", ["L3H0", "L3H1", "L3H2", "L3H3"])
 def test_a_negated_name_mover_is_seen_with_the_bounds_of_the_healthy_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["planted", str(HEALTHY), str(tmp_path / "flipped"), "--negate", "L3H0"])
+    monkeypatch.setattr("sys.argv", ["planted", str(HEALTHY), str(tmp_path / "flipped"), "--negate", head])
     planted.main()
-    line = "measure: %s, heads: name-mover, quantifier: mean, task: ioi, expect: {at-least: {proposed: %s}}"
-    for measure in (("copy-score", "90%"), ("path-effect", "75%")):
-        for model, verdict in ((HEALTHY, Verdict.HELD), (tmp_path / "flipped", Verdict.BROKEN)):
-            judgement = judged(tmp_path, line % measure, EMBEDDED, model=model, baseline=HEALTHY)
-            assert judgement.verdict is verdict
+    line = "measure: copy-score, heads: name-mover, quantifier: mean, task: ioi, expect: {at-least: {proposed: 90%}}"
+    for model, verdict in ((HEALTHY, Verdict.HELD), (tmp_path / "flipped", Verdict.BROKEN)):
+        assert judged(tmp_path, line, EMBEDDED, model=model, baseline=HEALTHY).verdict is verdict
 
 
 # -- circuit files -----------------------------------------------------------------------------------------------------
