@@ -15,6 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 from tiny_models import save_tiny
 
 from circuit_assertions import __version__
+from circuit_assertions.assertions.asking import find_task
 from circuit_assertions.assertions.packaged import packaged_suites
 from circuit_assertions.cli import main
 from circuit_assertions.components import KINDS
@@ -207,6 +208,48 @@ def test_show_task_takes_the_first_task_and_prints_as_many_as_asked(
         assert printed.startswith("4 prompts of up to 11 tokens")
         assert printed.count("counterfactual") == int(most)
         assert rest in printed
+
+
+TASK = """\
+kind: prompts
+pairs:
+  - {clean: "Then, {giver:Mary} went to the", counterfactual: "Then, Tom went to the", right: store, wrong: park}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "prompts"),
+    [
+        (["ioi"], 256),
+        (["repeated-tokens"], 64),
+        (["task.yaml"], 1),
+        (["of-a-file.yaml"], 1),
+        (["mine.yaml::mine"], 2),
+        (["mine.yaml", "mine"], 2),
+        (["mine.yaml"], 4),
+    ],
+)
+def test_every_verb_reads_a_task_alike(
+    model: Path,
+    suite: Path,
+    said: list[str],
+    prompts: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What `discover`, `diagnose`, `edges` and `trajectory` take for --task, show-task takes as well."""
+    monkeypatch.chdir(suite.parent)
+    Path("task.yaml").write_text(TASK)
+    Path("of-a-file.yaml").write_text("kind: prompts\nfile: pairs.jsonl\n")
+    Path("pairs.jsonl").write_text('{"clean": "Then, Mary went to the", "right": "store"}\n')
+    assert main(["show-task", *said, "--model", str(model), "--most", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{prompts} prompts of up to ")
+    _, task = find_task("::".join(said))
+    from circuit_assertions.checkpoints import Opening, find_checkpoints
+    from circuit_assertions.checkpoints.opening import open_tokenizer
+
+    assert task.build(open_tokenizer(find_checkpoints(str(model))[0], Opening())).token_hash[:16] in shown
 
 
 def test_show_task_takes_another_tokenizer_where_the_model_has_none(

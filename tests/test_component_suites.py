@@ -58,7 +58,11 @@ def line(said: str, expect: str = "{sign: positive}") -> str:
         ("measure: direct-effect, components: [L0H1, MLP1]", "components", "direct-effect is not read of MLPs"),
         ("measure: total-effect, heads: all, components: mlps", "components", "give either `heads` or `components`"),
         ("measure: total-effect", "{id", "total-effect needs `heads:`"),
-        ("measure: loss, components: mlps", "components", "loss is a measure of the whole model: leave this out"),
+        (
+            "measure: logit-difference, components: mlps",
+            "components",
+            "logit-difference is a measure of the whole model: leave this out",
+        ),
         ("measure: ablation-effect, components: mlps", "components", "ablation-effect is not read of MLPs"),
         ("measure: total-effect, components: mlps, at: ende", "at:", "no position 'ende' (did you mean 'end'?)"),
         ("measure: path-effect, components: mlps, at: end", "at:", "path-effect takes no `at`"),
@@ -181,11 +185,13 @@ def test_a_suite_reads_what_python_reads(
 
 def test_ranks_are_among_the_kinds_that_are_listed(audited: Audited, tmp_path: Path) -> None:
     for said, among in {"mlps": 3, "[MLP0, L0H0]": 15, "residual": 3, "[L0H0]": 12}.items():
-        expect = f"{{rank-within: {among}}}"
-        _, judgement = judged(audited, tmp_path, line(f"measure: total-effect, components: {said}", expect))
+        asked = f"measure: total-effect, components: {said}"
+        _, judgement = judged(audited, tmp_path, line(asked, f"{{rank-within: {among - 1}}}"))
         assert isinstance(judgement, Judgement)
         assert all(f"of {among}" in finding.read for row in judgement.rows for finding in row.findings)
-        assert judgement.verdict is Verdict.HELD
+        _, judgement = judged(audited, tmp_path, line(asked, f"{{rank-within: {among}}}"))
+        assert isinstance(judgement, NotAsked)
+        assert f"it can never fail: there are {among} to rank" in judgement.reason
 
 
 def test_the_best_component_of_a_kind_ranks_first_and_the_worst_does_not(audited: Audited, tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def test_the_name_and_the_circuits_name_can_be_given(tmp_path: Path) -> None:
     circuit = load_circuit(tmp_path / "suites" / "circuits" / "ours.copying.yaml")
     assert circuit.circuit == "copying"
     assert circuit.found is not None
-    assert circuit.found["task"]["seed"] == 3
-    assert circuit.found["task"]["prompts"] == 24
+    assert circuit.found.task["seed"] == 3
+    assert circuit.found.task["prompts"] == 24
 
 
 def test_notes_that_people_wrote_survive(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_names_and_templates_come_from_the_command_line(tmp_path: Path, referenc
     assert discover("--model", reference_folder, *FEW, *wording, "-o", "found.yaml") == 0
     circuit = load_circuit(tmp_path / "found.yaml")
     assert circuit.found is not None
-    assert circuit.found["task"]["names"] == 6
-    assert circuit.found["task"]["templates"] == 1
+    assert circuit.found.task["names"] == 6
+    assert circuit.found.task["templates"] == 1
     assert {role: tuple(heads) for role, heads in circuit.roles.items()} == dict(CAST)
 
 
@@ -99,7 +99,7 @@ def test_the_least_effect_that_counts_can_be_raised(tmp_path: Path, reference_fo
     assert discover("--model", reference_folder, *FEW, "--least-effect", "40%", "-o", "found.yaml") == 0
     circuit = load_circuit(tmp_path / "found.yaml")
     assert circuit.found is not None
-    assert circuit.found["settings"]["least-effect"] == 0.4
+    assert circuit.found.settings["least-effect"] == 0.4
     everyone = {head for heads in CAST.values() for head in heads}
     assert {head for heads in circuit.roles.values() for head in heads} < everyone
 
@@ -122,7 +122,7 @@ def test_prompts_of_ones_own_give_heads_without_role_names(
     assert list(circuit.roles) == ["unexplained"]
     assert set(CAST["name-mover"]) <= set(circuit.roles["unexplained"])
     assert circuit.found is not None
-    assert circuit.found["heads"]["L4H1"]["attention end -> taker"] > 0.5
+    assert circuit.found.heads["L4H1"]["attention end -> taker"] > 0.5
     assert re.search(r"unexplained +L\d", capsys.readouterr().out)
 
 

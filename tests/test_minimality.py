@@ -95,7 +95,7 @@ assertions:
 
 def test_a_suite_asks_it_of_every_head_of_the_circuit(tmp_path: Path) -> None:
     files = {
-        "suites/x.yaml": SUITE % "at-least: 0",
+        "suites/x.yaml": SUITE % "at-most: 100",
         "suites/circuits/tiny.yaml": circuit_text(SHAPE, {"name-mover": PAIR, "induction": SET[:1]}),
     }
     project, model = write(tmp_path / "project", files), Audited(save_tiny(tmp_path / "model"))
@@ -112,9 +112,9 @@ def test_a_suite_asks_it_of_every_head_of_the_circuit(tmp_path: Path) -> None:
     ("line", "message"),
     [
         (SUITE % "rank-within: 3", "minimality has no heads to rank"),
-        ((SUITE % "at-least: 0").replace("search: none", "search: gready"), "did you mean 'greedy'"),
-        ((SUITE % "at-least: 0").replace("search: none", "search: random"), "unknown word 'random'"),
-        ((SUITE % "at-least: 0").replace("search: none", "ranked-by: total-effect"), "takes no `ranked-by`"),
+        ((SUITE % "at-most: 100").replace("search: none", "search: gready"), "did you mean 'greedy'"),
+        ((SUITE % "at-most: 100").replace("search: none", "search: random"), "unknown word 'random'"),
+        ((SUITE % "at-most: 100").replace("search: none", "ranked-by: total-effect"), "takes no `ranked-by`"),
     ],
 )
 def test_what_cannot_be_asked_is_told(tmp_path: Path, line: str, message: str) -> None:

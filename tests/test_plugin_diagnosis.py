@@ -47,7 +47,7 @@ suite: loss
 tasks:
   said: {kind: prompts, pairs: [{clean: "When Leo and Anna went to the church, Leo gave a coin to", right: Anna}]}
 assertions:
-  - {id: reads, measure: loss, task: said, expect: {at-least: 0.0}}
+  - {id: reads, measure: loss, task: said, expect: {at-least: 0.0001}}
 """
 
 

@@ -147,7 +147,7 @@ def unresolved_suite(folder: Path, pytester: pytest.Pytester) -> str:
     """The tiny suite with a bound that lies inside the interval of what it reads."""
     result = pytester.runpytest_inprocess(f"--model={folder}", "suites/tiny.yaml::holds")
     low, high = line_of(result, "  HELD       holds").partition("[")[2].partition("]")[0].split(", ")
-    return TINY_SUITE.replace("at-least: 0.0}", f"at-least: {(float(low) + float(high)) / 2}}}", 1)
+    return TINY_SUITE.replace("at-least: 0.01}", f"at-least: {(float(low) + float(high)) / 2}}}", 1)
 
 
 def test_an_unresolved_verdict_has_its_own_word_and_passes_unless_told_otherwise(

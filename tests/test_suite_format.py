@@ -176,7 +176,7 @@ def test_a_mistake_is_told_where_it_stands(tmp_path: Path, assertion: str, place
         ("suite: 2020-13-45", "1:8: month must be in 1..12"),
         ("suite: " + "1" * 5000, "1:8: Exceeds the limit"),
         (b"suite: x\n# caf\xe9", "2:6: is not UTF-8: save the file as UTF-8"),
-        ("suite: x\n" + "#" * 1_000_001, " is 1000010 bytes long, a suite has at most 1000000"),
+        ("suite: x\n" + "#" * 8_000_001, " cannot be read: it has 8000010 bytes, and at most 8 MB are read"),
     ],
 )
 def test_what_is_no_suite_at_all_is_refused_in_a_sentence(tmp_path: Path, text: str | bytes, expected: str) -> None:

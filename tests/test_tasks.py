@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,66 @@ def test_the_counterfactual_differs_in_the_three_names_and_nowhere_else(name: st
         assert len({*(twin[place] for place in names), prompt.right, prompt.wrong}) == 5
 
 
+MIDDLES = ("had a {object} .", "went to the {place} and", "had fun , and", "decided to give it to the {object} .", ",")
+
+
+def slow_sentence(
+    template: str, first: str, second: str, subject: str, place: str, thing: str
+) -> tuple[str, list[str]]:
+    """A template filled word by word, and the name that each of its words is; empty for other words."""
+    fill = {"{first}": first, "{second}": second, "{subject}": subject, "{place}": place, "{object}": thing}
+    words = template.replace(",", " ,").replace(".", " .").split()
+    return " ".join(fill.get(word, word) for word in words), words
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    middles=st.lists(st.sampled_from(MIDDLES), min_size=1, max_size=4),
+    seed=st.integers(0, 10**6),
+    bos=st.sampled_from(["always", "never"]),
+)
+def test_a_subject_that_is_repeated_is_the_same_name_everywhere(middles: list[str], seed: int, bos: str) -> None:
+    template = (
+        f"Then , {{first}} and {{second}} had fun . {' '.join(f'{{subject}} {middle}' for middle in middles)} gave to"
+    )
+    names, things, places = ("Mary", "John", "Tom", "Kate", "Anna", "Paul"), ("ring", "book"), ("store", "park")
+    task = _ioi(prompts=6, seed=seed, names=names, objects=things, places=places, templates=(template,), bos=bos)
+    for prompt in task.build(WORDS).prompts:
+        start = int(bos == "always")
+        subject, other = (_word_at(prompt, label, WORDS) for label in ("subject-1", "indirect-object"))
+        first, second = (other, subject) if prompt.template.startswith("ABBA") else (subject, other)
+        thing, place = ([word for word in words if word in prompt.text.split()] for words in (things, places))
+        said, slots = slow_sentence(template, first, second, subject, *(place or [""])[:1], *(thing or [""])[:1])
+        assert WORDS(said, add_special_tokens=False)["input_ids"] == list(prompt.tokens[start:])
+        last = max(index for index, word in enumerate(slots) if word == "{subject}") + start
+        introduced = slots.index("{second}" if prompt.template.startswith("ABBA") else "{first}") + start
+        assert (prompt.positions["subject-2"], prompt.positions["subject-1"]) == (last, introduced)
+        assert prompt.positions["after-subject-1"] == introduced + 1
+        assert prompt.counterfactual is not None
+        twin = {slot: {prompt.counterfactual[start + index] for index, word in enumerate(slots) if word == slot}
+                for slot in ("{first}", "{second}", "{subject}")}  # fmt: skip
+        assert [len(tokens) for tokens in twin.values()] == [1, 1, 1]
+        assert len(set.union(*twin.values(), {prompt.right, prompt.wrong})) == 5
+        for index, word in enumerate(slots):
+            same = prompt.tokens[start + index] == prompt.counterfactual[start + index]
+            assert same == (word not in twin)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), count=st.integers(5, len(NAMES)))
+def test_names_are_drawn_as_from_lists_of_the_others(seed: int, count: int) -> None:
+    """As the task drew them before it could take thousands of names: the same seed must ask the same prompts."""
+    names = NAMES[:count]
+    rng = random.Random(seed)
+    for prompt in _ioi(seed=seed, names=names, prompts=4, templates=SHORT, places=(), objects=()).build(WORDS).prompts:
+        rng.choice([""]), rng.choice([""])
+        right, wrong = rng.sample(list(names), 2)
+        others = rng.sample([name for name in names if name not in (right, wrong)], 3)
+        twin = WORDS.decode(prompt.counterfactual)
+        assert (WORDS.decode([prompt.right]), WORDS.decode([prompt.wrong])) == (right, wrong)
+        assert [word for word in re.findall(r"\w+", twin) if word in names] == others
+
+
 def test_prompts_are_balanced_over_orders_and_templates() -> None:
     prompts = _ioi(prompts=4 * len(TEMPLATES)).build(WORDS)
     assert prompts.balance == {f"{order}/{number}": 2 for order in ("ABBA", "BABA") for number in range(len(TEMPLATES))}
@@ -174,7 +235,9 @@ def test_all_of_the_words_that_come_with_the_task_are_single_tokens_to_gpt2() ->
     "template",
     [
         "Then, {first} and {second} met.",
-        "Then, {first} and {second} met. {subject} and {subject} spoke to",
+        "Then, {first} and {second} met. {subject} and {first} spoke to",
+        "Then, {first} and {second} met. {subject} met {second}, and {subject} spoke to",
+        "{subject} met {first} and {second}. {subject} spoke to",
         "Then, {first} met. {subject} saw {second} and spoke to",
         "Then, {first} and {second} met. {subject} gave a {thing} to",
         "Then, {first} and {second} met. {subject}",

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions.assertions.errors import SuiteError
-from circuit_assertions.assertions.loading import KINDS, load_suite, problem_of
+from circuit_assertions.assertions.loading import KINDS, load_suite, problems_of
 from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.source import Problem, read_source
 from circuit_assertions.places import suite_path
@@ -38,7 +38,7 @@ def find_task(said: str, changes: Mapping[str, Any] | None = None) -> tuple[str,
     if path in KINDS and path != _PROMPTS:
         return path, _valid({"kind": path}, given, said)
     file = suite_path(path)
-    if not file.is_file():
+    if not path or (not file.exists() and not file.suffix):
         hint = did_you_mean(said, [kind for kind in KINDS if kind != _PROMPTS])
         raise SuiteError(f"no task {said!r}{hint}: give ioi, repeated-tokens, a task file, or suite.yaml::name")
     source = read_source(file)
@@ -72,4 +72,5 @@ def _valid(values: dict[str, Any], given: Mapping[str, Any], said: str) -> Task:
 
 def _problems(error: ValidationError) -> list[Problem]:
     """What is wrong with a task, by the path within it. Pydantic puts the chosen kind in front of it."""
-    return [problem_of({**entry, "loc": entry["loc"][1:]}) for entry in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
+    return [problem for entry in found for problem in problems_of({**entry, "loc": entry["loc"][1:]})]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions.spelling import HeadList
+from circuit_assertions.assertions.schema import ReceiverOf
+from circuit_assertions.assertions.spelling import HeadList, Number
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks.schema import Strict, closest, did_you_mean
 
@@ -20,13 +21,17 @@ __all__ = [
     "Circuit",
     "Circuits",
     "Fits",
+    "Found",
     "Roles",
+    "Threshold",
     "Unread",
     "bind",
     "everyone_in",
     "likely_meant",
     "unread_of",
 ]
+
+_WORDS = ("semantics", "direction", "ablation", "search", "ranked-by")
 
 Roles = Mapping[str, tuple[Head, ...]]
 
@@ -49,6 +54,57 @@ class Base(Strict):
     )
 
 
+class Threshold(Strict):
+    """A bound that the base cleared in 99 % of resamples of its prompts, in the words of a suite."""
+
+    measure: str
+    heads: str | None = Field(None, description="a role of this circuit, or `circuit`")
+    quantifier: Literal["each", "mean"] | None = None
+    query: str | None = None
+    key: str | None = None
+    at: str | None = None
+    receiver: ReceiverOf | None = None
+    without: str | None = Field(None, description="a role of this circuit")
+    semantics: str | None = None
+    direction: str | None = None
+    ablation: str | None = None
+    search: str | None = None
+    ranked_by: str | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
+    reads: Number | None = Field(None, description="what the base reads")
+    margin: Number | None = Field(None, description="how far that is from the bound")
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Threshold:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("a threshold has one bound: give either at-least or at-most")
+        return self
+
+    @property
+    def operands(self) -> dict[str, Any]:
+        """The measure's operands that were given, by key."""
+        names = ("query", "key", "at", "receiver", "without", *_WORDS)
+        given = ((name, getattr(self, name.replace("-", "_"))) for name in names)
+        return {name: value for name, value in given if value is not None}
+
+
+class Found(Strict):
+    """What `discover` found: the thresholds that suites may take over, and evidence for people to read."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: dict[str, Any] = Field({}, description="what was asked")
+    settings: dict[str, Any] = Field({}, description="how it was read")
+    heads: dict[str, Any] = Field({}, description="what each head showed")
+    thresholds: tuple[Threshold, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        return value  # evidence may have any key
+
+
 class Circuit(Strict):
     """A circuit file."""
 
@@ -58,7 +114,7 @@ class Circuit(Strict):
     source: str | None = Field(None, description="the paper or run that named the heads")
     notes: str | None = Field(None, description="what a reader should know before relying on it")
     roles: dict[str, HeadList] = Field(min_length=1, description="role -> heads")
-    found: dict[str, Any] | None = Field(None, description="the evidence, where `discover` wrote the file")
+    found: Found | None = Field(None, description="the evidence, where `discover` wrote the file")
     _file: Path | None = PrivateAttr(None)
 
     def found_in(self, file: Path) -> Circuit:
@@ -141,13 +197,26 @@ class Binding:
         """The heads of all roles, each once."""
         return everyone_in(self.circuit.roles)
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> str:
+        """The circuit's file; where it has none, its name and what it was found on."""
         name = self.circuit.circuit
         if self.circuit.file is not None:
             name = self.circuit.file.name
         elif self.circuit.base is not None:
             name = f"{name} (found on {self.circuit.base.id})"
-        return name if self.certain else f"{name} (fits by shape: its lineage is assumed)"
+        return name
+
+    def __str__(self) -> str:
+        name = self.name
+        if self.certain:
+            return name
+        base = self.circuit.base
+        other = "" if base is None or base.fingerprint is None else self._other(base.id)
+        return f"{name} (fits by shape: its lineage is assumed{other})"
+
+    def _other(self, base: str) -> str:
+        return f"; it was found on {base}, which is neither this model nor its baseline"
 
 
 def likely_meant(name: str, circuits: Iterable[Circuit]) -> str:
@@ -165,15 +234,17 @@ def bind(circuits: Iterable[Circuit], name: str, shape: dict[str, Any], fingerpr
 
     Args:
         shape: `architecture`, `layers`, `heads` and `d_model` of the model.
-        fingerprints: those of the model and of its baseline, each of weights and settings. A circuit found on one of
-            them is bound with certainty and preferred, whatever class its file names; otherwise the first that fits by
-            shape is taken, its lineage assumed. A file may give the fingerprint of the weights alone.
+        fingerprints: those of the model and of its baseline, in this order, each of weights and settings. A circuit
+            found on one of them is bound with certainty and preferred, whatever class its file names, the baseline's
+            before the model's own; otherwise the first that fits by shape is taken, its lineage assumed. A file may
+            give the fingerprint of the weights alone.
     """
     called = [circuit for circuit in circuits if circuit.circuit == name]
-    known = {part for one in fingerprints for part in (one, one.partition("-")[0])}
-    for circuit in called:
-        same_shape = circuit.fits.model_dump() | {"architecture": shape["architecture"]} == shape
-        if same_shape and circuit.base is not None and circuit.base.fingerprint in known:
-            return Binding(circuit, certain=True)
+    for fingerprint in reversed(list(fingerprints)):
+        known = {fingerprint, fingerprint.partition("-")[0]}
+        for circuit in called:
+            same_shape = circuit.fits.model_dump() | {"architecture": shape["architecture"]} == shape
+            if same_shape and circuit.base is not None and circuit.base.fingerprint in known:
+                return Binding(circuit, certain=True)
     fitting = [circuit for circuit in called if circuit.fits.model_dump() == shape]
     return Binding(fitting[0], certain=False) if fitting else None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions.proposed import Sourced
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.verdicts import Finding, Judgement, Row, Verdict, worst
 from circuit_assertions.components import Component, kind_of
@@ -69,7 +70,7 @@ def judge(
         for name, head, values, other in _columns(reading, baseline, needed)
     ]
     of_negatives = expect.only_relative and baseline is not None and baseline.mean < 0
-    low_is_good = expect.at_most is not None or expect.sign == "negative" or of_negatives
+    low_is_good = expect.upper is not None or expect.sign == "negative" or of_negatives
     return Judgement(
         verdict=_quantify(rows, needed),
         expected=describe(expect, needed),
@@ -100,10 +101,10 @@ def describe(expect: Expectation, needed: int | str = "each") -> str:
 
 def _conditions(expect: Expectation) -> list[str]:
     said = []
-    if expect.at_least is not None:
-        said.append(f"at least {expect.at_least:g}")
-    if expect.at_most is not None:
-        said.append(f"at most {expect.at_most:g}")
+    if expect.lower is not None:
+        said.append(f"at least {_bound_text(expect.lower)}")
+    if expect.upper is not None:
+        said.append(f"at most {_bound_text(expect.upper)}")
     if expect.between is not None:
         said.append(f"between {expect.between[0]:g} and {expect.between[1]:g}")
     if expect.sign is not None:
@@ -115,6 +116,10 @@ def _conditions(expect: Expectation) -> list[str]:
     if expect.retains is not None:
         said.append(f"retains {expect.retains:.0%} of the baseline")
     return said
+
+
+def _bound_text(bound: float) -> str:
+    return f"{bound:g} ({bound.source})" if isinstance(bound, Sourced) else f"{bound:g}"
 
 
 def _columns(
@@ -163,10 +168,10 @@ def _judge_row(
 
 def _judge_bounds(values: Array, interval: Interval, expect: Expectation, no_sign: float) -> list[Finding]:
     bounds: list[tuple[str, float, float]] = []  # what is said, and the range [low, high] that is good
-    if expect.at_least is not None:
-        bounds.append((f"at least {expect.at_least:g}", expect.at_least, np.inf))
-    if expect.at_most is not None:
-        bounds.append((f"at most {expect.at_most:g}", -np.inf, expect.at_most))
+    if expect.lower is not None:
+        bounds.append((f"at least {_bound_text(expect.lower)}", expect.lower, np.inf))
+    if expect.upper is not None:
+        bounds.append((f"at most {_bound_text(expect.upper)}", -np.inf, expect.upper))
     if expect.between is not None:
         bounds.append((f"between {expect.between[0]:g} and {expect.between[1]:g}", *expect.between))
     if expect.sign is not None:

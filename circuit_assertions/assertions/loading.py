@@ -12,14 +12,17 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from circuit_assertions.assertions.circuits import Circuit, Circuits, Unread, unread_of
 from circuit_assertions.assertions.errors import SuiteError
 from circuit_assertions.assertions.naming import Unbound, check_circuit, default_circuit
+from circuit_assertions.assertions.proposed import BOUND_KINDS
+from circuit_assertions.assertions.ranges import range_problems
 from circuit_assertions.assertions.schema import RECEIVER_KINDS, ROLES, Assertion, ReceiverHeads, Suite
 from circuit_assertions.assertions.source import Problem, Source, read_source
+from circuit_assertions.assertions.thresholds import threshold_problems
 from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["KINDS", "LoadedSuite", "check_suite", "load_circuit", "load_circuits", "load_suite", "problem_of"]
+__all__ = ["KINDS", "LoadedSuite", "check_suite", "load_circuit", "load_circuits", "load_suite", "problems_of"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 
@@ -70,7 +73,7 @@ def check_suite(
     roles = {*ROLES, *(role for circuit in circuits for role in circuit.roles)}
     if suite is not None and unread_of(circuits, LoadedSuite(suite, source).circuit):
         roles |= {role for assertion in suite.assertions for role in _roles_in(assertion)}  # it may be bound there
-    tasks, assertions, task_names = _valid_parts(source)
+    tasks, assertions, task_names = _valid_parts(source) if suite is None else _parts_of(suite)
     problems += _cross_check(assertions, tasks, task_names, roles)
     stated = source.values.get("circuit") if isinstance(source.values, dict) else None
     problems += check_circuit(source.file, stated, tasks, assertions, circuits, roles, unbound)
@@ -94,6 +97,7 @@ def load_circuit(file: Path) -> Circuit:
         for index, head in enumerate(heads)
         if head.layer >= circuit.fits.layers or head.head >= circuit.fits.heads
     ]
+    outside += [Problem(("found", *path), message) for path, message in threshold_problems(circuit)]
     if outside:
         raise source.error(outside)
     return circuit.found_in(file)
@@ -126,20 +130,21 @@ def _name_in(file: Path) -> str | None:
 
 def _validate(model: type[Loaded], source: Source) -> tuple[Loaded | None, list[Problem]]:
     """The file as `model`, or every problem that it has. An unknown key hides no other problem of its mapping."""
-    values = copy.deepcopy(source.values)
+    values = source.values
     problems: list[Problem] = []
     while True:
         try:
             valid = model.model_validate(values, context={"folder": source.file.parent})
         except ValidationError as error:
             found = [entry for entry in error.errors(include_url=False) if not _follows_from_others(entry)]
-            unknown = [entry for entry in found if entry["type"] == "unknown_key"]
-            if not unknown:
-                return None, problems + [problem_of(entry) for entry in found]
-            for entry in unknown:
-                problem = problem_of(entry)
-                problems.append(problem)
-                _remove(values, problem.path)
+            problems += [problem for entry in found if entry["type"] == "unknown_key" for problem in problems_of(entry)]
+            if not any(entry["type"] == "unknown_key" for entry in found):
+                return None, problems + [problem for entry in found for problem in problems_of(entry)]
+            if values is source.values:
+                values = copy.deepcopy(values)
+            for entry in found:
+                if entry["type"] == "unknown_key":
+                    _remove(values, _path_of(entry), entry["ctx"]["unknown"])
         else:
             return (None if problems else valid), problems
 
@@ -149,22 +154,33 @@ def _follows_from_others(found: Mapping[str, Any]) -> bool:
     return found["type"] == "too_short" and bool(len(found["input"]) >= found["ctx"]["min_length"])
 
 
-def _remove(values: Any, path: tuple[str | int, ...]) -> None:
-    for part in path[:-1]:
+def _remove(values: Any, path: tuple[str | int, ...], keys: Iterable[Any]) -> None:
+    for part in path:
         values = values[part]
-    del values[path[-1]]
+    for key in keys:
+        del values[key]
 
 
-def problem_of(found: Mapping[str, Any]) -> Problem:
-    """One of pydantic's findings in the words of a suite."""
-    path = _without_tag(tuple(found["loc"]))
+def _path_of(found: Mapping[str, Any]) -> tuple[str | int, ...]:
+    return _without_tag(tuple(found["loc"]))
+
+
+def problems_of(found: Mapping[str, Any]) -> list[Problem]:
+    """One of pydantic's findings in the words of a suite; a mapping's unknown keys one by one."""
+    if found["type"] == "unknown_key":
+        path = _path_of(found)
+        unknown: dict[Any, str] = found["ctx"]["unknown"]
+        return [Problem((*path, key), f"unknown key {key!r}{hint}") for key, hint in unknown.items()]
+    return [_problem_of(found)]
+
+
+def _problem_of(found: Mapping[str, Any]) -> Problem:
+    path = _path_of(found)
     context: dict[str, Any] = found.get("ctx", {})
     kind, given = found["type"], found.get("input")
     message = found["msg"].removeprefix("Value error, ")
     if kind == "missing":
         message = f"{path[-1]!r} is missing"
-    elif kind == "unknown_key":
-        path = (*path, context["at"])
     elif kind == "union_tag_invalid":
         message, path = f"unknown kind {context['tag']!r}{closest(str(context['tag']), list(KINDS))}", (*path, "kind")
     elif kind == "union_tag_not_found":
@@ -199,9 +215,14 @@ def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Pydantic puts the chosen kind of a task or a receiver into the path, where the file has no such level."""
     if path[:1] == ("tasks",) and path[2:3] and path[2] in KINDS:
         return (*path[:2], *path[3:])
-    if path[2:3] == ("receiver",) and path[3:4] and path[3] in RECEIVER_KINDS:
-        return (*path[:3], *path[4:])
-    return path
+    where = path.index("receiver") if "receiver" in path[2:4] else 0
+    if where and path[where + 1 : where + 2] and path[where + 1] in RECEIVER_KINDS:
+        return (*path[: where + 1], *path[where + 2 :])
+    return tuple(part for part in path if part not in BOUND_KINDS) if "expect" in path[2:3] else path
+
+
+def _parts_of(suite: Suite) -> tuple[dict[str, Task], list[tuple[int, Assertion]], list[str]]:
+    return suite.tasks, list(enumerate(suite.assertions)), list(suite.tasks)
 
 
 def _valid_parts(source: Source) -> tuple[dict[str, Task], list[tuple[int, Assertion]], list[str]]:
@@ -244,6 +265,9 @@ def _cross_check(
                 repr(assertion.task), task, operands, assertion.kinds
             ):
                 yield Problem((*here, key), message)
+        known_task = tasks.get(assertion.task)
+        for keys, message in range_problems(MEASURES[assertion.measure], assertion.expect, known_task):
+            yield Problem((*here, "expect", *keys), message)
         yield from _check_heads(assertion, roles, here)
 
 
@@ -287,11 +311,14 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
         if isinstance(role, str) and role not in roles:
             yield Problem((*here, key), f"unknown role {role!r}{closest(role, sorted(roles))}")
     listed = next((given for given in (assertion.heads, assertion.components) if isinstance(given, tuple)), None)
-    if listed is not None and (assertion.at_least_heads or 0) > len(listed):
-        yield Problem(
-            (*here, "at-least-heads"),
-            f"only {len(listed)} {'components' if assertion.components else 'heads'} are listed: this can never hold",
-        )
+    called = "components" if assertion.components else "heads"
+    if listed is not None and assertion.layers is not None:
+        first, last = assertion.layers
+        listed = tuple(component for component in listed if first <= component.layer <= last)
+        if not listed:
+            yield Problem((*here, "layers"), f"none of the listed {called} lies in layers {first} to {last}")
+    if listed and (assertion.at_least_heads or 0) > len(listed):
+        yield Problem((*here, "at-least-heads"), f"only {len(listed)} {called} are listed: this can never hold")
     if assertion.at_least_heads is not None and assertion.quantifier is not None:
         yield Problem((*here, "at-least-heads"), "give either `quantifier` or `at-least-heads`")
     if assertion.expect.rank_within is not None and assertion.needed == "mean":

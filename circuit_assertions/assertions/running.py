@@ -13,8 +13,10 @@ from circuit_assertions.assertions.errors import NothingToSayError, SuiteError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.loading import LoadedSuite
 from circuit_assertions.assertions.naming import discover_command
+from circuit_assertions.assertions.proposed import Proposed
 from circuit_assertions.assertions.recovering import Recovering
-from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
+from circuit_assertions.assertions.schema import Assertion, Expectation, ReceiverHeads
+from circuit_assertions.assertions.thresholds import same_prompts, take_over
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
@@ -88,13 +90,60 @@ class SuiteRunner:
         requests = self._requests(asked)
         if isinstance(requests, NotAsked):
             return requests
+        expected = self._expected(asked, requests)
+        if isinstance(expected, NotAsked):
+            return expected
         self._plan(asked.checkpoint)
         reading = self.audit.read(requests[0], asked.checkpoint)
         everyone = self.audit.read(requests[1], asked.checkpoint) if len(requests) > 1 else None
         baseline = self.audit.read(requests[0], self.baseline) if self.baseline is not None else None
-        expect = asked.assertion.expect
+        expect, left_out = expected
         judged = judge(reading, expect, asked.assertion.needed, baseline=baseline, everyone=everyone)
+        if judged is not None:
+            judged = replace(judged, not_judged=(*left_out, *judged.not_judged), assumed=self._assumed(asked))
         return self._with_recovery(asked, judged, lambda checkpoint: self.audit.read(requests[0], checkpoint))
+
+    def _expected(self, asked: Asked, requests: Sequence[Request]) -> tuple[Expectation, tuple[str, ...]] | NotAsked:
+        """What is expected of this very model: bounds taken over from its circuit file, and what it cannot be asked."""
+        assertion, heads = asked.assertion, requests[0].heads
+        if heads is not None and (assertion.at_least_heads or 0) > len(heads):
+            return NotAsked(f"at least {assertion.at_least_heads} heads are asked for, and here are {len(heads)}")
+        expect, left_out = assertion.expect, tuple[str, ...]()
+        if isinstance(expect.at_least, Proposed) or isinstance(expect.at_most, Proposed):
+            expect, left_out = take_over(assertion, *self._proposing(asked))
+        ranked = requests[1].heads if len(requests) > 1 else None
+        if ranked is not None and (expect.rank_within or 0) >= len(ranked):
+            rank = f"rank within {expect.rank_within} (it can never fail: there are {len(ranked)} to rank)"
+            expect, left_out = expect.model_copy(update={"rank_within": None}), (*left_out, rank)
+        if expect.is_empty:
+            return NotAsked(f"nothing is left to be judged: {'; '.join(left_out)}")
+        return expect, left_out
+
+    def _proposing(self, asked: Asked) -> tuple[Binding | None, bool]:
+        """The circuit whose thresholds may be taken over, and whether they were measured on what is the reference here.
+
+        That is the baseline; without one, the model itself beside its own circuit file. What only fits by shape was
+        measured on some other model, and a file made from the model under test would excuse its faults.
+        """
+        try:
+            binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+        except CircuitAssertionsError:  # none was discovered, or the model does not open: whoever needs it says so
+            return None, False
+        base = binding.circuit.base if binding is not None else None
+        if binding is None or base is None or base.fingerprint != self._fingerprints(asked.checkpoint)[-1]:
+            return binding, False
+        task = asked.suite.suite.tasks[asked.assertion.task]
+        return binding, same_prompts(binding.circuit, self.audit.prompts(task, asked.checkpoint).settings)
+
+    def _assumed(self, asked: Asked) -> str:
+        """The circuit by which the assertion's roles were bound, where its lineage is assumed; empty otherwise."""
+        assertion = asked.assertion
+        receiver = assertion.receiver.heads if isinstance(assertion.receiver, ReceiverHeads) else None
+        named = [role for role in (assertion.heads, receiver, assertion.without) if isinstance(role, str)]
+        if all(role in ("any", "all") for role in named):
+            return ""
+        binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+        return "" if binding is None or binding.certain else str(binding)
 
     def _with_recovery(
         self, asked: Asked, judged: Judgement | None, take: Callable[[Checkpoint], Reading | NotAsked]
@@ -140,7 +189,10 @@ class SuiteRunner:
         reading = take(asked.checkpoint)
         if isinstance(reading, NotAsked):
             return reading
-        return self._with_recovery(asked, judge(reading, assertion.expect, assertion.needed), take)
+        expect, left_out = take_over(assertion, None, usable=False)  # no file proposes bounds for what compares
+        if expect.is_empty:
+            return NotAsked(f"nothing is left to be judged: {'; '.join(left_out)}")
+        return self._with_recovery(asked, judge(reading, expect, assertion.needed), take)
 
     def compared(
         self, measure: str, checkpoint: Checkpoint, task: Task, circuit: str, roles: Roles, role: str

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from circuit_assertions.assertions.proposed import Bound, Proposed
 from circuit_assertions.assertions.spelling import COMPONENT_WORDS, Components, Heads, Mark, NamedHeads, Number, Share
 from circuit_assertions.assertions.waivers import Waiver, refuse_pytest_marks
 from circuit_assertions.components import kind_of
@@ -39,8 +40,8 @@ ROLES = (
 class Expectation(Strict):
     """What a reading must satisfy. Several together must all hold."""
 
-    at_least: Number | None = Field(None, description="the mean is at least this")
-    at_most: Number | None = Field(None, description="the mean is at most this")
+    at_least: Bound | None = Field(None, description="the mean is at least this")
+    at_most: Bound | None = Field(None, description="the mean is at most this")
     between: tuple[Number, Number] | None = Field(None, description="the mean lies between these two")
     sign: Literal["positive", "negative"] | None = Field(None, description="the mean is clear of zero on this side")
     rank_within: int | None = Field(
@@ -68,11 +69,24 @@ class Expectation(Strict):
             raise ValueError("nothing is expected: give at-least, at-most, between, sign, rank-within or retains")
         if self.mostly is not None and all(bound is None for bound in bounds):
             raise ValueError("`mostly` needs a bound that prompts can meet: at-least, at-most, between or sign")
-        if self.mostly is not None and self.mostly > 1:
-            raise ValueError("`mostly` is a share of prompts, at most 100%")
-        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+        if self.lower is not None and self.upper is not None and self.lower > self.upper:
             raise ValueError("at-least lies above at-most: nothing can meet both")
         return self
+
+    @property
+    def lower(self) -> float | None:
+        """What the mean is at least; of a bound that a circuit file may propose, what stands where it proposes none."""
+        return self.at_least.otherwise if isinstance(self.at_least, Proposed) else self.at_least
+
+    @property
+    def upper(self) -> float | None:
+        """What the mean is at most, in the same way."""
+        return self.at_most.otherwise if isinstance(self.at_most, Proposed) else self.at_most
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is expected; of what a suite says, only once what cannot be judged was taken out."""
+        return self.only_relative and self.retains is None
 
     @property
     def only_relative(self) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from circuit_assertions.components import Component, parse_component
 from circuit_assertions.heads import Head, parse_head
 
-__all__ = ["COMPONENT_WORDS", "Components", "HeadList", "Heads", "Mark", "NamedHeads", "Number", "Share"]
+__all__ = ["COMPONENT_WORDS", "Components", "HeadList", "Heads", "Mark", "NamedHeads", "Number", "Percent", "Share"]
 
 COMPONENT_WORDS = {"mlps": "mlp", "residual": "residual"}  # what `components:` may say, and the kind that is meant
 
@@ -18,15 +19,29 @@ _One = TypeVar("_One", bound=Component)
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
-def _number(value: Any) -> Any:
+class Percent(float):
+    """A number that was written as a share: `95%` is 0.95."""
+
+
+def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"{value!r} is not a number")
-    return value
+    percent = re.fullmatch(r"\s*(-?)(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    try:
+        number = Percent(f"{percent[1]}{float(percent[2]) / 100}") if percent else float(value)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{value!r} is not a number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} should be a finite number")
+    return number
 
 
 def _share(value: Any) -> float:
-    if isinstance(value, str) and (match := _PERCENT.fullmatch(value)) and float(match[1]) > 0:
-        return float(match[1]) / 100
+    share = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if share is not None and float(share[1]) > 100:
+        raise ValueError(f"{value!r} is more than the whole: give at most 100%")
+    if share is not None and float(share[1]) > 0:
+        return float(share[1]) / 100
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
         return float(value)
     raise ValueError(f"{value!r} is no share: write it as 80%, or as 0.8")
@@ -100,7 +115,9 @@ _COMPONENTS_SCHEMA = {
 }
 _SHARE_SCHEMA = {"anyOf": [{"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}, {"type": "number"}]}
 
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+_NUMBER_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\s*-?\d+(\.\d+)?\s*%\s*$"}]}
+
+Number = Annotated[float, PlainValidator(_number), WithJsonSchema(_NUMBER_SCHEMA)]
 Mark = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
 Heads = Annotated[str | tuple[Head, ...], BeforeValidator(_heads), WithJsonSchema(_HEADS_SCHEMA)]

@@ -72,6 +72,7 @@ class Judgement:
         low_is_good: whether the expectation asks for low values.
         recovered: the share of what the corrupted checkpoint had lost of the reading that is back; None where there is
             no such checkpoint, or it has lost nothing.
+        assumed: the circuit that named the heads, where its lineage is only assumed to be the model's.
     """
 
     verdict: Verdict
@@ -82,6 +83,7 @@ class Judgement:
     of_some: bool = False
     low_is_good: bool = False
     recovered: Figure | None = None
+    assumed: str = ""
 
     @property
     def amplified(self) -> bool:

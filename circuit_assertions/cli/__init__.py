@@ -85,9 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     audit.epilog = "Further options are pytest's, and those that `pytest --help` lists under circuit assertions."
     audit.set_defaults(run=_audit)
 
-    show = verbs.add_parser("show-task", help="print the prompts of a suite's task, as this model reads them")
-    show.add_argument("suite", type=suite_path, help="a suite file")
-    show.add_argument("task", nargs="?", help="the task's name in the suite; default its first")
+    show = verbs.add_parser("show-task", help="print the prompts of a task, as this model reads them")
+    show.add_argument(
+        "task",
+        help="ioi, repeated-tokens, a task file, suite.yaml::name, or a suite for its first task: as in discover",
+    )
+    show.add_argument("name", nargs="?", help="the task's name, where a suite is given")
     show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is asked")
     show.add_argument("--tokenizer", help="take the tokenizer from here instead")
     add_lender(show)
@@ -132,22 +135,17 @@ def _audit(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
 
 
 def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
-    from circuit_assertions.assertions import load_suite
-    from circuit_assertions.assertions.packaged import circuits_beside
+    from circuit_assertions.assertions.asking import find_task
     from circuit_assertions.checkpoints import Opening, find_checkpoints
     from circuit_assertions.report import prompts_listing
-    from circuit_assertions.tasks.schema import closest
 
-    tasks = load_suite(given.suite, circuits_beside(given.suite), unbound="allowed").suite.tasks
-    name = given.task or next(iter(tasks))
-    if name not in tasks:
-        raise CircuitAssertionsError(f"{given.suite} has no task {name!r}{closest(name, list(tasks))}")
+    _, task = find_task(given.task if given.name is None else f"{given.task}::{given.name}")
     checkpoint = find_checkpoints(given.model)[-1]
 
     from circuit_assertions.checkpoints.opening import open_tokenizer
 
     tokenizer = open_tokenizer(checkpoint, Opening(tokenizer=given.tokenizer, base=lender_of(given)))
-    prompts = tasks[name].build(tokenizer)
+    prompts = task.build(tokenizer)
     listing = prompts_listing(prompts, lambda ids: tokenizer.convert_ids_to_tokens(list(ids)), given.most)
     return Outcome("\n".join(listing))
 

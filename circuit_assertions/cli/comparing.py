@@ -125,8 +125,8 @@ def refuse_other_circuit(file: Path | None, task: Task, called: str) -> None:
     kinds = (IoiTask.model_validate({"kind": "ioi"}), RepeatedTokensTask.model_validate({"kind": "repeated-tokens"}))
     known = {chain_for(kind, called).circuit: kind.kind for kind in kinds}
     circuit = load_circuit(file)
-    found_on = (circuit.found or {}).get("task")
-    theirs = found_on.get("kind") if isinstance(found_on, dict) else known.get(circuit.circuit)
+    found_on = circuit.found.task if circuit.found is not None else {}
+    theirs = found_on.get("kind") if found_on else known.get(circuit.circuit)
     if theirs != task.kind and {theirs, task.kind} <= set(known.values()):
         raise CircuitAssertionsError(
             f"{file} holds the circuit {circuit.circuit!r}, of tasks of kind {theirs}, and {called} is of kind "

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.components import Component
 from circuit_assertions.heads import Head
+from circuit_assertions.measures.catalogue import MEASURES
 
 __all__ = ["CONFIDENCE", "Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share"]
 
@@ -93,7 +94,11 @@ class Reading:
         return replace(self, values=self.values[:, indices], components=tuple(components))
 
     def __ge__(self, bound: float) -> bool:
-        """Whether every head's interval lies at or above `bound`; so for `>`, and below for `<=` and `<`."""
+        """Whether every head's interval lies at or above `bound`; so for `>`, and below for `<=` and `<`.
+
+        Raises:
+            CircuitAssertionsError: if the bound lies outside of the measure's range, as in a suite.
+        """
         return self._lies(bound, lambda interval: interval.low >= bound)
 
     def __gt__(self, bound: float) -> bool:
@@ -118,6 +123,11 @@ class Reading:
     def _lies(self, bound: float, good: Callable[[Interval], bool]) -> bool:
         if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):
             return NotImplemented  # type: ignore[no-any-return]
+        spec = MEASURES.get(self.measure)
+        if spec is not None and spec.is_outside(float(bound)):
+            raise CircuitAssertionsError(
+                f"{spec.name} {spec.range_text}: comparing it with {bound:g} says nothing{spec.meant(float(bound))}"
+            )
         return all(good(self.interval(values)) for _, values in self.columns())
 
     def interval(self, values: Array) -> Interval:

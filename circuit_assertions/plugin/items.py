@@ -16,6 +16,7 @@ import pytest
 from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_suite
 from circuit_assertions.assertions.outcomes import SKIPPED, WAIVED
 from circuit_assertions.assertions.running import Asked, NotAsked
+from circuit_assertions.assertions.source import MOST_BYTES
 from circuit_assertions.places import PACKAGED, packaged_name
 from circuit_assertions.plugin.gate import Rules, fails
 from circuit_assertions.plugin.telling import LINE, record
@@ -42,9 +43,13 @@ class NotHeldError(AssertionError):
 def is_suite(path: Path) -> bool:
     """Whether a YAML file says that it is a suite (`suite:` at its top level)."""
     try:
-        return bool(_SUITE_KEY.search(path.read_text(encoding="utf-8-sig", errors="replace")))
+        if not path.is_file():  # a pipe would be waited for
+            return False
+        with path.open("rb") as stream:
+            text = stream.read(MOST_BYTES).decode("utf-8-sig", errors="replace")
     except OSError:
         return False
+    return bool(_SUITE_KEY.search(text))
 
 
 class SuiteFile(pytest.File):

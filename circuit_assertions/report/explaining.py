@@ -98,6 +98,8 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
         yield f"  {line}"
     if judgement.recovered is not None:
         yield f"  back      {share_text(judgement.recovered)} of what the corrupted checkpoint had lost of it"
+    if judgement.assumed:
+        yield f"  circuit   {judgement.assumed}"
     for left_out in judgement.not_judged:
         yield f"  left out  {left_out}"
     if judgement.verdict is not Verdict.HELD:
@@ -129,7 +131,7 @@ def _worst_prompts(judgement: Judgement, expect: Expectation) -> Iterator[str]:
 
 def _errs_upwards(judgement: Judgement, expect: Expectation) -> bool:
     """Whether high values are the bad ones; between two bounds, those on the side where the row lies."""
-    lower, upper = expect.between or (expect.at_least, expect.at_most)
+    lower, upper = expect.between or (expect.lower, expect.upper)
     if lower is None or upper is None:
         return judgement.low_is_good
     return judgement.rows[0].mean > (lower + upper) / 2

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
+from circuit_assertions.bounded import UnreadableError, read_bounded
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
@@ -21,6 +22,8 @@ __all__ = ["GivenPrompt", "GivenPromptsTask"]
 
 _MARK = re.compile(r"\{\{|\}\}|\{([^{}:]*):([^{}]*)\}|[{}]")
 _LABEL = re.compile(r"[a-z][a-z0-9-]*")
+_MOST_BYTES = 64_000_000  # of a file of prompts
+_MOST_PAIRS = 100_000  # as many prompts as the other tasks make at most
 
 
 class GivenPrompt(Strict):
@@ -43,7 +46,7 @@ class GivenPromptsTask(Strict):
     """The user's own prompts, inline or from a JSONL file."""
 
     kind: Literal["prompts"]
-    pairs: tuple[GivenPrompt, ...] = Field((), description="the prompts, inline")
+    pairs: tuple[GivenPrompt, ...] = Field((), max_length=_MOST_PAIRS, description="the prompts, inline")
     file: str | None = Field(None, description="a JSONL file with one prompt a line, relative to the suite")
     bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
 
@@ -114,14 +117,16 @@ def read_marks(text: str) -> Marked:
 def _read_jsonl(file: Path) -> list[dict[str, Any]]:
     try:
         # Not splitlines(): a JSON string may hold what Unicode takes for a line's end.
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+        lines = read_bounded(file, _MOST_BYTES).decode("utf-8-sig").split("\n")
+    except UnreadableError as error:
+        raise ValueError(f"{file} {error}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} cannot be read: it is not in UTF-8") from error
     read: list[dict[str, Any]] = []
     adapter = TypeAdapter(GivenPrompt)
     for number, line in enumerate(lines, start=1):
+        if len(read) >= _MOST_PAIRS and line.strip():
+            raise ValueError(f"{file}:{number}: a task has at most {_MOST_PAIRS} prompts, and here is one more")
         if line.strip():
             try:
                 read.append(adapter.validate_json(line).model_dump())

@@ -3,6 +3,10 @@
 `Then, Mary and John went to the store. John gave a drink to` -> `Mary`. Half of the prompts name the indirect object
 first (ABBA), half name it second (BABA). The counterfactual twin is the same sentence with three unrelated names in the
 three name slots (the paper's p_ABC).
+
+A template may repeat `{subject}`: `{first} and {second} met. {subject} had a ball. {subject} gave the ball to`.
+`subject-1` is then still the subject in its `{first}` or `{second}` slot, `subject-2` the last `{subject}` before the
+answer; those between have no label. The twin puts one name into all of them.
 """
 
 from __future__ import annotations
@@ -21,8 +25,10 @@ from circuit_assertions.tasks.words import NAMES, OBJECTS, PLACES, TEMPLATES
 
 __all__ = ["IoiTask"]
 
-_SLOTS = ("first", "second", "subject")
+_INTRODUCE = ("first", "second")
+_SLOTS = (*_INTRODUCE, "subject")
 _FEWEST_NAMES = 5  # two for the prompt, three others for its counterfactual
+_MOST_WORDS = 10_000
 
 
 class IoiTask(Strict):
@@ -34,10 +40,14 @@ class IoiTask(Strict):
         0, ge=0, strict=True, description="two audits with the same seed and tokenizer ask the same prompts"
     )
     bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
-    names: tuple[str, ...] = Field(NAMES, min_length=_FEWEST_NAMES, description="people's names")
-    places: tuple[str, ...] = Field(PLACES, description="words for {place}")
-    objects: tuple[str, ...] = Field(OBJECTS, description="words for {object}")
-    templates: tuple[str, ...] = Field(TEMPLATES, min_length=1, description="sentences that stop before the answer")
+    names: tuple[str, ...] = Field(
+        NAMES, min_length=_FEWEST_NAMES, max_length=_MOST_WORDS, description="people's names"
+    )
+    places: tuple[str, ...] = Field(PLACES, max_length=_MOST_WORDS, description="words for {place}")
+    objects: tuple[str, ...] = Field(OBJECTS, max_length=_MOST_WORDS, description="words for {object}")
+    templates: tuple[str, ...] = Field(
+        TEMPLATES, min_length=1, max_length=_MOST_WORDS, description="sentences that stop before the answer"
+    )
 
     offers: ClassVar[frozenset[str]] = frozenset({"answer", "wrong-answer", "positions", "counterfactual"})
     circuit: ClassVar[str] = "ioi"  # what suites call the circuit that `discover` finds by it
@@ -50,9 +60,9 @@ class IoiTask(Strict):
             fields = [name for name, _, _ in parsed]
             unknown = set(fields) - {*_SLOTS, "place", "object"}
             decorated = any(spec or conversion for _, spec, conversion in parsed)
-            if unknown or decorated or any(fields.count(slot) != 1 for slot in _SLOTS):
+            if unknown or decorated or any(fields.count(slot) != 1 for slot in _INTRODUCE) or "subject" not in fields:
                 raise ValueError(
-                    f"{template!r} must hold {{first}}, {{second}} and {{subject}} once each, "
+                    f"{template!r} must hold {{first}} and {{second}} once each and {{subject}} at least once, "
                     f"and besides them only {{place}} and {{object}}"
                 )
             if fields.index("subject") < max(fields.index("first"), fields.index("second")):
@@ -81,7 +91,8 @@ class IoiTask(Strict):
             )
         words = {"place": self._usable("place", encoder), "object": self._usable("object", encoder)}
         rng = random.Random(self.seed)
-        made = tuple(self._prompt(index, rng, encoder, names, words) for index in range(self.prompts))
+        listed = list(names)
+        made = tuple(self._prompt(index, rng, encoder, listed, names, words) for index in range(self.prompts))
         settings = self.model_dump(include={"kind", "prompts", "seed", "bos"}) | {
             "names": len(names),
             "places": len(words["place"]),
@@ -101,21 +112,30 @@ class IoiTask(Strict):
         return usable or [""]
 
     def _prompt(
-        self, index: int, rng: random.Random, encoder: Encoder, names: dict[str, int], words: dict[str, list[str]]
+        self,
+        index: int,
+        rng: random.Random,
+        encoder: Encoder,
+        listed: list[str],
+        names: dict[str, int],
+        words: dict[str, list[str]],
     ) -> Prompt:
         order = "ABBA" if index % 2 == 0 else "BABA"
         number = (index // 2) % len(self.templates)
         fill = {slot: rng.choice(choices) for slot, choices in words.items()}
-        right, wrong = rng.sample(list(names), 2)
-        others = rng.sample([name for name in names if name not in (right, wrong)], 3)
+        chosen = rng.sample(range(len(listed)), 2)
+        right, wrong = (listed[place] for place in chosen)
+        others = [listed[_past(place, chosen)] for place in rng.sample(range(len(listed) - 2), 3)]
         people = (right, wrong, wrong) if order == "ABBA" else (wrong, right, wrong)
         clean = _fill(self.templates[number], fill | dict(zip(_SLOTS, people, strict=True)))
         twin = _fill(self.templates[number], fill | dict(zip(_SLOTS, others, strict=True)))
         tokens, at = encoder.encode(clean)
         twin_tokens, _ = encoder.encode(twin)
         io, subject = ("first", "second") if order == "ABBA" else ("second", "first")
-        found = [tokens[at[io]], tokens[at[subject]], tokens[at["subject"]]]
-        if found != [names[right], names[wrong], names[wrong]] or len(tokens) != len(twin_tokens):
+        repeated = [place for label, place in at.items() if label.startswith("subject")]
+        found = [tokens[at[io]], tokens[at[subject]], *(tokens[place] for place in repeated)]
+        expected = [names[right], names[wrong], *(names[wrong] for _ in repeated)]
+        if found != expected or len(tokens) != len(twin_tokens):
             raise TaskError(
                 f"the names in {clean.text!r} are not single tokens there: put a space before each name slot"
             )
@@ -139,9 +159,20 @@ class IoiTask(Strict):
 
 
 def _fill(template: str, words: dict[str, str]) -> Marked:
+    """The sentence, its name slots labelled; of several `{subject}` the last is `subject`, the others are numbered."""
     marked = Marked()
     for literal, slot, _, _ in string.Formatter().parse(template):
         marked.add(literal)
-        if slot is not None:
-            marked.add(words[slot], slot if slot in _SLOTS else None)
+        if slot is None:
+            continue
+        if slot in marked.spans:  # only a subject comes twice
+            marked.spans[f"{slot} {len(marked.spans)}"] = marked.spans.pop(slot)
+        marked.add(words[slot], slot if slot in _SLOTS else None)
     return marked
+
+
+def _past(place: int, chosen: list[int]) -> int:
+    """The place in a list of what stands at `place` once those at the chosen places are taken out."""
+    for taken in sorted(chosen):
+        place += taken <= place
+    return place

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder
 from circuit_assertions.tasks.errors import TaskError
@@ -21,6 +21,8 @@ from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
 from circuit_assertions.tasks.schema import Strict
 
 __all__ = ["RepeatedTokensTask"]
+
+_MOST_TOKENS = 20_000_000  # of all sequences together, with their counterfactuals some gigabytes
 
 
 class RepeatedTokensTask(Strict):
@@ -36,6 +38,16 @@ class RepeatedTokensTask(Strict):
 
     offers: ClassVar[frozenset[str]] = frozenset({"repeat", "answer", "wrong-answer", "positions", "counterfactual"})
     circuit: ClassVar[str] = "induction"  # what suites call the circuit that `discover` finds by it
+
+    @model_validator(mode="after")
+    def _fits_the_memory(self) -> RepeatedTokensTask:
+        tokens = 2 * self.prompts * self.length
+        if tokens > _MOST_TOKENS:
+            raise ValueError(
+                f"{self.prompts} prompts of twice {self.length} tokens are {tokens} tokens, and a task has at most "
+                f"{_MOST_TOKENS}: give fewer prompts or a smaller length"
+            )
+        return self
 
     def labels(self) -> frozenset[str]:
         """The positions that every prompt of this task names."""

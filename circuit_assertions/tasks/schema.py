@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 
 __all__ = ["Strict", "closest"]
 
+_LONGEST_WORD, _MOST_WORDS = 100, 500  # beyond them, looking for what was meant takes too long
+
 
 def closest(word: str, known: list[str]) -> str:
     """` (did you mean 'at-least'?)`, or the choices where none is close and they are few."""
@@ -20,6 +22,8 @@ def closest(word: str, known: list[str]) -> str:
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """` (did you mean 'at-least'?)`; empty where none is close, or the word is known."""
+    if len(word) > _LONGEST_WORD or len(known) > _MOST_WORDS:
+        return ""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near and word not in known else ""
 
@@ -40,10 +44,8 @@ class Strict(BaseModel):
     def _known_keys(cls, value: Any) -> Any:
         if isinstance(value, dict):
             known = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in value:
-                if key not in known:
-                    hint = closest(str(key), known)
-                    raise PydanticCustomError(
-                        "unknown_key", "unknown key {key}{hint}", {"key": repr(key), "hint": hint, "at": key}
-                    )
+            unknown = {key: closest(str(key), known) for key in value if key not in known}
+            if unknown:  # all at once: pydantic takes one error of a mapping
+                told = "; ".join(f"unknown key {key!r}{hint}" for key, hint in unknown.items())
+                raise PydanticCustomError("unknown_key", "{told}", {"told": told, "unknown": unknown})
         return value

@@ -37,6 +37,11 @@ class Proposal:
     at_least: bool = True
 
     @property
+    def asks(self) -> bool:
+        """Whether the bound lies on the reading's side of zero; past it, it would be held by heads that do nothing."""
+        return self.at > 0 if self.at_least else self.at < 0
+
+    @property
     def margin(self) -> float:
         """How far the healthy model is from the bound."""
         return abs(self.reads - self.at)
@@ -59,7 +64,8 @@ def propose(
         ({"measure": measure, "heads": "circuit"}, view.by_prompt(measure, set=everyone))
         for measure in ("faithfulness", "faithfulness-over-random")
     ]
-    return [_proposal(says, values) for says, values in wanted]
+    made = (_proposal(says, values) for says, values in wanted)
+    return [proposal for proposal in made if proposal.asks]
 
 
 def _first_given(chain: Chain, followed: Followed) -> Iterator[tuple[Stage, Rule]]:

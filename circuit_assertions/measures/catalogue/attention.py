@@ -19,6 +19,8 @@ ATTENTION = (
         knocks_out=True,
         needs=frozenset({"positions"}),
         relies_on=("patterns",),
+        lowest=0,
+        highest=1,
     ),
     MeasureSpec(
         "previous-token-score",
@@ -28,6 +30,8 @@ ATTENTION = (
         source=f"{WANG}, appendix on random tokens",
         needs=frozenset({"repeat"}),
         relies_on=("patterns",),
+        lowest=0,
+        highest=1,
     ),
     MeasureSpec(
         "duplicate-token-score",
@@ -37,6 +41,8 @@ ATTENTION = (
         source=f"{WANG}, appendix on random tokens",
         needs=frozenset({"repeat"}),
         relies_on=("patterns",),
+        lowest=0,
+        highest=1,
     ),
     MeasureSpec(
         "induction-score",
@@ -46,6 +52,8 @@ ATTENTION = (
         source=f"{_OLSSON}, prefix matching; {WANG}, appendix on random tokens",
         needs=frozenset({"repeat"}),
         relies_on=("patterns",),
+        lowest=0,
+        highest=1,
     ),
     MeasureSpec(
         "copy-score",
@@ -55,6 +63,8 @@ ATTENTION = (
         source=f"{WANG}, section 3.1 (residual after block 0, through OV, final norm and unembedding)",
         needs=ANSWERS,
         relies_on=("reads", "writes", "readout"),
+        lowest=0,
+        highest=1,
     ),
     MeasureSpec(
         "negative-copy-score",
@@ -64,5 +74,7 @@ ATTENTION = (
         source=f"{WANG}, section 3.1 (negative name movers)",
         needs=ANSWERS,
         relies_on=("reads", "writes", "readout"),
+        lowest=0,
+        highest=1,
     ),
 )

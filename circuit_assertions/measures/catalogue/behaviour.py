@@ -25,6 +25,8 @@ BEHAVIOUR = (
         source=f"{WANG}, section 2",
         needs=ANSWERS,
         kind="share",
+        lowest=0,
+        highest=1,
     ),
     MeasureSpec(
         "probability",
@@ -33,6 +35,8 @@ BEHAVIOUR = (
         help="probability of the right next token; mean over the repetition for repeated tokens",
         source=f"{WANG}, section 2",
         needs=frozenset({"target"}),
+        lowest=0,
+        highest=1,
     ),
     MeasureSpec(
         "loss",
@@ -41,5 +45,6 @@ BEHAVIOUR = (
         help="cross-entropy of the right next token; mean over the repetition for repeated tokens",
         source=f"{_OLSSON}, in-context learning",
         needs=frozenset({"target"}),
+        lowest=0,
     ),
 )

@@ -20,7 +20,9 @@ _BIASED = f"{_HALVES}which biases it upwards"
 _HEADS = "node level, where the benchmark counts edges: heads, every other head ablated; MLPs stay"
 
 
-def _of_a_set(name: str, told: str, source: str, unit: str = _SHARE, by_head: bool = False) -> MeasureSpec:
+def _of_a_set(
+    name: str, told: str, source: str, unit: str = _SHARE, by_head: bool = False, lowest: float | None = None
+) -> MeasureSpec:
     """A measure of a set of heads whose ablation is the suite's to choose."""
     return MeasureSpec(
         name,
@@ -32,6 +34,8 @@ def _of_a_set(name: str, told: str, source: str, unit: str = _SHARE, by_head: bo
         choices={"ablation": _ABLATIONS},
         needs=TO_PATCH,
         relies_on=CAUSAL,
+        lowest=lowest,
+        of_means=True,  # a ratio of means: single prompts may lie below
     )
 
 
@@ -39,7 +43,7 @@ def _searching(spec: MeasureSpec, default: str, *others: str) -> MeasureSpec:
     return replace(spec, choices={**spec.choices, "search": (default, (default, *others))})
 
 
-def _curve(name: str, told: str, source: str) -> MeasureSpec:
+def _curve(name: str, told: str, source: str, lowest: float | None = None) -> MeasureSpec:
     return MeasureSpec(
         name,
         unit="area over circuit sizes",
@@ -49,6 +53,8 @@ def _curve(name: str, told: str, source: str) -> MeasureSpec:
         choices={"ablation": _RESAMPLED, "ranked-by": ("path-effect", ("path-effect", "total-effect"))},
         needs=TO_PATCH,
         relies_on=CAUSAL,
+        lowest=lowest,
+        of_means=True,  # a ratio of means: single prompts may lie below
     )
 
 
@@ -78,6 +84,7 @@ CIRCUITS = (
             "K of its heads where that is most (a lower bound: the search is greedy, or over ten random K); 0 is "
             f"complete. K is searched {_BIASED}",
             f"{WANG}, section 4 (completeness; the greedy search of the released code, not of Algorithm 3)",
+            lowest=0,
         ),
         "greedy",
         "random",
@@ -101,6 +108,7 @@ CIRCUITS = (
             f"searched {_BIASED}",
             f"{WANG}, section 4 (minimality; K searched instead of chosen by hand)",
             by_head=True,
+            lowest=0,
         ),
         "greedy",
         "none",
@@ -128,6 +136,7 @@ CIRCUITS = (
         "area between f and 1 over the circuits of circuit-performance-ratio; 0 is best, and values above 1 count "
         "like values below 1",
         f"{_MIB} (CMD; {_HEADS})",
+        lowest=0,
     ),
     _curve(
         "circuit-performance-ratio-over-random",

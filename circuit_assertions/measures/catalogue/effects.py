@@ -76,6 +76,8 @@ EFFECTS = (
         choices={"semantics": _FROZEN, "direction": _DIRECTIONS},
         needs=TO_PATCH | {"positions"},
         relies_on=(*CAUSAL, "patterns", "inputs"),
+        lowest=-1,
+        highest=1,
     ),
     MeasureSpec(
         "write-effect",

@@ -37,6 +37,9 @@ class MeasureSpec:
         compares: what the model is compared with: `baseline`, `corrupted`. `diagnosis` computes such a measure.
         approximate: whether it is for triage only: no suite may assert on it.
         kind: `share` for values that are 0 or 1 for each prompt, `value` otherwise; decides the interval.
+        lowest: the smallest value that a prompt can have, included; None if there is no such limit.
+        highest: the largest value that a prompt can have, included.
+        of_means: whether these limits hold only for means over prompts, and not for each prompt.
     """
 
     name: str
@@ -57,6 +60,33 @@ class MeasureSpec:
     knocks_out: bool = False
     compares: tuple[str, ...] = ()
     approximate: bool = False
+    lowest: float | None = None
+    highest: float | None = None
+    of_means: bool = False
+
+    @property
+    def is_share(self) -> bool:
+        """Whether its readings are shares, so that a bound may be written as 95%."""
+        return self.unit.startswith("share") or self.highest == 1
+
+    @property
+    def range_text(self) -> str:
+        """`lies between 0 and 1`, `is never below 0`; empty where it has no limits."""
+        if self.lowest is not None and self.highest is not None:
+            return f"lies between {self.lowest:g} and {self.highest:g}"
+        if self.lowest is not None:
+            return f"is never below {self.lowest:g}"
+        return "" if self.highest is None else f"is never above {self.highest:g}"
+
+    def is_outside(self, bound: float) -> bool:
+        """Whether no reading reaches this."""
+        return (self.lowest is not None and bound < self.lowest) or (self.highest is not None and bound > self.highest)
+
+    def meant(self, bound: float) -> str:
+        """` (did you mean 0.95 or 95%?)` of 95, for what lies between 0 and 1; empty for other bounds."""
+        if self.highest != 1 or not 1 < bound < 100:
+            return ""
+        return f" (did you mean {bound / 100:g} or {bound:g}%?)"
 
     @property
     def defaults(self) -> dict[str, Any]:
