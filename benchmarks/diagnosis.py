@@ -38,10 +38,10 @@ from circuit_assertions.tasks import END, IoiTask, RepeatedTokensTask
 _LEAST = 0.02  # the smallest effect that discovery counts, as a share of the logit difference; as in `discover`
 _AIMS = {"diagnosis": 180.0, "discovery": 300.0}  # seconds on two cores
 _LENSES = {
-    "what each part breaks and heals": "origin, each part alone",
-    "what is not needed": "origin, parts together",
-    "what heals together": "origin, parts together",
-    "random sets": "origin, random sets",
+    "what each component breaks and restores": "origin, each part alone",
+    "which components are not needed": "origin, parts together",
+    "what components restore together": "origin, parts together",
+    "matched random sets": "origin, random sets",
     "transplants into the model": "expression",
     "transplants into the baseline": "expression",
     "patterns into the model": "expression",

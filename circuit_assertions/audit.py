@@ -91,7 +91,7 @@ class Audit:
         """The task's prompts, made with this checkpoint's tokenizer; with a baseline, made with the baseline's.
 
         Raises:
-            TaskError: if the task cannot be asked of this model, or its tokenizer differs from the baseline's.
+            TaskError: if the task cannot be run on this model, or its tokenizer differs from the baseline's.
         """
         key = (task, checkpoint)
         if key not in self._prompts:
@@ -111,7 +111,7 @@ class Audit:
 
         Raises:
             CheckpointError, DeviceError: if the checkpoint cannot be opened.
-            TaskError: if the task cannot be asked of it.
+            TaskError: if the task cannot be run on it.
             MeasuringError: if the measure cannot be taken from it, or from such a task, or gave NaN or infinity.
         """
         _check_request(request)
@@ -123,7 +123,7 @@ class Audit:
         return known.only(heads) if heads else known
 
     def forget(self, checkpoint: Checkpoint) -> None:
-        """Close a checkpoint: its weights and everything read from it are let go."""
+        """Close a checkpoint: its weights and everything read from it are released."""
         self._models.pop(checkpoint, None)
         self._planned.pop(checkpoint, None)
         self._prompts = {key: kept for key, kept in self._prompts.items() if key[1] != checkpoint}
@@ -263,7 +263,7 @@ def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint) -> Non
     if prompts.longest > model.layout.positions:
         raise TaskError(
             f"the prompts have up to {prompts.longest} tokens and {checkpoint} reads {model.layout.positions}: "
-            f"ask shorter ones (`length:` of repeated-tokens, shorter templates for ioi)"
+            f"use shorter ones (`length:` of repeated-tokens, shorter templates for ioi)"
         )
     highest = max(max(prompt.tokens) for prompt in prompts.prompts)
     if highest >= model.layout.vocabulary:

@@ -1,4 +1,4 @@
-"""The outputs that the pages show are what the commands beside them print: `make docs` runs them and writes them anew.
+"""The outputs in the pages are printed by the commands above them: `make docs` runs these and writes the outputs again.
 
 A page marks a block by a comment in front of it, which readers do not see:
 
@@ -107,7 +107,7 @@ def untimed(text: str) -> str:
 
 
 def main() -> None:
-    """Write all marked blocks anew."""
+    """Write all marked blocks again."""
     outputs: dict[str, str] = {}
     for page in PAGES:
         for example in examples_of(page):

@@ -208,9 +208,9 @@ def test_an_architecture_that_transformers_does_not_know_is_called_unknown_and_n
 def test_an_encoder_under_a_decoders_name_is_found_to_look_ahead(tmp_path: Path) -> None:
     BertLMHeadModel(BertConfig(vocab_size=VOCABULARY, **SMALL)).save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
-    assert "holds a BertLMHeadModel that looks ahead" in _refused(tmp_path)
+    assert "holds a BertLMHeadModel, which attends to later tokens" in _refused(tmp_path)
     change_json(tmp_path / "config.json", architectures=None)
-    assert "holds a BertLMHeadModel that looks ahead" in _refused(tmp_path)
+    assert "holds a BertLMHeadModel, which attends to later tokens" in _refused(tmp_path)
 
 
 def test_an_architecture_that_transformer_lens_does_not_know_is_named(tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_a_tokenizer_with_other_ids_than_the_baselines_is_refused(healthy: Path,
 def test_prompts_longer_than_the_model_reads_are_refused(tmp_path: Path) -> None:
     audit, checkpoint = _audited(save_tiny(tmp_path, n_positions=16))
     assert audit.prompts(_repeated(length=8), checkpoint).longest == 16
-    with pytest.raises(TaskError, match=r"the prompts have up to 18 tokens and .* reads 16: ask shorter ones"):
+    with pytest.raises(TaskError, match=r"the prompts have up to 18 tokens and .* reads 16: use shorter ones"):
         audit.prompts(_repeated(length=9), checkpoint)
 
 
@@ -385,5 +385,5 @@ def test_a_tokenizer_larger_than_the_models_embedding_is_refused(healthy: Path, 
 
 
 def test_a_device_that_is_not_there_is_told_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="'nonsense' is no device"):
+    with pytest.raises(DeviceError, match="'nonsense' is not a device"):
         open_checkpoint(Checkpoint("nowhere", folder=tmp_path / "nowhere"), Opening(device="nonsense"))

@@ -138,7 +138,7 @@ def test_a_hub_id_opens_from_the_local_cache(tiny: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert opened("org/name@v1").fingerprint == opened(tiny).fingerprint
-    with pytest.raises(CheckpointError, match="org/name@v2 is no folder here, and the model hub did not give it"):
+    with pytest.raises(CheckpointError, match="org/name@v2 is not a local folder, and download from the Hub failed"):
         opened("org/name@v2")
 
 

@@ -185,7 +185,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     random_model(config_of("gpt2", 50)).save_pretrained(tmp_path, max_shard_size="50KB")
     lost = safetensors_files(tmp_path)[1]
     lost.unlink()
-    assert f"speaks of {lost.name}, which is not there: copy the whole checkpoint" in _refused(tmp_path)
+    assert f"names {lost.name}, which does not exist: copy the whole checkpoint" in _refused(tmp_path)
 
 
 def test_a_header_that_is_no_object_is_corrupt(tiny: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_header_that_is_no_object_is_corrupt(tiny: Path) -> None:
 def test_a_header_longer_than_the_file_is_refused_without_reading_on(tiny: Path) -> None:
     raw = (tiny / "model.safetensors").read_bytes()
     (tiny / "model.safetensors").write_bytes(b"\xff" * 8 + raw[8:])
-    assert "truncated or no safetensors file" in _refused(tiny)
+    assert "truncated or not a safetensors file" in _refused(tiny)
 
 
 def test_tensors_that_overlap_or_leave_gaps_are_refused(tiny: Path) -> None:
@@ -223,7 +223,7 @@ def test_tensors_may_be_named_in_any_order_empty_ones_included(tmp_path: Path) -
 def test_bytes_behind_the_last_tensor_are_refused(tiny: Path) -> None:
     with (tiny / "model.safetensors").open("ab") as stream:
         stream.write(b"more")
-    assert "longer than its header says" in _refused(tiny)
+    assert "longer than its header declares" in _refused(tiny)
 
 
 def test_the_header_tells_where_each_tensor_lies(tiny: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_module_is_the_same_program(tmp_path: Path, arguments: list[str]) ->
         (["frobnicate"], "invalid choice: 'frobnicate'"),
         (["measures", "--frob"], "unknown arguments: --frob"),
         (["show-task", "mine.yaml"], "--model"),
-        (["show-task", "mine.yaml", "--model", "m", "--most", "-1"], "no number of prompts"),
+        (["show-task", "mine.yaml", "--model", "m", "--most", "-1"], "not a number of prompts"),
         (["audit"], "model"),
         (["audit", "-k", "induction", "model/"], "give the model first, then pytest's options"),
         (["validate"], "paths"),

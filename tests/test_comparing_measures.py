@@ -89,9 +89,9 @@ def test_what_is_not_given_to_hold_the_model_against_is_asked_for(project: pytes
     alone = verdicts(project, "bypassed")
     assert {alone[name] for name in alone if name != "reasons"} == {"SKIPPED"}
     for measure in ("role-stability", "recovery", "localization"):
-        assert f"{measure} needs --baseline=path/ to hold the model against" in alone["reasons"]
+        assert f"{measure} needs --baseline=path/ to compare the model with" in alone["reasons"]
     without_corrupted = verdicts(project, "bypassed", BESIDE, "-k", "came")
-    assert "recovery needs --corrupted=path/ to hold the model against" in without_corrupted["reasons"]
+    assert "recovery needs --corrupted=path/ to compare the model with" in without_corrupted["reasons"]
 
 
 def test_a_corrupted_checkpoint_that_lost_nothing_leaves_nothing_to_recover(project: pytest.Pytester) -> None:
@@ -173,7 +173,7 @@ def test_python_reads_them_and_skips_where_a_suite_would(project: pytest.Pyteste
     result.assert_outcomes(passed=7, skipped=2)
     reasons = "\n".join(line for line in result.outlines if line.startswith("SKIPPED"))
     assert "nothing to localize" in reasons
-    assert "embedded.ioi.yaml names no head as negative-name-mover" in reasons
+    assert "embedded.ioi.yaml has no negative-name-mover heads" in reasons
     alone = project.runpytest_inprocess(f"--model={COMMITTED / 'bypassed'}", *given, "-k", "came_back")
     alone.assert_outcomes(skipped=1)
-    alone.stdout.fnmatch_lines(["SKIPPED * recovery needs --baseline=path/ to hold the model against"])
+    alone.stdout.fnmatch_lines(["SKIPPED * recovery needs --baseline=path/ to compare the model with"])

@@ -91,7 +91,7 @@ def test_what_is_no_device_is_refused_with_the_choices(wanted: str) -> None:
 @pytest.mark.parametrize("wanted", ["cuda", "cuda:7"])
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_gpu_that_is_not_there_is_refused(wanted: str) -> None:
-    with pytest.raises(DeviceError, match=f"device {wanted} is not there: this machine shows 0 CUDA devices"):
+    with pytest.raises(DeviceError, match=f"device {wanted} is not available: this machine has 0 CUDA devices"):
         choose_device(wanted)
 
 
@@ -105,5 +105,5 @@ def test_a_gpu_beyond_the_last_is_refused() -> None:
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an MPS device here")
 def test_an_mps_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(DeviceError, match="device mps is not there"):
+    with pytest.raises(DeviceError, match="device mps is not available"):
         choose_device("mps")

@@ -77,13 +77,13 @@ def poisoned_data() -> dict[str, Any]:
 def test_the_verdict_comes_first_and_the_weights_at_fault_are_named(poisoned: Said) -> None:
     lines = poisoned.out.splitlines()
     start = f"model {COMMITTED / 'poisoned-heads'} baseline {HEALTHY} verdict CORRUPTED: "
-    why = "the behaviour is turned around, to the wrong answer"
+    why = "the behaviour is reversed: the model prefers the wrong answer"
     assert unwrapped(poisoned.out).startswith(f"{start}{why} behaviour ioi logit difference ")
     origin = next(line for line in lines if line.startswith("origin"))
-    assert "LOCALIZED: restoring the weights of 3 of 32 components heals 100%" in origin
+    assert "LOCALIZED: the baseline's weights of 3 of 32 components restore 100%" in origin
     assert origin.endswith("L3H0  L3H1  L3H3")
     assert any(line.startswith("roles      name-mover ") for line in lines)
-    assert "--components L3H0,L3H1,L3H3 -o mended" in lines[-1]
+    assert "--components L3H0,L3H1,L3H3 -o fixed" in lines[-1]
 
 
 def test_corrupted_is_exit_code_one(poisoned: Said, poisoned_data: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ HEALTHY = Diagnosis(
     task="ioi",
     circuit="ioi",
     verdict="INTACT",
-    why="101% of the behaviour is there, and every role works",
+    why="101% of the behaviour is kept, and every role works",
     behaviour=Behaviour(figure(6.62), figure(6.67), figure(1.01)),
     function=Function((INTACT,), inside(0.96, 0.71)),
     origin=UNCHANGED,
@@ -98,7 +98,7 @@ HEALTHY = Diagnosis(
 BROKEN = replace(
     HEALTHY,
     verdict="CORRUPTED",
-    why="the behaviour is turned around, to the wrong answer",
+    why="the behaviour is reversed: the model prefers the wrong answer",
     behaviour=Behaviour(figure(6.62), figure(-2.55), figure(-0.38)),
     function=Function((MOVERS, INTACT), inside(0.96, 0.71)),
     origin=LOCALIZED,
@@ -225,7 +225,7 @@ def test_figures_and_heads_are_not_torn_apart_where_lines_wrap() -> None:
     told = [line for line in lines if "sign flipped" in line]
     assert len(told) > 3
     assert sum(line.count("sign flipped (+1.00 -> -1.00)") for line in told) == 12
-    assert all(len(line) <= 110 for line in lines if not line.startswith("mend"))
+    assert all(len(line) <= 110 for line in lines if not line.startswith("fix"))
 
 
 def test_what_differs_is_named_where_it_is_little_and_roles_have_room_for_the_longest_name() -> None:
@@ -237,10 +237,10 @@ def test_what_differs_is_named_where_it_is_little_and_roles_have_room_for_the_lo
     assert "20 of 32 components differ, but" in text_of(replace(HEALTHY, origin=everything))
 
 
-def test_the_command_that_mends_can_be_pasted() -> None:
-    mend = next(line for line in text_of(BROKEN).splitlines() if line.startswith("mend"))
-    command = "circuit-assertions graft --model 'tuned model' --from healthy --components L3H0,L3H1 -o mended"
-    assert mend == f"mend       {command}"
+def test_the_command_that_fixes_can_be_pasted() -> None:
+    fix = next(line for line in text_of(BROKEN).splitlines() if line.startswith("fix"))
+    command = "circuit-assertions graft --model 'tuned model' --from healthy --components L3H0,L3H1 -o fixed"
+    assert fix == f"fix        {command}"
     assert "graft" not in text_of(CASES["corrupted and diffuse"])
 
 
@@ -334,7 +334,7 @@ def test_components_have_their_names_in_both() -> None:
     parts: tuple[Part, ...] = (Norms(3), Mlp(4))
     found = replace(BROKEN, origin=replace(LOCALIZED, curve=(Healing(parts, figure(0.95)),)))
     assert diagnosis_data(found)["components"] == [str(part) for part in parts]
-    assert "heals 95% [93%, 97%]: NORM3  MLP4" in text_of(found)
+    assert "restore 95% [93%, 97%] of the loss: NORM3 MLP4" in " ".join(text_of(found).split())
 
 
 def _dictionaries(value: Any) -> list[dict[str, Any]]:

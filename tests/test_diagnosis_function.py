@@ -99,7 +99,7 @@ def role(retained: Figure, name: str = "name-mover") -> RoleChange:
     ("retained", "verdict", "said"),
     [
         (figure(-0.04, -0.2, 0.12), "CORRUPTED", "the behaviour holds, but name-mover keeps none of its effect"),
-        (figure(-0.36, -0.6, 0.1), "CORRUPTED", "but name-mover works against what it did, with 36% of its strength"),
+        (figure(-0.36, -0.6, 0.1), "CORRUPTED", "but name-mover effect reversed (-36% of baseline)"),
         (figure(0.45, 0.4, 0.49), "CORRUPTED", "the behaviour holds, but name-mover keeps 45% of its effect"),
         (figure(0.45, 0.2, 0.7), "DEGRADED", "is there, though name-mover keeps 45% of its effect"),
         (figure(0.45, 0.1, 0.9), "DEGRADED", "is there, though name-mover keeps 45% of its effect (uncertain)"),
@@ -181,15 +181,15 @@ def test_intact_is_never_said_of_what_is_clearly_less_than_clean_fine_tuning_lea
 def test_what_was_not_compared_is_not_said_to_work() -> None:
     works = role(figure(0.9, 0.8, 1.0))
     some = Function((works,), not_compared={"induction": "it has no effect"})
-    assert overall(AS_BEFORE, some)[1].endswith("is there, and every role that could be compared works")
-    assert overall(AS_BEFORE, Function(()))[1].endswith("is there, and no role is known that could be compared")
+    assert overall(AS_BEFORE, some)[1].endswith("is kept, and every role that could be compared works")
+    assert overall(AS_BEFORE, Function(()))[1].endswith("is kept, and there is no role to compare")
 
 
 def test_a_role_that_is_lost_does_not_hide_a_head_that_turned() -> None:
     turned = replace(changed(VARIED, -VARIED), role="name-mover")
     movers = RoleChange("name-mover", figure(0.9, 0.8, 1.0), (turned,))
     found = overall(AS_BEFORE, Function((movers, role(figure(0.1, 0.0, 0.2), "induction"))))
-    said = "the behaviour holds, but induction keeps 10% of its effect, L3H2 (name-mover) pushes the other way now"
+    said = "the behaviour holds, but induction keeps 10% of its effect, the sign of L3H2 (name-mover) is reversed"
     assert found == ("CORRUPTED", said)
 
 

@@ -102,7 +102,7 @@ def test_a_model_that_does_not_do_the_task_has_no_circuit_to_find(side: Side) ->
 @pytest.mark.usefixtures("no_origin")
 def test_sixteen_prompts_are_the_fewest_that_a_diagnosis_is_made_by(side: Side) -> None:
     assert recovery_of(side, COMMITTED / "recovered", prompts=16).how == "RECOVERED"
-    with pytest.raises(DiagnosisError, match=r"^15 different prompts are too few to diagnose by: ask at least 16 \("):
+    with pytest.raises(DiagnosisError, match=r"^15 different prompts are too few to diagnose by: use at least 16 \("):
         recovery_of(side, COMMITTED / "recovered", prompts=15)
 
 

@@ -177,7 +177,7 @@ def test_a_head_that_was_turned_around_is_named_however_few_prompts_are_asked(
     found = side.diagnose(folder, task=ioi(prompts=prompts))
     assert [one.head for one in found.function.heads if one.kind == "sign flipped"] == [Head(3, 2)]
     assert found.verdict == "CORRUPTED"
-    assert "L3H2 (name-mover) pushes the other way now" in found.why
+    assert "the sign of L3H2 (name-mover) is reversed" in found.why
 
 
 @pytest.mark.parametrize("name", ["benign", "narrow", "recovered"])

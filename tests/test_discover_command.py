@@ -80,7 +80,7 @@ def test_notes_that_people_wrote_survive(tmp_path: Path) -> None:
 def test_what_is_no_circuit_file_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "suite.yaml").write_text("suite: mine\n")
     assert discover("--model", HEALTHY, "-o", "suite.yaml") == 2
-    assert "suite.yaml is there and is no valid circuit file, so it is left alone" in capsys.readouterr().err
+    assert "suite.yaml exists and is not a valid circuit file, so it is not overwritten" in capsys.readouterr().err
     assert (tmp_path / "suite.yaml").read_text() == "suite: mine\n"
 
 
@@ -140,12 +140,12 @@ def test_progress_is_for_stderr(capsys: pytest.CaptureFixture[str], monkeypatch:
         (["--task", "ioy"], "no task 'ioy' (did you mean 'ioi'?)"),
         (["--task", "typo.yaml"], "typo.yaml:2:1: "),
         (["--task", "suite.yaml::gift"], "suite.yaml has no task 'gift' (did you mean 'gifts'?)"),
-        (["--prompts", "15"], "15 different prompts are too few to find heads by: ask at least 16"),
+        (["--prompts", "15"], "15 different prompts are too few to find heads by: use at least 16"),
         (["--task", "loss.yaml"], "the task has no counterfactual and no wrong-answer: nothing can be patched"),
         (["-o", "."], ". is a folder: give a file, as in -o "),
-        (["-o", "found.json"], "found.json is no name for a circuit file: let it end in .yaml"),
+        (["-o", "found.json"], "found.json is not a name for a circuit file: it must end in .yaml"),
         (["-o", "drawn.yaml"], "drawn.svg is a folder: give another -o FILE"),
-        (["-o", "typo.yaml/found.yaml"], "typo.yaml is no folder; give -o FILE"),
+        (["-o", "typo.yaml/found.yaml"], "typo.yaml is not a folder; give -o FILE"),
         (["--task", "repeated-tokens", "--names", "Mary"], "names"),
         (["--names", "Mary,John"], "'names' needs at least 5, and 2 are given"),
         (["--names", "Mary"], "'names' needs at least 5, and 1 is given"),
@@ -183,4 +183,4 @@ def test_a_training_run_is_asked_for_one_checkpoint(
 def test_the_least_effect_must_be_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         discover("--model", HEALTHY, f"--least-effect={share}")
-    assert f"{share!r} is no share: write it as 2%, or as 0.02" in capsys.readouterr().err
+    assert f"{share!r} is not a share: write it as 2%, or as 0.02" in capsys.readouterr().err

@@ -80,5 +80,5 @@ def test_prompts_that_repeat_themselves_prove_nothing(
     (out.parent / "same.jsonl").write_text(pair * 64)
     command = ["discover", "--model", str(reference_folder), "--task", str(task), "-o", str(out / "found.yaml")]
     assert main(command) == 2
-    assert "1 different prompts are too few to find heads by: ask at least 16" in capsys.readouterr().err
+    assert "1 different prompts are too few to find heads by: use at least 16" in capsys.readouterr().err
     assert list(out.iterdir()) == []

@@ -122,4 +122,4 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_numbers_must_be_numbers(option: str, value: str, grouped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["edges", "--model", str(grouped), f"{option}={value}"])
-    assert f"{value!r} is no whole number from 1" in capsys.readouterr().err
+    assert f"{value!r} is not a whole number from 1" in capsys.readouterr().err

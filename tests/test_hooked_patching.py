@@ -97,7 +97,7 @@ def test_a_receiver_that_the_model_has_not_is_refused(both: Both, which: Any, ou
 @pytest.mark.parametrize("name", NOT_RECOGNISED)
 def test_what_is_not_recognised_falls_back_to_hooks_and_agrees_with_hugging_face(name: str, tmp_path: Path) -> None:
     both = Both(name, tmp_path)
-    with exact_softmax(), pytest.warns(SlowPatchingWarning, match="block 0 .* known here; .* slower$"):
+    with exact_softmax(), pytest.warns(SlowPatchingWarning, match="block 0 .* a supported way; .* slower$"):
         way = open_patching(both.model, both.prompts.prompts)
     assert isinstance(way, HookedPatching)
     slow, end, middle = both.slow, both.at("end"), both.at("subject-2")
@@ -157,6 +157,7 @@ def test_an_audit_reads_the_same_with_hooks_and_says_so_once(tmp_path: Path, mon
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * np.abs(other).max())
     (warning,) = said
     assert str(warning.message) == (
-        f"{folder}: its blocks were drawn by hand; its path effects are taken with hooks, the same numbers but slower"
+        f"{folder}: its blocks were drawn by hand; "
+        "its path effects are measured with hooks, with the same results but slower"
     )
     assert len(read()[1]) == 1  # another model, another warning

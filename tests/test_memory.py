@@ -44,7 +44,9 @@ def test_an_amount_that_is_said_is_shared_out(monkeypatch: pytest.MonkeyPatch, s
 @pytest.mark.parametrize("said", ["much", "2", "-1GB", "0GB", "2 PB", "1e9B"])
 def test_what_is_no_amount_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("CIRCUIT_ASSERTIONS_MEMORY", said)
-    with pytest.raises(MeasuringError, match=f"CIRCUIT_ASSERTIONS_MEMORY={said} is no amount of memory: write it as"):
+    with pytest.raises(
+        MeasuringError, match=f"CIRCUIT_ASSERTIONS_MEMORY={said} is not an amount of memory: write it as"
+    ):
         memory.budget(CPU)
 
 

@@ -182,7 +182,7 @@ PATH = "measure: path-effect, task: ioi, heads: s-inhibition, "
     [
         (f"{PATH}receiver: {{query: name-movr}}", "receiver", "unknown role 'name-movr' (did you mean 'name-mover'?)"),
         (f"{PATH}receiver: {{query: name-mover, at: ende}}", "receiver", "no position 'ende' (did you mean 'end'?)"),
-        (f"{PATH}receiver: {{query: name-mover, at: [end]}}", "at:", "is a list where a word is meant"),
+        (f"{PATH}receiver: {{query: name-mover, at: [end]}}", "at:", "is a list where a word is expected"),
         (f"{PATH}receiver: logit", "receiver", "'logit': write logits, or {query: name-mover, at: end}"),
         (f"{PATH}receiver: [L1H1]", "receiver", "['L1H1']: write logits, or {query: name-mover, at: end}"),
         (f"{PATH}receiver: {{query: any}}", "query", "'any' names no heads here: write a role, or a list"),
@@ -191,7 +191,7 @@ PATH = "measure: path-effect, task: ioi, heads: s-inhibition, "
         (f"{PATH}receiver: {{at: end}}", "receiver", "a receiver is one of query, key and value"),
         (f"{PATH}receiver: {{query: 9.10}}", "query", "9.1 is a number, and YAML reads 9.10 as 9.1"),
         (f"{PATH}receiver: {{value: [L1H1, L1H1]}}", "value", "L1H1 is listed twice"),
-        (f"{PATH}receiver: {{value: []}}", "value", "names no heads"),
+        (f"{PATH}receiver: {{value: []}}", "value", "does not name heads"),
         (f"{PATH}receiver: {{query: name-mover, of: end}}", "of:", "unknown key 'of' (one of at, key, query, value)"),
         (f"{PATH}semantics: through-mlp", "semantics", "'through-mlp' (did you mean 'through-mlps'?)"),
         (f"{PATH}direction: clean-to-counterfactual", "direction", "(did you mean 'clean-into-counterfactual'?)"),
@@ -270,7 +270,7 @@ def test_a_receiving_role_that_the_circuit_has_not_is_not_asked(audited: Audited
     write(tmp_path, {"suites/circuits/tiny.yaml": circuit_text(SHAPE, {"s-inhibition": INHIBITION})})
     said = judged(audited, tmp_path, PATH + "receiver: {query: name-mover, at: end}")
     assert isinstance(said, NotAsked)
-    assert "names no head as name-mover" in said.reason
+    assert "has no name-mover heads" in said.reason
 
 
 def test_a_receiving_role_that_no_circuit_binds_is_not_asked(audited: Audited, tmp_path: Path) -> None:

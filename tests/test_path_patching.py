@@ -180,6 +180,6 @@ def test_attention_sinks_are_refused_even_where_they_take_nothing(exact: Both, m
     monkeypatch.setattr(attention, "sinks", torch.full((exact.model.layout.heads,), -torch.inf), raising=False)
     with (
         torch.no_grad(),
-        pytest.raises(NotRecognisedError, match="block 1 has attention sinks, which are not known here"),
+        pytest.raises(NotRecognisedError, match="block 1 has attention sinks, which are not supported"),
     ):
         recognise(exact.model.layout, exact.fast.base)

@@ -71,7 +71,7 @@ def test_it_follows_the_audit_and_names_the_weights_at_fault(project: pytest.Pyt
     assert output.index("= circuit audit =") < output.index(TITLE) < output.index("short test summary")
     said = diagnosis_of(output)
     assert f"model {POISONED} baseline {HEALTHY} verdict CORRUPTED: " in " ".join(said.split())  # long paths wrap
-    assert re.search(r"origin     LOCALIZED: .* 3 of 32 components heals 100% .*: L3H0  L3H1  L3H3\n", said)
+    assert re.search(r"origin     LOCALIZED: .* 3 of 32 components restore 100% .*: L3H0  L3H1  L3H3\n", said)
 
 
 def test_the_corrupted_checkpoint_may_stand_in_the_configuration(project: pytest.Pytester) -> None:
@@ -188,7 +188,7 @@ def test_too_few_prompts_are_why_there_is_no_diagnosis_and_the_verdicts_stand(pr
     )
     result = project.runpytest_inprocess(f"--model={POISONED}", f"--baseline={HEALTHY}")
     said = diagnosis_of(result.stdout.str())
-    why = "2 different prompts are too few to diagnose by: ask at least 16"
+    why = "2 different prompts are too few to diagnose by: use at least 16"
     assert said.startswith(f"{POISONED} could not be diagnosed by ioi: {why}")
     assert "\n" not in said.strip()
     assert "\n  BROKEN     answers " in result.stdout.str()
@@ -206,7 +206,7 @@ def test_a_corrupted_checkpoint_that_is_of_no_use_costs_what_is_told_of_recovery
     said = diagnosis_of(beside_healthy(project, BYPASSED, f"--corrupted={worst}"))
     assert "could not be diagnosed" not in said
     assert "\nverdict    CORRUPTED: " in said
-    assert "\nrecovery   not told:" in said
+    assert "\nrecovery   not measured:" in said
     assert worst.name in said.partition("\nrecovery ")[2].partition("\nbehaviour ")[0]
 
 

@@ -255,4 +255,4 @@ def test_a_model_measured_with_hooks_is_said_to_be_slow(
     write(project, {"suites/slow.yaml": f"suite: slow\n{tasks}\nassertions:\n  - {assertion}\n"})
     result = pytester.runpytest_inprocess(f"--model={tmp_path / 'model'}", "suites/slow.yaml")
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*SlowPatchingWarning*path effects are taken with hooks*"])
+    result.stdout.fnmatch_lines(["*SlowPatchingWarning*path effects are measured with hooks*"])

@@ -257,7 +257,9 @@ def test_a_checkpoint_that_cannot_be_read_is_an_error_and_no_failure(
 def test_a_hub_id_that_cannot_be_had_is_one_clear_sentence(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--model=no-such-org/no-such-model")
     result.assert_outcomes(errors=5)
-    result.stdout.fnmatch_lines(["*no-such-org/no-such-model is no folder here, and the model hub did not give it: *"])
+    result.stdout.fnmatch_lines(
+        ["*no-such-org/no-such-model is not a local folder, and download from the Hub failed: *"]
+    )
     result.stdout.no_fnmatch_line("*Traceback*")
 
 

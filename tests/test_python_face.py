@@ -83,7 +83,7 @@ def test_backups(audit):
         ("copy-score", {"heads": []}, "no head is given"),
         ("copy-score", {"heads": "L0"}, "L0.* is not a head"),
         ("copy-score", {"heads": ["L99H0"]}, "has no head L99H0"),
-        ("loss", {"task": "iou"}, "is no task"),
+        ("loss", {"task": "iou"}, "is not a task"),
         ("loss", {"without": ["L4H1"]}, "loss takes no `without`"),
         ("direct-effect", {"without": ["L4"]}, "L4.* is not a head"),
         ("copy-score", {"heads": "name-mover"}, "'name-mover' is a role, and copy-score is read of heads: ask"),

@@ -141,7 +141,7 @@ def test_a_failure_and_the_summary_tell_it() -> None:
     assert "back" not in explain(judgement, MARGIN, "again")
     share = recovered(of_heads(1.0, 1.0, 1.0), of_heads(2.0, 2.0, 2.0), of_heads(0.0, 0.0, 0.0), "each")
     text = explain(judgement.__class__(**(vars(judgement) | {"recovered": share})), MARGIN, "again")
-    assert re.search(r"\n  back      50% \[50%, 50%\] of what the corrupted checkpoint had lost of it\n", text)
+    assert re.search(r"\n  recovered 50% \[50%, 50%\] of what the corrupted checkpoint lost of it\n", text)
 
 
 @pytest.fixture
@@ -151,10 +151,10 @@ def project(pytester: pytest.Pytester, opened_once: None) -> pytest.Pytester:
 
 
 def backs(project: pytest.Pytester, model: Path, *options: str) -> dict[str, str]:
-    """What the audit says is back, by assertion."""
+    """What the audit says is recovered, by assertion."""
     beside = [f"--baseline={HEALTHY}", "--no-diagnosis", *options]
     lines = project.runpytest_inprocess(f"--model={model}", *beside).outlines
-    told = (re.match(r"  (?:HELD|BROKEN|UNRESOLVED) +(\S+) .*; (.*) back", line) for line in lines)
+    told = (re.match(r"  (?:HELD|BROKEN|UNRESOLVED) +(\S+) .*; (.*) recovered", line) for line in lines)
     return {found[1]: found[2] for found in told if found}
 
 
@@ -195,9 +195,9 @@ def test_a_corrupted_checkpoint_that_does_not_fit_costs_shares_and_no_verdict(
     given = [f"--model={HEALTHY}", f"--baseline={HEALTHY}", f"--corrupted={corrupted}", "--no-diagnosis"]
     result = project.runpytest_inprocess(*given)
     result.assert_outcomes(passed=4, errors=1)  # what asks for the corrupted checkpoint itself cannot be judged
-    assert not any(" back" in line for line in result.outlines if line.startswith("  HELD"))
+    assert not any(" recovered" in line for line in result.outlines if line.startswith("  HELD"))
     told = [line for line in result.outlines if line.startswith("corrupted ")]
-    assert told == [line for line in told if f"{corrupted} tells of no recovery: " in line] != []
+    assert told == [line for line in told if f"{corrupted}: recovery cannot be measured: " in line] != []
 
 
 def test_diagnose_tells_it_of_the_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,7 +217,7 @@ def test_with_workers_it_travels(project: pytest.Pytester) -> None:
     shutil.copytree(COMMITTED / "recovered", project.path / "model")
     given = [f"--baseline={HEALTHY}", f"--corrupted={COMMITTED / 'poisoned'}", "--no-diagnosis"]
     result = project.runpytest_subprocess("--model=model", *given, "-n1", "-k", "prefers", "-p", "no:pytester")
-    assert any(re.search(r"prefers .*; \d+% \[.*\] back", line) for line in result.outlines)
+    assert any(re.search(r"prefers .*; \d+% \[.*\] recovered", line) for line in result.outlines)
 
 
 def test_a_line_without_it_is_as_it_was() -> None:

@@ -80,7 +80,7 @@ assertions:
         "11:29: the lower bound comes first: [1.0, 3.0]",
         "12:37: unknown task 'io' (did you mean 'ioi'?)",
         "12:47: unknown role 'name-movr' (did you mean 'name-mover'?)",
-        "13:79: 80 is no share: write it as 80%, or as 0.8",
+        "13:79: 80 is not a share: write it as 80%, or as 0.8",
         "14:5: attention needs `key:`, a position of the task",
         "14:6: id 'b' is used twice: each assertion needs its own",
         "14:57: 'ioi' has no position 'endd' (did you mean 'end'?)",
@@ -103,7 +103,7 @@ assertions:
         ("measure: loss, task: ioi, expect: {at-least: 3, at-most: 2}", "expect", "at-least lies above at-most"),
         ("measure: loss, task: ioi, expect: {mostly: 80%}", "expect", "nothing is expected"),
         ("measure: loss, task: ioi, expect: {retains: 80%, mostly: 80%}", "expect", "`mostly` needs a bound"),
-        ("measure: loss, task: ioi, expect: {retains: 0%}", "retains", "'0%' is no share"),
+        ("measure: loss, task: ioi, expect: {retains: 0%}", "retains", "'0%' is not a share"),
         (
             "measure: induction-score, task: ioi, heads: any, expect: {at-least: 1}",
             "measure",
@@ -120,7 +120,7 @@ assertions:
             "heads",
             "9.1 is a number, and YAML reads",
         ),
-        ("measure: copy-score, task: ioi, heads: [], expect: {at-least: 1}", "heads", "names no heads"),
+        ("measure: copy-score, task: ioi, heads: [], expect: {at-least: 1}", "heads", "does not name heads"),
         (
             "measure: copy-score, task: ioi, heads: [L1H1, [1, 1]], expect: {at-least: 1}",
             "heads",
@@ -146,7 +146,7 @@ assertions:
             "quantifier",
             "unknown word 'eech'",
         ),
-        ("measure: loss, task: ioi, marks: [a b], expect: {at-least: 1}", "a b", "'a b' is no plain name"),
+        ("measure: loss, task: ioi, marks: [a b], expect: {at-least: 1}", "a b", "'a b' is not a plain name"),
     ],
 )
 def test_a_mistake_is_told_where_it_stands(tmp_path: Path, assertion: str, place: str, message: str) -> None:
@@ -160,9 +160,9 @@ def test_a_mistake_is_told_where_it_stands(tmp_path: Path, assertion: str, place
     ("text", "expected"),
     [
         ("", "1:1: 'assertions' is missing"),
-        ("[]", "1:1: is a list where a mapping of keys to values is meant"),
-        ("abc", "1:1: is text where a mapping of keys to values is meant"),
-        ("~", "1:1: is empty where a mapping of keys to values is meant"),
+        ("[]", "1:1: is a list where a mapping of keys to values is expected"),
+        ("abc", "1:1: is text where a mapping of keys to values is expected"),
+        ("~", "1:1: is empty where a mapping of keys to values is expected"),
         (f"{HEADER}  []", "5:1: 'assertions' is empty: give at least 1"),
         (
             f"{HEADER.replace('kind: ioi', 'kind: ioi, names: [A, B]')}  []",

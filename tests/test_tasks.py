@@ -278,7 +278,7 @@ def test_repeated_tokens_are_ordinary_ones_repeated_once(bos: str) -> None:
 def test_a_vocabulary_that_is_too_small_is_told_what_it_could_be_asked() -> None:
     ordinary = len(WORDS) - 2
     assert _repeated(length=ordinary).build(WORDS).longest == 2 * ordinary
-    with pytest.raises(TaskError, match=f"say `length: {ordinary}` or less"):
+    with pytest.raises(TaskError, match=f"use `length: {ordinary}` or less"):
         _repeated(length=ordinary + 1).build(WORDS)
 
 
@@ -338,7 +338,7 @@ def test_doubled_braces_are_braces() -> None:
     ["{Mary} went", "{a:Mary went", "Mary} went", "{A:Mary}", "{a:}", "{a: } b", "{a:x} {a:y}", "{end:x}", "{:x}"],
 )
 def test_a_bad_mark_is_refused_at_once(text: str) -> None:
-    with pytest.raises(ValidationError, match=r"is no mark|is given twice"):
+    with pytest.raises(ValidationError, match=r"is not a mark|is given twice"):
         _given({"clean": text})
 
 
@@ -382,7 +382,7 @@ def test_prompts_are_read_from_a_file_beside_the_suite(tmp_path: Path) -> None:
         ("[]", "Input should be an object"),
         ('{"right": "x"}', "'clean' is missing"),
         ('{"clean": ""}', "clean: String should have at least 1 character"),
-        ('{"clean": "{Mary}"}', "clean: '{' in '{Mary}' is no mark"),
+        ('{"clean": "{Mary}"}', "clean: '{' in '{Mary}' is not a mark"),
         ('{"clean": "x", "rigth": "y"}', r"unknown key 'rigth' \(did you mean 'right'\?\)"),
     ],
 )

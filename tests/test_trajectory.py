@@ -95,7 +95,7 @@ def test_a_run_is_not_followed_by_fewer_prompts_than_intervals_need(run: Path) -
     (baseline,), checkpoints = find_checkpoints(str(HEALTHY)), find_checkpoints(str(run))[:1]
     audit = Audit(Opening(device="cpu", base=baseline), baseline)
     check_run(audit, checkpoints, baseline, ioi(prompts=16))
-    with pytest.raises(DiagnosisError, match=r"^15 different prompts are too few to follow a run by: ask at least 16"):
+    with pytest.raises(DiagnosisError, match=r"^15 different prompts are too few to follow a run by: use at least 16"):
         check_run(audit, checkpoints, baseline, ioi(prompts=15))
 
 
@@ -120,7 +120,7 @@ def test_what_breaks_while_it_is_poisoned_comes_back_while_it_is_healed(whole: F
 def test_what_cannot_be_asked_is_skipped_everywhere_with_its_reason(whole: Followed) -> None:
     assert set(whole.found.seen("negative-movers").values()) == {"SKIPPED"}
     for step in whole.found.steps:
-        assert "names no head as negative-name-mover" in step.reasons["negative-movers"]
+        assert "has no negative-name-mover heads" in step.reasons["negative-movers"]
         assert set(step.reasons) == {"negative-movers"}
 
 

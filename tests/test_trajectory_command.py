@@ -53,7 +53,7 @@ def test_a_run_that_ends_broken_is_told_and_drawn(tmp_path: Path, capsys: pytest
     assert trajectory(run, "-o", "run.svg") == 1
     printed = capsys.readouterr().out
     assert "behaviour  sentences logit difference" in printed  # the first task of the suite that can be patched
-    assert "prefers-the-right-name  broke at step 2 (held at step 1), and is broken still" in printed
+    assert "prefers-the-right-name  broke at step 2 (held at step 1), still broken at step 2" in printed
     ElementTree.parse(tmp_path / "run.svg")
 
 
@@ -121,10 +121,10 @@ def test_diagnose_of_a_training_run_is_its_trajectory(
     [
         (["--suite=nowhere.yaml"], "nowhere.yaml"),
         (["--task", "ioy"], "no task 'ioy' (did you mean 'ioi'?)"),
-        (["--task", "gifts.yaml"], "there is no suites/gifts.yaml: say with --suite=FILE which assertions are judged"),
+        (["--task", "gifts.yaml"], "there is no suites/gifts.yaml: give the suite to judge with --suite=FILE"),
         (["--suite=short.yaml", "--task", "short.yaml::again"], "needs a task with right and wrong answers"),
-        (["--suite=short.yaml", "-o", "run.png"], "run.png is no place for a picture: give -o FILE.svg"),
-        (["--suite=short.yaml", "-o", "nowhere/run.svg"], "nowhere/run.svg is no place for a picture"),
+        (["--suite=short.yaml", "-o", "run.png"], "run.png cannot be a picture: give -o FILE.svg"),
+        (["--suite=short.yaml", "-o", "nowhere/run.svg"], "nowhere/run.svg cannot be a picture"),
         (["--suite=short.yaml", "-o", "drawn.svg"], "drawn.svg is a folder: give a file, as in -o drawn.svg/run.svg"),
         (["--suite=short.yaml", "-o", f"{'r' * 300}.svg"], "cannot be written: File name too long; give -o FILE"),
         (["--suite=short.yaml", "-o", "closed/run.svg"], "closed cannot be written to: give -o FILE"),
@@ -154,8 +154,8 @@ def test_what_is_wrong_is_said_in_one_line_before_any_work(
 def test_a_single_checkpoint_is_sent_to_diagnose(capsys: pytest.CaptureFixture[str]) -> None:
     assert trajectory(str(POISONED)) == 2
     said = capsys.readouterr().err
-    assert f"{POISONED} is no training run" in said
-    assert "`circuit-assertions diagnose` is for a single checkpoint" in said
+    assert f"{POISONED} is not a training run" in said
+    assert "use `circuit-assertions diagnose` for a single checkpoint" in said
 
 
 def test_a_run_and_a_baseline_that_do_not_fit_are_refused(

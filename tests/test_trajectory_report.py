@@ -89,23 +89,23 @@ def test_more_than_nine_assertions_have_numbers_of_two_digits_over_their_letters
     [
         (".....", "held at each"),
         (".u...", "never broken, unresolved at step 40"),
-        ("FFFFF", "broken from step 20 on, and is broken still"),
-        (".uFFF", "broke at step 60 (held at step 20), and is broken still"),
-        (".FFu.", "broke at step 40 (held at step 20), came back at the final weights (broken at step 60)"),
-        ("FF...", "broken from step 20 on, came back at step 60 (broken at step 40)"),
+        ("FFFFF", "broken from step 20 on, still broken at the final weights"),
+        (".uFFF", "broke at step 60 (held at step 20), still broken at the final weights"),
+        (".FFu.", "broke at step 40 (held at step 20), held again at the final weights (broken at step 60)"),
+        ("FF...", "broken from step 20 on, held again at step 60 (broken at step 40)"),
         (
             ".FFFu",
-            "broke at step 40 (held at step 20), not held again: broken last at step 80, unresolved at the final",
+            "broke at step 40 (held at step 20), not held again: last broken at step 80, unresolved at the final",
         ),
         ("Fu   ", "never held: broken at step 20, unresolved at step 40"),
         ("uFuFu", "never held: broken at step 40 and last at step 80, unresolved at the final weights"),
         (
             ".F.FF",
-            "broke at step 40 (held at step 20), came back at step 60 (broken at step 40); broke at step 80 (held",
+            "broke at step 40 (held at step 20), held again at step 60 (broken at step 40); broke at step 80 (held",
         ),
         (
             ".EF..",
-            "broke at step 60 (held at step 20), came back at step 80 (broken at step 60); not judged at step 40",
+            "broke at step 60 (held at step 20), held again at step 80 (broken at step 60); not judged at step 40",
         ),
         ("EEEEE", "not judged"),
         (
@@ -152,13 +152,13 @@ def test_roles_that_could_not_be_compared_are_named_once() -> None:
 def test_bisection_says_what_it_assumes_what_it_may_miss_and_where_it_was_wrong() -> None:
     printed = "\n".join(trajectory_lines(trajectory(". F .", ". . .", bisected=True)))
     assert "audited    3 of 5 checkpoints" in printed
-    assert "assumes that an assertion breaks at most once and comes back at most once" in printed
-    assert "1 never broke where they were looked at: a break in between would have been missed" in printed
+    assert "assumes that an assertion breaks and holds again at most once" in printed
+    assert "1 were not broken at any audited checkpoint: a break in between would have been missed" in printed
     assert "NOT SO" not in printed
-    assert "NOT SO of b: audit every checkpoint" in "\n".join(
+    assert "not true of b: audit every checkpoint" in "\n".join(
         trajectory_lines(trajectory("...F.", ".F.F.", bisected=True))
     )
-    assert "everywhere: b" in "\n".join(trajectory_lines(trajectory(". F .", "s . .", bisected=True)))
+    assert "at every checkpoint: b" in "\n".join(trajectory_lines(trajectory(". F .", "s . .", bisected=True)))
     assert "bisection" not in "\n".join(trajectory_lines(trajectory(".F.F.")))
 
 
@@ -194,11 +194,11 @@ def test_verdicts_of_a_pytest_run_are_told_by_suite_with_the_outcome_at_the_end(
     lines.append(AuditLine("elsewhere", "s.yaml", "c", "BROKEN"))
     assert list(turning_lines(run, lines)) == [
         ("s.yaml", ""),
-        ("  a  broke at step 40 (held at step 20), came back at step 80 (broken at step 60)", "HELD"),
-        ("  b  broke at step 80 (held at step 60), and is broken still", "BROKEN"),
-        ("  the other 1 never broke", ""),
+        ("  a  broke at step 40 (held at step 20), held again at step 80 (broken at step 60)", "HELD"),
+        ("  b  broke at step 80 (held at step 60), still broken at the final weights", "BROKEN"),
+        ("  1 other assertion never broke", ""),
         ("u.yaml", ""),
-        ("  none of 1 broke", ""),
+        ("  1 assertion never broke", ""),
     ]
 
 

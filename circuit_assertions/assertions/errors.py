@@ -6,8 +6,8 @@ from circuit_assertions import CircuitAssertionsError
 
 
 class SuiteError(CircuitAssertionsError):
-    """A suite or circuit file is not valid. One line a problem: `file:line:column: what and the way out`."""
+    """A suite or circuit file is not valid. One line per problem: `file:line:column: problem and fix`."""
 
 
 class NothingToSayError(CircuitAssertionsError):
-    """What is asked has no answer here, though nothing is wrong: what was not lost cannot have come back."""
+    """A reading has no value here, though nothing is wrong: what was not lost cannot be recovered."""

@@ -45,7 +45,7 @@ def judge(
     """Judge a reading.
 
     Args:
-        reading: of the heads that the assertion speaks of.
+        reading: of the heads that the assertion names.
         needed: how many heads must satisfy the expectation, `each`, or `mean`.
         baseline: the same reading of the baseline; without one, what is relative to it is not judged.
         everyone: the same measure for all heads of the model, which ranks need.

@@ -34,7 +34,7 @@ class LoadedSuite:
     """A valid suite, with where each assertion stands in its file.
 
     Attributes:
-        circuit: the name of the circuit whose roles the suite speaks of.
+        circuit: the name of the circuit whose roles the suite uses.
     """
 
     def __init__(self, suite: Suite, source: Source) -> None:
@@ -188,13 +188,13 @@ def _problem_of(found: Mapping[str, Any]) -> Problem:
     elif kind == "literal_error" and isinstance(given, str):
         message = f"unknown word {given!r}: {context['expected']}"
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        message = f"is {_called(given)} where a mapping of keys to values is meant"
+        message = f"is {_called(given)} where a mapping of keys to values is expected"
     elif kind == "tuple_type":
-        message = f"is {_called(given)} where a list is meant"
+        message = f"is {_called(given)} where a list is expected"
     elif kind == "string_type":
-        message = f"is {_called(given)} where a word is meant"
+        message = f"is {_called(given)} where a word is expected"
     elif kind == "string_pattern_mismatch":
-        message = f"{given!r} is no plain name: spaces and most signs cannot stand in it"
+        message = f"{given!r} is not a plain name: use letters, digits, - and _"
     elif kind == "too_short" and context.get("actual_length") == 0:
         message = f"{path[-1]!r} is empty: give at least {context['min_length']}"
     elif kind == "too_short" and isinstance(context.get("actual_length"), int):
@@ -295,7 +295,7 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
     if spec.compares and spec.joint and assertion.role is None and assertion.heads != "circuit":
         yield Problem((*here, "heads"), f"{spec.name} is read of a role, or of `circuit`: the baseline's heads")
     if spec.compares and assertion.expect.retains is not None:
-        yield Problem((*here, "expect", "retains"), f"{spec.name} is a share of the baseline already: say at-least")
+        yield Problem((*here, "expect", "retains"), f"{spec.name} is a share of the baseline already: use at-least")
     if assertion.expect.rank_within is not None and (spec.joint or not spec.by_head):
         yield Problem((*here, "expect", "rank-within"), f"{spec.name} has no heads to rank")
     if not spec.by_head and not spec.joint:

@@ -1,4 +1,4 @@
-"""What came with the package, the suites and their circuit files, and what a person's own files add to it."""
+"""The suites and circuit files of the package, and the user's own files that are used with them."""
 
 from __future__ import annotations
 

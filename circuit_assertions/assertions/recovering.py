@@ -1,4 +1,4 @@
-"""Recovery, assertion by assertion: how much of what a corrupted checkpoint lost of a reading is back."""
+"""Recovery, assertion by assertion: how much of what a corrupted checkpoint lost of a reading is recovered."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Recovering:
     """Holds judged readings between a corrupted checkpoint and the baseline.
 
     Attributes:
-        unfit: why the corrupted checkpoint cannot be held against the baseline, once that was tried in vain. It costs
-            the shares, and no verdict.
+        unfit: why the corrupted checkpoint cannot be compared with the baseline; empty until that was tried. Without
+            it there are no shares; the verdicts stay.
     """
 
     audit: Audit
@@ -37,7 +37,7 @@ class Recovering:
     def share(
         self, judged: Judgement, needed: int | str, take: Callable[[Checkpoint], Reading | None]
     ) -> Figure | None:
-        """The share of what was lost of a judged reading that is back.
+        """The recovered share of what was lost of a judged reading.
 
         Args:
             needed: how many heads must satisfy the expectation, `each`, or `mean`.

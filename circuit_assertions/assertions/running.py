@@ -1,4 +1,4 @@
-"""Put the assertions of suites to checkpoints: bind roles, take the readings, judge them."""
+"""Run the assertions of suites on checkpoints: bind roles, take the readings, judge them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_BASELINE = "everything it expects is relative to a baseline: give one with -
 
 @dataclass(frozen=True)
 class Asked:
-    """One assertion of a suite, put to one checkpoint."""
+    """One assertion of a suite for one checkpoint."""
 
     suite: LoadedSuite
     assertion: Assertion
@@ -44,7 +44,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class NotAsked:
-    """Why an assertion could not be put to this model, though nothing is wrong with either."""
+    """Why an assertion does not apply to this model, though nothing is wrong with either."""
 
     reason: str
 
@@ -59,8 +59,8 @@ class SuiteRunner:
     Attributes:
         bindings: which circuit was bound for each checkpoint and circuit name, out of which files; None where none
             fits.
-        compare: takes readings of measures that hold a model against its baseline, and against `corrupted`.
-        find: finds a circuit by name and task where no file binds it with certainty; None where none is looked for.
+        compare: takes readings of measures that compare a model with its baseline, and with `corrupted`.
+        find: finds a circuit by name and task where no file binds it by fingerprint; None: no search.
     """
 
     audit: Audit
@@ -164,7 +164,7 @@ class SuiteRunner:
 
     @property
     def unfit(self) -> str:
-        """Why the corrupted checkpoint could not be held against the baseline; empty where it could."""
+        """Why the corrupted checkpoint could not be compared with the baseline; empty where it could."""
         return "" if self._recovering is None else self._recovering.unfit
 
     def _compared(self, asked: Asked) -> Judgement | NotAsked:
@@ -197,7 +197,7 @@ class SuiteRunner:
     def compared(
         self, measure: str, checkpoint: Checkpoint, task: Task, circuit: str, roles: Roles, role: str
     ) -> Reading | NotAsked:
-        """A reading that holds a checkpoint against others; why not, where they are not given or have nothing to say.
+        """A reading that compares a checkpoint with others; the reason, where they are not given or it has no value.
 
         Args:
             circuit: its name; with `roles`, the baseline's circuit.
@@ -216,7 +216,7 @@ class SuiteRunner:
         given = {"baseline": self.baseline, "corrupted": self.corrupted}
         for other in MEASURES[measure].compares:
             if given[other] is None or self.compare is None:
-                return NotAsked(f"{measure} needs --{other}=path/ to hold the model against")
+                return NotAsked(f"{measure} needs --{other}=path/ to compare the model with")
         return None
 
     def binding(self, checkpoint: Checkpoint, name: str, circuits: Sequence[Circuit]) -> Binding | None:
@@ -241,7 +241,7 @@ class SuiteRunner:
         return next((task for task in tasks if task.offers >= TO_PATCH), None)
 
     def shape(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """What a circuit file's `fits` is held against."""
+        """The shape that a circuit file's `fits` is compared with."""
         model = self.audit.model(checkpoint)
         layout = model.layout
         return {
@@ -252,7 +252,7 @@ class SuiteRunner:
         }
 
     def forget(self, checkpoint: Checkpoint) -> None:
-        """Close a checkpoint that nothing more will be asked of. The baseline and the corrupted one are kept."""
+        """Close a checkpoint that is not needed any more. The baseline and the corrupted one are kept."""
         if checkpoint not in (self.baseline, self.corrupted):
             self.audit.forget(checkpoint)
             self._planned.discard(checkpoint)

@@ -170,7 +170,7 @@ class Assertion(Strict):
         None, description="mean, resample or zero: what ablated heads put out; default mean, for curves resample"
     )
     search: str | None = Field(
-        None, description="greedy, random or none: how the K is found that incompleteness and minimality speak of"
+        None, description="greedy, random or none: how the subset K of incompleteness and minimality is searched"
     )
     ranked_by: str | None = Field(None, description="path-effect (default) or total-effect: which heads come first")
     without: NamedHeads | None = Field(
@@ -219,14 +219,14 @@ class Assertion(Strict):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of components that the assertion speaks of; none where it speaks of the whole model."""
+        """The kinds of components that the assertion is about; none where it is about the whole model."""
         if isinstance(self.components, str):
             return (COMPONENT_WORDS[self.components],)
         return tuple(sorted({kind_of(component) for component in self.components or ()}))
 
     @property
     def of_all_heads(self) -> bool:
-        """Whether the assertion speaks of whatever heads the model has."""
+        """Whether the assertion is about all heads of the model."""
         return self.heads in ("any", "all")
 
     @property

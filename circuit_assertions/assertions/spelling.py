@@ -44,7 +44,7 @@ def _share(value: Any) -> float:
         return float(share[1]) / 100
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
         return float(value)
-    raise ValueError(f"{value!r} is no share: write it as 80%, or as 0.8")
+    raise ValueError(f"{value!r} is not a share: write it as 80%, or as 0.8")
 
 
 def _heads(value: Any) -> Any:
@@ -56,7 +56,7 @@ def _heads(value: Any) -> Any:
         # A number gets its own sentence: 9.10 may have been meant as head 10 of layer 9.
         if isinstance(value, float):
             parse_head(value)
-        raise ValueError(f"{value!r} names no heads: write a role, `any`, or a list such as [L9H9, L10H0]")
+        raise ValueError(f"{value!r} does not name heads: write a role, `any`, or a list such as [L9H9, L10H0]")
     return _head_list(value)
 
 
@@ -75,7 +75,7 @@ def _head_list(value: Any) -> tuple[Head, ...]:
     if _is_one_head(value):
         value = [value]
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{value!r} is no list of heads: write [L9H9, L10H0]")
+        raise ValueError(f"{value!r} is not a list of heads: write [L9H9, L10H0]")
     return _each_once(tuple(parse_head(item) for item in value))
 
 
@@ -85,7 +85,7 @@ def _components(value: Any) -> Any:
     if isinstance(value, str) or _is_one_head(value):
         value = [value]
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{value!r} names no components: write mlps, residual, or a list such as [L9H9, MLP4, RESID2]")
+        raise ValueError(f"{value!r} does not name components: write mlps, residual, or a list such as [L9H9, MLP4]")
     return _each_once(tuple(parse_component(item) for item in value))
 
 

@@ -24,7 +24,7 @@ class Verdict(enum.Enum):
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """What is said of conditions that must all hold."""
+    """The verdict of conditions that must all hold."""
     for verdict in (Verdict.BROKEN, Verdict.UNRESOLVED):
         if verdict in verdicts:
             return verdict

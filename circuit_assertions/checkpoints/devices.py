@@ -55,7 +55,7 @@ def choose_device(wanted: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda`, `cuda:1`, `mps` and the like; `auto` means CUDA, then MPS, then CPU.
 
     Raises:
-        DeviceError: if the device is not there, or nothing torch knows.
+        DeviceError: if the device does not exist, or torch does not know it.
     """
     import torch
 
@@ -66,12 +66,12 @@ def choose_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise DeviceError(f"{wanted!r} is no device: use auto, cpu, cuda, cuda:N or mps") from error
+        raise DeviceError(f"{wanted!r} is not a device: use auto, cpu, cuda, cuda:N or mps") from error
     count = torch.cuda.device_count() if device.type == "cuda" else 0
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= count):
-        raise DeviceError(f"device {wanted} is not there: this machine shows {count} CUDA devices; use auto or cpu")
+        raise DeviceError(f"device {wanted} is not available: this machine has {count} CUDA devices; use auto or cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device mps is not there: use auto or cpu")
+        raise DeviceError("device mps is not available: use auto or cpu")
     if device.type not in {"cpu", "cuda", "mps"}:
         raise DeviceError(f"device {wanted} cannot be used here: use auto, cpu, cuda, cuda:N or mps")
     return device

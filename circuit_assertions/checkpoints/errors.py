@@ -12,7 +12,7 @@ class CheckpointError(CircuitAssertionsError):
 
 
 class DeviceError(CircuitAssertionsError):
-    """The device that was asked for is not there."""
+    """The chosen device is not available."""
 
 
 def reason_of(error: BaseException) -> str:

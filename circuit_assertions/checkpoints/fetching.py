@@ -28,7 +28,8 @@ def fetch(checkpoint: Checkpoint, permissions: Permissions) -> Path:
         similar = similar_folder(Path.cwd() / checkpoint.given)
         way_out = f"did you mean {similar.name}/?" if similar else "a local checkpoint: give path/to/folder/"
         raise CheckpointError(
-            f"{checkpoint.given} is no folder here, and the model hub did not give it: {reason_of(error)} ({way_out})"
+            f"{checkpoint.given} is not a local folder, and download from the Hub failed: "
+            f"{reason_of(error)} ({way_out})"
         ) from error
     return Path(fetched)
 

@@ -101,7 +101,7 @@ def graft(
 
     Args:
         parts: what comes from `source`.
-        output: a folder that is not there yet, or is empty.
+        output: a folder that does not exist yet, or is empty.
 
     Raises:
         CheckpointError: if the two do not fit each other, have no such parts, or have the same; if one of them cannot
@@ -135,9 +135,9 @@ def graft(
 
 def _check_output(output: Path, inputs: Sequence[Path]) -> None:
     if output.exists() and not output.is_dir():
-        raise CheckpointError(f"{output} is a file: name a folder that is not there yet")
+        raise CheckpointError(f"{output} is a file: name a new folder")
     if output.is_dir() and any(output.iterdir()):
-        raise CheckpointError(f"{output} is there and not empty: name a folder that is not there yet")
+        raise CheckpointError(f"{output} exists and is not empty: name a new folder")
     for folder in inputs:
         if output.resolve().is_relative_to(folder.resolve()):
             raise CheckpointError(f"{output} lies in {folder}, which is not written to: name a folder elsewhere")
@@ -217,13 +217,13 @@ def _find(read: _Read, parts: Parts, part: Part) -> list[Tensor]:
         return parts.weights[part]
     if isinstance(part, Head) and part.layer in parts.reasons and part.head < parts.heads:
         raise CheckpointError(
-            f"{part} of {read.checkpoint} cannot be told from the other heads: {parts.reasons[part.layer]} "
+            f"{part} of {read.checkpoint} cannot be separated from the other heads: {parts.reasons[part.layer]} "
             f"(MLPs and norms can be grafted)"
         )
     if isinstance(part, Unembedding):
         raise CheckpointError(f"{read.checkpoint} has no UNEMBED of its own: it is tied to the embedding, EMBED")
     if isinstance(part, Mlp) and part.layer < parts.layers:
-        raise CheckpointError(f"{part} of {read.checkpoint} has a name that is not known here")
+        raise CheckpointError(f"{part} of {read.checkpoint} is not a component that can be grafted")
     raise CheckpointError(
         f"{read.checkpoint} has no {part}: it has {parts.layers} layers of {parts.heads} heads, both counted from 0"
     )

@@ -61,7 +61,7 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
 
     Raises:
         CheckpointError: if it is missing, unsafe, damaged, not a causal language model, or unknown to TransformerLens.
-        DeviceError: if the device is not there.
+        DeviceError: if the device is not available.
     """
     opening = opening or Opening()
     device = choose_device(opening.device)

@@ -1,7 +1,7 @@
 """Which weights of a Hugging Face model are a head's, an MLP's, a norm's: a question of module and parameter names.
 
-Heads are told apart where queries, keys and values have projections of their own, whatever the architecture, and where
-one projection makes them all in an order that is known. Under grouped-query attention keys and values belong to the
+Heads can be separated where queries, keys and values have their own projections, in any architecture, and where one
+projection makes them all in a known order. Under grouped-query attention keys and values belong to the
 first head of their group.
 """
 
@@ -40,7 +40,7 @@ class Parts:
     Attributes:
         heads: of a block; 0 where the configuration does not say.
         weights: views into the live weights of each part, in the same order for every model of one shape. A weight is
-            in one part at most, and in exactly one where heads and MLPs of all blocks are told apart.
+            in one part at most, and in exactly one where heads and MLPs of all blocks are separated.
         reasons: by layer, why its heads are not among them.
     """
 
@@ -136,14 +136,14 @@ def _attention(block: Any) -> tuple[list[Any], Any]:
         if len(inputs) in (1, 3) and len(outputs) == 1:
             found.append((inputs, outputs[0]))
     if len(found) != 1:
-        raise _NotByHeadError("its attention has no projections of names that are known here")
+        raise _NotByHeadError("its attention has no projections with known names")
     return found[0]
 
 
 def _by_head(inputs: Sequence[Any], output: Any, heads: int, config: Any) -> list[list[Tensor]]:
     """The weights of each head."""
     if not heads:
-        raise _NotByHeadError("its configuration does not say how many heads a block has")
+        raise _NotByHeadError("its configuration does not contain the number of heads in a block")
     columns = _by_output(output, output.weight)  # [d_model, heads * d_head]
     width = _exact(columns.shape[1], heads)
     rows = _fused(inputs[0], heads, width, config) if len(inputs) == 1 else _separate(inputs, heads, width)

@@ -118,7 +118,7 @@ def _telling(folder: Path) -> Iterator[None]:
     except Exception as error:
         raise CheckpointError(
             f"{folder} cannot be opened: {reason_of(error)} (check that config.json belongs to these weights "
-            f"and that transformers is recent enough, or save the model anew with save_pretrained)"
+            f"and that transformers is recent enough, or save the model again with save_pretrained)"
         ) from error
 
 
@@ -153,7 +153,7 @@ def _fuse_activations(model: Any) -> None:
 
 def _refuse_misfits(folder: Path, config: dict[str, Any], model: Any, report: dict[str, Any]) -> None:
     """Refuse weights that were not read to the last tensor: what is missing would be random numbers."""
-    way_out = "the file is not this model's, or was saved in part: save it anew, with its own config.json"
+    way_out = "the file belongs to another model, or is incomplete: save it again, with its own config.json"
     for name, stored, expected in sorted(report.get("mismatched_keys") or []):
         raise CheckpointError(
             f"{folder} holds {name} of shape {tuple(stored)} where its config.json calls for {tuple(expected)}: "

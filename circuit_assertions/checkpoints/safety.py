@@ -28,8 +28,8 @@ def inspect_folder(folder: Path, permissions: Permissions) -> dict[str, Any]:
     refuse_quantized(folder, config, ())
     if "transformers_weights" in config:
         raise CheckpointError(
-            f"{folder} has its weights in another file than its name says (transformers_weights in config.json): "
-            f"save it anew with model.save_pretrained(...)"
+            f"{folder} has its weights in a file with another name (transformers_weights in config.json): "
+            f"save it again with model.save_pretrained(...)"
         )
     if "configuration_files" in config:
         raise CheckpointError(

@@ -25,7 +25,7 @@ class Opening:
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         dtype: `float32`, `bfloat16`, `float16` or `float64`; what the weights are cast to while they are read.
         tokenizer: a folder or hub id whose tokenizer is used instead of the checkpoint's own.
-        base: the checkpoint that lends what another one lacks: an adapter's weights, a trainer's tokenizer.
+        base: the checkpoint that provides what another one lacks: the weights of an adapter's base, a tokenizer.
     """
 
     device: str = "auto"

@@ -33,7 +33,7 @@ class Checkpoint:
 
     Attributes:
         given: what the user typed, for messages and reports.
-        label: what tells this checkpoint from its siblings in a training run, `checkpoint-40`; empty when it is alone.
+        label: the name of this checkpoint within its training run, `checkpoint-40`; empty when it is alone.
         adapter: whether the folder holds a PEFT adapter that has to be merged into a base.
         notes: what a reader should know of how it was found.
     """
@@ -119,11 +119,11 @@ def read_json(file: Path) -> dict[str, Any]:
         refuse_pointer(file)
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror}; save the checkpoint anew") from error
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}; save the checkpoint again") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON: {error}; copy it again, or save it anew") from error
+        raise CheckpointError(f"{file} cannot be read as JSON: {error}; copy or save it again") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a JSON object: save it anew")
+        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a JSON object: save it again")
     return content
 
 

@@ -50,7 +50,7 @@ def safetensors_files(folder: Path, *, adapter: bool = False) -> tuple[Path, ...
     """The safetensors files that are read when the checkpoint is opened: the single file, or the index's shards.
 
     Raises:
-        CheckpointError: if the index cannot be read, or names a shard that is not there.
+        CheckpointError: if the index cannot be read, or names a shard that does not exist.
     """
     single = folder / ("adapter_model.safetensors" if adapter else "model.safetensors")
     if single.is_file():
@@ -79,7 +79,7 @@ def read_header(file: Path) -> tuple[StoredTensor, ...]:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if size < 8 or length > min(size - 8, _LONGEST_HEADER):
-                raise CheckpointError(f"{file} is truncated or no safetensors file: copy it again, or save it anew")
+                raise CheckpointError(f"{file} is truncated or not a safetensors file: copy or save it again")
             raw = stream.read(length)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}; copy it again") from error
@@ -91,15 +91,15 @@ def read_header(file: Path) -> tuple[StoredTensor, ...]:
             if name != "__metadata__"
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{file} has a corrupt header ({error}): copy it again, or save it anew") from error
+        raise CheckpointError(f"{file} has a corrupt header ({error}): copy or save it again") from error
     end = 8 + length
     for tensor in sorted(tensors, key=lambda tensor: (tensor.start, tensor.stop)):
         if tensor.start != end or tensor.stop < tensor.start:
-            raise CheckpointError(f"{file} is corrupt at tensor {tensor.name!r}: copy it again, or save it anew")
+            raise CheckpointError(f"{file} is corrupt at tensor {tensor.name!r}: copy or save it again")
         end = tensor.stop
     if end != size:
-        kind = "truncated" if size < end else "longer than its header says"
-        raise CheckpointError(f"{file} is {kind} ({size} bytes, {end} expected): copy it again, or save it anew")
+        kind = "truncated" if size < end else "longer than its header declares"
+        raise CheckpointError(f"{file} is {kind} ({size} bytes, {end} expected): copy or save it again")
     return tensors
 
 
@@ -166,7 +166,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     shards = [index.parent / name for name in sorted(names)]
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
-        raise CheckpointError(f"{index} speaks of {', '.join(missing)}, which is not there: copy the whole checkpoint")
+        raise CheckpointError(f"{index} names {', '.join(missing)}, which does not exist: copy the whole checkpoint")
     return tuple(shards)
 
 
@@ -189,6 +189,6 @@ def _hash_bytes(digest: hashlib._Hash, file: Path, start: int, stop: int) -> Non
         while left > 0:
             piece = stream.read(min(_PIECE, left))
             if not piece:
-                raise CheckpointError(f"{file} ended {left} bytes early: copy it again, or save it anew")
+                raise CheckpointError(f"{file} ended {left} bytes early: copy or save it again")
             digest.update(piece)
             left -= len(piece)

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"circuit-assertions {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    audit = verbs.add_parser("audit", help="put the packaged suites to a checkpoint: pytest --model on them")
+    audit = verbs.add_parser("audit", help="run the packaged suites on a checkpoint: pytest --model with them")
     audit.add_argument("model", help="a checkpoint folder, a PEFT adapter, a training run, or a hub id")
     audit.epilog = "Further options are pytest's, and those that `pytest --help` lists under circuit assertions."
     audit.set_defaults(run=_audit)
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of prompts")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of prompts")
     return int(text)
 
 
@@ -131,7 +131,7 @@ def _audit(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     except OSError as error:
         # What stops pytest from telling of an error is mostly that it cannot print.
         hush(sys.stdout)
-        raise CircuitAssertionsError(f"the audit could not go on: {error.strerror}") from error
+        raise CircuitAssertionsError(f"the audit was stopped: {error.strerror}") from error
 
 
 def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:

@@ -1,4 +1,4 @@
-"""What the verbs have in common that hold checkpoints against a baseline: `diagnose`, `trajectory`."""
+"""What the verbs that compare checkpoints with a baseline have in common: `diagnose`, `trajectory`."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | N
     """Add the options that say what is compared, and how it is opened.
 
     Args:
-        model: what may be held against the baseline, as the help says it.
+        model: what may be compared with the baseline, as the help shows it.
         metavar: how the help calls it.
         of_runs: what the help says before options that only a training run has.
     """
     verb.add_argument("--model", required=True, metavar=metavar, help=model)
-    verb.add_argument("--baseline", required=True, help="the healthy checkpoint that it is held against")
-    verb.add_argument("--corrupted", help="a known-bad checkpoint, that recovery is judged against")
+    verb.add_argument("--baseline", required=True, help="the healthy checkpoint that it is compared with")
+    verb.add_argument("--corrupted", help="a known-bad checkpoint; recovery is measured from it")
     verb.add_argument(
         "--suite",
         action="append",
         type=suite_path,
         metavar="FILE",
-        help="the assertions that are judged: of a training run, with --corrupted for what is back of each, or because "
-        "they are named here; repeatable; default the suite named like the circuit, in suites/ or packaged",
+        help="a suite whose assertions are judged; repeatable; default the suite with the circuit's name, in suites/ "
+        "or packaged. Without it assertions are judged only for a training run or with --corrupted",
     )
     verb.add_argument(
         "--task",
@@ -109,7 +109,7 @@ def at_most(given: argparse.Namespace) -> int | None:
 
 
 def refuse_other_circuit(file: Path | None, task: Task, called: str) -> None:
-    """Check that a circuit file is not about another task's circuit. Of prompts of a person's own it may be any.
+    """Check that a circuit file is not about another task's circuit. For a task of kind prompts it may be any.
 
     Raises:
         SuiteError: if the file is not valid.

@@ -1,4 +1,4 @@
-"""`circuit-assertions diagnose`: where a checkpoint broke beside its baseline, and whether it healed."""
+"""`circuit-assertions diagnose`: what broke in a checkpoint compared with its baseline, and whether it recovered."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ __all__ = ["add_diagnose"]
 
 def add_diagnose(verbs: Any) -> None:
     """Add the verb to the parser's."""
-    verb = verbs.add_parser("diagnose", help="where a checkpoint broke beside its baseline, and whether it healed")
-    add_comparing(verb, "the checkpoint that is asked about; a training run is followed", of_runs="for training runs: ")
+    verb = verbs.add_parser("diagnose", help="what broke compared with the baseline, and whether it recovered")
+    add_comparing(verb, "the checkpoint to diagnose, or a training run", of_runs="for training runs: ")
     verb.epilog = (
         "Exit code 0: not corrupted, or recovered. 1: corrupted, or not recovered; with --circuit-degraded=fail also "
         "degraded. 2: could not be diagnosed. "

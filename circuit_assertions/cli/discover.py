@@ -1,4 +1,4 @@
-"""`circuit-assertions discover`: find who plays which role in a checkpoint, and write it down."""
+"""`circuit-assertions discover`: find which heads have which role in a checkpoint, and write a circuit file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%?")
 
 def add_discover(verbs: Any) -> None:
     """Add the verb to the parser's."""
-    discover = verbs.add_parser("discover", help="find who plays which role in a checkpoint, and write a circuit file")
+    discover = verbs.add_parser("discover", help="find which heads have which role, and write a circuit file")
     add_model_and_task(discover)
     discover.add_argument("-o", "--output", type=Path, metavar="FILE", help="default suites/circuits/<name>.yaml")
     discover.add_argument("--name", help="the name in the default file name; default the checkpoint's folder")
@@ -73,7 +73,7 @@ def _share(text: str) -> float:
     match = _PERCENT.fullmatch(text.strip())
     share = float(match[1]) / (100 if text.strip().endswith("%") else 1) if match else -1.0
     if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share: write it as 2%, or as 0.02")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share: write it as 2%, or as 0.02")
     return share
 
 
@@ -127,7 +127,7 @@ def _check_place(output: Path) -> None:
     """Check the circuit file's name, and that the file and its head map can be written."""
     check_writable(output, "model.ioi.yaml")
     if output.suffix not in (".yaml", ".yml"):
-        raise CircuitAssertionsError(f"{output} is no name for a circuit file: let it end in .yaml")
+        raise CircuitAssertionsError(f"{output} is not a name for a circuit file: it must end in .yaml")
     check_writable(output.with_suffix(".svg"))
 
 

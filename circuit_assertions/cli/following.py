@@ -46,7 +46,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
     suites = suites_for(given, task, called)
     if not suites:
         name = f"{chain_for(task, called).circuit}.yaml"
-        raise CircuitAssertionsError(f"there is no suites/{name}: say with --suite=FILE which assertions are judged")
+        raise CircuitAssertionsError(f"there is no suites/{name}: give the suite to judge with --suite=FILE")
 
     from circuit_assertions.diagnosis.binding import circuit_of  # with torch, once all options are known to be valid
     from circuit_assertions.diagnosis.trajectory import check_run, follow
@@ -86,7 +86,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
 def _check_place(picture: Path) -> None:
     check_writable(picture, "run.svg")
     if picture.suffix != ".svg" or not picture.absolute().parent.is_dir():
-        raise CircuitAssertionsError(f"{picture} is no place for a picture: give -o FILE.svg in a folder that is there")
+        raise CircuitAssertionsError(f"{picture} cannot be a picture: give -o FILE.svg in an existing folder")
 
 
 def _draw(found: Trajectory, picture: Path) -> None:

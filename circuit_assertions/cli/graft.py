@@ -1,4 +1,4 @@
-"""`circuit-assertions graft`: mend a localized fault by weights, in a new checkpoint."""
+"""`circuit-assertions graft`: fix a localized fault by weights, in a new checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["add_graft"]
 def add_graft(verbs: Any) -> None:
     """Add the verb to the parser's."""
     graft = verbs.add_parser("graft", help="write a checkpoint with some components' weights taken from another")
-    graft.add_argument("--model", required=True, help="the checkpoint to mend: a folder, a PEFT adapter, or a hub id")
+    graft.add_argument("--model", required=True, help="the checkpoint to fix: a folder, a PEFT adapter, or a hub id")
     graft.add_argument("--from", required=True, dest="source", help="the checkpoint that the weights are taken from")
     graft.add_argument(
         "--components",
@@ -31,7 +31,7 @@ def add_graft(verbs: Any) -> None:
         help="what is taken: heads L2H0, MLPs MLP4, norms NORM3 (of a layer, with the bias of its attention's output), "
         "EMBED, UNEMBED",
     )
-    graft.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="a folder not there yet")
+    graft.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="a new folder")
     add_permissions(graft)
     graft.add_argument("--json", action="store_true", help="print what was written as JSON, and only that")
     graft.epilog = "Neither checkpoint is changed. All other weights stay bit for bit as they are, in their own dtype."
@@ -63,7 +63,7 @@ def _lines(done: Grafted, model: Checkpoint, source: Checkpoint) -> list[str]:
     folder, baseline = shlex.quote(str(done.folder)), shlex.quote(str(source))
     return [
         *lines,
-        f"            {done.record.name} in it says what came from where",
+        f"            {done.record.name} in it records what came from where",
         f"audit       circuit-assertions audit {folder} --baseline={baseline}",
         f"diagnose    circuit-assertions diagnose --model={folder} --baseline={baseline}",
     ]

@@ -50,7 +50,9 @@ def add_opening(verb: argparse.ArgumentParser) -> None:
 def add_lender(verb: argparse.ArgumentParser) -> None:
     """Add the option that says where to take what the checkpoint lacks, to a verb that compares it with nothing."""
     verb.add_argument(
-        "--baseline", metavar="PATH", help="a checkpoint that lends what this one lacks: an adapter's base, a tokenizer"
+        "--baseline",
+        metavar="PATH",
+        help="a checkpoint that provides what this one lacks: an adapter's base, a tokenizer",
     )
 
 
@@ -96,7 +98,7 @@ def opening_of(given: argparse.Namespace, base: Checkpoint | None = None) -> Ope
     """How checkpoints are opened, as the options say.
 
     Args:
-        base: what lends an adapter its weights, and a checkpoint without a tokenizer its own.
+        base: provides the weights of an adapter's base, and the tokenizer of a checkpoint without one.
     """
     from circuit_assertions.checkpoints import Opening
 
@@ -104,7 +106,7 @@ def opening_of(given: argparse.Namespace, base: Checkpoint | None = None) -> Ope
 
 
 def open_audit(given: argparse.Namespace, baseline: Checkpoint | None = None) -> Audit:
-    """An audit as the options say, of checkpoints that are held against the baseline."""
+    """An audit with these options, of checkpoints that are compared with the baseline."""
     from circuit_assertions.audit import Audit
 
     return Audit(opening_of(given, baseline), baseline)
@@ -112,7 +114,7 @@ def open_audit(given: argparse.Namespace, baseline: Checkpoint | None = None) ->
 
 @contextlib.contextmanager
 def progress_on_stderr(whole: bool = False) -> Iterator[Progress]:
-    """Progress for people: what a verb found stands on stdout, and may go into a file. No line of it is left behind.
+    """Progress on stderr: stdout has the result, and may go into a file. No line of it is left on the screen.
 
     Args:
         whole: whether all readings are one piece of work.

@@ -1,4 +1,4 @@
-"""What a verb says on standard output, and what becomes of its exit code where nobody can hear it."""
+"""What a verb prints on standard output, and its exit code where that cannot be written."""
 
 from __future__ import annotations
 

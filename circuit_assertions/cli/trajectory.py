@@ -1,4 +1,4 @@
-"""`circuit-assertions trajectory`: a training run beside its baseline, and where each assertion broke and came back."""
+"""`circuit-assertions trajectory`: a training run and its baseline: where each assertion broke and held again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["add_trajectory"]
 
 def add_trajectory(verbs: Any) -> None:
     """Add the verb to the parser's."""
-    verb = verbs.add_parser("trajectory", help="follow a training run: where each assertion broke and came back")
+    verb = verbs.add_parser("trajectory", help="follow a training run: where each assertion broke and held again")
     add_comparing(verb, "a folder with checkpoint-N/ folders", metavar="RUN")
     verb.epilog = (
         "Exit code 0: nothing is broken at the last checkpoint. 1: something is, or with --circuit-degraded=fail it is "
@@ -31,7 +31,7 @@ def _trajectory(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     run = find_checkpoints(given.model)
     if not run[0].label:
         raise CircuitAssertionsError(
-            f"{given.model} is no training run (a folder with checkpoint-N/ folders): `circuit-assertions diagnose` is "
-            f"for a single checkpoint"
+            f"{given.model} is not a training run (a folder with checkpoint-N/ folders): use "
+            f"`circuit-assertions diagnose` for a single checkpoint"
         )
     return follow_run(given, run)

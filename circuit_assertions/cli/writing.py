@@ -11,13 +11,13 @@ __all__ = ["check_writable"]
 
 
 def check_writable(output: Path, example: str = "") -> None:
-    """Check that a file can be written, its folders being made where they are not there yet.
+    """Check that a file can be written, with its folders, which are created if they do not exist.
 
     Args:
         example: a name for it in a folder, for those who gave the folder alone.
 
     Raises:
-        CircuitAssertionsError: if it is a folder, or it or the nearest folder that is there cannot be written to.
+        CircuitAssertionsError: if it is a folder, or it or the nearest existing folder cannot be written to.
     """
     try:
         _check(output, example)
@@ -35,4 +35,4 @@ def _check(output: Path, example: str) -> None:
         if not os.access(needed, os.W_OK):
             raise CircuitAssertionsError(f"{needed} cannot be written to: give -o FILE")
     if nearest != output.absolute() and not nearest.is_dir():
-        raise CircuitAssertionsError(f"{output} cannot be written: {nearest} is no folder; give -o FILE")
+        raise CircuitAssertionsError(f"{output} cannot be written: {nearest} is not a folder; give -o FILE")

@@ -1,4 +1,4 @@
-"""Two or three checkpoints side by side, and one looked at closely: what broke, where it came from, whether it healed.
+"""Two or three checkpoints compared, and one examined closely: what broke, its origin, whether it recovered.
 
 Importing it does not import torch.
 """

@@ -1,4 +1,4 @@
-"""The assertions of suites put to one of several checkpoints: what each says of it, and how much of a loss is back."""
+"""The assertions of suites on one of several checkpoints: their verdicts, and how much of a loss is recovered."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Bound:
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of an assertion.
+    """The outcome of an assertion.
 
     Attributes:
         verdict: HELD, BROKEN, UNRESOLVED, SKIPPED or ERROR.
         reason: why it was skipped, or could not be judged.
-        recovered: the share of what the corrupted checkpoint had lost of its reading that is back; None where there is
-            no such checkpoint, or it has lost nothing of it.
+        recovered: the recovered share of what the corrupted checkpoint had lost of its reading; None where there is no
+            such checkpoint, or it has lost nothing.
     """
 
     verdict: str

@@ -1,4 +1,4 @@
-"""When an assertion broke along a training run, and when it came back: read from its verdicts, or found by bisection.
+"""When an assertion broke along a training run, and when it held again: read from its verdicts, or found by bisection.
 
 Checkpoints are named by their place in the run, counted from 0. Bisection assumes that an assertion goes from held to
 broken at most once, and from broken to held at most once.
@@ -68,7 +68,7 @@ def next_place(seen: Mapping[int, str], places: Sequence[int]) -> int | None:
 
 
 def bisect(count: int, judge: Callable[[int], Verdicts | None]) -> None:
-    """Find where every assertion broke and came back, with as few checkpoints judged as bisection needs.
+    """Find where every assertion broke and held again, with as few checkpoints judged as bisection needs.
 
     A checkpoint that is judged serves all assertions. The midpoints are those of the whole run, so that assertions meet
     at the same checkpoints.

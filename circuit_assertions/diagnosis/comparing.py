@@ -1,4 +1,4 @@
-"""Readings that hold a model against its baseline: what suites assert of recovery, of roles, of where a fault lies."""
+"""Readings that compare a model with its baseline: what suites assert about recovery, roles and localization."""
 
 from __future__ import annotations
 

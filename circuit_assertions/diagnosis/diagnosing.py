@@ -31,12 +31,12 @@ __all__ = ["Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What became of a behaviour and its circuit.
+    """A behaviour and its circuit, compared with the baseline.
 
     Attributes:
         why: what the verdict rests on, in a few words.
         origin, expression: None where nothing is lost that could have an origin.
-        not_told: why nothing is said of recovery though there is a corrupted checkpoint: it does not fit, or cannot be
+        not_told: why recovery is not reported though there is a corrupted checkpoint: it does not fit, or cannot be
             read.
         assertions: what became of a suite's assertions, where one was put to the model as well.
         settings_changed: how config.json differs from the baseline's in what changes the model's function.
@@ -192,7 +192,7 @@ def _worst(then: View, corrupted: Checkpoint) -> View:
 
 
 def check_fit(audit: Audit, *checkpoints: Checkpoint) -> None:
-    """Refuse checkpoints that cannot be laid side by side, before any work.
+    """Refuse checkpoints that cannot be compared, before any work.
 
     Raises:
         DiagnosisError: if their architectures or shapes differ.

@@ -1,4 +1,4 @@
-"""Where a change shows: whose activations, taken from the baseline, bring the behaviour back. Not where it comes from.
+"""Expression: the components whose activations, taken from the baseline, restore the behaviour. Not its origin.
 
 A late MLP whose own weights never changed can carry all of it. Origin is what `origin` finds.
 """

@@ -1,4 +1,4 @@
-"""The function of the baseline's heads, then and now: the papers' lens. It says which roles changed, not why.
+"""The function of the baseline's heads, before and after: it shows which roles changed, not why.
 
 Every head of the circuit is read by the effect that its role is about (a name mover's on the logits, an S-inhibition
 head's through the name movers' queries), by where it looks, and by what it copies, on the same prompts in both models.
@@ -117,7 +117,7 @@ class Inside:
 
 @dataclass(frozen=True)
 class Function:
-    """What became of a circuit's roles.
+    """The roles of a circuit, compared with the baseline.
 
     Attributes:
         roles: those whose heads have an effect on the baseline that is clear of zero; the others have none to lose.

@@ -80,14 +80,14 @@ class Grafts:
         return self.then - self.now
 
     def shares(self, parts: Collection[Part]) -> Array:
-        """What a set of the baseline's parts heals, as shares of what is lost [prompts]."""
+        """What a set of the baseline's parts restores, as shares of what is lost [prompts]."""
         key = frozenset(parts)
         if key not in self._regained:
             self._regained[key] = self.healing.difference(sorted_parts(key)).numpy() - self.now
         return share_of(self._regained[key], self.lost)
 
     def healed(self, parts: Collection[Part]) -> float:
-        """Share of what is lost that a set of the baseline's parts heals."""
+        """Share of what is lost that a set of the baseline's parts restores."""
         return float(self.shares(parts).mean())
 
     def broken(self, part: Part) -> Figure:
@@ -97,7 +97,7 @@ class Grafts:
     def promising(self, parts: Sequence[Part], most: int) -> list[Part]:
         """Those parts that matter most to first order, alone, in either direction.
 
-        Large damage turns slopes round: what heals may read as harm. Only their size counts.
+        Large damage can reverse the sign of a slope, so only its size counts.
         """
         if len(parts) <= most:
             return list(parts)

@@ -1,4 +1,4 @@
-"""What became of one head of the baseline's circuit: its effect, where it looks, what it copies, then and now."""
+"""One head of the baseline's circuit before and after: its effect, its attention, its copy score."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LOOKS_AWAY = 0.5  # of the baseline's attention
 
 @dataclass(frozen=True)
 class HeadChange:
-    """One head of the circuit, then and now.
+    """One head of the circuit, before and after.
 
     Attributes:
         before, after: its effect on the baseline and on the model, in logits, with the interval (Student's t) that
             tells its sign; `change` is their paired difference.
-        looks: attention between its role's positions, then and now; None for roles that look at nothing in particular.
-        copies: its copy score, then and now, where its role copies.
+        looks: attention between its role's positions, before and after; None for roles without such positions.
+        copies: its copy score, before and after, where its role copies.
         effects: what `before` and `after` are the means of, prompt by prompt [prompts].
     """
 
@@ -53,10 +53,10 @@ class Seen:
 
 
 def change_of(head: Head, role: str, before: Seen, after: Seen, trifle: float, tests: int) -> HeadChange:
-    """Hold a head against itself.
+    """Compare a head with itself on the baseline.
 
     Args:
-        trifle: the effect below which it is not told from none, in logits.
+        trifle: the effect below which it counts as none, in logits.
         tests: how many heads are judged together.
     """
     then, now = before.effect.of(head), after.effect.of(head)

@@ -1,7 +1,7 @@
 """The origin of a change: whose own weights did it. Weight grafts between two checkpoints of one shape.
 
-A part of the model put into the baseline breaks it or does not; parts of the baseline put into the model heal it or do
-not. The damage is LOCALIZED where few parts heal and random ones like them do not; DIFFUSE otherwise.
+A part of the model put into the baseline breaks it or does not; parts of the baseline put into the model restore it or
+do not. The damage is LOCALIZED where few parts restore it and matched random parts do not; DIFFUSE otherwise.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Healing:
     """A set of parts, grafted from the baseline into the model.
 
     Attributes:
-        healed: share of the difference that comes back, on prompts that had no say in the choice, but for which parts
-            come back to it.
+        healed: the share of the difference that is restored, on prompts that were not used to choose the parts, except
+            to add parts again that the search had removed.
         values: the shares whose mean is `healed`, one for each of these prompts.
-        random: what random sets of as many parts of the same kinds and layers bring back, on average; its interval is
+        random: what random sets of as many parts of the same kinds and layers restore, on average; its interval is
             over prompts, for these sets. None where the model has too few others.
     """
 
@@ -60,8 +60,8 @@ class Origin:
         verdict: UNCHANGED where no weight differs, or no loss of a tenth of the behaviour or more is certain.
         changed: the parts whose weights differ, of `parts` in all.
         breaks: share of the loss that a changed part alone brings to the baseline, for those that were tried.
-        curve: sets that heal, smallest first; the last is the one that the verdict is about.
-        groups: what all heads, all MLPs, all norms and the embeddings heal, each together.
+        curve: sets that restore, smallest first; the last is the one that the verdict is about.
+        groups: what all heads, all MLPs, all norms and the embeddings restore, each together.
         confirmed: by which prompts, by index, what the curve and the groups say was confirmed; the others searched.
     """
 
@@ -80,7 +80,7 @@ class Origin:
 
     @property
     def found(self) -> Healing | None:
-        """The set that heals, where one was found."""
+        """The set that restores the behaviour, where one was found."""
         return self.curve[-1] if self.curve else None
 
 
@@ -105,7 +105,7 @@ def find_origin(
     Raises:
         MeasuringError: if the two models have other shapes.
     """
-    tell("what each part breaks and heals", 0, 1)
+    tell("what each component breaks and restores", 0, 1)
     everything = Grafting(model, baseline, prompts)
     count, changed = len(everything.parts), everything.changed
     if not changed or not search:
@@ -204,7 +204,7 @@ class _Search:
         chosen = self.grafts.promising(changed, _ALONE)
         promise = {}
         for number, part in enumerate(chosen):
-            self.tell("what each part breaks and heals", number, len(chosen))
+            self.tell("what each component breaks and restores", number, len(chosen))
             self.breaks[part] = self.grafts.broken(part)
             promise[part] = max(self.breaks[part].mean, self.grafts.healed([part]))
         self.tell("what each part breaks and heals", len(chosen), len(chosen))
@@ -214,12 +214,12 @@ class _Search:
         """From parts that heal together, take away what does not matter, least promise first; the rest still heals."""
         kept = list(candidates)
         for number, part in enumerate(reversed(candidates)):
-            self.tell("what is not needed", number, len(candidates))
+            self.tell("which components are not needed", number, len(candidates))
             rest = [other for other in kept if other != part]
             healed = self.grafts.healed(rest) if rest else 0.0
             if healed >= HEALS and self.grafts.healed(kept) - healed < self.matters:
                 kept = rest
-        self.tell("what is not needed", len(candidates), len(candidates))
+        self.tell("which components are not needed", len(candidates), len(candidates))
         return kept
 
     def _one_by_one(self, parts: Sequence[Part], most: int | None = None) -> list[list[Part]]:
@@ -243,7 +243,7 @@ class _Search:
             kept = [*kept, best]
             sets.append(kept)
             fresh = set()
-            self.tell("what heals together", len(kept), most or len(parts))
+            self.tell("what components restore together", len(kept), most or len(parts))
         return sets
 
 
@@ -251,11 +251,11 @@ def _by_chance(confirm: Grafts, parts: Sequence[Part], tell: Callable[[str, int,
     """What random sets of as many parts like these heal on average."""
     healed = []
     for number in range(_RANDOM_SETS):
-        tell("random sets", number, _RANDOM_SETS)
+        tell("matched random sets", number, _RANDOM_SETS)
         drawn = confirm.like(parts, number)
         if len(drawn) == len(parts):
             healed.append(confirm.shares(drawn))
-    tell("random sets", _RANDOM_SETS, _RANDOM_SETS)
+    tell("matched random sets", _RANDOM_SETS, _RANDOM_SETS)
     return Figure.of_values(np.mean(healed, axis=0)) if healed else None
 
 

@@ -27,7 +27,7 @@ SOMETHING_LOST: tuple[Overall, ...] = ("CORRUPTED", "DEGRADED")  # that may have
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The logit difference then and now, and the share that is left; of the corrupted model too, where there is one."""
+    """The logit difference before and after, and the share that is left; of a corrupted model too, if there is one."""
 
     before: Figure
     after: Figure
@@ -38,7 +38,7 @@ class Behaviour:
 def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     """The verdict, and what it rests on."""
     if behaviour.retained.mean < _KEPT and behaviour.retained.interval.high < 1 - LEAST_LOST:
-        turned = "the behaviour is turned around, to the wrong answer"
+        turned = "the behaviour is reversed: the model prefers the wrong answer"
         return "CORRUPTED", turned if behaviour.after.interval.high < 0 else f"{_shown(behaviour)} is left"
     lost = [f"{role.role} {role.kept}" for role in function.roles if not role.asleep and role.lost]
     flipped = _flipped(function)
@@ -62,9 +62,9 @@ def _of_roles(function: Function, degraded: Sequence[RoleChange] = ()) -> str:
     less = [role for role in function.roles if role.weaker or not role.works or role in degraded]
     if less:
         told = (f"{role.role} {role.kept}{' (uncertain)' * role.uncertain}" for role in less)
-        return f"though {', '.join(told)}"
+        return f"but {', '.join(told)}"
     if not function.roles:
-        return "and no role is known that could be compared"
+        return "and there is no role to compare"
     return "and every role that could be compared works" if function.not_compared else "and every role works"
 
 
@@ -72,7 +72,7 @@ def _flipped(function: Function) -> list[str]:
     """The heads that have a role and work against it, as a sentence in a list; none or one."""
     named = [role for role in function.roles if role.role != UNEXPLAINED and not role.asleep]
     heads = [f"{one.head} ({one.role})" for role in named for one in role.heads if one.kind == "sign flipped"]
-    return [f"{', '.join(heads)} push{'es' * (len(heads) == 1)} the other way now"] if heads else []
+    return [f"the sign of {', '.join(heads)} is reversed"] if heads else []
 
 
 def _shown(behaviour: Behaviour) -> str:

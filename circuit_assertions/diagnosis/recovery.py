@@ -41,7 +41,7 @@ class Carrier:
 
 @dataclass(frozen=True)
 class Recovery:
-    """How far behaviour is back between the corrupted model and the baseline, and by what.
+    """How much of the behaviour is recovered between the corrupted model and the baseline, and by which heads.
 
     Attributes:
         share: (model - corrupted) / (baseline - corrupted), in logit difference.
@@ -49,8 +49,8 @@ class Recovery:
         weakest: the role that keeps the smallest share of its effect on the baseline, and that share.
         knocked_out: what resampling the heads that write the answer costs, as a share of the logit difference: on the
             baseline, and on the model, where the right answer is ahead.
-        carriers: who carries it instead, the strongest first.
-        circuits: the baseline's circuit, and the one that is found on the model anew.
+        carriers: the heads that carry it instead, the strongest first.
+        circuits: the baseline's circuit, and the one rediscovered on the model.
     """
 
     how: How
@@ -65,7 +65,7 @@ class Recovery:
 def judge_recovery(
     function: Function, writers: Sequence[Head], model: View, baseline: View, corrupted: View
 ) -> Recovery | None:
-    """Judge how a model that was corrupted came back; None where the corrupted one has lost next to nothing.
+    """Judge how a corrupted model recovered; None where the corrupted one has lost next to nothing.
 
     Args:
         function: what the baseline's heads do in the model.

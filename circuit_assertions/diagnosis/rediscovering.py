@@ -1,4 +1,4 @@
-"""Two circuits of one model, reported apart: the frozen one, which is its baseline's, and the one found on it anew."""
+"""Two circuits of one model, reported separately: its baseline's, called frozen, and the one rediscovered on it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Circuits", "Rediscovered", "rediscover"]
 
 @dataclass(frozen=True)
 class Rediscovered:
-    """The circuit that is found on a model anew, by its prompts alone.
+    """The circuit rediscovered on a model, by its prompts alone.
 
     Attributes:
         roles: its heads by role.
@@ -76,7 +76,7 @@ def rediscover(
     model: View,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Circuits:
-    """Hold the baseline's circuit against the one that is found on the model.
+    """Compare the baseline's circuit with the one that is found on the model.
 
     Args:
         roles: the baseline's circuit.
@@ -117,7 +117,7 @@ def _followed(chain: Chain, model: View, tell: Callable[[str, int, int], None]) 
         (model,),
         repeated_for(model, chain),
         LEAST_EFFECT,
-        lambda step: tell("the circuit, found anew", next(done), len(chain.stages)),
+        lambda step: tell("the circuit, rediscovered", next(done), len(chain.stages)),
     )[0]
 
 

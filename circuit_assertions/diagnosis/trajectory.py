@@ -41,7 +41,7 @@ class Step:
         not_compared: the circuit's other roles, each with the reason.
         verdicts: HELD, BROKEN, UNRESOLVED, SKIPPED or ERROR, by assertion.
         reasons: why an assertion was skipped, or could not be judged.
-        recovered: the share of what the corrupted checkpoint had lost that is back, by assertion, where it was lost.
+        recovered: the recovered share of what the corrupted checkpoint had lost, by assertion, where it was lost.
         problem: why the checkpoint could not be read.
         overall, why: the verdict that a diagnosis gives it, and what that rests on; empty where it was not read.
     """
@@ -62,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What became of a behaviour and its circuit along a training run.
+    """A behaviour and its circuit along a training run.
 
     Attributes:
         before: the baseline's logit difference.
@@ -100,7 +100,7 @@ def check_run(
     corrupted: Checkpoint | None = None,
     most: int | None = PROMPTS,
 ) -> None:
-    """Check that a run and its baseline can be laid side by side, before any work.
+    """Check that a run and its baseline can be compared, before any work.
 
     Only the first checkpoint that can be read is asked: the others are met when their turn comes.
 

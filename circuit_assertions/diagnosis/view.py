@@ -105,7 +105,7 @@ def check_enough(prompts: PromptSet, purpose: str) -> None:
     different = len({prompt.tokens for prompt in prompts.prompts})
     if different < _FEWEST_PROMPTS:
         raise DiagnosisError(
-            f"{different} different prompts are too few {purpose}: ask at least {_FEWEST_PROMPTS} (`prompts` or "
+            f"{different} different prompts are too few {purpose}: use at least {_FEWEST_PROMPTS} (`prompts` or "
             f"`pairs` of the task; with circuit-assertions, --prompts)"
         )
 

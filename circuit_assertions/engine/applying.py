@@ -18,7 +18,7 @@ HALVES = (torch.bfloat16, torch.float16)
 
 
 def apply(module: Any, rows: Tensor) -> Tensor:
-    """What a module makes of rows [..., width], in its own dtype on its own device, brought back to the rows'."""
+    """What a module makes of rows [..., width], in its own dtype on its own device, converted to the rows'."""
     weight = next(module.parameters(), None)
     if weight is None or (weight.device == rows.device and not _is_wider(rows, weight)):
         result = module(rows)

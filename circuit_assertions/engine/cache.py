@@ -18,7 +18,7 @@ __all__ = ["Run", "capture", "capture_both"]
 
 @dataclass
 class Run:
-    """What one forward pass over prompts of equal length left behind. Lists have one entry a layer.
+    """What one forward pass over prompts of equal length left behind. Lists have one entry per layer.
 
     Attributes:
         tokens: token ids [prompts, positions].
@@ -104,7 +104,7 @@ def capture(model: Model, tokens: Tensor) -> Run:
 
 
 def capture_both(model: Model, prompts: Sequence[Prompt]) -> tuple[Run, Run]:
-    """The clean prompts' run and their counterfactual twins'. Prompts are of equal length."""
+    """The runs of the clean prompts and of their counterfactuals. Prompts are of equal length."""
     clean = torch.tensor([prompt.tokens for prompt in prompts], device=model.device)
     twins = torch.tensor([prompt.counterfactual for prompt in prompts], device=model.device)
     return capture(model, clean), capture(model, twins)

@@ -1,4 +1,4 @@
-"""Which way a model is patched: by arithmetic where its blocks are recognised, else with hooks, and said so once."""
+"""Which way a model is patched: by arithmetic where its blocks are recognised, else with hooks, with one warning."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _WARNED: WeakSet[Any] = WeakSet()
 
 
 class SlowPatchingWarning(UserWarning):
-    """A model is measured with one forward pass a head."""
+    """A model is measured with one forward pass per head."""
 
 
 @torch.no_grad()
 def open_patching(model: Model, prompts: Sequence[Prompt]) -> AnyPatching:
-    """Run clean prompts of equal length and their twins once each, ready for patching in either direction."""
+    """Run clean prompts of equal length and their counterfactuals once each, ready for patching in either direction."""
     clean, other = capture_both(model, prompts)
     blocks = blocks_of(model, clean)
     return patching_of(model, prompts, blocks, widened(blocks, clean), widened(blocks, other))
@@ -40,7 +40,7 @@ def open_patching(model: Model, prompts: Sequence[Prompt]) -> AnyPatching:
 
 @torch.no_grad()
 def blocks_of(model: Model, run: Run) -> list[Block] | None:
-    """The arithmetic of a model's blocks, proven on its own run; None where it is not known, and then said so."""
+    """The arithmetic of a model's blocks, proven on its own run; None, with a warning, where it is not known."""
     try:
         if model.runs_end or "writes" in model.limits:
             raise NotRecognisedError(model.limits.get("writes", "the end of the model is not known here"))
@@ -56,7 +56,7 @@ def blocks_of(model: Model, run: Run) -> list[Block] | None:
 def patching_of(
     model: Model, prompts: Sequence[Prompt], blocks: list[Block] | None, base: Run, other: Run
 ) -> AnyPatching:
-    """Patching of a model's run with values of another: of its twins, or of another model of the same shape.
+    """Patching of a model's run with values of another: of its counterfactuals, or of another model of the same shape.
 
     Args:
         blocks: the model's arithmetic, None for hooks.

@@ -70,7 +70,7 @@ class Grafting:
 
     @cached_property
     def changed(self) -> tuple[Part, ...]:
-        """The parts whose weights differ in any bit, in the order of the model. All others are innocent."""
+        """The parts whose weights differ in any bit, in the order of the model. All others are identical."""
         return tuple(
             part
             for part, tensors in self._own.items()

@@ -1,4 +1,4 @@
-"""Path patching with hooks, one forward pass a sender: for models whose blocks the arithmetic does not recognise.
+"""Path patching with hooks, one forward pass per sender: for models whose blocks the arithmetic does not recognise.
 
 The same numbers as `patching`, slower. Keys and values are patched as the groups that the model has; giving one query
 head of a group its own is what only the arithmetic can do.
@@ -61,7 +61,7 @@ class HookedPatching(Pair):
         key: str,
         semantics: Frozen,
     ) -> Tensor:
-        """Attention of receivers from `query` to `key` that hangs on paths from senders [senders, prompts].
+        """Attention of receivers from `query` to `key` that depends on paths from senders [senders, prompts].
 
         Raises:
             MeasuringError: as `to_inputs`.

@@ -1,4 +1,4 @@
-"""Captured runs kept for whoever asks for the same ones again, while there is room for them."""
+"""Captured runs, kept for the next use of the same ones while there is room for them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Kept(Generic[_Batch]):
             self._held[key] = kept, weighs
 
     def forget(self, which: Callable[[Any], bool]) -> None:
-        """Let go of what is kept under some keys."""
+        """Release what is kept under some keys."""
         self._held = {key: held for key, held in self._held.items() if not which(key)}
 
     def _make_room(self, room: int) -> None:
@@ -72,7 +72,7 @@ class Kept(Generic[_Batch]):
 
 @dataclass
 class KeptPasses:
-    """Passes over whole tasks. Those made for patching show everything, and serve whoever comes after."""
+    """Passes over whole tasks. Those made for patching show everything, and are used again later."""
 
     _kept: Kept[Pass] = field(default_factory=Kept)
 
@@ -90,7 +90,7 @@ class KeptPasses:
         return self._kept.batches(key, model.device, len(prompts), lambda: run_passes(model, prompts, wanted))
 
     def forget(self, which: Callable[[Any], bool]) -> None:
-        """Let go of the passes kept under some keys."""
+        """Release the passes kept under some keys."""
         self._kept.forget(which)
 
 

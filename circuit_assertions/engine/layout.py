@@ -1,6 +1,6 @@
 """Where things are in a `TransformerBridge`: its hook names, its weights by head, its norms.
 
-Everything else speaks of layers and heads; this file alone knows what TransformerLens calls them.
+Everything else uses layers and heads; this file alone knows what TransformerLens calls them.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Layout:
         return table
 
     def clamped(self, layer: int, projected: Tensor) -> Tensor:
-        """Queries, keys or values as near to zero as a block wants them, its own word taken for it (OLMo, MPT)."""
+        """Queries, keys or values clamped as the block itself declares (OLMo, MPT)."""
         attention = self.bridge.blocks[layer].attn
         attention = getattr(attention, "original_component", attention)
         # MPT's attention says 0 for no limit; OLMo's configuration says nothing then.

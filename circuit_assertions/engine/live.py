@@ -2,7 +2,7 @@
 
 A variant is the clean run with something put in its place: a receiver's query, key or value, a head's output or
 pattern, an MLP's output. Below the first changed layer and before the first changed position nothing differs, so
-neither is computed again; earlier positions only lend their keys and values.
+neither is computed again; earlier positions only provide their keys and values.
 """
 
 from __future__ import annotations

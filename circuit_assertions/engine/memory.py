@@ -1,4 +1,4 @@
-"""How much memory a piece of work may take, and what happens where that is not there after all.
+"""How much memory a piece of work may take, and what happens where that much is not available.
 
 No result depends on any of this: work is cut into pieces that fit, and a piece that does not is halved.
 """
@@ -115,7 +115,7 @@ def _amount(said: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B|[KMG]iB)\s*", said, re.IGNORECASE)
     amount = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
     if amount < 1:
-        raise MeasuringError(f"{VARIABLE}={said} is no amount of memory: write it as 500MB, 2GB or 1.5GiB")
+        raise MeasuringError(f"{VARIABLE}={said} is not an amount of memory: write it as 500MB, 2GB or 1.5GiB")
     return amount
 
 

@@ -1,4 +1,4 @@
-"""A batch of prompts and their counterfactual twins, each run once: what every way of patching starts from."""
+"""A batch of prompts and their counterfactuals, each run once: what every way of patching starts from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Direction = Literal["counterfactual-into-clean", "clean-into-counterfactual"]
 
 @dataclass(frozen=True)
 class Pair:
-    """Prompts of equal length and their twins.
+    """Prompts of equal length and their counterfactuals.
 
     Attributes:
         base: the run that is patched, and `other` the run that values are taken from.
@@ -129,7 +129,7 @@ class Pair:
 
     @cached_property
     def first_difference(self) -> int:
-        """The first position where any prompt differs from its twin; before it nothing that is patched changes."""
+        """The first position where any prompt differs from its counterfactual; before it, patching changes nothing."""
         differ = (self.base.tokens != self.other.tokens).any(dim=0).nonzero()
         return int(differ[0]) if len(differ) else 0  # the same prompts, read by two models: they may differ anywhere
 

@@ -48,7 +48,7 @@ class Wanted:
 
 @dataclass
 class Pass:
-    """What one forward pass over some prompts of equal length showed. Lists have one entry a layer.
+    """What one forward pass over some prompts of equal length showed. Lists have one entry per layer.
 
     Attributes:
         indices: the prompts' indices in their set.
@@ -59,7 +59,7 @@ class Pass:
         after_block_0: the residual stream leaving block 0 [prompts, positions, d_model].
         target_logits: logits at every target position [prompts, targets, d_vocab].
         patching: the clean and the counterfactual run, ready to be patched into each other.
-        replacements: what ablated heads put out, by the kind of ablation, kept by whoever ablates.
+        replacements: what ablated heads put out, by the kind of ablation, kept by the code that ablates.
         ablated: logit difference without a set of heads [prompts], by kind of ablation and set, kept likewise.
         behind: what the same prompts show while a set of heads is knocked out, kept likewise.
     """

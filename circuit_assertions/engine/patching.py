@@ -1,7 +1,7 @@
 """Causal effects on the logit difference, exactly, for many senders or sets at once (Wang et al. 2022, appendix B).
 
-Every effect is signed so that positive means *pushes towards the right answer*: how much of the logit difference is
-lost when the counterfactual's value is put into the clean run, or gained when the clean one is put into the twin.
+Every effect is signed so that positive means *favours the right answer*: how much of the logit difference is lost when
+the counterfactual's value is put into the clean run, or gained when the clean one is put into the counterfactual.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Patching(Pair):
     @classmethod
     @torch.no_grad()
     def of(cls, model: Model, prompts: Sequence[Prompt]) -> Patching:
-        """Run clean prompts and counterfactual twins once each.
+        """Run clean prompts and counterfactuals once each.
 
         Raises:
-            NotRecognisedError: if the model's blocks are not computed in a way that is known here.
+            NotRecognisedError: if the model's blocks are not computed in a way that is supported.
         """
         clean, twins = capture_both(model, prompts)
         blocks = recognise(model.layout, clean)
@@ -100,7 +100,7 @@ class Patching(Pair):
         key: str,
         semantics: Frozen,
     ) -> Tensor:
-        """Attention of receivers from `query` to `key` that hangs on paths from senders [senders, prompts].
+        """Attention of receivers from `query` to `key` that depends on paths from senders [senders, prompts].
 
         The paths end at the receivers' queries at `query`, or at their keys at `key`, each receiver's own. The mean
         over receivers, as a share of attention; positive where the clean run pays more.

@@ -2,8 +2,8 @@
 
 What differs between architectures (where the MLP reads, how queries and keys are normed and turned, which keys a query
 may see) is not looked up by name: what there is gets tried on a few prompts, and what reproduces the whole of a
-captured run is kept. Where nothing does, hooks measure instead. What bites on some prompts only, and perhaps on patched
-ones alone, no run can prove: clamps and soft caps are the model's own word for it, and attention sinks are refused.
+captured run is kept. Where nothing does, hooks measure instead. What takes effect on some prompts only, perhaps only on
+patched ones, cannot be proven by a run: clamps and soft caps are read from the model, and attention sinks are refused.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _TRIED = 2  # prompts that tell most wrong candidates from the right one
 
 
 class NotRecognisedError(Exception):
-    """No arithmetic that is known here reproduces a block. Never reaches the user: the hooks take over."""
+    """No supported arithmetic reproduces a block. Never reaches the user: the hooks take over."""
 
 
 def recognise(layout: Layout, run: Run) -> list[Block]:
     """The arithmetic of every block, proven on a captured run.
 
     Raises:
-        NotRecognisedError: with the reason, if some block does something that is not known here.
+        NotRecognisedError: with the reason, if some block does something that is not supported.
     """
     runs = (run.of_prompts(_TRIED), run) if run.prompts > _TRIED else (run,)
     return [_recognise_block(layout, layer, runs) for layer in range(layout.layers)]
@@ -43,7 +43,7 @@ def recognise(layout: Layout, run: Run) -> list[Block]:
 def _recognise_block(layout: Layout, layer: int, runs: Sequence[Run]) -> Block:
     run, original = runs[0], raw(layout.bridge.blocks[layer].attn)
     if getattr(original, "sinks", None) is not None:
-        raise NotRecognisedError(f"block {layer} has attention sinks, which are not known here")
+        raise NotRecognisedError(f"block {layer} has attention sinks, which are not supported")
     reads, norm = _recognise_mlp(layout, layer, runs)
     softcap = float(getattr(original, "attn_logit_softcapping", None) or 0.0)
     pattern = run.patterns[layer]
@@ -57,7 +57,7 @@ def _recognise_block(layout: Layout, layer: int, runs: Sequence[Run]) -> Block:
             tried.append(all(_reproduces(block, each) for each in runs))
         if tried == [True]:
             return block
-    raise NotRecognisedError(f"the attention of block {layer} is not computed in a way that is known here")
+    raise NotRecognisedError(f"the attention of block {layer} is not computed in a supported way")
 
 
 def _recognise_mlp(layout: Layout, layer: int, runs: Sequence[Run]) -> tuple[Literal["middle", "before"], Any]:
@@ -71,7 +71,7 @@ def _recognise_mlp(layout: Layout, layer: int, runs: Sequence[Run]) -> tuple[Lit
             tried.append(all(_is_read(layer, reads, norm, each) for each in runs))
         if tried == [True]:
             return reads, norm
-    raise NotRecognisedError(f"the MLP of block {layer} reads something that is not known here")
+    raise NotRecognisedError(f"the MLP of block {layer} has an input that is not supported")
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Patched residual rows with every other head frozen: path patching without attention (Wang et al. 2022, appendix B).
 
 With attention frozen, positions decouple: what a sender's counterfactual output does at a position depends on that
-position alone. So instead of one forward pass a sender, one residual row a sender, prompt and position moves up through
-the MLPs, all rows of a layer in one matrix product.
+position alone. So instead of one forward pass per sender, one residual row per sender, prompt and position moves up
+through the MLPs, all rows of a layer in one matrix product.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs of a model in half precision again, with what is small in float32: what its patched rows are held against.
+"""Runs of a model in half precision again, with what is small in float32: what its patched rows are compared with.
 
 The model itself rounds the residual stream after every addition. Patched rows that are not rounded would differ from
 that run where nothing is patched at all, and effects are differences.

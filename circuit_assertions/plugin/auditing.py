@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditPlugin"]
 
-_OUR_WARNING = ".*path effects are taken with hooks"  # by its words: its class could not be named without torch
+_OUR_WARNING = ".*path effects are measured with hooks"  # by its words: its class could not be named without torch
 
 
 class AuditPlugin:
-    """Opens what was asked for, once, and puts the suites to it."""
+    """Opens each checkpoint once, and runs the suites on it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -67,7 +67,7 @@ class AuditPlugin:
             if len(one) > 1:
                 raise pytest.UsageError(printable(f"{option} {given} is a training run: name one of its checkpoints"))
         if corrupted and not baseline:
-            raise pytest.UsageError("--corrupted is what recovery is judged against: give the --baseline as well")
+            raise pytest.UsageError("--corrupted measures recovery and needs --baseline as well")
         self.corrupted = corrupted[0] if corrupted else None
         self.runs = tuple(dict.fromkeys(run for run in found if len(run) > 1))
         self.checkpoints: tuple[Checkpoint, ...] = tuple(dict.fromkeys(one for run in found for one in run))
@@ -105,7 +105,7 @@ class AuditPlugin:
 
         if self.baseline is None:
             raise pytest.UsageError(
-                "--discover finds the roles on the baseline, to test the model on them: give one with --baseline=path/"
+                "--discover finds the roles on the baseline, which is missing: give it with --baseline=path/"
             )
         return Finder(self.runner.audit, self.baseline)
 
@@ -114,7 +114,7 @@ class AuditPlugin:
         return next((str(checkpoint) for checkpoint, known in self._labels.items() if known == label), label)
 
     def label(self, checkpoint: Checkpoint) -> str:
-        """What tells a checkpoint from the others in item names; empty when there is only one."""
+        """The name of a checkpoint in item names; empty when there is only one."""
         return self._labels[checkpoint]
 
     # -- collection ---------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class AuditPlugin:
     # -- running ------------------------------------------------------------------------------------------------
 
     def pytest_sessionstart(self) -> None:
-        """A device that is not there is a mistake in the command, told before any work."""
+        """A missing device is a mistake in the command, reported before any work."""
         worker = hasattr(self.config, "workerinput")
         if self.config.option.collectonly or self.options.device in ("auto", "cpu") or worker:
             return

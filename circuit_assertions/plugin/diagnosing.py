@@ -1,4 +1,4 @@
-"""The diagnosis after the verdicts: what broke beside the baseline, where it comes from, whether it healed."""
+"""The diagnosis after the verdicts: what broke compared with the baseline, its origin, whether it recovered."""
 
 from __future__ import annotations
 

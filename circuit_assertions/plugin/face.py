@@ -62,8 +62,8 @@ class AuditedCheckpoint:
         Skips the test where no circuit file fits, as a suite does.
 
         Raises:
-            CircuitAssertionsError: if no circuit file speaks of a circuit of this name, for whatever model, and
-                from `heads(role)` if none speaks of that role.
+            CircuitAssertionsError: if no circuit file has a circuit of this name, for any model, and
+                from `heads(role)` if none has that role.
         """
         __tracebackhide__ = True
         known = sorted({circuit.circuit for circuit in self._circuits})
@@ -105,7 +105,7 @@ class AuditedCheckpoint:
         Raises:
             CircuitAssertionsError: if the measure, the task or the checkpoint does not allow it.
 
-        A measure that holds the checkpoint against others skips the test where they are not given, as a suite does.
+        A measure that compares the checkpoint with others skips the test where they are not given, as a suite does.
         """
         __tracebackhide__ = True
         if measure not in MEASURES:
@@ -252,4 +252,4 @@ def _task(task: str | dict[str, Any] | Task) -> Task:
     try:
         return _TASK.validate_python({"kind": task} if isinstance(task, str) else task)
     except ValidationError as error:
-        raise CircuitAssertionsError(f"{task!r} is no task: {error.errors()[0]['msg']}") from None
+        raise CircuitAssertionsError(f"{task!r} is not a task: {error.errors()[0]['msg']}") from None

@@ -91,7 +91,7 @@ def _assertion(circuit_judgement: Judgement | NotAsked, request: pytest.FixtureR
 
 
 class AssertionItem(pytest.Function):
-    """One assertion put to one checkpoint."""
+    """One assertion for one checkpoint."""
 
     asked: Asked
     line: int

@@ -57,7 +57,7 @@ class Options:
 
     @property
     def spelled_out(self) -> list[str]:
-        """What an audit of one model hangs on beside the model, as arguments; defaults are left out."""
+        """The options of an audit of one model, as arguments; defaults are left out."""
         said = [("--baseline", self.baseline), ("--corrupted", self.corrupted), ("--tokenizer", self.tokenizer)]
         said += [("--model-device", self.device if self.device != "auto" else None)]
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
@@ -107,13 +107,13 @@ def _add_model_options(group: pytest.OptionGroup) -> None:
         "--circuit-baseline",
         dest="circuit_baseline",
         metavar="PATH",
-        help="the healthy checkpoint that `retains:` is measured against",
+        help="the healthy checkpoint that the model is compared with",
     )
     group.addoption(
         "--circuit-corrupted",
         dest="circuit_corrupted",
         metavar="PATH",
-        help="a known-bad checkpoint between baseline and model, that recovery is judged against",
+        help="a known-bad checkpoint between baseline and model; recovery is measured from it",
     )
     group.addoption(
         "--circuit-tokenizer",
@@ -156,8 +156,8 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         action="store_true",
         default=None,
         dest="circuit_discover",
-        help="where no circuit file was found on this lineage, find who plays which role on the baseline, and test the "
-        "model on those heads. `circuit-assertions discover` writes them down, which is faster the next time.",
+        help="if no circuit file fits this lineage, find on the baseline which heads have which role, and test the "
+        "model on those heads. `circuit-assertions discover` writes them to a file, which makes the next run faster.",
     )
     for name, what in _EFFECTS.items():
         group.addoption(

@@ -3,8 +3,8 @@
 While pytest looks for its root and configuration it does not know this plugin's options yet, and takes the separate
 value of `--model` for a test path. A path outside the project then moves the root away, and the project's configuration
 is lost. Nothing public can put that right within the process, so the same command is run once more with the value
-attached, `--model=/outside/path`, which pytest reads correctly. Inside somebody else's process nothing may be started
-anew, and the working spelling is asked for instead.
+attached, `--model=/outside/path`, which pytest reads correctly. Inside another process the command
+cannot be run again; there an error gives the spelling that works.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def respawn_if_root_is_lost(config: pytest.Config) -> None:
     """Run the command again with attached values if a separate one has led pytest away from its root.
 
     Raises:
-        pytest.UsageError: if that happened inside a process that is not ours to start anew.
+        pytest.UsageError: if that happened inside a process that this package may not start again.
     """
     args = [str(arg) for arg in config.invocation_params.args]
     options = [option for option in _PATH_OPTIONS if option not in _SHORT or _is_ours(config, option, args)]

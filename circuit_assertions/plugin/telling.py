@@ -1,4 +1,4 @@
-"""What the audit says in pytest's own output: the header, the word for UNRESOLVED, and the audit in a screenful.
+"""What the audit says in pytest's own output: the header, the word for UNRESOLVED, and the summary of the audit.
 
 Verdicts travel with pytest's reports, as plain values, and are sorted by where they stand in their suites, so that the
 summary is the same with and without workers.
@@ -44,7 +44,7 @@ def record(item: pytest.Item, name: str, value: Any) -> None:
 
 
 def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """What a reader of the summary wants to know of a model before its verdicts."""
+    """The facts about a model that the summary shows before its verdicts."""
     model = runner.audit.model(checkpoint)
     layout, source = model.layout, model.source
     shape = f"{source.architecture}, {layout.layers} layers x {layout.heads} heads, d_model {layout.d_model}"
@@ -59,7 +59,7 @@ def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str
         facts += [("note", f"of the baseline: {note}") for note in baseline.notes if checkpoint != runner.baseline]
         facts += [("settings", difference) for difference in baseline.function.differences(source.function)]
     if runner.unfit:
-        facts.append(("corrupted", f"{runner.corrupted} tells of no recovery: {runner.unfit}"))
+        facts.append(("corrupted", f"{runner.corrupted}: recovery cannot be measured: {runner.unfit}"))
     bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}
     facts += [("circuit", text) for text in sorted(bound)]
     facts += [("limits", reason) for reason in dict.fromkeys(model.limits.values())]

@@ -1,6 +1,6 @@
 """pytest-xdist: a checkpoint is opened by as few workers as possible, and node ids stay what they are without workers.
 
-xdist's own `--dist=loadgroup` appends the group to node ids, and `--lf` then looks in vain for what failed. Where the
+xdist's own `--dist=loadgroup` appends the group to node ids, and `--lf` then does not find what failed. Where the
 user asks for nothing but `-n N`, this plugin's own scheduler keeps the items of one suite and checkpoint together; who
 says `--dist=loadgroup` has those of one checkpoint and task together, on the mark that items carry.
 """

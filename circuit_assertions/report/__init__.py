@@ -1,4 +1,4 @@
-"""Reports: what an audit found, for people. Terminal text is plain; colour is added by whoever prints it."""
+"""Reports: the results of an audit as text. Terminal text is plain; colour is added where it is printed."""
 
 from __future__ import annotations
 

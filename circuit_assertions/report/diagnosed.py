@@ -60,7 +60,7 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
 def _behaviour(diagnosis: Diagnosis) -> str:
     behaviour = diagnosis.behaviour
     worst = f" (corrupted {_number(behaviour.corrupted)})" if behaviour.corrupted is not None else ""
-    return f"{diagnosis.task} logit difference {behaviour.before.mean:.2f} -> {_number(behaviour.after)}{worst}"
+    return f"{diagnosis.task} logit difference {behaviour.before.mean:.2f} -> {_number(behaviour.after)} logits{worst}"
 
 
 def _prompts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
@@ -83,19 +83,19 @@ def _roles(function: Function) -> Iterator[tuple[str, str]]:
     told = {role.role: _role(role) for role in function.roles}
     told |= {role: f"not compared: {why}" for role, why in function.not_compared.items()}
     if not told:
-        yield from _labelled("roles", "no circuit of the baseline is known: `circuit-assertions discover` finds it")
+        yield from _labelled("roles", "the baseline has no circuit file: `circuit-assertions discover` writes one")
     width = _LABEL + max(map(len, told), default=0) + 2
     for number, (role, text) in enumerate(told.items()):
         yield from _labelled(f"{'roles' if number == 0 else '':<{_LABEL}}{role}", text, width=width)
     if function.inside is not None:
-        yield from _labelled("", _inside(function.inside))
+        yield from _labelled("", f"{_inside(function.inside)}; effects are in logits")
 
 
 def _inside(inside: Inside) -> str:
-    text = f"{_percent(inside.circuit.mean)} of the change of all heads lies in the circuit"
+    text = f"{_percent(inside.circuit.mean)} of the change of all heads is in the circuit"
     if inside.more.mean < _TELLING:
-        return f"{text}, which tells little: {_percent(inside.random.mean)} would in random heads of the same layers"
-    return f"{text} (in random heads of the same layers: {_percent(inside.random.mean)})"
+        return f"{text}, no more than by chance (random heads of the same layers: {_percent(inside.random.mean)})"
+    return f"{text} (random heads of the same layers: {_percent(inside.random.mean)})"
 
 
 def _role(role: RoleChange) -> str:
@@ -105,9 +105,9 @@ def _role(role: RoleChange) -> str:
     if role.changed:
         state = f"{len(role.changed)} of {count} changed"
     elif role.weaker:
-        state = f"no head of {count} certainly changed alone"
+        state = f"none of {count} heads changed clearly alone"
     elif not role.works:
-        state = f"no certain {'loss' if stronger else 'change'} ({_heads(count)})"
+        state = f"no clear {'loss' if stronger else 'change'} ({_heads(count)})"
     else:
         state = "works" if stronger else f"intact ({count} of {count})"
     return f"{state}, {role.kept}{f': {told}' * bool(told)}{f'; amplified: {stronger}' * bool(stronger)}"
@@ -116,7 +116,7 @@ def _role(role: RoleChange) -> str:
 def _head(one: HeadChange) -> str:
     kind = "" if one.kind == "amplified" else f"{one.kind} "
     if one.kind == "attention moved" and one.looks is not None:
-        return _unbroken(f"{one.head} {kind}(looks {one.looks[0].mean:.2f} -> {one.looks[1].mean:.2f})")
+        return _unbroken(f"{one.head} {kind}(attention {one.looks[0].mean:.2f} -> {one.looks[1].mean:.2f})")
     if one.kind == "sign unclear":
         return _unbroken(f"{one.head} {kind}({one.before.mean:+.2f} -> {_signed(one.after)})")
     return _unbroken(f"{one.head} {kind}{_turn(one.before, one.after)}")
@@ -137,14 +137,14 @@ def _origin(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
         yield from _labelled("origin", _nothing_to_find(origin, diagnosis.behaviour.retained))
         return
     if found is None:
-        yield from _labelled("origin", "DIFFUSE: no single component heals anything", "DIFFUSE")
+        yield from _labelled("origin", "DIFFUSE: no single component restores anything", "DIFFUSE")
     else:
         names = "  ".join(str(part) for part in found.parts)
         size = f"{len(found.parts)} of {origin.parts} components"
-        text = f"{origin.verdict}: restoring the weights of {size} heals {_share(found.healed)}: {names}"
+        text = f"{origin.verdict}: the baseline's weights of {size} restore {_share(found.healed)} of the loss: {names}"
         yield from _labelled("origin", text, origin.verdict)
-        alike = "" if found.random is None else f"; random sets like it heal {_percent(found.random.mean)}"
-        yield from _labelled("", f"{len(origin.changed)} of {origin.parts} differ at all{alike}")
+        alike = "" if found.random is None else f"; matched random sets restore {_percent(found.random.mean)}"
+        yield from _labelled("", f"{len(origin.changed)} of {origin.parts} have different weights{alike}")
     if origin.verdict == "DIFFUSE":
         groups = ", ".join(f"{name} {_percent(figure.mean)}" for name, figure in origin.groups.items())
         yield from _labelled("", f"restored together: {groups}")
@@ -152,7 +152,7 @@ def _origin(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
 
 def _nothing_to_find(origin: Origin, retained: Figure) -> str:
     if not origin.changed:
-        return "no weight differs from the baseline's"
+        return "all weights equal the baseline's"
     few = f" ({', '.join(map(str, origin.changed))})" if len(origin.changed) <= _FEW_TO_NAME else ""
     differ = f"{len(origin.changed)} of {origin.parts} components differ{few}"
     if 1 - retained.mean < LEAST_LOST:
@@ -161,11 +161,11 @@ def _nothing_to_find(origin: Origin, retained: Figure) -> str:
     return f"{differ}, but the loss of {_share(lost)} is not certain: more prompts tell whether there is one"
 
 
-def _mend(diagnosis: Diagnosis) -> str:
-    """The command that puts the baseline's weights back. Not wrapped: it is there to be copied."""
+def _fix(diagnosis: Diagnosis) -> str:
+    """The command that restores the baseline's weights. Not wrapped, so that it can be copied."""
     parts = [str(part) for part in diagnosis.origin.found.parts] if diagnosis.origin.found is not None else []
     said = ["--model", str(diagnosis.model), "--from", str(diagnosis.baseline), "--components", ",".join(parts)]
-    return shlex.join(["circuit-assertions", "graft", *said, "-o", "mended"])
+    return shlex.join(["circuit-assertions", "graft", *said, "-o", "fixed"])
 
 
 def _recovery(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
@@ -173,26 +173,26 @@ def _recovery(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     if recovery is None:
         known = diagnosis.function.roles or diagnosis.function.not_compared
         why = f"{diagnosis.corrupted} has lost less than a tenth of this behaviour" if known else "no circuit is known"
-        yield from _labelled("recovery", f"not told: {diagnosis.not_told or why}")
+        yield from _labelled("recovery", f"not measured: {diagnosis.not_told or why}")
         return
-    text = f"{recovery.how}: {_share(recovery.share)} of what the corrupted one had lost is back"
+    text = f"{recovery.how}: {_share(recovery.share)} of what the corrupted checkpoint lost is recovered"
     yield from _labelled("recovery", text, recovery.how)
-    if recovery.how != "NOT RECOVERED":  # of a behaviour that is not there, nobody carries a share
+    if recovery.how != "NOT RECOVERED":  # a behaviour that is not there has no carriers
         yield from _labelled("", _by_whom(recovery))
     if recovery.how in ("BYPASSED", "PARTIAL") and recovery.carriers:
         carriers = ", ".join(_unbroken(f"{one.head} {_turn(one.before, one.after)}") for one in recovery.carriers)
-        yield from _labelled("", f"carried now by {carriers}")
+        yield from _labelled("", f"now carried by {carriers}")
     if recovery.circuits is not None:
         yield from _circuits(recovery.circuits)
 
 
 def _assertions(judged: Mapping[str, Judged]) -> Iterator[tuple[str, str]]:
-    """What was judged, one a line; how much of it is back where it was lost."""
+    """What was judged, one per line, and how much of it is recovered where it was lost."""
     told = {name: one for name, one in judged.items() if one.verdict != "SKIPPED"}
     skipped = Counter(one.reason for one in judged.values() if one.verdict == "SKIPPED")
     width = max((len(name) for name in told), default=0)
     for number, (name, one) in enumerate(told.items()):
-        more = one.reason if one.recovered is None else f"{share_text(one.recovered)} back"
+        more = one.reason if one.recovered is None else f"{share_text(one.recovered)} recovered"
         text = f"{name:<{width}}  {one.verdict:<10}  {more}".rstrip()
         yield f"{'assertions' if number == 0 else '':<{_LABEL}}{text}", one.verdict
     for reason, count in skipped.items():
@@ -200,26 +200,27 @@ def _assertions(judged: Mapping[str, Judged]) -> Iterator[tuple[str, str]]:
 
 
 def _circuits(circuits: Circuits) -> Iterator[tuple[str, str]]:
-    """The baseline's circuit, then the one found anew."""
+    """The baseline's circuit, then the rediscovered one."""
     before, after = circuits.frozen
     if after is not None:
-        text = f"the {circuits.size} heads of the baseline's circuit alone do {_share(after)} of the behaviour"
-        yield from _labelled("frozen", f"{text} (on the baseline {_percent(before.mean)})")
+        text = f"baseline circuit: faithfulness {_share(after)} ({_heads(circuits.size)}; "
+        yield from _labelled("circuit", f"{text}on the baseline {_percent(before.mean)})")
+    label = "circuit" if after is None else ""
     found = circuits.found
     if found is None:
-        yield from _labelled("found anew", f"nothing on {circuits.prompts} prompts: {circuits.reason}")
+        yield from _labelled(label, f"rediscovered: none on {circuits.prompts} prompts: {circuits.reason}")
         return
     count = len(found.kept) + len(found.gained)
-    text = f"{_heads(count)} on {circuits.prompts} prompts, {len(found.kept)} of them the baseline's (by role, Jaccard "
-    text += f"{found.jaccard:.2f}); alone they do {_share(found.faithfulness)} of it"
+    text = f"rediscovered: faithfulness {_share(found.faithfulness)} ({_heads(count)} on {circuits.prompts} prompts, "
+    text += f"{len(found.kept)} of them in the baseline's circuit; Jaccard by role {found.jaccard:.2f})"
     if found.gained:
         text += f"; new: {', '.join(_unbroken(f'{head} ({found.role_of(head)})') for head in found.gained)}"
     if found.lost:
-        text += f"; no longer: {', '.join(map(str, found.lost))}"
+        text += f"; lost: {', '.join(map(str, found.lost))}"
     for was, now in dict.fromkeys(found.recast.values()):
         heads = ", ".join(str(head) for head, roles in found.recast.items() if roles == (was, now))
-        text += f"; {was} there, {now} here: {heads}"
-    yield from _labelled("found anew", text)
+        text += f"; {was} -> {now}: {heads}"
+    yield from _labelled(label, text)
 
 
 def _by_whom(recovery: Recovery) -> str:
@@ -230,7 +231,7 @@ def _by_whom(recovery: Recovery) -> str:
     if recovery.weakest is None:
         return text
     role, share = recovery.weakest
-    return f"{text}; its weakest role, {role}, {what_it_keeps(share)}"
+    return f"{text}; the weakest role, {role}, {what_it_keeps(share)}"
 
 
 def _labelled(label: str, text: str, verdict: str = "", width: int = _LABEL) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""A discovery in a screenful: what the model does, who plays which role, and how far to trust it."""
+"""A summary of a discovery: the model's behaviour, which heads have which role, and how reliable that is."""
 
 from __future__ import annotations
 

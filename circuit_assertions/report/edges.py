@@ -59,7 +59,7 @@ class EdgeReport:
         return list(map(printable, lines))
 
     def as_json(self, most: int) -> dict[str, Any]:
-        """The same for machines."""
+        """The same as JSON."""
         listed = [
             {
                 "sender": _name(edge.sender),

@@ -51,15 +51,15 @@ def share_text(share: Figure) -> str:
 
 
 def context_lines(reading: Reading) -> Iterator[str]:
-    """What a reading found before it was read, and what it is to be seen beside, one a line."""
+    """What the measure searched before the reading, and the controls that it is compared with, one per line."""
     for name, text in list(reading.settings.get("found", {}).items())[:_MOST_ROWS]:
-        yield f"found     {textwrap.shorten(f'{name}: {text}', _WIDTH, placeholder=' ...')}"
+        yield f"search    {textwrap.shorten(f'{name}: {text}', _WIDTH, placeholder=' ...')}"
     for name, values in reading.beside.items():
-        yield f"beside    {name} {number(float(values.mean()))} {interval_text(reading.interval(values))}"
+        yield f"control   {name} {number(float(values.mean()))} {interval_text(reading.interval(values))}"
 
 
 def _row_lines(judgement: Judgement) -> Iterator[str]:
-    """The heads (or the model) one a line, the most telling first."""
+    """The heads (or the model) one per line, the decisive ones first."""
     most = _MOST_CANDIDATES if judgement.of_some else _MOST_ROWS
     width = max(len(row.name) for row in judgement.rows)
     for row in judgement.rows[:most]:
@@ -84,16 +84,16 @@ def _row_text(row: Row) -> str:
 def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[str]:
     reading = judgement.reading
     first = judgement.rows[0]
-    told = f"{first.name} {number(first.mean)} {interval_text(first.interval)}".strip()
-    yield f"{judgement.verdict}: {told}, expected {judgement.expected}"  # pytest's short summary shows this line alone
+    shown = f"{first.name} {number(first.mean)} {interval_text(first.interval)} {reading.unit}".strip()
+    yield f"{judgement.verdict}: {shown}, expected {judgement.expected}"  # pytest's short summary shows this line alone
     if assertion.why:
         yield f"  {assertion.why}"
     yield f"  expected  {_subject(assertion)} {judgement.expected}"
     rows = list(_row_lines(judgement))
-    yield f"  read      {rows[0]}"
+    yield f"  measured  {rows[0]}"
     for row in rows[1:]:
         yield f"            {row}"
-    yield f"  over      {reading.prompts} prompts, in {reading.unit}; intervals are 95 %"
+    yield f"  over      {reading.prompts} prompts; unit: {reading.unit}; 95 % intervals"
     for line in context_lines(reading):
         yield f"  {line}"
     if judgement.recovered is not None:
@@ -101,10 +101,10 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
     if judgement.assumed:
         yield f"  circuit   {judgement.assumed}"
     for left_out in judgement.not_judged:
-        yield f"  left out  {left_out}"
+        yield f"  skipped   {left_out}"
     if judgement.verdict is not Verdict.HELD:
         yield from _worst_prompts(judgement, assertion.expect)
-    yield f"  again     {again}"
+    yield f"  reproduce {again}"
 
 
 def _subject(assertion: Assertion) -> str:

@@ -54,12 +54,12 @@ class HeadMap:
 
 
 def short_role(role: str) -> str:
-    """Two letters for a role; for one that is not known here, its first two."""
+    """Two letters for a role; for an unknown role, its first two."""
     return _SHORT.get(role, role[:2].upper())
 
 
 def map_lines(drawn: HeadMap, colours: bool) -> Iterator[str]:
-    """The map for a terminal: a row a layer, last layer on top, as the answer is.
+    """The map for a terminal: one row per layer, the last layer on top.
 
     Args:
         colours: whether 24-bit colours may be used; without them the sign stands behind the role: `NM+`.

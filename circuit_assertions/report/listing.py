@@ -35,7 +35,7 @@ def measures_listing(width: int) -> list[str]:
 
 
 def prompts_listing(prompts: PromptSet, spell: Callable[[Sequence[int]], Sequence[str]], most: int) -> list[str]:
-    """The prompts of a task as text: tokens with their positions, labels, answers and counterfactual twins.
+    """The prompts of a task as text: tokens with their positions, labels, answers and counterfactuals.
 
     Args:
         spell: token ids -> the tokens as the vocabulary spells them.

@@ -72,7 +72,7 @@ def run_picture(trajectory: Trajectory) -> str:
     ends = (places[0], places[-1])
     upper = _panel(_BEHAVIOUR, ends, [before, *bounds])
     lower = _panel(_ROLES, ends, [1.0, *(share for line in shares for _, share in line)])
-    title = f"{trajectory.run[0].given} beside {trajectory.baseline}"
+    title = f"{trajectory.run[0].given} compared with {trajectory.baseline}"
     ticks = [(places[step.place], str(step_of(str(step.checkpoint)) or "final")) for step in trajectory.steps]
     return "\n".join(
         [

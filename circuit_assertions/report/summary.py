@@ -1,4 +1,4 @@
-"""The audit in a screenful: which model, which circuit, and one line for each assertion."""
+"""The summary of an audit: which model, which circuit, and one line for each assertion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["AuditLine", "Audited", "summary_lines"]
 
 @dataclass(frozen=True)
 class AuditLine:
-    """What became of one assertion, in plain values, so that a test worker can send it.
+    """The outcome of one assertion, in plain values, so that a test worker can send it.
 
     Attributes:
         outcome: HELD, BROKEN, UNRESOLVED, SKIPPED, ERROR or NOT RUN; empty until it is known.
@@ -88,6 +88,7 @@ class AuditLine:
             read=_telling(judgement),
             amplified=judgement.amplified,
             recovered="" if judgement.recovered is None else share_text(judgement.recovered),
+            why=asked.assertion.why or "",
         )
 
     @property
@@ -104,8 +105,9 @@ class AuditLine:
 def _telling(judgement: Judgement) -> str:
     """The row that decided: the worst where each head must hold, the best where some must; and how the others did."""
     row = judgement.rows[0]
-    before = f" baseline {number(row.baseline)}" if row.baseline is not None else ""
-    return f"{row.name} {number(row.mean)} {interval_text(row.interval)}{before}{_others(judgement)}".strip()
+    before = f", baseline {number(row.baseline)}" if row.baseline is not None else ""
+    shown = f"{row.name} {number(row.mean)} {interval_text(row.interval)} {judgement.reading.unit}".strip()
+    return f"{shown}{before}{_others(judgement)}"
 
 
 def _others(judgement: Judgement) -> str:

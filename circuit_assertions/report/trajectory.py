@@ -1,4 +1,4 @@
-"""A training run as a person reads it, and as a program does: a row a checkpoint, and where each assertion turned."""
+"""A training run as text and as JSON: one row per checkpoint, and where each assertion broke and held again."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
 
 @printable_lines
 def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
-    """Where each assertion broke along a run and where it came back, as (text, outcome) pairs.
+    """Where each assertion broke along a run and where it held again, as (text, outcome) pairs.
 
     Args:
         run: the run's checkpoints in order, as the lines name them.
@@ -143,7 +143,7 @@ def _letters_used(trajectory: Trajectory, judged: Sequence[str]) -> list[str]:
 
 
 def _turning(seen: Mapping[int, str], names: Sequence[str], everywhere: bool = True) -> str:
-    """Where one assertion broke and came back, in words. With each turn the last verdict that was seen before it.
+    """Where one assertion broke and held again, in words, each with the last verdict before it.
 
     Args:
         everywhere: whether all checkpoints of the run were read.
@@ -168,7 +168,7 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
     else:
         began = f"broken from {names[spell.first]} on"
     if spell.back is not None:
-        return f"{began}, came back at {names[spell.back]} (broken at {names[spell.last]})"
+        return f"{began}, held again at {names[spell.back]} (broken at {names[spell.last]})"
     last = max(judged)
     if judged[last] == BROKEN and last == len(names) - 1:
         return f"{began}, and is broken still"
@@ -180,7 +180,7 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
     if spell.held is None:  # an "on" that ends
         more = f" and last at {names[spell.last]}" if spell.last != spell.first else ""
         return f"never held: broken at {names[spell.first]}{more}, unresolved at {names[last]}"
-    return f"{began}, not held again: broken last at {names[spell.last]}, unresolved at {names[last]}"
+    return f"{began}, not held again: last broken at {names[spell.last]}, unresolved at {names[last]}"
 
 
 def _skipped(trajectory: Trajectory, name: str) -> bool:
@@ -198,14 +198,14 @@ def _left_out(trajectory: Trajectory) -> Iterator[str]:
 
 
 def _assumed(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
-    yield "bisection  assumes that an assertion breaks at most once and comes back at most once; both ends were audited"
+    yield "bisection  assumes that an assertion breaks and holds again at most once; both ends were audited"
     found = {name: spells(trajectory.seen(name)) for name in judged}
     if never := sum(not spell for spell in found.values()):
-        yield f"           {never} never broke where they were looked at: a break in between would have been missed"
+        yield f"           {never} were not broken at any audited checkpoint: a break in between would have been missed"
     if left := [name for name in judged if set(trajectory.seen(name).values()) & set(NOT_JUDGED)]:
-        yield f"           not searched for, as they could not be judged everywhere: {', '.join(left)}"
+        yield f"           not searched, because they could not be judged at every checkpoint: {', '.join(left)}"
     if often := [name for name, spell in found.items() if len(spell) > 1]:
-        yield f"           NOT SO of {', '.join(often)}: audit every checkpoint, without --bisect"
+        yield f"           not true of {', '.join(often)}: audit every checkpoint, without --bisect"
 
 
 def _conclusion(trajectory: Trajectory) -> str:

@@ -1,4 +1,4 @@
-"""Tasks: seeded sources of prompts with labelled positions, answers, and a counterfactual twin each.
+"""Tasks: seeded sources of prompts with labelled positions, answers, and a counterfactual each.
 
 Nothing here imports torch; what a suite may say about a task is validated by the pydantic models, and prompts are made
 once a tokenizer is there.

@@ -1,7 +1,7 @@
 """From marked text to token ids with labelled positions, for whatever tokenizer the model brings.
 
 BOS policy: `tokenizer` does what the model's tokenizer does by itself (GPT-2: none, Llama: one), which is how the model
-was trained; `always` and `never` say it outright. End-of-text tokens are never added.
+was trained; `always` and `never` override it. End-of-text tokens are never added.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Encoder:
         if unknown:
             raise TaskError(
                 f"the tokenizer does not know {', '.join(map(repr, dict.fromkeys(unknown)))} in {marked.text!r}, so "
-                f"the model would be asked something else: use words that it knows, or give the right tokenizer with "
+                f"the model would get a different prompt: use words that it knows, or give the right tokenizer with "
                 f"--tokenizer=path/"
             )
         positions = {}
@@ -117,7 +117,7 @@ class Encoder:
             return ()
         if self._bos == "always":
             if bos is None:
-                raise TaskError("the task asks for `bos: always`, but the tokenizer has no BOS token: say `bos: never`")
+                raise TaskError("the task asks for `bos: always`, but the tokenizer has no BOS token: use `bos: never`")
             return (bos,)
         plain: list[int] = self._tokenizer("a")["input_ids"]
         return (bos,) if bos is not None and plain[:1] == [bos] and self._ids("a")[:1] != [bos] else ()

@@ -6,4 +6,4 @@ from circuit_assertions import CircuitAssertionsError
 
 
 class TaskError(CircuitAssertionsError):
-    """A task cannot be asked of this model: its tokenizer or its positions do not allow it."""
+    """A task cannot be run on this model: its tokenizer or its positions do not allow it."""

@@ -27,12 +27,12 @@ _MOST_PAIRS = 100_000  # as many prompts as the other tasks make at most
 
 
 class GivenPrompt(Strict):
-    """One pair: a clean text, its counterfactual twin of the same length, and the answers after the clean text."""
+    """One pair: a clean text, its counterfactual of the same length, and the answers after the clean text."""
 
     clean: str = Field(min_length=1, description="the text, positions marked as {label:words}")
-    counterfactual: str | None = Field(None, description="the twin, with as many tokens")
+    counterfactual: str | None = Field(None, description="the counterfactual text, with as many tokens")
     right: str | None = Field(None, description="the next word that is right")
-    wrong: str | None = Field(None, description="the next word that it is weighed against")
+    wrong: str | None = Field(None, description="the wrong next word that it is compared with")
 
     @field_validator("clean", "counterfactual")
     @classmethod
@@ -85,7 +85,7 @@ class GivenPromptsTask(Strict):
         """Tokenize the prompts.
 
         Raises:
-            TaskError: if an answer is not a single token, or a twin has another length.
+            TaskError: if an answer is not a single token, or a counterfactual has another length.
         """
         encoder = Encoder(tokenizer, self.bos)
         made = tuple(_prompt(number, pair, encoder) for number, pair in enumerate(self.pairs, start=1))
@@ -106,7 +106,7 @@ def read_marks(text: str) -> Marked:
         if match[0] in ("{{", "}}"):
             marked.add(match[0][0])
         elif label is None or not _LABEL.fullmatch(label) or not words.strip():
-            raise ValueError(f"{match[0]!r} in {text!r} is no mark: write {{label:words}}, or {{{{ for a brace")
+            raise ValueError(f"{match[0]!r} in {text!r} is not a mark: write {{label:words}}, or {{{{ for a brace")
         elif label == END or label in marked.spans:
             raise ValueError(f"label {label!r} is given twice in {text!r} (`end` is always the last token)")
         else:

@@ -1,7 +1,7 @@
 """The `ioi` task: indirect object identification (Wang et al. 2022, arXiv 2211.00593, section 2 and appendix).
 
 `Then, Mary and John went to the store. John gave a drink to` -> `Mary`. Half of the prompts name the indirect object
-first (ABBA), half name it second (BABA). The counterfactual twin is the same sentence with three unrelated names in the
+first (ABBA), half name it second (BABA). The counterfactual is the same sentence with three unrelated names in the
 three name slots (the paper's p_ABC).
 
 A template may repeat `{subject}`: `{first} and {second} met. {subject} had a ball. {subject} gave the ball to`.
@@ -37,7 +37,7 @@ class IoiTask(Strict):
     kind: Literal["ioi"]
     prompts: int = Field(256, ge=2, le=100_000, strict=True, description="how many prompts; half ABBA, half BABA")
     seed: int = Field(
-        0, ge=0, strict=True, description="two audits with the same seed and tokenizer ask the same prompts"
+        0, ge=0, strict=True, description="two audits with the same seed and tokenizer use the same prompts"
     )
     bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
     names: tuple[str, ...] = Field(

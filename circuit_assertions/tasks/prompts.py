@@ -21,11 +21,11 @@ class Prompt:
 
     Attributes:
         tokens: token ids, a BOS included where the policy asks for one.
-        text: what was tokenized, for people; empty for random tokens.
+        text: what was tokenized; empty for random tokens.
         positions: label -> index into `tokens`; `end` is always among them.
         right: the token id that should come after `end`, where the task has an answer.
-        wrong: the token id that the right one is weighed against.
-        counterfactual: the twin's token ids, of the same length.
+        wrong: the token id that the right one is compared with.
+        counterfactual: the counterfactual's token ids, of the same length.
         template: the group that balance is counted in, `ABBA/3`.
         targets: (position, next token id) pairs that loss and probability are averaged over.
         repeat: (first index, period) of a sequence that is repeated once.

@@ -5,7 +5,7 @@ everything that predicts it must come from there. The published protocol doubles
 default so that models with few positions can be asked.
 
 The answer is read at the last token but one: right is the token that comes there, wrong another of the sequence. The
-counterfactual twin is another sequence, repeated as well, in which nothing is found of what this one asks for.
+counterfactual is another sequence, repeated as well, that does not contain the answer of this one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RepeatedTokensTask(Strict):
     kind: Literal["repeated-tokens"]
     prompts: int = Field(64, ge=2, le=100_000, strict=True, description="how many sequences")
     seed: int = Field(
-        0, ge=0, strict=True, description="two audits with the same seed and tokenizer ask the same sequences"
+        0, ge=0, strict=True, description="two audits with the same seed and tokenizer use the same sequences"
     )
     length: int = Field(24, ge=3, le=10_000, strict=True, description="tokens before the repetition")
     bos: BosPolicy = Field("tokenizer", description="whether sequences begin with a BOS token")

@@ -1,4 +1,4 @@
-"""Discovery: find who plays which role in any checkpoint. Importing it does not import torch."""
+"""Discovery: find which heads have which role in any checkpoint. Importing it does not import torch."""
 
 from __future__ import annotations
 

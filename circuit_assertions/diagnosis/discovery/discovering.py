@@ -1,4 +1,4 @@
-"""Find who plays which role in a model: behaviour first, then the chain, its stability, and the circuit's worth."""
+"""Find which heads have which role: behaviour first, then the chain, its stability, and the circuit's faithfulness."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def discover(
     repeated = repeated_for(view, chain)
     followed, *halves = follow(chain, (view, *view.halves()), repeated, least, stage)
     everyone = heads_of(followed, least)
-    stage("faithfulness, beside random circuits")
+    stage("faithfulness, compared with random circuits")
     faithfulness = _faithfulness(view, followed, everyone)
     return Discovery(
         checkpoint=checkpoint,

@@ -1,7 +1,8 @@
 """Follow a chain through a model: at every stage, heads with an effect, and the role that their function gives them.
 
 A head gets a role only where cause and function agree: an effect whose interval, corrected for the number of heads, is
-clear of zero and which is no trifle beside the behaviour; and attention between the role's positions, copying, scores.
+clear of zero and not negligible compared with the behaviour; and attention between the role's positions, copying or
+scores.
 """
 
 from __future__ import annotations

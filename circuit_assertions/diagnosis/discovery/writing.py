@@ -18,9 +18,9 @@ __all__ = ["circuit_content", "circuit_file"]
 _DIGITS = 3  # significant ones: what is further behind is not known anyway, and may differ between machines
 
 _HEADER = """\
-# Written by `circuit-assertions discover`. Suites bind their roles by it; `found` is the evidence.
-# Effects are in logits, positive towards the right answer. Figures are [mean, low, high]: 95 % intervals, those of
-# heads corrected for the number of heads. `unexplained` heads have an effect, and no function that has a name here.
+# Written by `circuit-assertions discover`. Suites take the heads of a role from `roles`; `found` is the evidence.
+# Effects are in logits; positive effects favour the right answer. Figures are [mean, low, high] with 95 % intervals,
+# corrected for the number of heads. `unexplained` heads have an effect, and the function of none of the roles.
 """
 
 
