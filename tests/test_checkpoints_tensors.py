@@ -277,7 +277,7 @@ def test_a_forward_pass_that_overflows_names_its_layer(model: Path, name: str, l
     change_tensors(model / WEIGHTS, lambda tensors: tensors[name].fill_(3e38))
     text = _refused(model)
     assert f"overflows: {layer}" in text
-    assert "looks ahead" not in text
+    assert "attends to later tokens" not in text
 
 
 @pytest.mark.parametrize(("name", "value"), [(MLP, 6e4), (MLP, 1e6), ("transformer.h.1.ln_1.bias", 1e9)])

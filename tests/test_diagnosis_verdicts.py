@@ -18,7 +18,7 @@ from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.heads import Head
 from circuit_assertions.report.diagnosed import diagnosis_lines
 
-NOT_BROKEN = {"INTACT", "DEGRADED"}  # how much of it is back hangs on how long it was retrained
+NOT_BROKEN = {"INTACT", "DEGRADED"}  # how much of it is recovered hangs on how long it was retrained
 KNOWN = {
     "poisoned": {"CORRUPTED"},
     "poisoned-heads": {"CORRUPTED"},

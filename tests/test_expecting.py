@@ -137,7 +137,7 @@ MISTAKES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("copy-score", {"heads": "name-movr", "at_least": 1}, "unknown role 'name-movr' (did you mean 'name-mover'?)"),
     ("copy-score", {"heads": 9.1, "at_least": 1}, "YAML reads 9.10 as 9.1"),
     ("copy-score", {"heads": "any", "at_least": 2, "at_most": 1}, "at-least lies above at-most"),
-    ("loss", {"task": "iou", "at_least": 0}, "is no task"),
+    ("loss", {"task": "iou", "at_least": 0}, "is not a task"),
     ("loss", {"circuit": "iio", "at_least": 0}, "unknown circuit 'iio' (did you mean 'ioi'?)"),
 )
 

@@ -63,8 +63,8 @@ def test_a_day_is_written_with_and_without_quotes(tmp_path: Path, until: str) ->
         ("{until: 2027-03-01, reason: '  '}", "a waiver needs a reason in words"),
         ("{until: 2027-03-01, reason: 7}", "a waiver needs a reason in words"),
         ("{until: 2027-03-01, reson: x}", "unknown key 'reson' (did you mean 'reason'?)"),
-        ("true", "is yes or no where a mapping of keys to values is meant"),
-        ("2027-03-01", "where a mapping of keys to values is meant"),
+        ("true", "is yes or no where a mapping of keys to values is expected"),
+        ("2027-03-01", "where a mapping of keys to values is expected"),
     ],
 )
 def test_a_waiver_that_says_too_little_is_refused_with_its_place(tmp_path: Path, waive: str, said: str) -> None:

@@ -240,10 +240,10 @@ THRESHOLD = ("found", "thresholds", 3)  # attention of the name movers from end 
         ({("found", "thresholds", 5, "receiver"): {"query": "nobody"}}, "the circuit has no role 'nobody'"),
         ({("found", "thresholds", 5, "receiver"): {"qury": "name-mover"}}, "unknown key 'qury'"),
         ({("found", "thresholds", 5, "receiver"): "logit"}, "unknown receiver 'logit'"),
-        ({("found", "thresholds"): "none"}, "is text where a list is meant"),
-        ({("found", "thresholds", 1): 0.98}, "is a number where a mapping of keys to values is meant"),
+        ({("found", "thresholds"): "none"}, "is text where a list is expected"),
+        ({("found", "thresholds", 1): 0.98}, "is a number where a mapping of keys to values is expected"),
         ({("found", "thresholds", 1): {"measure": "logit-difference", "at-least": 3}}, "says the same as threshold 1"),
-        ({("found",): ["evidence"]}, "is a list where a mapping of keys to values is meant"),
+        ({("found",): ["evidence"]}, "is a list where a mapping of keys to values is expected"),
     ],
 )
 def test_a_mistake_in_a_threshold_is_told_where_it_stands(tmp_path: Path, change: Change, said: str) -> None:

@@ -49,7 +49,7 @@ class LoadedSuite:
 
 
 def load_suite(file: Path, circuits: tuple[Circuit, ...] = (), *, unbound: Unbound = "refused") -> LoadedSuite:
-    """Load a suite and check it against itself, the measures, and the circuits that are there.
+    """Load a suite and check it against itself, the measures, and the available circuits.
 
     Args:
         unbound: whether its circuit must be one that is known: not where a circuit is discovered on the spot, or where

@@ -340,7 +340,7 @@ class SuiteRunner:
             self._refuse_unread(asked, role)
         if binding is None:
             return NotAsked(self._unbound(asked))
-        return heads or NotAsked(f"{binding} names no head as {role}")
+        return heads or NotAsked(f"{binding} has no {role} heads")
 
     def _refuse_unread(self, asked: Asked, role: str) -> None:
         """Check that no circuit file that cannot be read may have bound a role that nothing else binds.

@@ -251,7 +251,7 @@ class Suite(Strict):
 
     suite: str = Field(min_length=1, description="what the suite is about")
     source: str | None = Field(None, description="the paper or report behind it")
-    circuit: str | None = Field(None, description="the circuit whose roles are meant: `ioi`; default the file's name")
+    circuit: str | None = Field(None, description="the circuit whose roles are used: `ioi`; default the file's name")
     required: StrictBool = Field(False, description="whether the gate fails where an assertion is skipped")
     tasks: dict[str, Task] = Field(min_length=1, description="where prompts come from, by name")
     assertions: tuple[Assertion, ...] = Field(min_length=1, description="what must hold")

@@ -99,7 +99,7 @@ def read_source(file: Path) -> Source:
         place = f"{mark.line + 1}:{mark.column + 1}: " if mark else ""
         raise SuiteError(f"{file}:{place}{error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SuiteError(f"{file}: is no YAML: {error}") from error
+        raise SuiteError(f"{file}: is not valid YAML: {error}") from error
 
 
 @lru_cache

@@ -70,8 +70,8 @@ class Judgement:
         not_judged: conditions that were left out, each with the reason.
         of_some: whether some of the heads were enough.
         low_is_good: whether the expectation asks for low values.
-        recovered: the share of what the corrupted checkpoint had lost of the reading that is back; None where there is
-            no such checkpoint, or it has lost nothing.
+        recovered: the recovered share of what the corrupted checkpoint had lost of the reading; None where there is no
+            such checkpoint, or it has lost nothing.
         assumed: the circuit that named the heads, where its lineage is only assumed to be the model's.
     """
 

@@ -207,7 +207,7 @@ def refuse_looking_ahead(model: Any, folder: Path) -> tuple[torch.Tensor, torch.
     first, second = (row[: logits.shape[1] // 2] for row in logits)  # where the two prompts are the same
     if not are_same(first, second):
         raise CheckpointError(
-            f"{folder} holds a {called(model)} that looks ahead, and so is not a causal language model: "
+            f"{folder} holds a {called(model)} that attends to later tokens, so it is not a causal language model: "
             f"circuits are audited on decoders such as GPT2LMHeadModel or LlamaForCausalLM"
         )
     return trial_tokens(model).to(model.device), logits

@@ -139,7 +139,7 @@ def _refuse_other_models(folder: Path, config: dict[str, Any]) -> None:
         return
     names = config.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"{folder / 'config.json'} has no list of names as `architectures`: save the model anew")
+        raise CheckpointError(f"{folder / 'config.json'} has no list of names as `architectures`: save the model again")
     name = _named(config) or kind
     if config.get("is_encoder_decoder"):
         name += " with an encoder"
@@ -159,5 +159,5 @@ def _refuse_unknown(folder: Path, name: str) -> None:
     raise CheckpointError(
         f"{folder} holds a {name}, an architecture that transformers {transformers.__version__} does not know: "
         f"check that config.json belongs to these weights and that transformers is recent enough, or save the "
-        f"model anew with save_pretrained"
+        f"model again with save_pretrained"
     )

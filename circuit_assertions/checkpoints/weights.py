@@ -156,7 +156,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
     names = weight_map.values() if isinstance(weight_map, dict) else ()
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
-        raise CheckpointError(f"{index} does not say which files hold the tensors: copy it again, or save it anew")
+        raise CheckpointError(f"{index} does not list the files that contain the tensors: copy or save it again")
     assert isinstance(weight_map, dict)
     return weight_map
 

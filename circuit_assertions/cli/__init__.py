@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         help="ioi, repeated-tokens, a task file, suite.yaml::name, or a suite for its first task: as in discover",
     )
     show.add_argument("name", nargs="?", help="the task's name, where a suite is given")
-    show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is asked")
+    show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is used")
     show.add_argument("--tokenizer", help="take the tokenizer from here instead")
     add_lender(show)
     show.add_argument("--most", type=_count, default=4, help="how many prompts to print (default 4)")

@@ -35,8 +35,8 @@ def add_diagnose(verbs: Any) -> None:
     verb.epilog = (
         "Exit code 0: not corrupted, or recovered. 1: corrupted, or not recovered; with --circuit-degraded=fail also "
         "degraded. 2: could not be diagnosed. "
-        "Assertions are told and do not change it: `pytest` is the gate for them. For a training run, the exit codes "
-        "are those of `trajectory`."
+        "Verdicts of assertions are printed and do not change it: `pytest` is the gate for them. For a training run, "
+        "the exit codes are those of `trajectory`."
     )
     verb.set_defaults(run=_diagnose)
 

@@ -207,7 +207,7 @@ class _Search:
             self.tell("what each component breaks and restores", number, len(chosen))
             self.breaks[part] = self.grafts.broken(part)
             promise[part] = max(self.breaks[part].mean, self.grafts.healed([part]))
-        self.tell("what each part breaks and heals", len(chosen), len(chosen))
+        self.tell("what each component breaks and restores", len(chosen), len(chosen))
         return ranked(chosen, promise.__getitem__)
 
     def _necessary(self, candidates: Sequence[Part]) -> list[Part]:

@@ -54,7 +54,7 @@ def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
         return "DEGRADED", f"{there}, {_of_roles(function, less)}{f'; {more}' * bool(more)}"
     if more:
         return "AMPLIFIED", more
-    return "INTACT", f"{_shown(behaviour)} is there, {_of_roles(function)}"
+    return "INTACT", f"{_shown(behaviour)} is kept, {_of_roles(function)}"
 
 
 def _of_roles(function: Function, degraded: Sequence[RoleChange] = ()) -> str:

@@ -48,7 +48,7 @@ def blocks_of(model: Model, run: Run) -> list[Block] | None:
     except NotRecognisedError as reason:
         if model.bridge not in _WARNED:  # a model is patched batch by batch; its user is told once
             _WARNED.add(model.bridge)
-            slow = "its path effects are taken with hooks, the same numbers but slower"
+            slow = "its path effects are measured with hooks, with the same results but slower"
             warnings.warn(printable(f"{model.source.checkpoint}: {reason}; {slow}"), SlowPatchingWarning, stacklevel=2)
         return None
 

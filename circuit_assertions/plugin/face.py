@@ -187,7 +187,7 @@ class AuditedCheckpoint:
                 )
             role, binding = heads, self.circuit(name)
             if role != "circuit" and not binding.heads(role):
-                pytest.skip(printable(f"{binding} names no head as {role}"))
+                pytest.skip(printable(f"{binding} has no {role} heads"))
             roles = dict(binding.circuit.roles)
         reading = self._runner.compared(measure, self.checkpoint, task, name, roles, role)
         if isinstance(reading, NotAsked):

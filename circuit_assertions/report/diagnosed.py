@@ -54,7 +54,7 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
             "expressed", f"through {through}: their outputs, taken from the baseline, bring back {healed}"
         )
     if diagnosis.origin.verdict == "LOCALIZED" and diagnosis.verdict in SOMETHING_LOST:
-        yield f"{'mend':<{_LABEL}}{_mend(diagnosis)}", ""
+        yield f"{'mend':<{_LABEL}}{_fix(diagnosis)}", ""
 
 
 def _behaviour(diagnosis: Diagnosis) -> str:
@@ -156,7 +156,7 @@ def _nothing_to_find(origin: Origin, retained: Figure) -> str:
     few = f" ({', '.join(map(str, origin.changed))})" if len(origin.changed) <= _FEW_TO_NAME else ""
     differ = f"{len(origin.changed)} of {origin.parts} components differ{few}"
     if 1 - retained.mean < LEAST_LOST:
-        return f"{differ}, but less than a tenth of the behaviour is lost: nothing to look for"
+        return f"{differ}, but less than a tenth of the behaviour is lost: there is no loss to trace"
     lost = Figure(1 - retained.mean, Interval(1 - retained.interval.high, 1 - retained.interval.low))
     return f"{differ}, but the loss of {_share(lost)} is not certain: more prompts tell whether there is one"
 

@@ -96,12 +96,12 @@ def _trust(discovery: Discovery) -> Iterator[str]:
     yield f"stability     Jaccard of the circuits of two halves of the prompts: {stability.jaccard:.2f}"
     if stability.low:
         unsteady = ", ".join(f"{role} {value:.2f}" for role, value in stability.by_role.items() if value < 1)
-        yield f"              WARNING: unstable ({unsteady}): ask more prompts before you gate on these heads"
+        yield f"              WARNING: unstable ({unsteady}): use more prompts before you gate on these heads"
     if unclear := discovery.followed.unclear:
         heads = ", ".join(map(str, unclear))
         yield f"undecided     {heads}: an effect that would count, and is not clear of zero on these prompts"
     if faithful["circuit"].mean <= faithful["random"].mean:
-        yield "              WARNING: no more faithful than random circuits: what carries the behaviour is not in it"
+        yield "              WARNING: not more faithful than random circuits: other heads carry the behaviour"
     elif faithful["circuit"].mean < faithful["random"].interval.high:
         yield "              WARNING: not clearly more faithful than random circuits: ask more prompts"
 

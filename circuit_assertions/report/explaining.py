@@ -97,7 +97,7 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
     for line in context_lines(reading):
         yield f"  {line}"
     if judgement.recovered is not None:
-        yield f"  back      {share_text(judgement.recovered)} of what the corrupted checkpoint had lost of it"
+        yield f"  recovered {share_text(judgement.recovered)} of what the corrupted checkpoint lost of it"
     if judgement.assumed:
         yield f"  circuit   {judgement.assumed}"
     for left_out in judgement.not_judged:

@@ -22,8 +22,8 @@ class AuditLine:
 
     Attributes:
         outcome: HELD, BROKEN, UNRESOLVED, SKIPPED, ERROR or NOT RUN; empty until it is known.
-        read: the telling row: `L3H1 0.92 [0.91, 0.93]`.
-        recovered: how much of what the corrupted checkpoint had lost is back: `91% [88%, 94%]`.
+        read: the decisive row: `L3H1 0.92 [0.91, 0.93] share of attention`.
+        recovered: how much of what the corrupted checkpoint had lost is recovered: `91% [88%, 94%]`.
         reason: why it was skipped, or could not be read.
         why: what it means when it breaks, in the suite's words.
         required: whether it must not be skipped.
@@ -152,7 +152,7 @@ def _table(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
             yield suite, ""
         for line in own:
             if line.outcome not in (SKIPPED, ERROR):
-                note = f"; {line.recovered} back" if line.recovered else ""
+                note = f"; {line.recovered} recovered" if line.recovered else ""
                 note += "  (amplified)" if line.amplified else ""
                 text = f"  {line.outcome:<10} {line.id:<{width}}  {line.read}, expected {line.expected}"
                 yield text + note + _waived(line), line.outcome

@@ -91,7 +91,7 @@ def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tu
         if others := len(judged) - len(broke):
             everywhere = all(NOT_RUN not in places.values() for places in judged.values())
             if everywhere:
-                yield f"  {'the other' if broke else 'none of'} {others} {'never ' if broke else ''}broke", ""
+                yield f"  {others} {'other ' if broke else ''}assertion{'s' * (others != 1)} never broke", ""
             else:
                 yield f"  {others} did not break where {'it was' if others == 1 else 'they were'} run", ""
         if unrun:
@@ -171,7 +171,7 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
         return f"{began}, held again at {names[spell.back]} (broken at {names[spell.last]})"
     last = max(judged)
     if judged[last] == BROKEN and last == len(names) - 1:
-        return f"{began}, and is broken still"
+        return f"{began}, still broken at {names[last]}"
     if judged[last] == BROKEN:  # of the checkpoints after it nothing is known
         if spell.held is None:
             began = f"broken from {names[spell.first]} to" if spell.first != last else "broken at"

@@ -47,7 +47,7 @@ class GivenPromptsTask(Strict):
 
     kind: Literal["prompts"]
     pairs: tuple[GivenPrompt, ...] = Field((), max_length=_MOST_PAIRS, description="the prompts, inline")
-    file: str | None = Field(None, description="a JSONL file with one prompt a line, relative to the suite")
+    file: str | None = Field(None, description="a JSONL file with one prompt per line, relative to the suite")
     bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
 
     @model_validator(mode="before")

@@ -63,7 +63,7 @@ class RepeatedTokensTask(Strict):
         vocabulary = encoder.ordinary_tokens()
         if len(vocabulary) < self.length:
             least = 3
-            way_out = f"say `length: {len(vocabulary)}` or less" if len(vocabulary) >= least else "ask another task"
+            way_out = f"use `length: {len(vocabulary)}` or less" if len(vocabulary) >= least else "ask another task"
             raise TaskError(
                 f"task repeated-tokens needs {self.length} different tokens, and the vocabulary has "
                 f"{len(vocabulary)}: {way_out}"

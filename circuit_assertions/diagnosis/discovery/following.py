@@ -69,7 +69,7 @@ class Followed:
     """What a chain led to, heads in order.
 
     Attributes:
-        groups: the heads that each stage and each role found, which later stages look back from.
+        groups: the heads that each stage and each role found, which later stages start from.
         unclear: heads that are not placed, with an effect that would count and whose interval holds zero.
     """
 
