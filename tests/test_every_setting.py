@@ -130,6 +130,9 @@ def test_what_is_measured_is_what_hugging_face_computes(name: str, field: str, v
     except CheckpointError:
         return
     opened = Model.of(source)
+    if "outputs" in opened.limits:  # its effects are refused: an MLP that is run in pieces, for one
+        assert (name, field) == ("bert", "chunk_size_feed_forward")
+        return
     right, wrong = (torch.tensor([getattr(prompt, which) for prompt in prompts]) for which in ("right", "wrong"))
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
     with exact_softmax(), warnings.catch_warnings(), torch.no_grad():
@@ -139,7 +142,6 @@ def test_what_is_measured_is_what_hugging_face_computes(name: str, field: str, v
         total = torch.stack([slow.total(naive(sender)) for sender in SENDERS])
         paths = torch.stack([slow.to_inputs(naive(one), "q", [(2, 1)], end, "through-mlps") for one in SENDERS])
         got = way.total(SENDERS), way.to_inputs(SENDERS, "q", [Head(2, 1)], "end", "through-mlps")
-    assert "outputs" not in opened.limits
     assert apart(got[0], total) <= 1e-5
     scale = max(float(paths.abs().max()), 1e-3 * float(total.abs().max()))
     assert float((got[1] - paths).abs().max()) <= 1e-4 * scale
