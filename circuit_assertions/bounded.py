@@ -1,6 +1,6 @@
-"""Read a file of a person's own whole, but never more than a limit, and never what is no regular file.
+"""Read the whole of a user's file, up to a limit, and only if it is a regular file.
 
-A device, a pipe or a very large file under the name of a suite would otherwise fill the memory, or be waited for.
+A device, a pipe or a very large file under the name of a suite would otherwise fill the memory, or block the run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KINDS = (
 
 
 class UnreadableError(CircuitAssertionsError):
-    """A file cannot be read, is no regular file, or is too large. The message does not name the file."""
+    """A file cannot be read, is not a regular file, or is too large. The message does not name the file."""
 
 
 def read_bounded(file: Path, most: int) -> bytes:
@@ -33,7 +33,7 @@ def read_bounded(file: Path, most: int) -> bytes:
         most: the largest size in bytes.
 
     Raises:
-        UnreadableError: if it cannot be read, is no regular file, or is larger than `most`.
+        UnreadableError: if it cannot be read, is not a regular file, or is larger than `most`.
     """
     try:
         _check(file.stat(), most)

@@ -48,7 +48,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """A new folder to write files into, which are in `folder` once all of them are written. On an error none is.
 
     Args:
-        folder: not there yet, or empty.
+        folder: does not exist yet, or is empty.
     """
     there = folder.is_dir()
     place = folder.resolve() if there else folder.absolute().parent

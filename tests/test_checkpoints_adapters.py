@@ -140,7 +140,7 @@ def test_an_adapter_with_added_tokens_is_read_as_peft_reads_it(
     logits = source.bridge(TOKENS)
     assert logits.shape[-1] == VOCABULARY + 5
     torch.testing.assert_close(logits, _by_peft(whole, folder, 5), atol=1e-4, rtol=0)
-    assert f"the embedding has {VOCABULARY + 5} tokens as in the adapter, {VOCABULARY} in its base" in source.notes
+    assert f"the embedding has {VOCABULARY + 5} tokens, as in the adapter, and {VOCABULARY} in its base" in source.notes
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_previous_token_heads_that_nothing_uses_are_told_by_function_alone(
 ) -> None:
     said = refused(without_induction(tmp_path / "model"), "repeated-tokens", out, capsys)
     assert said.startswith("no circuit: the model does not do the task: it answers right on ")
-    told = said.partition("by function alone, whatever they are for: previous-token ")[2]
+    told = said.partition("by function only, effect not tested: previous-token ")[2]
     scores = {parse_head(head): float(score) for head, score in re.findall(r"(L\dH\d) (0\.\d+)", told)}
     assert parse_head("L0H0") in scores
     assert parse_head("L0H0") in INDUCTION["previous-token"]

@@ -114,7 +114,7 @@ def test_a_seed_does_not_turn_yes_into_no() -> None:
 def test_a_task_of_given_prompts_has_no_more_of_them() -> None:
     pairs = [{"clean": f"a {word}", "counterfactual": "b c", "right": "d", "wrong": "e"} for word in "xyz"]
     view = View(cast(Audit, Answers({"": 0.8})), Checkpoint("model"), given(*pairs))
-    with pytest.raises(UndecidedError, match=r"^undecided: .* right at 32 prompts; at least 75% is needed; ask more"):
+    with pytest.raises(UndecidedError, match=r"^undecided: .* right on 32 prompts; at least 75% is needed; use more"):
         with_enough_prompts(view, IOI, lambda stage: None)
 
 

@@ -140,7 +140,7 @@ def test_skipped_assertions_fail_where_that_is_asked_for(
     result = run(pytester, tiny_folder, "--circuit-skipped=fail", *workers)
     assert (result.ret, gate_of(result)) == (1, "GATE: FAIL (1 skipped, 1 held)")
     result.stdout.fnmatch_lines(["SKIPPED: everything it expects is relative to a baseline*", "FAILED *::skips*"])
-    assert next_of(result).startswith("next: skips must not be skipped: everything it expects is relative")
+    assert next_of(result) == "next: skips must not be skipped: give --baseline=path/"
     for said, code in (("fail", 1), ("report", 0)):
         write(pytester.path, {"pytest.ini": f"[pytest]\ncircuit_skipped = {said}\n"})
         assert run(pytester, tiny_folder).ret == code
@@ -172,7 +172,7 @@ def test_what_is_required_must_not_be_skipped(
     result = run(pytester, tiny_folder, "--circuit-skipped=report", *workers)
     assert result.ret == code
     if code:
-        result.stdout.fnmatch_lines(["SKIPPED, and is required: *", "  SKIPPED * (required)"])
+        result.stdout.fnmatch_lines(["SKIPPED (required): *", "  SKIPPED * (required)"])
     judged = run(pytester, tiny_folder, f"--baseline={tiny_folder}", "--no-diagnosis")
     assert (judged.ret, gate_of(judged)) == (0, "GATE: PASS (2 held)")
 
@@ -268,7 +268,7 @@ def test_steps_that_were_not_run_are_shown_as_not_run(
     result.stdout.no_fnmatch_line("*is broken still*")
     result.stdout.fnmatch_lines(
         [
-            "  breaks  broken at step 1, where it was judged last; not run at step 2, step 3",
+            "  breaks  broken at step 1, the last checkpoint where it was judged; not run at step 2, step 3",
             "  1 did not break where it was run",
             "  not run at step 2, step 3",
         ]

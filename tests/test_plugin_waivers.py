@@ -51,12 +51,12 @@ def test_a_day_is_written_with_and_without_quotes(tmp_path: Path, until: str) ->
     ("waive", "said"),
     [
         ("{until: 2027-03-01 12:00:00, reason: x}", "has a time of day: write the day as 2027-03-01"),
-        ('{until: "2027-02-30", reason: x}', "'2027-02-30' is no day of the calendar"),
+        ('{until: "2027-02-30", reason: x}', "'2027-02-30' is not a date of the calendar"),
         ("{until: 2027-02-30, reason: x}", "day"),
-        ("{until: 2027-3-1, reason: x}", "'2027-3-1' is no date"),
-        ("{until: soon, reason: x}", "'soon' is no date: write the day as 2027-03-01"),
-        ("{until: 2027, reason: x}", "2027 is no date"),
-        ("{until: true, reason: x}", "True is no date"),
+        ("{until: 2027-3-1, reason: x}", "'2027-3-1' is not a date"),
+        ("{until: soon, reason: x}", "'soon' is not a date: write the day as 2027-03-01"),
+        ("{until: 2027, reason: x}", "2027 is not a date"),
+        ("{until: true, reason: x}", "True is not a date"),
         ("{reason: x}", "'until' is missing"),
         ("{until: 2027-03-01}", "'reason' is missing"),
         ("{until: 2027-03-01, reason: ''}", "a waiver needs a reason in words"),
@@ -148,8 +148,8 @@ def test_what_is_waived_is_judged_and_counted_and_does_not_fail(
             "  BROKEN     breaks *expected at least 1000  (waived)",
             "  SKIPPED    skips  (required)  (waived)",
             f"waiver    holds-waived until {LATER}: {REASON} (it holds: remove the waiver)",
-            f"waiver    breaks until {TODAY}: {REASON} (broken, and does not fail the gate)",
-            f"waiver    skips until {TOMORROW}: {REASON} (skipped, and does not fail the gate)",
+            f"waiver    breaks until {TODAY}: {REASON} (broken, does not fail the gate)",
+            f"waiver    skips until {TOMORROW}: {REASON} (skipped, does not fail the gate)",
             f"waiver    holds-again until {YESTERDAY}: {REASON} (it holds: remove the waiver)",
             "* 3 passed, 2 waived in *",
         ]
@@ -177,7 +177,7 @@ def test_an_expired_waiver_excuses_nothing(
         [
             "BROKEN: *, expected at least 1000",
             f"  waiver    EXPIRED on {YESTERDAY}: {REASON}",
-            f"waiver    breaks until {YESTERDAY}: {REASON} (the waiver has EXPIRED and excuses nothing)",
+            f"waiver    breaks until {YESTERDAY}: {REASON} (the waiver has EXPIRED and has no effect)",
         ]
     )
 

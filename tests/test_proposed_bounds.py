@@ -242,7 +242,10 @@ THRESHOLD = ("found", "thresholds", 3)  # attention of the name movers from end 
         ({("found", "thresholds", 5, "receiver"): "logit"}, "unknown receiver 'logit'"),
         ({("found", "thresholds"): "none"}, "is text where a list is expected"),
         ({("found", "thresholds", 1): 0.98}, "is a number where a mapping of keys to values is expected"),
-        ({("found", "thresholds", 1): {"measure": "logit-difference", "at-least": 3}}, "says the same as threshold 1"),
+        (
+            {("found", "thresholds", 1): {"measure": "logit-difference", "at-least": 3}},
+            "the same reading as threshold 1",
+        ),
         ({("found",): ["evidence"]}, "is a list where a mapping of keys to values is expected"),
     ],
 )

@@ -192,9 +192,9 @@ def test_a_share_that_so_few_prompts_cannot_show_is_refused(bound: float, prompt
     [
         ("heads: any", "{rank-within: 20}", "rank within 20 (it can never fail: there are 20 to rank)"),
         ("heads: [L1H1]", "{rank-within: 99}", "rank within 99 (it can never fail: there are 20 to rank)"),
-        ("heads: any, at-least-heads: 21", "{at-least: 0.1}", "at least 21 heads are asked for, and here are 20"),
-        ("heads: name-mover, at-least-heads: 5", "{at-least: 0.1}", "at least 5 heads are asked for, and here are 4"),
-        ("heads: any, layers: [3, 3], at-least-heads: 5", "{at-least: 0.1}", "at least 5 heads are asked for"),
+        ("heads: any, at-least-heads: 21", "{at-least: 0.1}", "at least 21 heads are required, and there are 20"),
+        ("heads: name-mover, at-least-heads: 5", "{at-least: 0.1}", "at least 5 heads are required, and there are 4"),
+        ("heads: any, layers: [3, 3], at-least-heads: 5", "{at-least: 0.1}", "at least 5 heads are required"),
         ("heads: any, layers: [7, 9]", "{at-least: 0.1}", "no head of any lies in layers 7 to 9"),
         ("heads: [L1H1]", "{at-least: proposed}", "no circuit file of this model or its baseline proposes a bound"),
     ],

@@ -110,10 +110,15 @@ def test_more_than_nine_assertions_have_numbers_of_two_digits_over_their_letters
         ("EEEEE", "not judged"),
         (
             ".FFFE",
-            "broke at step 40 (held at step 20), and was broken where it was judged last, at step 80; not judged",
+            "broke at step 40 (held at step 20), still broken at step 80, the last checkpoint where it was judged; "
+            "not judged",
         ),
-        ("FFFEs", "broken from step 20 to step 60, where it was judged last; not judged at step 80, the final weights"),
-        ("FEEEE", "broken at step 20, where it was judged last; not judged at step 40"),
+        (
+            "FFFEs",
+            "broken from step 20 to step 60, the last checkpoint where it was judged; "
+            "not judged at step 80, the final weights",
+        ),
+        ("FEEEE", "broken at step 20, the last checkpoint where it was judged; not judged at step 40"),
     ],
 )
 def test_every_assertion_is_told_in_words(verdicts: str, said: str) -> None:
@@ -229,7 +234,9 @@ def test_nothing_is_said_of_checkpoints_that_were_not_judged(letters: str) -> No
 
 def test_a_checkpoint_that_could_not_be_read_at_the_end_is_not_said_to_be_broken_still() -> None:
     said = said_of("a", list(trajectory_lines(trajectory("..FF.", lost=[4]))))
-    assert said == "broke at step 60 (held at step 40), and was broken where it was judged last, at step 80"
+    assert (
+        said == "broke at step 60 (held at step 40), still broken at step 80, the last checkpoint where it was judged"
+    )
 
 
 def test_the_picture_has_a_line_for_behaviour_and_each_role_with_a_mark_a_checkpoint() -> None:

@@ -90,11 +90,11 @@ class Threshold(Strict):
 
 
 class Found(Strict):
-    """What `discover` found: the thresholds that suites may take over, and evidence for people to read."""
+    """What `discover` found: the thresholds that suites may use, and the evidence for them."""
 
     model_config = ConfigDict(extra="allow")
 
-    task: dict[str, Any] = Field({}, description="what was asked")
+    task: dict[str, Any] = Field({}, description="the settings of the task")
     settings: dict[str, Any] = Field({}, description="how it was read")
     heads: dict[str, Any] = Field({}, description="what each head showed")
     thresholds: tuple[Threshold, ...] = ()

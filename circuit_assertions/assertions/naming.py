@@ -36,7 +36,7 @@ def check_circuit(
     """What is wrong with the name of a suite's circuit.
 
     Args:
-        stated: what the suite says under `circuit:`; None where it says nothing.
+        stated: the value of `circuit:` in the suite; None if it has none.
         circuits: those of the circuit files that were found for the suite.
         roles: all that are known.
         unbound: `refused` where the name must be known; `discovered` where a circuit of any name is found on the spot,
@@ -61,8 +61,8 @@ def check_circuit(
                 continue  # misspelt, which is a problem of its own
             yield Problem(
                 ("assertions", index, key),
-                f"{role!r} needs a circuit, and none is called {name!r} like this file{hint}: say with `circuit:` "
-                f"whose roles are meant; {_way_out(file, patched, name)}",
+                f"role {role!r} needs a circuit, and the one named after this file, {name!r}, is unknown{hint}: name "
+                f"the right one with `circuit:`; {_way_out(file, patched, name)}",
             )
             return
 

@@ -1,4 +1,4 @@
-"""What can become of an assertion: one table of words, letters and colours, for every report.
+"""The outcomes of an assertion: one table of words, letters and colours, for every report.
 
 Nothing is imported here, so that every room can use the same words.
 """

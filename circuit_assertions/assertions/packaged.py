@@ -15,7 +15,7 @@ __all__ = ["circuits_beside", "packaged_suites"]
 def circuits_beside(*suites: Path, own: Path = Path("suites")) -> Circuits:
     """The circuit files beside these suites (files, or folders of suites), then the user's own, then the packaged ones.
 
-    One that is not valid is left out, and said to be: it affects only those who need it.
+    One that is not valid is left out, with a note: it affects only suites that need it.
 
     Args:
         own: the folder whose `circuits/` `discover` writes into.

@@ -21,7 +21,7 @@ BOUND_KINDS = ("number", "by-circuit-file")  # as pydantic puts them into the pa
 class Proposed(Strict):
     """A bound out of the model's own circuit file."""
 
-    proposed: Share = Field(description="which share of the proposed bound is asked: 100% for the bound itself")
+    proposed: Share = Field(description="share of the proposed bound that is required: 100% for the bound itself")
     otherwise: Number | None = Field(None, description="the bound where the circuit file proposes none")
 
 

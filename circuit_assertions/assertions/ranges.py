@@ -96,9 +96,9 @@ def _too_few_prompts(spec: MeasureSpec, expect: Expectation, task: Task) -> Iter
         ]
     for key, at_least, bound in asked:
         if (bound > most if at_least else bound < least) and not spec.is_outside(bound):
-            shown = f"at least {most:.3f}" if at_least else f"at most {least:.3f}"
+            shown = f"above {most:.3f}" if at_least else f"below {least:.3f}"
             yield (
                 key,
-                f"{prompts} prompts can show a share to be {shown}, so {bound:g} can never hold: ask more prompts, or "
-                "another bound",
+                f"{prompts} prompts can never show that a share is {shown}, so {bound:g} can never hold: use more "
+                "prompts, or another bound",
             )

@@ -32,6 +32,10 @@ __all__ = ["Asked", "NotAsked", "SuiteRunner"]
 _NO_BASELINE = "everything it expects is relative to a baseline: give one with --baseline=path/"
 
 
+def _way_to(other: str) -> str:
+    return f"give --{other}=path/"
+
+
 @dataclass(frozen=True)
 class Asked:
     """One assertion of a suite for one checkpoint."""
@@ -44,12 +48,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class NotAsked:
-    """Why an assertion does not apply to this model, though nothing is wrong with either."""
+    """Why an assertion does not apply to this model, though nothing is wrong with either.
+
+    Attributes:
+        way_out: what the user can do to have it judged; empty if nothing.
+    """
 
     reason: str
+    way_out: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", printable(self.reason))
+        object.__setattr__(self, "way_out", printable(self.way_out))
 
 
 @dataclass
@@ -84,7 +94,7 @@ class SuiteRunner:
             CircuitAssertionsError: if the model, the task or the measure does not allow it.
         """
         if self.baseline is None and asked.assertion.expect.only_relative:
-            return NotAsked(_NO_BASELINE)
+            return NotAsked(_NO_BASELINE, _way_to("baseline"))
         if MEASURES[asked.assertion.measure].compares:
             return self._compared(asked)
         requests = self._requests(asked)
@@ -107,7 +117,7 @@ class SuiteRunner:
         """What is expected of this very model: bounds taken over from its circuit file, and what it cannot be asked."""
         assertion, heads = asked.assertion, requests[0].heads
         if heads is not None and (assertion.at_least_heads or 0) > len(heads):
-            return NotAsked(f"at least {assertion.at_least_heads} heads are asked for, and here are {len(heads)}")
+            return NotAsked(f"at least {assertion.at_least_heads} heads are required, and there are {len(heads)}")
         expect, left_out = assertion.expect, tuple[str, ...]()
         if isinstance(expect.at_least, Proposed) or isinstance(expect.at_most, Proposed):
             expect, left_out = take_over(assertion, *self._proposing(asked))
@@ -116,7 +126,7 @@ class SuiteRunner:
             rank = f"rank within {expect.rank_within} (it can never fail: there are {len(ranked)} to rank)"
             expect, left_out = expect.model_copy(update={"rank_within": None}), (*left_out, rank)
         if expect.is_empty:
-            return NotAsked(f"nothing is left to be judged: {'; '.join(left_out)}")
+            return NotAsked(f"no bound is left to judge: {'; '.join(left_out)}")
         return expect, left_out
 
     def _proposing(self, asked: Asked) -> tuple[Binding | None, bool]:
@@ -150,7 +160,7 @@ class SuiteRunner:
     ) -> Judgement | NotAsked:
         """The judgement, and how much of the reading is back where there is a corrupted checkpoint to tell by."""
         if judged is None:
-            return NotAsked(_NO_BASELINE)
+            return NotAsked(_NO_BASELINE, _way_to("baseline"))
         if self.baseline is None or self.corrupted is None:
             return judged
         if self._recovering is None:
@@ -191,7 +201,7 @@ class SuiteRunner:
             return reading
         expect, left_out = take_over(assertion, None, usable=False)  # no file proposes bounds for what compares
         if expect.is_empty:
-            return NotAsked(f"nothing is left to be judged: {'; '.join(left_out)}")
+            return NotAsked(f"no bound is left to judge: {'; '.join(left_out)}")
         return self._with_recovery(asked, judge(reading, expect, assertion.needed), take)
 
     def compared(
@@ -216,7 +226,7 @@ class SuiteRunner:
         given = {"baseline": self.baseline, "corrupted": self.corrupted}
         for other in MEASURES[measure].compares:
             if given[other] is None or self.compare is None:
-                return NotAsked(f"{measure} needs --{other}=path/ to compare the model with")
+                return NotAsked(f"{measure} needs --{other}=path/ to compare the model with", _way_to(other))
         return None
 
     def binding(self, checkpoint: Checkpoint, name: str, circuits: Sequence[Circuit]) -> Binding | None:
@@ -339,7 +349,7 @@ class SuiteRunner:
         if not heads:
             self._refuse_unread(asked, role)
         if binding is None:
-            return NotAsked(self._unbound(asked))
+            return self._unbound(asked)
         return heads or NotAsked(f"{binding} has no {role} heads")
 
     def _refuse_unread(self, asked: Asked, role: str) -> None:
@@ -355,13 +365,13 @@ class SuiteRunner:
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """What is said of the circuit files that could not be read, whoever needed them."""
+        """The notes about circuit files that could not be read, for any suite."""
         asked = (
             unread for one in self._announced if isinstance(one.circuits, Circuits) for unread in one.circuits.unread
         )
         return tuple(f"{unread}; it was left out" for unread in dict.fromkeys(asked))
 
-    def _unbound(self, asked: Asked) -> str:
+    def _unbound(self, asked: Asked) -> NotAsked:
         shape = self.shape(asked.checkpoint)
         size = "{architecture} of {layers} layers x {heads} heads, d_model {d_model}".format(**shape)
         circuit = asked.suite.circuit
@@ -369,10 +379,11 @@ class SuiteRunner:
         tasks = asked.suite.suite.tasks
         name = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
         if name is None:
-            return f"{unbound}, and none of the suite's tasks has what `circuit-assertions discover` finds them by"
+            return NotAsked(f"{unbound}, and `circuit-assertions discover` cannot use any task of the suite")
         model = str(self.baseline or asked.checkpoint)
         command = discover_command(asked.suite.file, name, circuit, model, tasks[name].kind)
-        return f"{unbound}: find them with `{command}`, or on a baseline with --discover"
+        way_out = f"find the heads with `{command}`, or on a baseline with --discover"
+        return NotAsked(f"{unbound}: {way_out}", way_out)
 
     def _plan(self, checkpoint: Checkpoint) -> None:
         if checkpoint in self._planned:

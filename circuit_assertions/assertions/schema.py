@@ -182,10 +182,10 @@ class Assertion(Strict):
     why: str | None = Field(None, description="what it means when this breaks, shown with the failure")
     marks: tuple[Mark, ...] = Field((), description="pytest marks, for -m")
     required: StrictBool | None = Field(
-        None, description="whether the gate fails where this is skipped; default what the suite says"
+        None, description="whether the gate fails if this is skipped; default: `required` of the suite"
     )
     waive: Waiver | None = Field(
-        None, description="known not to hold: until that day this does not fail the gate, and is reported"
+        None, description="known not to hold: until that day it is reported and does not fail the gate"
     )
 
     @field_validator("measure")

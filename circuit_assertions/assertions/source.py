@@ -104,7 +104,7 @@ def read_source(file: Path) -> Source:
 
 @lru_cache
 def loaders() -> tuple[Any, Any]:
-    """The loader that reads files and the one that tells of their mistakes: libyaml's where PyYAML has it, and its own.
+    """The loader that reads files and the one that reports errors: libyaml's where PyYAML has it, and PyYAML's own.
 
     Both give the same values at the same places; the first takes a tenth of the time.
     """

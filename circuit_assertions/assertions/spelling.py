@@ -63,7 +63,7 @@ def _heads(value: Any) -> Any:
 def _named_heads(value: Any) -> Any:
     """Heads where `any` is no answer: of a receiver, or knocked out."""
     if value in ("any", "all", "circuit") or value in ([], {}) or not isinstance(value, (str, list, float)):
-        raise ValueError(f"{value!r} names no heads here: write a role, or a list such as [L9H9, L10H0]")
+        raise ValueError(f"{value!r} does not name heads: write a role, or a list such as [L9H9, L10H0]")
     return _heads(value)
 
 

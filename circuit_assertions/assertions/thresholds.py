@@ -38,7 +38,10 @@ def threshold_problems(circuit: Circuit) -> Iterator[tuple[tuple[str | int, ...]
             _key(threshold.measure, threshold.heads, threshold.quantifier, threshold.operands), index
         )
         if first != index:
-            yield here, f"says the same as threshold {first + 1}: which of the two bounds is meant is not known"
+            yield (
+                here,
+                f"is about the same reading as threshold {first + 1}, so the bound is ambiguous: remove one of the two",
+            )
 
 
 def _wrong_operands(spec: MeasureSpec, threshold: Threshold, circuit: Circuit) -> Iterator[tuple[str, str]]:
@@ -64,7 +67,7 @@ def take_over(assertion: Assertion, binding: Binding | None, usable: bool) -> tu
 
     Args:
         binding: the circuit that is bound; None where there is none.
-        usable: whether its thresholds were measured on the model that this one is held against, on such prompts.
+        usable: whether its thresholds were measured on the model that this one is compared with, on such prompts.
     """
     expect, left_out = assertion.expect, []
     for field in ("at_least", "at_most"):

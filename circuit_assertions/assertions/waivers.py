@@ -29,13 +29,13 @@ def _day(value: Any) -> datetime.date:
         try:
             return datetime.date.fromisoformat(value)
         except ValueError as error:
-            raise ValueError(f"{value!r} is no day of the calendar ({error}): {_AS}") from None
-    raise ValueError(f"{value!r} is no date: {_AS}")
+            raise ValueError(f"{value!r} is not a date of the calendar ({error}): {_AS}") from None
+    raise ValueError(f"{value!r} is not a date: {_AS}")
 
 
 def _reason(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError("a waiver needs a reason in words: who accepted this, and why")
+        raise ValueError("a waiver needs a reason as text: who accepted this, and why")
     return " ".join(value.split())
 
 
@@ -66,6 +66,6 @@ def refuse_pytest_marks(marks: tuple[str, ...]) -> tuple[str, ...]:
             )
         if mark in PYTEST_MARKS:
             raise ValueError(
-                f"the mark {mark!r} belongs to pytest and means nothing here: marks are names for `pytest -m`"
+                f"pytest itself uses the mark {mark!r}: choose another name; marks are for selection by `pytest -m`"
             )
     return marks

@@ -40,7 +40,7 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
     """Read an adapter into its base, and merge them.
 
     Raises:
-        CheckpointError: if it does not fit its base, cannot be merged, or asks for what has no end.
+        CheckpointError: if it does not fit its base, cannot be merged, or its configuration has no bound.
     """
     from peft import PeftModel
 
@@ -111,7 +111,7 @@ def _resize(model: Any, stored: Mapping[str, tuple[int, ...]]) -> str | None:
         return None
     wanted = sizes.pop()
     model.resize_token_embeddings(wanted, mean_resizing=False)
-    return f"the embedding has {wanted} tokens as in the adapter, {before} in its base"
+    return f"the embedding has {wanted} tokens, as in the adapter, and {before} in its base"
 
 
 def _places(adapted: Any) -> set[str]:

@@ -42,7 +42,7 @@ def refuse_out_of_bounds(folder: Path, config: Mapping[str, Any], shapes: Shapes
     for key, value in config.items():
         if isinstance(value, float) and not isfinite(value):
             raise CheckpointError(
-                f"{folder / 'config.json'} has {key} {value}, which is no number: save the model anew"
+                f"{folder / 'config.json'} has {key} {value}, which is not a finite number: save the model again"
             )
     for key, value in _integers(config):
         name = key.rpartition(".")[2]
@@ -56,8 +56,8 @@ def refuse_out_of_bounds(folder: Path, config: Mapping[str, Any], shapes: Shapes
             most, held = max(stored, _SMALL), f"{stored} numbers in all"
         if abs(value) > most:
             raise CheckpointError(
-                f"{folder / 'config.json'} asks for {key} {_short(value)}, and the weights hold {held}: check that "
-                f"config.json belongs to these weights, or save the model anew"
+                f"{folder / 'config.json'} has {key} {_short(value)}, but the weights contain {held}: check that "
+                f"config.json belongs to these weights, or save the model again"
             )
 
 

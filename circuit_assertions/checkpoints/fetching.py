@@ -63,11 +63,11 @@ def _named_base(folder: Path, opening: Opening) -> tuple[Path | None, str]:
     """The base that an adapter names, where it can be read; else why not."""
     named = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not named:
-        return None, "its adapter_config.json names no base"
+        return None, "its adapter_config.json does not name a base"
     # A folder goes before a hub id of the same name.
     starts = [start for start in (Path.cwd(), folder) if (start / local_path(str(named))).is_dir()]
     if not starts and opening.base is not None and _QUANTIZED.search(str(named)):
-        return None, f"its adapter_config.json names {named}, which is quantized by its name"
+        return None, f"its adapter_config.json names {named}, whose name shows that it is quantized"
     reason = ""
     for start in starts or [Path.cwd()]:
         try:

@@ -207,7 +207,7 @@ def _check_shape(into: _Read, ours: Parts, other: _Read, theirs: Parts) -> None:
     ]
     if shapes[0] != shapes[1]:
         raise CheckpointError(
-            f"{other.checkpoint} does not fit {into.checkpoint}: {shapes[1]}, where that is {shapes[0]}: "
+            f"{other.checkpoint} does not fit {into.checkpoint}: it is {shapes[1]}, and the other is {shapes[0]}: "
             f"give the checkpoint that it was trained from"
         )
 
@@ -221,7 +221,7 @@ def _find(read: _Read, parts: Parts, part: Part) -> list[Tensor]:
             f"(MLPs and norms can be grafted)"
         )
     if isinstance(part, Unembedding):
-        raise CheckpointError(f"{read.checkpoint} has no UNEMBED of its own: it is tied to the embedding, EMBED")
+        raise CheckpointError(f"{read.checkpoint} has no UNEMBED of its own: it is tied to the embedding; graft EMBED")
     if isinstance(part, Mlp) and part.layer < parts.layers:
         raise CheckpointError(f"{part} of {read.checkpoint} is not a component that can be grafted")
     raise CheckpointError(

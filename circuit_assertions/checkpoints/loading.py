@@ -65,8 +65,8 @@ class Frame:
         if sum(tensor.numel() for tensor in tensors.values()) > 4 * stored + MORE_THAN_STORED:
             name, largest = max(tensors.items(), key=lambda item: item[1].numel())
             raise CheckpointError(
-                f"{folder / 'config.json'} calls for {name} of shape {tuple(largest.shape)}, and all stored weights "
-                f"have {stored} numbers: check that config.json belongs to these weights, or save the model anew"
+                f"{folder / 'config.json'} needs {name} of shape {tuple(largest.shape)}, but all stored weights "
+                f"have {stored} numbers: check that config.json belongs to these weights, or save the model again"
             )
 
     def own_name(self, name: str) -> str:
@@ -79,7 +79,7 @@ class Frame:
         return name
 
     def leaves_aside(self, names: Collection[str], is_mask: Callable[[str], bool]) -> set[str]:
-        """The stored tensors that the class itself ignores, and buffers that it makes anew: masks, frequencies."""
+        """The stored tensors that the class itself ignores, and buffers that it computes itself: masks, frequencies."""
         patterns = list(self.model._keys_to_ignore_on_load_unexpected or ())
         ignored = re.compile("|".join(f"({pattern})" for pattern in patterns)) if patterns else None
         return {
@@ -103,8 +103,8 @@ class Frame:
             expected = self.expected.get(name)
             if (expected is None or expected.is_floating_point()) and not dtype.startswith(_FLOATS):
                 raise CheckpointError(
-                    f"{folder} holds {name} as {dtype}, and a weight is a number of floating point: if it was "
-                    f"quantized, audit the model that it was made from, else save the model anew"
+                    f"{folder} stores {name} as {dtype}, which is not a floating-point type: if the model was "
+                    f"quantized, audit the original, otherwise save the model again"
                 )
 
     def load(self, weights: Mapping[str, Any], opening: Opening) -> tuple[Any, dict[str, Any]]:
@@ -145,12 +145,12 @@ def unpickled(files: Collection[Path]) -> dict[str, Tensor]:
     for file in files:
         for name, one in load_state_dict(str(file), weights_only=True).items():
             if not isinstance(one, Tensor):
-                raise CheckpointError(f"{file} holds {name!r:.60}, which is no tensor: save the state dict alone")
+                raise CheckpointError(f"{file} holds {name!r:.60}, which is not a tensor: save only the state dict")
             first = found.setdefault(plain_name(name), one)
             if first is not one and not torch.equal(first, one):
                 raise CheckpointError(
-                    f"{file} holds {name} with other values than another file or name does: keep the file that is "
-                    f"right, or save the model anew with save_pretrained"
+                    f"{file} holds {name} with other values than another file or name does: keep the right "
+                    f"file, or save the model again with save_pretrained"
                 )
     return found
 

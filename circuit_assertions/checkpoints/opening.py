@@ -42,7 +42,7 @@ class OpenCheckpoint:
         architecture: the class of transformers that it was read as, whatever config.json calls it.
         fingerprint: of its weights, then of the settings that change what they compute: `1065729a…-8d3e01aa…`.
         function: those settings.
-        notes: what a reader should know of how it was read.
+        notes: for the report: how it was read.
     """
 
     checkpoint: Checkpoint

@@ -34,7 +34,7 @@ def first_overflow(model: Any, tokens: Tensor) -> str:
 
 
 def zero_notes(model: Any) -> list[str]:
-    """What is said of weight matrices that are zero in every element."""
+    """A note if there are weight matrices in which every element is zero."""
     zeros = [
         name
         for name, parameter in model.named_parameters()

@@ -49,13 +49,13 @@ def refuse_endless(folder: Path, config: Mapping[str, Any], names: Sequence[str]
         size = len(value) if isinstance(value, (str, list, dict)) else 0
         if size > (_LONGEST if isinstance(value, str) else _MOST):
             raise CheckpointError(
-                f"{file} has a {field} of {size} {'characters' if isinstance(value, str) else 'entries'}, which no "
-                f"adapter needs: name the modules that it adapts, or save the merged model"
+                f"{file} has a {field} of {size} {'characters' if isinstance(value, str) else 'entries'}, more than "
+                f"any adapter needs: list the modules that it adapts, or save the merged model"
             )
         for number in _numbers(value):
             if abs(number) > max(_LARGEST, widest) and not _FREE.search(field):
                 raise CheckpointError(
-                    f"{file} asks for {field} {_short(number)}, and no tensor of the adapter is as large: check that "
+                    f"{file} has {field} {_short(number)}, but no tensor of the adapter is that large: check that "
                     f"the file belongs to these weights, or save the merged model"
                 )
     patterns = [pattern for pattern in _patterns(config) if _REPEATS.search(pattern)]
@@ -106,6 +106,6 @@ def _try(file: Path, patterns: Sequence[str], names: Sequence[str]) -> None:
         process.kill()
         process.communicate()
         raise CheckpointError(
-            f"{file} names the modules that it adapts by a pattern that takes more than {_SECONDS} seconds to match, "
+            f"{file} has a pattern for module names that takes more than {_SECONDS} seconds to match, "
             f"{patterns[0]!r:.80}: list the modules by name, or save the merged model"
         ) from None

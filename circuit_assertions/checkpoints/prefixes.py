@@ -32,7 +32,7 @@ def plain_name(name: str) -> str:
 
 
 def wrappers_in(names: Iterable[str]) -> list[str]:
-    """The segments that wrappers put into these names, each as `_orig_mod.` with who writes it."""
+    """The segments that wrappers add to these names, each with its wrapper: "`_orig_mod.` of torch.compile"."""
     found: set[str] = set()
     peft = False
     for name in names:

@@ -77,7 +77,7 @@ def method_of(config: Mapping[str, Any], tensors: Iterable[StoredTensor]) -> str
 
 
 def method_in(folder: Path) -> str | None:
-    """The method by which a folder's weights are quantized, where that can be told from its configuration and headers.
+    """The method by which a folder's weights are quantized, if its configuration or headers show it.
 
     Raises:
         CheckpointError: if a file cannot be read.

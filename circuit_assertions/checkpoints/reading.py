@@ -39,7 +39,7 @@ class Read:
     Attributes:
         weights: the fingerprint of its weights.
         function: the settings that change what they compute.
-        notes: what a reader should know of how it was read.
+        notes: for the report: how it was read.
     """
 
     model: Any
@@ -134,7 +134,7 @@ def _untied(model: Any) -> list[str]:
         return []
     if end.weight is model.get_input_embeddings().weight:
         return []
-    return ["embedding and unembedding are stored with different values, and read so, though config.json ties them"]
+    return ["config.json ties embedding and unembedding, but their stored values differ: they are read as two matrices"]
 
 
 def _fuse_activations(model: Any) -> None:
@@ -182,7 +182,7 @@ def refuse_nan(model: Any, folder: Path) -> None:
                     dtype = str(parameter.dtype).removeprefix("torch.")
                     raise CheckpointError(
                         f"{folder} holds numbers in {name} that are NaN, infinite or too large for {dtype}: "
-                        f"take --model-dtype=float32, or audit an earlier checkpoint"
+                        f"use --model-dtype=float32, or audit an earlier checkpoint"
                     )
                 raise CheckpointError(
                     f"{folder} holds NaN or infinity in {name}: the training run that wrote it has diverged, "
@@ -220,7 +220,7 @@ def refuse_overflow(model: Any, folder: Path, logits: torch.Tensor) -> None:
     dtype = str(model.dtype).removeprefix("torch.")
     way_out = "audit an earlier checkpoint"
     if model.dtype in _HALF:
-        way_out = "take --model-dtype=float32"
+        way_out = "use --model-dtype=float32"
     layer = first_overflow(model, trial_tokens(model).to(model.device))
     raise CheckpointError(
         f"{folder} overflows: {layer} gives infinity or NaN in {dtype}, though all weights are finite ({way_out})"

@@ -33,7 +33,7 @@ def inspect_folder(folder: Path, permissions: Permissions) -> dict[str, Any]:
         )
     if "configuration_files" in config:
         raise CheckpointError(
-            f"{folder} has its configuration in other files than config.json (configuration_files): save it anew with "
+            f"{folder} has its configuration in other files than config.json (configuration_files): save it again with "
             f"model.save_pretrained(...)"
         )
     _refuse_other_models(folder, config)
@@ -71,7 +71,7 @@ def weight_files(folder: Path, permissions: Permissions, *, adapter: bool = Fals
 
 
 def refuse_code(folder: Path, permissions: Permissions) -> None:
-    """Check that a folder names no code that opening would run, unless that is permitted.
+    """Check that opening a folder runs no code from it, unless that is permitted.
 
     A file of Python that nothing names, such as the zero_to_fp32.py of DeepSpeed, is never run.
 

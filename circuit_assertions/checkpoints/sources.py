@@ -35,7 +35,7 @@ class Checkpoint:
         given: what the user typed, for messages and reports.
         label: the name of this checkpoint within its training run, `checkpoint-40`; empty when it is alone.
         adapter: whether the folder holds a PEFT adapter that has to be merged into a base.
-        notes: what a reader should know of how it was found.
+        notes: for the report: how it was found.
     """
 
     given: str

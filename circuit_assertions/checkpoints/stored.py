@@ -26,8 +26,8 @@ def stored_tensors(
         first = found.setdefault(name, tensor)
         if first is not tensor and not same_bytes(first, tensor):
             raise CheckpointError(
-                f"{_place(first)} and {_place(tensor)} hold different values of one tensor, {name}: "
-                f"keep the file that is right, or save the model anew with save_pretrained"
+                f"{_place(first)} and {_place(tensor)} hold different values of the tensor {name}: "
+                f"keep the right file, or save the model again with save_pretrained"
             )
     return found
 
@@ -45,8 +45,8 @@ def refuse_wrong_index(files: Sequence[Path], weight_map: Mapping[str, str]) -> 
             where = f"{others[0]} holds it" if others else "no shard holds it"
             folder = files[0].parent
             raise CheckpointError(
-                f"{folder / 'model.safetensors.index.json'} says that {name} is in {file}, which does not hold it "
-                f"({where}): copy the whole checkpoint again, or save it anew"
+                f"{folder / 'model.safetensors.index.json'} lists {name} in {file}, which does not hold it "
+                f"({where}): copy or save the whole checkpoint again"
             )
 
 

@@ -54,8 +54,8 @@ def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | N
         "--prompts",
         type=int,
         metavar="N",
-        help="of --task, read by every part; default the task's own number, of which the diagnosis reads 128 at most. "
-        "Assertions are asked on the prompts of their suites",
+        help="how many prompts of --task every part uses; default: the task's own number, of which the diagnosis uses "
+        "128 at most. Assertions use the prompts of their suites",
     )
     verb.add_argument(
         "--circuit-degraded",

@@ -141,7 +141,8 @@ def _notes_in(output: Path) -> str | None:
         return load_circuit(output).notes
     except SuiteError as error:
         raise CircuitAssertionsError(
-            f"{output} is there and is no valid circuit file, so it is left alone: give another -o FILE", *error.args
+            f"{output} exists and is not a valid circuit file, so it is not overwritten: give another -o FILE",
+            *error.args,
         ) from error
 
 

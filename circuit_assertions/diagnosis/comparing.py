@@ -108,7 +108,7 @@ class Comparing:
                 f"{model.checkpoint} {what_is_lost(then, now, self.baseline)}: there is nothing to localize"
             )
         if not few:
-            raise NothingToSayError(f"no few components of {model.checkpoint} heal anything of what it has lost")
+            raise NothingToSayError(f"no small set of components restores anything of what {model.checkpoint} has lost")
         best = ranked(few, lambda one: one.healed.mean)[0]
         found = {
             "components": ", ".join(str(part) for part in best.parts),

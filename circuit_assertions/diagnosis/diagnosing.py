@@ -38,9 +38,9 @@ class Diagnosis:
         origin, expression: None where nothing is lost that could have an origin.
         not_told: why recovery is not reported though there is a corrupted checkpoint: it does not fit, or cannot be
             read.
-        assertions: what became of a suite's assertions, where one was put to the model as well.
+        assertions: the judged assertions of a suite, if one was run on the model as well.
         settings_changed: how config.json differs from the baseline's in what changes the model's function.
-        notes: what a reader should know of how the model was read.
+        notes: for the report: how the model was read.
         prompts: how many prompts each part read, by its name in `numbers.PARTS`.
     """
 
@@ -240,7 +240,7 @@ def behaviour_before(baseline: View) -> Array:
         if high > 0:
             raise DiagnosisError(
                 f"undecided whether the baseline {baseline.checkpoint} does the task itself: {number}, which is not "
-                f"clear of zero at {len(before)} prompts: ask more"
+                f"clear of zero on {len(before)} prompts: use more prompts"
             )
         raise DiagnosisError(f"the baseline {baseline.checkpoint} does not do the task itself: {number}")
     return before

@@ -33,12 +33,12 @@ _One = TypeVar("_One", bound=Component)
 
 @dataclass(frozen=True)
 class Expression:
-    """What transplants between model and baseline bring; shares of the logit difference that the model has lost.
+    """What transplants between model and baseline restore, as shares of the logit difference that the model has lost.
 
     Attributes:
-        through: the fewest components, by their single shares in order, that together surely bring back nine tenths.
-        healed: what they bring back together.
-        heals: single outputs of the baseline in the model, first what surely brings most back, up to all of it.
+        through: the fewest components, by their single shares in order, that together surely restore nine tenths.
+        healed: what they restore together.
+        heals: what single outputs of the baseline restore in the model, first what surely restores most.
         breaks: single outputs of the model in the baseline: what they cost there.
         patterns: attention patterns of the baseline alone, in the model.
     """
@@ -62,8 +62,8 @@ def find_expression(
 
     Args:
         lost: logit difference that the model has less than the baseline [prompts], with a mean clear of zero.
-        suspects: components that are tried whatever slopes say of them: those at fault by their weights, and heads that
-            turned around.
+        suspects: components that are tried whatever slopes say of them: those at fault by their weights, and heads
+            whose sign is reversed.
     """
     healing = Transplanting(model, baseline, prompts)
     breaking = healing.turned
@@ -104,19 +104,19 @@ def _shares(gained: torch.Tensor, lost: Array) -> list[Array]:
 
 
 def _fewest(figures: Sequence[Figure]) -> int:
-    """Which of growing sets is told: the first that certainly brings enough back; none does: the best of them."""
+    """Which of growing sets is reported: the first that surely restores enough; if none does, the best of them."""
     enough = (size for size, figure in enumerate(figures) if surely_back(figure) >= _ENOUGH)
     best = ranked(range(len(figures)), lambda size: surely_back(figures[size]), decimals=2)[0]
     return next(enough, best)
 
 
 def surely_back(figure: Figure) -> float:
-    """How much is certainly back: the interval's lower end, of which more than all counts as all."""
+    """How much is surely restored: the lower end of the interval, where more than all counts as all."""
     return min(figure.interval.low, 1.0)
 
 
 def _named(components: Sequence[_One], shares: Sequence[Array]) -> dict[_One, Figure]:
-    """Components with what each brings back, those first that surely bring most of it; of these, the nearest to all."""
+    """Components with what each restores, first those that surely restore most; of these, the nearest to all."""
     figures = {one: Figure.of_values(share) for one, share in zip(components, shares, strict=True)}
     nearest = ranked(figures, lambda one: -abs(figures[one].mean - 1.0), decimals=2)
     return {one: figures[one] for one in ranked(nearest, lambda one: surely_back(figures[one]), decimals=2)}

@@ -55,7 +55,7 @@ class RoleChange:
 
     @property
     def changed(self) -> tuple[HeadChange, ...]:
-        """Those whose function is no longer what it was; amplified ones still do their work."""
+        """Those whose function has changed; amplified ones still do their work."""
         return tuple(one for one in self.heads if one.kind not in ("intact", "amplified"))
 
     @property
@@ -84,11 +84,15 @@ class RoleChange:
         return what_it_keeps(self.retained)
 
 
-def what_it_keeps(retained: Figure) -> str:
-    """The share of a role's effect that is left, in words that follow the role's name."""
+def what_it_keeps(retained: Figure, in_sentence: bool = False) -> str:
+    """The share of a role's effect that is left, in words that follow the role's name.
+
+    Args:
+        in_sentence: whether the role's name is the subject of a sentence.
+    """
     percent = share_as_told(retained)
     if percent < 0:
-        return f"works against what it did, with {-percent}% of its strength"
+        return f"{'has its ' * in_sentence}effect reversed ({percent}% of baseline)"
     if percent == 0:
         return "keeps none of its effect"
     return f"{'keeps' if percent <= 100 else 'has'} {percent}% of its effect"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
-from circuit_assertions.diagnosis.function import Function, RoleChange
+from circuit_assertions.diagnosis.function import Function, RoleChange, what_it_keeps
 from circuit_assertions.measures.figures import LEAST_LOST, Figure
 
 __all__ = ["CLEAN_BEHAVIOUR", "CLEAN_ROLE", "SOMETHING_LOST", "WORST_FIRST", "Behaviour", "Overall", "overall"]
@@ -40,7 +40,11 @@ def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     if behaviour.retained.mean < _KEPT and behaviour.retained.interval.high < 1 - LEAST_LOST:
         turned = "the behaviour is reversed: the model prefers the wrong answer"
         return "CORRUPTED", turned if behaviour.after.interval.high < 0 else f"{_shown(behaviour)} is left"
-    lost = [f"{role.role} {role.kept}" for role in function.roles if not role.asleep and role.lost]
+    lost = [
+        f"{role.role} {what_it_keeps(role.retained, in_sentence=True)}"
+        for role in function.roles
+        if not role.asleep and role.lost
+    ]
     flipped = _flipped(function)
     if lost or flipped:
         return "CORRUPTED", f"the behaviour {'' if lost else 'mostly '}holds, but {', '.join([*lost, *flipped])}"
@@ -50,7 +54,7 @@ def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     less = [role for role in function.roles if not role.asleep and role.retained.interval.high < CLEAN_ROLE]
     weaker = behaviour.retained.interval.high < CLEAN_BEHAVIOUR
     if weaker or less:  # a stronger role does not make up for a weaker one
-        there = f"{_shown(behaviour)} is {'left' if weaker else 'there'}"
+        there = f"{_shown(behaviour)} is {'left' if weaker else 'kept'}"
         return "DEGRADED", f"{there}, {_of_roles(function, less)}{f'; {more}' * bool(more)}"
     if more:
         return "AMPLIFIED", more
@@ -61,7 +65,10 @@ def _of_roles(function: Function, degraded: Sequence[RoleChange] = ()) -> str:
     """What is known of the roles where none is lost."""
     less = [role for role in function.roles if role.weaker or not role.works or role in degraded]
     if less:
-        told = (f"{role.role} {role.kept}{' (uncertain)' * role.uncertain}" for role in less)
+        told = (
+            f"{role.role} {what_it_keeps(role.retained, in_sentence=True)}{' (uncertain)' * role.uncertain}"
+            for role in less
+        )
         return f"but {', '.join(told)}"
     if not function.roles:
         return "and there is no role to compare"

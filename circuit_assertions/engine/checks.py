@@ -38,7 +38,7 @@ Hook = tuple[str, Callable[[Tensor, Any], Tensor | None]]
 def check_model(layout: Layout, device: torch.device) -> tuple[dict[str, str], Readout]:
     """Run a few random tokens and return what does not hold, each with its reason, and the end of the model.
 
-    Nothing but an empty dictionary comes back where all holds.
+    The dictionary is empty if everything holds.
     """
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, layout.vocabulary, (2, _TOKENS), generator=generator).to(device)

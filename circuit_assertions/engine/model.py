@@ -38,7 +38,7 @@ class Model:
         """Check the structure of an open checkpoint once, on a few random tokens, and wrap it.
 
         Raises:
-            MeasuringError: if it cannot be told what the model is made of.
+            MeasuringError: if the components of the model cannot be identified.
         """
         try:
             limits, readout = check_model(Layout(source.bridge), source.device)
@@ -48,7 +48,7 @@ class Model:
             # Models are built in more ways than are known here, and what takes an unknown one apart fails anywhere.
             said = " ".join(str(error).split()) or type(error).__name__
             raise MeasuringError(
-                f"{source.checkpoint} holds a {source.architecture}, whose parts cannot be told apart, and so nothing "
+                f"{source.checkpoint} holds a {source.architecture}, whose components cannot be identified, so nothing "
                 f"of it can be measured ({said})"
             ) from error
         return cls(source, limits, readout.runs)

@@ -61,14 +61,14 @@ def has_lost(then: Array, now: Array) -> bool:
 
 
 def what_is_lost(then: Array, now: Array, beside: object = "") -> str:
-    """Why `has_lost` says no, as a sentence goes on after a checkpoint's name.
+    """Why `has_lost` is false, as the rest of a sentence after a checkpoint's name.
 
     Args:
-        beside: what it has lost it beside.
+        beside: the checkpoint that it is compared with.
     """
-    where = f" beside {beside}" if beside else ""
+    where = f" compared with {beside}" if beside else ""
     lost = Figure.of_values(share_of(then - now, then))
     if lost.mean < LEAST_LOST:
         return f"has lost less than a tenth of the behaviour{where}"
     low, high = lost.interval
-    return f"has lost {lost.mean:.0%} [{low:.0%}, {high:.0%}] of the behaviour{where}, and not certainly so"
+    return f"has lost {lost.mean:.0%} [{low:.0%}, {high:.0%}] of the behaviour{where}, which is not clear of zero"

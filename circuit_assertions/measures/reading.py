@@ -126,7 +126,8 @@ class Reading:
         spec = MEASURES.get(self.measure)
         if spec is not None and spec.is_outside(float(bound)):
             raise CircuitAssertionsError(
-                f"{spec.name} {spec.range_text}: comparing it with {bound:g} says nothing{spec.meant(float(bound))}"
+                f"{spec.name} {spec.range_text}: a comparison with {bound:g} always has the same result"
+                f"{spec.meant(float(bound))}"
             )
         return all(good(self.interval(values)) for _, values in self.columns())
 

@@ -253,7 +253,7 @@ class AuditPlugin:
             judged = self.runner.judge(item.asked)
             record(item, FACTS, facts_of(self.runner, checkpoint))
         if isinstance(judged, NotAsked):
-            judged = NotAsked(self.options.respelled(judged.reason))
+            judged = NotAsked(self.options.respelled(judged.reason), self.options.respelled(judged.way_out))
         record(item, LINE, item.line_of(judged).plain())
         return judged
 

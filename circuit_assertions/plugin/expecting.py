@@ -1,10 +1,10 @@
-"""What becomes of a Python test by `audit.expect(...)`: the outcomes of a suite's assertions, and their lines."""
+"""The outcome of a Python test that uses `audit.expect(...)`, and the report lines of its expectations."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -26,7 +26,7 @@ class Expecting:
     """The expectations of one test, as they are judged.
 
     Attributes:
-        label: what tells the checkpoint from others in the test's name; empty where there is one alone.
+        label: the checkpoint's part of the test's name; empty if there is only one checkpoint.
     """
 
     item: pytest.Item
@@ -48,7 +48,8 @@ class Expecting:
         self.item.stash[_PENDING] = self
         if isinstance(judged, NotAsked):
             self._not_asked.append(judged.reason)
-            self._add(AuditLine(str(asked.checkpoint), self._file, self._name(asked), "SKIPPED", reason=judged.reason))
+            skipped = AuditLine(str(asked.checkpoint), self._file, self._name(asked), "SKIPPED", reason=judged.reason)
+            self._add(replace(skipped, way_out=judged.way_out))
             return
         self._add(AuditLine.of(asked, self._file, judged, self._name(asked)))
         text = explain(judged, asked.assertion, self._again(asked))
@@ -58,7 +59,7 @@ class Expecting:
             raise NotHeldError(text, judged)
 
     def finish(self) -> None:
-        """Give the test that is through the outcome of its expectations."""
+        """Give a finished test the outcome of its expectations."""
         if self._open:
             pytest.skip(f"UNRESOLVED: {self._open[0]}")
         if self._not_asked and len(self._not_asked) == len(self._lines):
@@ -95,7 +96,7 @@ class Expecting:
 
 
 def outcome_of_expectations(item: pytest.Item) -> None:
-    """Skip a test as UNRESOLVED, or as not asked, where its expectations say so. It has not failed."""
+    """Skip a test whose expectations are UNRESOLVED or were skipped. It has not failed."""
     expecting = item.stash.get(_PENDING, None)
     if expecting is not None:
         expecting.finish()

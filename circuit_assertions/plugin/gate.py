@@ -1,4 +1,4 @@
-"""What the whole run says: PASS or FAIL in one line, and what to do next. No pytest in here, only what was counted."""
+"""The result of the whole run: PASS or FAIL in one line, and what to do next. No pytest in here, only counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORST_FIRST = (ERROR, BROKEN, *(word for word in OUTCOMES if word not in (ERROR
 
 @dataclass(frozen=True)
 class Rules:
-    """What the options make of outcomes that fail nothing by themselves: `report` or `fail`."""
+    """How the options treat outcomes that do not fail by themselves: `report` or `fail`."""
 
     unresolved: str = "report"
     skipped: str = "report"
@@ -38,7 +38,7 @@ class Rules:
 def fails(line: AuditLine, rules: Rules) -> bool:
     """Whether one assertion fails the gate."""
     if line.outcome == ERROR:
-        return True  # not even a waiver speaks of a model that could not be read
+        return True  # not even a waiver covers a model that could not be read
     if line.counted != line.outcome or line.outcome in (HELD, NOT_RUN, ""):
         return False
     if line.outcome == BROKEN or line.expired:
@@ -54,7 +54,7 @@ class Gate:
 
     Attributes:
         lines: one for each assertion that was selected.
-        others_failed: tests and fixtures that failed beside the suites.
+        others_failed: tests and fixtures outside the suites that failed.
         audits_passed: Python tests of a checkpoint that passed.
         not_collected: files that could not be collected.
         diagnosed: whether a diagnosis is printed above.
@@ -75,7 +75,7 @@ class Gate:
 
     @property
     def nothing_judged(self) -> bool:
-        """Whether assertions were selected, and none was judged. Where the run was cut short that says nothing."""
+        """Whether assertions were selected, and none was judged. It has no meaning for a run that was cut short."""
         return bool(self.lines) and all(line.outcome in NOT_JUDGED for line in self.lines)
 
     def code(self, code: int) -> int:
@@ -109,7 +109,7 @@ class Gate:
             yield f"{self.audits_passed} Python {_tests(self.audits_passed)} passed"
 
     def _reasons(self, code: int) -> Iterator[str]:
-        """Why it fails, beside what the counts say."""
+        """Why it fails, if the counts do not show it."""
         if self.not_collected:
             yield f"{self.not_collected} {'file' if self.not_collected == 1 else 'files'} could not be collected"
         elif code != FAILED and not (code == 2 and self._stopped_early):
@@ -141,29 +141,31 @@ class Gate:
     def _advice(self, line: AuditLine) -> str:
         again = f"; reproduce: {line.command}" if line.command else ""
         if line.outcome == ERROR:
-            return f"remove what kept {line.id} from being read, shown above{again}"
+            return f"{line.id} could not be judged: fix the error shown above{again}"
         if line.expired:
-            return f"make {line.id} hold, or give its waiver another date{again}"
+            return f"the waiver of {line.id} has expired: fix the model, or extend the waiver{again}"
         if line.outcome == SKIPPED:
-            return f"{line.id} must not be skipped: {line.reason}"
+            return f"{line.id} must not be skipped: {line.way_out or line.reason}"
         if line.outcome == UNRESOLVED:
-            return f"raise `prompts:` of the task of {line.id}, which is too close to its bound to tell{again}"
+            return f"{line.id} is too close to its bound to decide: raise `prompts:` of its task{again}"
         if self.diagnosed:
-            return f"the circuit diagnosis above says what changed{again}"
+            return f"the circuit diagnosis above shows what changed{again}"
         if self.baseline:
             both = shlex.join([f"--model={line.model}", f"--baseline={self.baseline}"])
             return f"circuit-assertions diagnose {both}{again}"
         return f"give --baseline=path/ for a diagnosis of what changed{again}"
 
     def _hints(self) -> Iterator[str]:
-        """What would have judged more."""
+        """What would get more assertions judged, and which waivers are not needed any more."""
         if self.counts[NOT_RUN]:
-            yield f"run all: {self.counts[NOT_RUN]} were not run"
+            yield f"run again for the {self.counts[NOT_RUN]} that were not run"
         if self.counts[UNRESOLVED]:
             yield f"raise `prompts:` to settle the {self.counts[UNRESOLVED]} unresolved"
-        reasons = Counter(line.reason for line in self.lines if line.counted == SKIPPED)
-        for reason, count in reasons.most_common(1):
-            yield f"to judge {count} of the {self.counts[SKIPPED]} skipped: {reason}"
+        ways_out = Counter(line.way_out for line in self.lines if line.counted == SKIPPED and line.way_out)
+        for way_out, count in ways_out.most_common(1):
+            yield f"to judge {count} of the {self.counts[SKIPPED]} skipped: {way_out}"
+        if held := [line.id for line in self.lines if line.outcome == HELD and line.waived_until]:
+            yield f"remove the waiver of {', '.join(held)}, which held"
 
 
 def _tests(count: int) -> str:

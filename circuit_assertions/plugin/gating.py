@@ -1,4 +1,4 @@
-"""The gate in a pytest session: it counts what is reported, decides the exit code, and prints the last word."""
+"""The gate in a pytest session: it counts what is reported, decides the exit code, and prints the last line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AUDIT = "circuit_audit"  # the keyword of Python tests that use the `audit` fix
 
 
 class GatePlugin:
-    """Decides what the run says. Workers have none: their reports arrive at the controller, which decides."""
+    """Decides the outcome of the run. Workers have none: their reports arrive at the controller, which decides."""
 
     def __init__(self, auditing: AuditPlugin, telling: TellingPlugin) -> None:
         self._auditing = auditing
@@ -43,7 +43,7 @@ class GatePlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """What was selected. With workers they say it instead."""
+        """Note what was selected. With workers, they report it."""
         for item in session.items:
             if isinstance(item, AssertionItem):
                 self._telling.expect(item.nodeid, item.to_come)
@@ -57,7 +57,7 @@ class GatePlugin:
                 self._telling.expect(nodeid, line)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count what is no assertion of a suite; a fixture that fails in tear-down is none either."""
+        """Count what is not an assertion of a suite, which includes a fixture that fails in tear-down."""
         if self._telling.is_assertion(report) and report.when != "teardown":
             return
         self._others_failed += report.failed
@@ -65,7 +65,7 @@ class GatePlugin:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Decide before anything is summed up; speak after pytest's own last line, when nobody changes the code."""
+        """Decide before pytest's summary; print after pytest's last line, when the exit code is final."""
         if self._running:
             session.exitstatus = self._gate().code(int(session.exitstatus))
         result = yield
@@ -97,6 +97,6 @@ class GatePlugin:
 
 
 def note_audit(item: pytest.Item) -> None:
-    """Mark a Python test that uses the `audit` fixture, so that its report can be told from others."""
+    """Mark a Python test that uses the `audit` fixture, so that its report can be recognised."""
     if isinstance(item, pytest.Function) and "circuit_checkpoint" in item.fixturenames:
         item.keywords[_AUDIT] = True

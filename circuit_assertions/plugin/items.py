@@ -109,9 +109,9 @@ class AssertionItem(pytest.Function):
         record(self, LINE, self.to_come.plain())
 
     def line_of(self, judged: Judgement | NotAsked) -> AuditLine:
-        """What became of the assertion."""
+        """The line of the assertion with its outcome."""
         if isinstance(judged, NotAsked):
-            return replace(self.to_come, outcome=SKIPPED, reason=judged.reason)
+            return replace(self.to_come, outcome=SKIPPED, reason=judged.reason, way_out=judged.way_out)
         return self.to_come.judged(self.asked, judged)
 
     def conclude(self, judged: Judgement | NotAsked) -> None:
@@ -121,7 +121,7 @@ class AssertionItem(pytest.Function):
         if isinstance(judged, NotAsked):
             if not failing:
                 pytest.skip(f"{_waiver(line)}{judged.reason}")
-            needed = ", and is required" if line.required else ""
+            needed = " (required)" if line.required else ""
             pytest.fail(f"SKIPPED{needed}: {judged.reason}{_expired(line)}", pytrace=False)
         text = explain(judged, self.asked.assertion, self.again()) + _expired(line)
         if failing:

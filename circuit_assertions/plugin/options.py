@@ -100,8 +100,9 @@ def _add_model_options(group: pytest.OptionGroup) -> None:
         dest="circuit_model",
         metavar="PATH",
         help="the checkpoint to audit: a folder, a PEFT adapter, a training run with checkpoint-N/ folders, or a "
-        "hub id (org/name@revision). Repeatable. Without it the plugin does nothing. --model is short for it, and "
-        "--baseline, --discover and so on for others, where nobody else has an option of that name.",
+        "hub id (org/name@revision). Repeatable. Without it the plugin does nothing. Short form: --model. The other "
+        "options have short forms too (--baseline, --discover, ...), unless a conftest.py or another plugin has an "
+        "option of that name.",
     )
     group.addoption(
         "--circuit-baseline",
@@ -131,7 +132,7 @@ def _add_model_options(group: pytest.OptionGroup) -> None:
         "--circuit-dtype",
         dest="circuit_dtype",
         metavar="DTYPE",
-        help=f"{', '.join(_DTYPES)}: what the weights are cast to. Default: float32, which is what to gate in",
+        help=f"{', '.join(_DTYPES)}: dtype of the weights in memory. Default: float32, recommended for gates",
     )
 
 
@@ -141,15 +142,15 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         action="append",
         dest="circuit_suites",
         metavar="PATH",
-        help="suites to run where no test path is given. Default: suites/, or those that came with the package",
+        help="suites to run if no test path is given. Default: suites/, else the packaged suites",
     )
     group.addoption(
         "--circuit-no-diagnosis",
         action="store_false",
         default=None,
         dest="circuit_diagnosis",
-        help="with --circuit-baseline, do not look for what broke and where it comes from: that takes longer than "
-        "the verdicts",
+        help="with --circuit-baseline, do not run the diagnosis (what broke, and its origin), which takes longer "
+        "than the verdicts",
     )
     group.addoption(
         "--circuit-discover",
@@ -164,7 +165,7 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
             f"--circuit-{name}",
             dest=f"circuit_{name}",
             choices=_REPORT_OR_FAIL,
-            help=f"what {what} does: `report` (default) shows it and passes, `fail` fails the run",
+            help=f"whether {what} fails the run: `report` (default) only shows it, `fail` fails the run",
         )
 
 

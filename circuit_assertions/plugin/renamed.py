@@ -1,4 +1,4 @@
-"""Configuration keys that have another name now. Whoever runs a suite is told; nobody else hears of it."""
+"""Configuration keys that were renamed: an error for users who run a suite, and for no other user."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RenamedKeys:
         self._refuse(ids)
 
     def refuse_for(self, args: Sequence[str]) -> None:
-        """Check the keys where a suite is named on the command line, and there may be no model for want of them.
+        """Check the keys if a suite is named on the command line: an old key may be the reason that there is no model.
 
         Raises:
             pytest.UsageError: with the new name.
@@ -69,7 +69,9 @@ class RenamedKeys:
             return
         for old, new in RENAMED.items():
             if self._is_set(old):
-                raise pytest.UsageError(f"{old!r} in {self._config.inipath or 'the options'} is called {new} now")
+                raise pytest.UsageError(
+                    f"{old!r} in {self._config.inipath or 'the options'} was renamed to {new}: use the new name"
+                )
 
     def _is_set(self, key: str) -> bool:
         try:

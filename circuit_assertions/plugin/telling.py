@@ -78,7 +78,7 @@ class TellingPlugin:
 
     @property
     def lines(self) -> list[AuditLine]:
-        """What became of the assertions that were selected, in the order of their suites; what was not run comes last.
+        """The outcomes of the selected assertions, in the order of their suites; what was not run comes last.
 
         They are known by node id, suite, name and checkpoint, so that none is lost where two share a node id.
         """

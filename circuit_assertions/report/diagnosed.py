@@ -50,11 +50,10 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     if diagnosis.expression is not None:
         through = ", ".join(str(one) for one in diagnosis.expression.through)
         healed = _share(diagnosis.expression.healed)
-        yield from _labelled(
-            "expressed", f"through {through}: their outputs, taken from the baseline, bring back {healed}"
-        )
+        text = f"in {through}: transplanting their outputs from the baseline restores {healed} of the loss"
+        yield from _labelled("expressed", text)
     if diagnosis.origin.verdict == "LOCALIZED" and diagnosis.verdict in SOMETHING_LOST:
-        yield f"{'mend':<{_LABEL}}{_fix(diagnosis)}", ""
+        yield f"{'fix':<{_LABEL}}{_fix(diagnosis)}", ""
 
 
 def _behaviour(diagnosis: Diagnosis) -> str:
@@ -154,11 +153,11 @@ def _nothing_to_find(origin: Origin, retained: Figure) -> str:
     if not origin.changed:
         return "all weights equal the baseline's"
     few = f" ({', '.join(map(str, origin.changed))})" if len(origin.changed) <= _FEW_TO_NAME else ""
-    differ = f"{len(origin.changed)} of {origin.parts} components differ{few}"
+    differ = f"{len(origin.changed)} of {origin.parts} components have different weights{few}"
     if 1 - retained.mean < LEAST_LOST:
         return f"{differ}, but less than a tenth of the behaviour is lost: there is no loss to trace"
     lost = Figure(1 - retained.mean, Interval(1 - retained.interval.high, 1 - retained.interval.low))
-    return f"{differ}, but the loss of {_share(lost)} is not certain: more prompts tell whether there is one"
+    return f"{differ}, but the loss of {_share(lost)} is not clear of zero: use more prompts"
 
 
 def _fix(diagnosis: Diagnosis) -> str:
@@ -225,13 +224,17 @@ def _circuits(circuits: Circuits) -> Iterator[tuple[str, str]]:
 
 def _by_whom(recovery: Recovery) -> str:
     before, after = recovery.knocked_out
-    text = f"without the baseline's writers of the answer the model loses {_percent(after.mean)}" if after else ""
-    text = text or "the right answer is not clearly ahead, so knocking its writers out tells nothing"
-    text += f" (the baseline {'' if after else 'loses '}{_percent(before.mean)})"
+    what = "knocking out the heads that write the answer on the baseline"
+    if after:
+        text = f"{what} costs the model {_percent(after.mean)} of the logit difference (the baseline "
+        text += f"{_percent(before.mean)})"
+    else:
+        text = f"the right answer is not clearly ahead, so {what} is not informative (it costs the baseline "
+        text += f"{_percent(before.mean)})"
     if recovery.weakest is None:
         return text
     role, share = recovery.weakest
-    return f"{text}; the weakest role, {role}, {what_it_keeps(share)}"
+    return f"{text}; the weakest role, {role}, {what_it_keeps(share, in_sentence=True)}"
 
 
 def _labelled(label: str, text: str, verdict: str = "", width: int = _LABEL) -> Iterator[tuple[str, str]]:

@@ -46,7 +46,7 @@ def _facts(discovery: Discovery) -> Iterator[str]:
         f"{model['d_model']}, fingerprint {model['fingerprint'][:12]}"
     )
     task = discovery.task
-    drawn = f" (undecided at the {discovery.asked} that were asked)" if discovery.asked is not None else ""
+    drawn = f" (undecided on the first {discovery.asked})" if discovery.asked is not None else ""
     yield f"task          {task['kind']}, {task['prompts']} prompts{drawn}"
     if discovery.on_repeated:
         yield f"              scores of repeated tokens on {discovery.on_repeated} sequences"
@@ -99,11 +99,11 @@ def _trust(discovery: Discovery) -> Iterator[str]:
         yield f"              WARNING: unstable ({unsteady}): use more prompts before you gate on these heads"
     if unclear := discovery.followed.unclear:
         heads = ", ".join(map(str, unclear))
-        yield f"undecided     {heads}: an effect that would count, and is not clear of zero on these prompts"
+        yield f"undecided     {heads}: the effect is large enough, but not clear of zero on these prompts"
     if faithful["circuit"].mean <= faithful["random"].mean:
         yield "              WARNING: not more faithful than random circuits: other heads carry the behaviour"
     elif faithful["circuit"].mean < faithful["random"].interval.high:
-        yield "              WARNING: not clearly more faithful than random circuits: ask more prompts"
+        yield "              WARNING: not clearly more faithful than random circuits: use more prompts"
 
 
 def _shown(figure: Figure) -> str:

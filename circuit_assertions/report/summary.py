@@ -25,6 +25,7 @@ class AuditLine:
         read: the decisive row: `L3H1 0.92 [0.91, 0.93] share of attention`.
         recovered: how much of what the corrupted checkpoint had lost is recovered: `91% [88%, 94%]`.
         reason: why it was skipped, or could not be read.
+        way_out: what the user can do to have a skipped assertion judged; empty if nothing.
         why: what it means when it breaks, in the suite's words.
         required: whether it must not be skipped.
         waived_until: the last day of its waiver, as 2027-03-01; empty where it has none.
@@ -43,6 +44,7 @@ class AuditLine:
     amplified: bool = False
     recovered: str = ""
     reason: str = ""
+    way_out: str = ""
     why: str = ""
     required: bool = False
     waived_until: str = ""
@@ -175,11 +177,11 @@ def _waivers(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
         if line.outcome == HELD:
             does = "it holds: remove the waiver"
         elif line.expired:
-            does = "the waiver has EXPIRED and excuses nothing"
+            does = "the waiver has EXPIRED and has no effect"
         elif line.counted == WAIVED:
-            does = f"{line.outcome.lower()}, and does not fail the gate"
+            does = f"{line.outcome.lower()}, does not fail the gate"
         else:
-            does = "it could not be read, which no waiver excuses"
+            does = "it could not be read, which a waiver does not cover"
         text = f"waiver    {line.id} until {line.waived_until}: {line.waiver} ({does})"
         yield text, line.outcome if line.expired else ""
 

@@ -175,8 +175,8 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
     if judged[last] == BROKEN:  # of the checkpoints after it nothing is known
         if spell.held is None:
             began = f"broken from {names[spell.first]} to" if spell.first != last else "broken at"
-            return f"{began} {names[last]}, where it was judged last"
-        return f"{began}, and was broken where it was judged last, at {names[last]}"
+            return f"{began} {names[last]}, the last checkpoint where it was judged"
+        return f"{began}, still broken at {names[last]}, the last checkpoint where it was judged"
     if spell.held is None:  # an "on" that ends
         more = f" and last at {names[spell.last]}" if spell.last != spell.first else ""
         return f"never held: broken at {names[spell.first]}{more}, unresolved at {names[last]}"
@@ -201,7 +201,7 @@ def _assumed(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
     yield "bisection  assumes that an assertion breaks and holds again at most once; both ends were audited"
     found = {name: spells(trajectory.seen(name)) for name in judged}
     if never := sum(not spell for spell in found.values()):
-        yield f"           {never} were not broken at any audited checkpoint: a break in between would have been missed"
+        yield f"           {never} were not broken at any audited checkpoint: breaks in between are not detected"
     if left := [name for name in judged if set(trajectory.seen(name).values()) & set(NOT_JUDGED)]:
         yield f"           not searched, because they could not be judged at every checkpoint: {', '.join(left)}"
     if often := [name for name, spell in found.items() if len(spell) > 1]:

@@ -6,7 +6,7 @@ three name slots (the paper's p_ABC).
 
 A template may repeat `{subject}`: `{first} and {second} met. {subject} had a ball. {subject} gave the ball to`.
 `subject-1` is then still the subject in its `{first}` or `{second}` slot, `subject-2` the last `{subject}` before the
-answer; those between have no label. The twin puts one name into all of them.
+answer; those between have no label. The counterfactual puts one name into all of them.
 """
 
 from __future__ import annotations

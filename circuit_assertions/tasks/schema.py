@@ -46,6 +46,6 @@ class Strict(BaseModel):
             known = [field.alias or name for name, field in cls.model_fields.items()]
             unknown = {key: closest(str(key), known) for key in value if key not in known}
             if unknown:  # all at once: pydantic takes one error of a mapping
-                told = "; ".join(f"unknown key {key!r}{hint}" for key, hint in unknown.items())
-                raise PydanticCustomError("unknown_key", "{told}", {"told": told, "unknown": unknown})
+                keys = "; ".join(f"unknown key {key!r}{hint}" for key, hint in unknown.items())
+                raise PydanticCustomError("unknown_key", "{keys}", {"keys": keys, "unknown": unknown})
         return value

@@ -44,13 +44,13 @@ class Doing:
         rate, difference = self.behaviour["answer-rate"], self.behaviour["logit-difference"]
         kinds = f" (by kind of prompt: {rates_shown(self.kinds)})" if self.kinds else ""
         if self.certain is None:
-            text = f"undecided: {_percent(rate)} right at {self.prompts} prompts; at least {LEAST_RATE:.0%} is needed"
+            text = f"undecided: {_percent(rate)} right on {self.prompts} prompts; at least {LEAST_RATE:.0%} is needed"
             if difference.interval.low <= 0:
                 text += f", and a logit difference above zero, which is {_number(difference)}"
-            return f"{text}{kinds}; ask more prompts"
+            return f"{text}{kinds}; use more prompts"
         return (
             f"the model does not do the task: it answers right on {rate.mean:.0%} of the prompts "
-            f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is asked), with a logit "
+            f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is needed), with a logit "
             f"difference of {_number(difference)}{kinds}"
         )
 
@@ -60,7 +60,7 @@ def check_behaviour(view: View, chain: Chain) -> Doing:
 
     Raises:
         NoCircuitError: if it does not do it, so that there is no circuit to find.
-        UndecidedError: if these prompts do not tell.
+        UndecidedError: if it is undecided on these prompts.
     """
     view.plan("answer-rate")
     difference, rate = view.reading("logit-difference"), view.reading("answer-rate")
@@ -79,14 +79,14 @@ def check_behaviour(view: View, chain: Chain) -> Doing:
 
 
 def with_enough_prompts(view: View, chain: Chain, tell: Callable[[str], None]) -> tuple[View, Doing]:
-    """The view, and what the model does of its task; on more prompts of the same seed where those asked do not tell.
+    """The view, and what the model does of its task; on more prompts of the same seed if it is undecided on these.
 
     Args:
-        tell: told what comes next, in words.
+        tell: gets the next step, as text.
 
     Raises:
-        NoCircuitError: if the model does not do the task, or (an UndecidedError) four times as many prompts as were
-            asked do not tell.
+        NoCircuitError: if the model does not do the task, or (an UndecidedError) if it is undecided on four times
+            as many prompts.
     """
     most = _MOST * getattr(view.task, "prompts", 0)
     while True:
@@ -128,7 +128,7 @@ def _if_they_differ(rates: Mapping[str, Figure]) -> dict[str, Figure]:
 
 
 def _by_function_alone(view: View, chain: Chain) -> list[str]:
-    """The heads that have a role's function, for rules that are worth telling without the behaviour."""
+    """The heads that have a role's function, for rules that are useful without the behaviour."""
     told = []
     for rule in chain.alone:
         score = rule.scores[0].measure
@@ -136,7 +136,7 @@ def _by_function_alone(view: View, chain: Chain) -> list[str]:
         scores = {head: evidence[score] for head, (agrees, evidence) in sorted(judged.items()) if agrees}
         if scores:
             shown = ", ".join(f"{head} {scores[head]:.2f}" for head in ranked(scores, scores.__getitem__, decimals=2))
-            told.append(f"by function alone, whatever they are for: {rule.role} {shown} ({score})")
+            told.append(f"by function only, effect not tested: {rule.role} {shown} ({score})")
     return told
 
 

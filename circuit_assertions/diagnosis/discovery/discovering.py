@@ -172,7 +172,7 @@ def heads_of(followed: Followed, least: float) -> tuple[Head, ...]:
         heads = ", ".join(map(str, followed.unclear))
         raise UndecidedError(
             f"undecided: no head has an effect of {least:.0%} of the logit difference or more that is clear of zero; "
-            f"{heads} may have one: ask more prompts"
+            f"{heads} may have one: use more prompts"
         )
     if not followed.placed:
         raise NoCircuitError(f"no head carries {least:.0%} of the logit difference or more on a path of its own")
