@@ -79,7 +79,7 @@ def test_pickled_weights_are_bounded_as_well(model: Path) -> None:
     (model / WEIGHTS).unlink()
     change_json(model / "config.json", n_layer=10**9)
     allowed = Opening(device="cpu", permissions=Permissions(pickle=True))
-    assert "asks for n_layer 1000000000, and the weights hold 3 numbered blocks" in _refused(model, allowed)
+    assert "has n_layer 1000000000, but the weights contain 3 numbered blocks" in _refused(model, allowed)
 
 
 @pytest.mark.parametrize("changes", [{"n_positions": 1000}, {"eos_token_id": 10**6}, {"n_ctx": 10**9}])

@@ -92,7 +92,10 @@ def test_without_a_circuit_the_files_name_must_be_known_where_a_role_is_used(
         return
     (said,) = found
     assert said.startswith(f"3:{assertions.index(key) + 1}: ")
-    assert "needs a circuit, and none is called 'gifts' like this file (known: induction, ioi): say with `cir" in said
+    assert (
+        "the one named after this file, 'gifts', is unknown (known: induction, ioi): name the right one with `cir"
+        in said
+    )
 
 
 @pytest.mark.parametrize("folder", ["", "own/"])

@@ -76,7 +76,7 @@ def test_a_bypass_brings_the_behaviour_back_and_not_the_roles(project: pytest.Py
     assert said["name-movers-are-still-the-ones"].startswith("BROKEN ")
     assert said["it-came-back"].startswith("HELD ")
     assert said["a-few-weights-mend-it"] == "SKIPPED"  # nothing is lost
-    nothing = f"has lost less than a tenth of the behaviour beside {HEALTHY}: there is nothing to localize"
+    nothing = f"has lost less than a tenth of the behaviour compared with {HEALTHY}: there is nothing to localize"
     assert nothing in said["reasons"]
 
 
@@ -97,7 +97,9 @@ def test_what_is_not_given_to_hold_the_model_against_is_asked_for(project: pytes
 def test_a_corrupted_checkpoint_that_lost_nothing_leaves_nothing_to_recover(project: pytest.Pytester) -> None:
     said = verdicts(project, "bypassed", BESIDE, f"--corrupted={COMMITTED / 'benign'}", "-k", "came")
     assert said["it-came-back"] == "SKIPPED"
-    assert f"{COMMITTED / 'benign'} has lost less than a tenth of the behaviour beside {HEALTHY}" in said["reasons"]
+    assert (
+        f"{COMMITTED / 'benign'} has lost less than a tenth of the behaviour compared with {HEALTHY}" in said["reasons"]
+    )
 
 
 def test_a_baseline_of_another_shape_is_an_error(project: pytest.Pytester, tiny_folder: Path) -> None:

@@ -232,9 +232,9 @@ def test_what_differs_is_named_where_it_is_little_and_roles_have_room_for_the_lo
     role = replace(INTACT, role="negative-name-mover")
     said = text_of(replace(HEALTHY, function=Function((role,))))
     assert "\nroles      negative-name-mover  intact (1 of 1)" in said
-    assert "\norigin     2 of 32 components differ (L3H0, MLP4), but less than a tenth" in said
+    assert "\norigin     2 of 32 components have different weights (L3H0, MLP4), but less than a tenth" in said
     everything = replace(UNCHANGED, changed=tuple(Head(layer, 0) for layer in range(20)))
-    assert "20 of 32 components differ, but" in text_of(replace(HEALTHY, origin=everything))
+    assert "20 of 32 components have different weights, but" in text_of(replace(HEALTHY, origin=everything))
 
 
 def test_the_command_that_fixes_can_be_pasted() -> None:
@@ -251,7 +251,7 @@ def test_an_origin_and_a_repair_are_told_only_beside_a_loss(verdict: Overall, or
     lost = verdict in ("DEGRADED", "CORRUPTED")
     for word in ("LOCALIZED", "DIFFUSE"):
         assert (word in said) == (lost and origin.verdict == word)
-    assert ("\nmend " in said) == (lost and origin.verdict == "LOCALIZED")
+    assert ("\nfix " in said) == (lost and origin.verdict == "LOCALIZED")
 
 
 def test_how_many_prompts_each_part_read_is_told_to_both() -> None:

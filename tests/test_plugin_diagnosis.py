@@ -141,7 +141,7 @@ def test_without_a_baseline_there_is_none(project: pytest.Pytester) -> None:
 
 def test_the_baseline_beside_itself_is_intact(project: pytest.Pytester) -> None:
     said = diagnosis_of(beside_healthy(project, HEALTHY))
-    assert "\nverdict    INTACT: 100% [100%, 100%] of the behaviour is there" in said
+    assert "\nverdict    INTACT: 100% [100%, 100%] of the behaviour is kept" in said
 
 
 def test_the_baseline_among_other_models_has_none(project: pytest.Pytester) -> None:

@@ -67,9 +67,9 @@ def test_a_broken_assertion_fails_with_its_explanation_and_the_others_do_not(
             "BROKEN: *, expected at least 1000",
             "  a loss of a thousand nats was promised",
             "  expected  loss*at least 1000",
-            "  read      *[[]*, *]  baseline *",
-            "  over      8 prompts*nats; intervals are 95 %",
-            f"  again     pytest --model={tiny_folder} --baseline={tiny_folder} suites/tiny.yaml::breaks",
+            "  measured  *[[]*, *]  baseline *",
+            "  over      8 prompts*nats; 95 % intervals",
+            f"  reproduce pytest --model={tiny_folder} --baseline={tiny_folder} suites/tiny.yaml::breaks",
             "  HELD       holds *",
             "  BROKEN     breaks *",
             "verdicts  3 held, 1 broken, 1 skipped",
@@ -213,7 +213,7 @@ def test_a_reproducing_command_says_everything_that_matters_and_can_be_pasted(
     write(project, {"pytest.ini": f"[pytest]\ncircuit_dtype = float64\ncircuit_model = {spaced}\nmarkers = gate: x\n"})
     result = pytester.runpytest_inprocess("-k", "breaks", "--model-device=cpu", "--circuit-unresolved=fail")
     said = "--model-device=cpu --model-dtype=float64 --circuit-unresolved=fail"
-    result.stdout.fnmatch_lines([f"  again     pytest '--model={spaced}' {said} suites/tiny.yaml::breaks"])
+    result.stdout.fnmatch_lines([f"  reproduce pytest '--model={spaced}' {said} suites/tiny.yaml::breaks"])
 
 
 def test_a_reference_model_holds_and_a_negated_name_mover_is_named(
@@ -232,7 +232,7 @@ def test_a_reference_model_holds_and_a_negated_name_mover_is_named(
         [
             "BROKEN: L4H1 -*, expected positive",
             "  expected  direct-effect of name-mover*positive",
-            "  read      L4H1  -* [[]-*, -*]  baseline *  BROKEN",
+            "  measured  L4H1  -* [[]-*, -*]  baseline *  BROKEN",
             "  worst     lowest prompts of L4H1",
             "  BROKEN     name-movers-push * L4H1 -*",
         ]

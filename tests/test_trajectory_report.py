@@ -110,8 +110,7 @@ def test_more_than_nine_assertions_have_numbers_of_two_digits_over_their_letters
         ("EEEEE", "not judged"),
         (
             ".FFFE",
-            "broke at step 40 (held at step 20), still broken at step 80, the last checkpoint where it was judged; "
-            "not judged",
+            "broke at step 40 (held at step 20), broken when it was last judged, at step 80; not judged",
         ),
         (
             "FFFEs",
@@ -158,8 +157,8 @@ def test_bisection_says_what_it_assumes_what_it_may_miss_and_where_it_was_wrong(
     printed = "\n".join(trajectory_lines(trajectory(". F .", ". . .", bisected=True)))
     assert "audited    3 of 5 checkpoints" in printed
     assert "assumes that an assertion breaks and holds again at most once" in printed
-    assert "1 were not broken at any audited checkpoint: a break in between would have been missed" in printed
-    assert "NOT SO" not in printed
+    assert "1 were not broken at any audited checkpoint" in printed
+    assert "not true of" not in printed
     assert "not true of b: audit every checkpoint" in "\n".join(
         trajectory_lines(trajectory("...F.", ".F.F.", bisected=True))
     )
@@ -216,7 +215,7 @@ def test_nothing_is_said_of_checkpoints_that_were_not_judged(letters: str) -> No
     printed = list(turning_lines(run, lines))
     text = "\n".join(said for said, _ in printed)
     judged = [letter for letter in letters if letter in ".Fu"]
-    assert ("is broken still" in text) == (letters[-1] == "F")
+    assert ("still broken at" in text) == (letters[-1] == "F")
     assert ("never broke" in text or "none of 1 broke" in text) <= (
         "F" not in letters and not set(letters) & {"-", " "}
     )
@@ -234,9 +233,7 @@ def test_nothing_is_said_of_checkpoints_that_were_not_judged(letters: str) -> No
 
 def test_a_checkpoint_that_could_not_be_read_at_the_end_is_not_said_to_be_broken_still() -> None:
     said = said_of("a", list(trajectory_lines(trajectory("..FF.", lost=[4]))))
-    assert (
-        said == "broke at step 60 (held at step 40), still broken at step 80, the last checkpoint where it was judged"
-    )
+    assert said == "broke at step 60 (held at step 40), broken when it was last judged, at step 80"
 
 
 def test_the_picture_has_a_line_for_behaviour_and_each_role_with_a_mark_a_checkpoint() -> None:

@@ -158,7 +158,7 @@ class SuiteRunner:
     def _with_recovery(
         self, asked: Asked, judged: Judgement | None, take: Callable[[Checkpoint], Reading | NotAsked]
     ) -> Judgement | NotAsked:
-        """The judgement, and how much of the reading is back where there is a corrupted checkpoint to tell by."""
+        """The judgement, and how much of the reading is recovered if there is a corrupted checkpoint."""
         if judged is None:
             return NotAsked(_NO_BASELINE, _way_to("baseline"))
         if self.baseline is None or self.corrupted is None:

@@ -66,6 +66,6 @@ def refuse_pytest_marks(marks: tuple[str, ...]) -> tuple[str, ...]:
             )
         if mark in PYTEST_MARKS:
             raise ValueError(
-                f"pytest itself uses the mark {mark!r}: choose another name; marks are for selection by `pytest -m`"
+                f"the mark {mark!r} is used by pytest itself: choose another; marks are for selection by `pytest -m`"
             )
     return marks

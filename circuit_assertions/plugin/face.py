@@ -205,7 +205,7 @@ class AuditedCheckpoint:
             if isinstance(heads, str) and heads in ROLES:
                 raise CircuitAssertionsError(
                     f"{heads!r} is a role, and {measure} is read of heads: "
-                    f"ask `heads=audit.circuit(...).heads({heads!r})`"
+                    f"use `heads=audit.circuit(...).heads({heads!r})`"
                 )
             return None if heads is None else tuple(parse_head(head) for head in _listed(heads))
         if heads is not None:
@@ -222,7 +222,7 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
     if op not in _HOLDS or not isinstance(left, Reading) or isinstance(right, bool) or not _is_number(right):
         return
     yield f"{left.measure} {op} {right}"
-    yield f"over {left.prompts} prompts, in {left.unit}; intervals are 95 %"
+    yield f"over {left.prompts} prompts; unit: {left.unit}; 95 % intervals"
     width = max(len(str(head)) for head, _ in left.columns())
     for head, values in left.columns():
         named = f"{head!s:<{width}}  " if head is not None else ""

@@ -157,7 +157,7 @@ def _nothing_to_find(origin: Origin, retained: Figure) -> str:
     if 1 - retained.mean < LEAST_LOST:
         return f"{differ}, but less than a tenth of the behaviour is lost: there is no loss to trace"
     lost = Figure(1 - retained.mean, Interval(1 - retained.interval.high, 1 - retained.interval.low))
-    return f"{differ}, but the loss of {_share(lost)} is not clear of zero: use more prompts"
+    return f"{differ}, but the loss of {_share(lost)} may be less than a tenth: use more prompts"
 
 
 def _fix(diagnosis: Diagnosis) -> str:

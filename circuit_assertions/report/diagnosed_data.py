@@ -128,7 +128,7 @@ def _recovery(recovery: Recovery) -> dict[str, Any]:
 
 
 def _circuits(circuits: Circuits) -> dict[str, Any]:
-    """The baseline's circuit, and the one found anew, apart."""
+    """The baseline's circuit, and the rediscovered one, separately."""
     found = circuits.found
     frozen = _on_both(circuits.frozen)
     if found is None:

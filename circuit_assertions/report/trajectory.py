@@ -176,7 +176,7 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
         if spell.held is None:
             began = f"broken from {names[spell.first]} to" if spell.first != last else "broken at"
             return f"{began} {names[last]}, the last checkpoint where it was judged"
-        return f"{began}, still broken at {names[last]}, the last checkpoint where it was judged"
+        return f"{began}, broken when it was last judged, at {names[last]}"
     if spell.held is None:  # an "on" that ends
         more = f" and last at {names[spell.last]}" if spell.last != spell.first else ""
         return f"never held: broken at {names[spell.first]}{more}, unresolved at {names[last]}"
