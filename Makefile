@@ -1,5 +1,6 @@
 # make audit   set everything up, diagnose a poisoned checkpoint, and check that retraining has recovered it
 # make test    set everything up and run the tests
+# make test-complete   the cases of large families of which make test runs a sample
 # make lab     set everything up and make all of the laboratory's checkpoints, in fixtures/made/
 # make circuits  find the embedded checkpoint's circuits and write their circuit files again
 # make docs    run the commands in the pages and write their outputs into the pages again
@@ -13,7 +14,7 @@ READY := $(VENV)/.ready
 WORKERS ?= auto
 CHECKPOINTS := fixtures/checkpoints
 
-.PHONY: audit test test-gpu circuits lab docs lint types schema bench bench-quick clean
+.PHONY: audit test test-complete test-gpu circuits lab docs lint types schema bench bench-quick clean
 
 # Exit code 1 means that a diagnosis found corruption, as it should on the poisoned checkpoint. On such small models one
 # thread is faster than two.
@@ -26,6 +27,9 @@ audit: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -n $(WORKERS) --dist=worksteal -rs
+
+test-complete: $(READY)
+	$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m complete
 
 test-gpu: $(READY)
 	$(BIN)/pytest -m gpu

@@ -103,7 +103,7 @@ def cases() -> list[Any]:
     quick = [
         case for name in CLASSES for case in random.Random(name).sample([e for e in every if e[0] == name], _SAMPLED)
     ]
-    marked = [pytest.param(*case, marks=() if case in quick else pytest.mark.slow) for case in every]
+    marked = [pytest.param(*case, marks=() if case in quick else pytest.mark.complete) for case in every]
     return [*(pytest.param(*case) for case in ALWAYS), *marked]
 
 

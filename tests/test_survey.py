@@ -23,7 +23,7 @@ from circuit_assertions.measures import MEASURES, Receiver
 
 REPEATED = repeated(prompts=2, length=6)
 RECEIVER = Receiver("q", (Head(1, 2), Head(2, 3)), "end")
-SLOW = tuple(pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SURVEY)
+SLOW = tuple(pytest.param(name, marks=() if name in QUICK else pytest.mark.complete) for name in SURVEY)
 
 
 def requests() -> list[Request]:
