@@ -99,7 +99,7 @@ def role(retained: Figure, name: str = "name-mover") -> RoleChange:
     ("retained", "verdict", "said"),
     [
         (figure(-0.04, -0.2, 0.12), "CORRUPTED", "the behaviour holds, but name-mover keeps none of its effect"),
-        (figure(-0.36, -0.6, 0.1), "CORRUPTED", "but name-mover effect reversed (-36% of baseline)"),
+        (figure(-0.36, -0.6, 0.1), "CORRUPTED", "but name-mover has its effect reversed (-36% of baseline)"),
         (figure(0.45, 0.4, 0.49), "CORRUPTED", "the behaviour holds, but name-mover keeps 45% of its effect"),
         (figure(0.45, 0.2, 0.7), "DEGRADED", "is kept, but name-mover keeps 45% of its effect"),
         (figure(0.45, 0.1, 0.9), "DEGRADED", "is kept, but name-mover keeps 45% of its effect (uncertain)"),
@@ -142,7 +142,7 @@ def test_a_role_that_is_asleep_degrades_nothing(asleep: bool) -> None:
     weak = replace(role(figure(0.7, 0.6, 0.8), "backup-name-mover"), asleep=asleep)
     found, why = overall(AS_BEFORE, Function((weak, role(figure(1.0, 0.9, 1.1)))))
     assert found == ("INTACT" if asleep else "DEGRADED")
-    assert why.endswith("though backup-name-mover keeps 70% of its effect")
+    assert why.endswith("but backup-name-mover keeps 70% of its effect")
 
 
 @pytest.mark.parametrize(

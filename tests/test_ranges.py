@@ -88,7 +88,7 @@ def test_bounds_around_the_range(tmp_path: Path, measure: str, where: str) -> No
         }.get(where, expected)
     for problems, said in zip((at_least, at_most), expected, strict=True):
         assert len(problems) == bool(said), problems
-        assert all(said in problem and problem.startswith("6:") for problem in problems)
+        assert all(said in problem and problem.startswith("7:") for problem in problems)
         assert all(measure in problem or "prompts can never show" in problem for problem in problems)
 
 
@@ -114,7 +114,7 @@ def test_a_bound_that_is_refused_could_not_have_told_two_models_apart(spec: Any)
 @pytest.mark.parametrize(
     ("measure", "expect", "said"),
     [
-        ("answer-rate", "{at-least: 95}", "6:55: answer-rate lies between 0 and 1: at-least 95 can never hold "
+        ("answer-rate", "{at-least: 95}", "7:55: answer-rate lies between 0 and 1: at-least 95 can never hold "
          "(did you mean 0.95 or 95%?)"),
         ("attention", "{at-least: 2}", "at-least 2 can never hold (did you mean 0.02 or 2%?)"),
         ("attention", "{at-least: -1}", "at-least -1 can never fail"),
