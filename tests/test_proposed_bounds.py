@@ -174,7 +174,8 @@ def test_a_file_that_only_fits_by_shape_proposes_nothing_and_is_named_in_a_failu
     assert by_role.expected == "at least 0.9"
     assert by_role.assumed == (
         "embedded.ioi.yaml (fits by shape: its lineage is assumed; it was found on fixtures/checkpoints/healthy, which "
-        "is neither this model nor its baseline)"
+        "is neither this model nor its baseline); find this model's own with `circuit-assertions discover`, or give "
+        "its base with --baseline"
     )
     assert judged(tmp_path, MOVERS % "0.1", EMBEDDED, model=POISONED, baseline=HEALTHY).assumed == ""
 

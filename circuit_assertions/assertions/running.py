@@ -139,7 +139,9 @@ class SuiteRunner:
         if all(role in ("any", "all") for role in named):
             return ""
         binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
-        return "" if binding is None or binding.certain else str(binding)
+        if binding is None or binding.certain:
+            return ""
+        return f"{binding}; find this model's own with `circuit-assertions discover`, or give its base with --baseline"
 
     def _with_recovery(
         self, asked: Asked, judged: Judgement | None, take: Callable[[Checkpoint], Reading | NotAsked]
