@@ -118,6 +118,10 @@ class Circuit(Strict):
         copy._file = file
         return copy
 
+    def was_found_on(self, fingerprint: str) -> bool:
+        """Whether a model with this fingerprint is its base. What follows a hyphen may be left out in the file."""
+        return self.base is not None and self.base.fingerprint in (fingerprint, fingerprint.partition("-")[0])
+
     @property
     def file(self) -> Path | None:
         """Where the circuit was loaded from."""
@@ -196,6 +200,6 @@ def bind(circuits: Iterable[Circuit], name: str, shape: dict[str, Any], fingerpr
     fitting = [circuit for circuit in circuits if circuit.circuit == name and circuit.fits.model_dump() == shape]
     for fingerprint in reversed(list(fingerprints)):
         for circuit in fitting:
-            if circuit.base is not None and circuit.base.fingerprint == fingerprint:
+            if circuit.was_found_on(fingerprint):
                 return Binding(circuit, certain=True)
     return Binding(fitting[0], certain=False) if fitting else None

@@ -125,8 +125,7 @@ class SuiteRunner:
             binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
         except CircuitAssertionsError:  # none was discovered, or the model does not open: whoever needs it says so
             return None, False
-        base = binding.circuit.base if binding is not None else None
-        if binding is None or base is None or base.fingerprint != self._fingerprints(asked.checkpoint)[-1]:
+        if binding is None or not binding.circuit.was_found_on(self._fingerprints(asked.checkpoint)[-1]):
             return binding, False
         task = asked.suite.suite.tasks[asked.assertion.task]
         return binding, same_prompts(binding.circuit, self.audit.prompts(task, asked.checkpoint).settings)
