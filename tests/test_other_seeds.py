@@ -13,6 +13,7 @@ from auditing import HEALTHY, Audited, ioi, repeated
 
 from circuit_assertions.assertions.packaged import packaged_suites
 from circuit_assertions.diagnosis.discovery import circuit_file, discover
+from circuit_assertions.tasks import Task
 from fixtures import planted
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("opened_once")]
@@ -26,7 +27,7 @@ def found(request: pytest.FixtureRequest) -> tuple[Path, dict[str, str]]:
     """A model, and what `discover` writes for it."""
     folder = HEALTHY.with_name(request.param)
     audited = Audited(folder)
-    tasks = {"ioi": ioi(), "induction": repeated()}
+    tasks: dict[str, Task] = {"ioi": ioi(), "induction": repeated()}
     return folder, {
         name: circuit_file(discover(audited.audit, audited.checkpoint, task)) for name, task in tasks.items()
     }
