@@ -85,7 +85,7 @@ def test_no_is_said_only_where_the_whole_interval_lies_below_the_bound(rate: flo
     elif interval.high < LEAST_RATE:
         assert said.startswith("the model does not do the task: it answers right on ")
     else:
-        assert re.match(rf"undecided: \d+% \[\d+%, \d+%\] right at {prompts} prompts; at least 75% is needed", said)
+        assert re.match(rf"undecided: \d+% \[\d+%, \d+%\] right on {prompts} prompts; at least 75% is needed", said)
 
 
 @drawn(st.floats(0.6, 0.95), st.sampled_from([16, 64, 256]), st.integers(0, 50))
@@ -174,7 +174,7 @@ def test_undecided_has_words_of_its_own_and_exit_code_one(tmp_path: Path, capsys
     model = kept(on_the_way_to("poisoned", 0.59), tmp_path / "between")
     assert discover(model, "--prompts", "16") == 1
     said = capsys.readouterr().out
-    assert re.match(r"undecided: \d\d% \[\d\d%, \d\d%\] right at 64 prompts; at least 75% is needed", said)
+    assert re.match(r"undecided: \d\d% \[\d\d%, \d\d%\] right on 64 prompts; at least 75% is needed", said)
     assert "does not do the task" not in said
     assert not (tmp_path / "suites").exists()
     assert discover(model, "--prompts", "16", "--json") == 1

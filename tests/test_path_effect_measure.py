@@ -196,7 +196,7 @@ PATH = "measure: path-effect, task: ioi, heads: s-inhibition, "
         (f"{PATH}semantics: through-mlp", "semantics", "'through-mlp' (did you mean 'through-mlps'?)"),
         (f"{PATH}direction: clean-to-counterfactual", "direction", "(did you mean 'clean-into-counterfactual'?)"),
         (f"{PATH}query: end", "query", "path-effect takes no `query`"),
-        ("measure: loss, task: ioi, receiver: logits", "receiver", "loss takes no `receiver`"),
+        ("measure: logit-difference, task: ioi, receiver: logits", "receiver", "takes no `receiver`"),
         ("measure: total-effect, task: ioi, heads: any, receiver: logits", "receiver", "takes no `receiver`"),
         ("measure: total-effect, task: ioi, heads: any, semantics: direct", "semantics", "takes no `semantics`"),
         ("measure: direct-effect, task: ioi, heads: any, direction: x", "direction", "takes no `direction`"),

@@ -170,11 +170,14 @@ def test_a_file_that_only_fits_by_shape_proposes_nothing_and_is_named_in_a_failu
     judgement = judged(tmp_path, RATE % "{proposed: 100%, otherwise: 0.9}", EMBEDDED, model=POISONED)
     assert judgement.expected == "at least 0.9"
     assert judgement.assumed == ""  # of the whole model: no role was bound
+    no_base = file_with(tmp_path, {("base",): None})  # as the published circuits are written
+    assert judged(tmp_path, RATE % "{proposed: 100%, otherwise: 0.9}", no_base).expected == "at least 0.9"
     by_role = judged(tmp_path, MOVERS % "{proposed: 100%, otherwise: 0.9}", EMBEDDED, model=POISONED)
     assert by_role.expected == "at least 0.9"
     assert by_role.assumed == (
         "embedded.ioi.yaml (fits by shape: its lineage is assumed; it was found on fixtures/checkpoints/healthy, which "
-        "is neither this model nor its baseline)"
+        "is neither this model nor its baseline); find this model's own with `circuit-assertions discover`, or give "
+        "its base with --baseline"
     )
     assert judged(tmp_path, MOVERS % "0.1", EMBEDDED, model=POISONED, baseline=HEALTHY).assumed == ""
 

@@ -123,6 +123,10 @@ class Circuit(Strict):
         copy._file = file
         return copy
 
+    def was_found_on(self, fingerprint: str) -> bool:
+        """Whether a model with this fingerprint is its base. What follows a hyphen may be left out in the file."""
+        return self.base is not None and self.base.fingerprint in (fingerprint, fingerprint.partition("-")[0])
+
     @property
     def file(self) -> Path | None:
         """Where the circuit was loaded from."""
@@ -241,10 +245,9 @@ def bind(circuits: Iterable[Circuit], name: str, shape: dict[str, Any], fingerpr
     """
     called = [circuit for circuit in circuits if circuit.circuit == name]
     for fingerprint in reversed(list(fingerprints)):
-        known = {fingerprint, fingerprint.partition("-")[0]}
         for circuit in called:
             same_shape = circuit.fits.model_dump() | {"architecture": shape["architecture"]} == shape
-            if same_shape and circuit.base is not None and circuit.base.fingerprint in known:
+            if same_shape and circuit.was_found_on(fingerprint):
                 return Binding(circuit, certain=True)
     fitting = [circuit for circuit in called if circuit.fits.model_dump() == shape]
     return Binding(fitting[0], certain=False) if fitting else None

@@ -139,8 +139,7 @@ class SuiteRunner:
             binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
         except CircuitAssertionsError:  # none was discovered, or the model does not open: whoever needs it says so
             return None, False
-        base = binding.circuit.base if binding is not None else None
-        if binding is None or base is None or base.fingerprint != self._fingerprints(asked.checkpoint)[-1]:
+        if binding is None or not binding.circuit.was_found_on(self._fingerprints(asked.checkpoint)[-1]):
             return binding, False
         task = asked.suite.suite.tasks[asked.assertion.task]
         return binding, same_prompts(binding.circuit, self.audit.prompts(task, asked.checkpoint).settings)
@@ -153,7 +152,9 @@ class SuiteRunner:
         if all(role in ("any", "all") for role in named):
             return ""
         binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
-        return "" if binding is None or binding.certain else str(binding)
+        if binding is None or binding.certain:
+            return ""
+        return f"{binding}; find this model's own with `circuit-assertions discover`, or give its base with --baseline"
 
     def _with_recovery(
         self, asked: Asked, judged: Judgement | None, take: Callable[[Checkpoint], Reading | NotAsked]

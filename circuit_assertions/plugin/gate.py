@@ -58,6 +58,7 @@ class Gate:
         audits_passed: Python tests of a checkpoint that passed.
         not_collected: files that could not be collected.
         diagnosed: whether a diagnosis is printed above.
+        degraded: whether it is DEGRADED, and that fails the run.
         baseline: for the command that diagnoses; empty where there is none.
     """
 
@@ -67,6 +68,7 @@ class Gate:
     audits_passed: int = 0
     not_collected: int = 0
     diagnosed: bool = False
+    degraded: bool = False
     baseline: str = ""
     counts: Counter[str] = field(init=False)
 
