@@ -125,6 +125,7 @@ def test_degraded_fails_a_run_only_where_that_is_asked_for(how: str, project: py
     fails = how in ("fail", "ini")
     assert result.ret == (pytest.ExitCode.TESTS_FAILED if fails else pytest.ExitCode.OK)
     assert ("DEGRADED fails this run, as --circuit-degraded=fail asks" in said) == fails
+    assert ("GATE: FAIL (the diagnosis is DEGRADED, 1 held" in result.stdout.str()) == fails
 
 
 @pytest.mark.parametrize("model", [HEALTHY, COMMITTED / "benign", COMMITTED / "narrow"])

@@ -120,7 +120,10 @@ class Gate:
             yield "nothing was judged"
         if self.others_failed:
             yield f"{self.others_failed} other {_tests(self.others_failed)} failed"
-        elif code == FAILED and not self.nothing_judged and not any(fails(line, self.rules) for line in self.lines):
+        if self.degraded:
+            yield "the diagnosis is DEGRADED"
+        explained = self.others_failed or self.degraded or self.nothing_judged
+        if code == FAILED and not explained and not any(fails(line, self.rules) for line in self.lines):
             yield "pytest's exit code is 1"
 
     @property
@@ -138,6 +141,8 @@ class Gate:
             return f"next: {self._advice(worst[0])}"
         if self.others_failed:
             return "next: see the failures above"
+        if self.degraded:
+            return "next: the circuit diagnosis above shows what is weaker than on the baseline"
         return f"next: {hints}" if (hints := "; ".join(self._hints())) else ""
 
     def _advice(self, line: AuditLine) -> str:

@@ -83,6 +83,7 @@ class GatePlugin:
             audits_passed=self._audits_passed,
             not_collected=self._not_collected,
             diagnosed=diagnosing is not None and diagnosing.has_found,
+            degraded=diagnosing is not None and diagnosing.fails,
             baseline="" if baseline is None else str(baseline),
         )
 
