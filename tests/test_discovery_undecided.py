@@ -191,7 +191,7 @@ def test_with_as_many_more_prompts_as_it_takes_it_is_the_same_file_as_if_these_h
     content: dict[str, Any] = yaml.safe_load((tmp_path / "first.yaml").read_text())
     used = content["found"]["task"]["prompts"]
     assert used in (32, 64)
-    assert f"task          ioi, {used} prompts (undecided at the 16 that were asked)" in printed
+    assert f"task          ioi, {used} prompts (undecided on the first 16)" in printed
     assert discover(model, "--prompts", str(used), "-o", "second.yaml") == 0
     assert (tmp_path / "first.yaml").read_bytes() == (tmp_path / "second.yaml").read_bytes()
 
