@@ -208,9 +208,9 @@ def test_an_architecture_that_transformers_does_not_know_is_called_unknown_and_n
 def test_an_encoder_under_a_decoders_name_is_found_to_look_ahead(tmp_path: Path) -> None:
     BertLMHeadModel(BertConfig(vocab_size=VOCABULARY, **SMALL)).save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
-    assert "holds a BertLMHeadModel, which attends to later tokens" in _refused(tmp_path)
+    assert "holds a BertLMHeadModel that attends to later tokens" in _refused(tmp_path)
     change_json(tmp_path / "config.json", architectures=None)
-    assert "holds a BertLMHeadModel, which attends to later tokens" in _refused(tmp_path)
+    assert "holds a BertLMHeadModel that attends to later tokens" in _refused(tmp_path)
 
 
 def test_an_architecture_that_transformer_lens_does_not_know_is_named(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_diagnosis_names_changed_settings_before_it_says_that_no_weight_differ
     command = ["diagnose", "--model", str(model), "--baseline", str(HEALTHY), "--prompts", "32"]
     main(command)
     said = capsys.readouterr().out
-    assert said.index("config.json differs in layer_norm_epsilon") < said.index("no weight differs")
+    assert said.index("config.json differs in layer_norm_epsilon") < said.index("all weights equal")
     assert "note       weight names are read without" in said
     main([*command, "--json"])
     data = json.loads(capsys.readouterr().out)

@@ -80,7 +80,7 @@ def test_two_roles_that_keep_nothing_are_told_in_one_order(little: float) -> Non
     shares = {"s-inhibition": Figure(little, Interval(0, 0)), "name-mover": Figure(-little, Interval(0, 0))}
     assert HEALED.recovery is not None
     said = text_of(replace(HEALED, recovery=replace(HEALED.recovery, weakest=_weakest(shares))))
-    assert "its weakest role, name-mover, keeps none of its effect" in " ".join(said.split())
+    assert "the weakest role, name-mover, keeps none of its effect" in " ".join(said.split())
 
 
 LOOKING = {
