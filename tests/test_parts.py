@@ -153,7 +153,7 @@ def test_heads_are_refused_where_the_weights_do_not_divide_by_them() -> None:
     model.config.n_head = 5
     assert parts_of(model).reasons[0] == "the shapes of its attention's weights do not divide by its heads"
     model.config.__dict__["n_head"] = [4, 4]
-    assert parts_of(model).reasons[0] == "its configuration does not say how many heads a block has"
+    assert parts_of(model).reasons[0] == "its configuration does not contain the number of heads in a block"
 
 
 def test_a_model_without_a_list_of_blocks_has_no_parts() -> None:

@@ -171,7 +171,7 @@ def test_blocks_must_reproduce_every_prompt(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Layout, "clamped", lambda _layout, _layer, projected: projected)
     with exact_softmax(), torch.no_grad():
         assert len(recognise(layout, run.of_prompts(2))) == LAYERS
-        with pytest.raises(NotRecognisedError, match="the attention of block 2 is not computed in a way"):
+        with pytest.raises(NotRecognisedError, match="the attention of block 2 is not computed in a supported way"):
             recognise(layout, run)
 
 

@@ -211,7 +211,8 @@ def test_an_interrupted_run_fails_the_gate(
     write(pytester.path, {"suites/x.yaml": suite(*names), "conftest.py": stops})
     result = run(pytester, tiny_folder)
     assert gate_of(result) == f"GATE: FAIL ({said}, 1 held, 2 not run)"
-    result.stdout.fnmatch_lines(["verdicts  1 held, 2 not run"])
+    if said == "interrupted":  # pytest prints no summary for exit codes that are not its own
+        result.stdout.fnmatch_lines(["verdicts  1 held, 2 not run"])
 
 
 @WORKERS
@@ -271,14 +272,14 @@ def test_steps_that_were_not_run_are_shown_as_not_run(
     result.stdout.no_fnmatch_line("*is broken still*")
     result.stdout.fnmatch_lines(
         [
-            "  breaks  broken at step 1, the last checkpoint where it was judged; not run at step 2, step 3",
-            "  1 did not break where it was run",
+            "  breaks *step 1*; not run at step 2, step 3",
+            "  1 *did not break where it was run*",
             "  not run at step 2, step 3",
         ]
     )
     assert gate_of(result) == "GATE: FAIL (1 broken, 1 held, 4 not run)"
     whole = run(pytester, pytester.path / "run", *workers)
-    whole.stdout.fnmatch_lines(["  breaks  broken from step 1 on, STILL", "  the other 1 never broke"])
+    whole.stdout.fnmatch_lines(["  breaks  broken from step 1 on, still broken at step 3", "  1 other assertion never broke"])
     assert gate_of(whole) == "GATE: FAIL (3 broken, 3 held)"
 
 
