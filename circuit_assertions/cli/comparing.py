@@ -30,6 +30,25 @@ def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | N
     verb.add_argument("--model", required=True, metavar=metavar, help=model)
     verb.add_argument("--baseline", required=True, help="the healthy checkpoint that it is compared with")
     verb.add_argument("--corrupted", help="a known-bad checkpoint; recovery is measured from it")
+    _add_measured(verb)
+    verb.add_argument(
+        "--circuit-degraded",
+        choices=("report", "fail"),
+        default="report",
+        help="what DEGRADED does to the exit code: `report` (default) nothing, `fail` makes it 1",
+    )
+    verb.add_argument(
+        "--bisect", action="store_true", help=f"{of_runs}audit only the checkpoints that finding the turns needs"
+    )
+    add_opening(verb)
+    verb.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.svg", help=f"{of_runs}draw behaviour and roles over steps"
+    )
+    verb.add_argument("--json", action="store_true", help="print what was found as JSON, and only that")
+
+
+def _add_measured(verb: argparse.ArgumentParser) -> None:
+    """Add the options that say what is judged and measured, and by how many prompts."""
     verb.add_argument(
         "--suite",
         action="append",
@@ -57,20 +76,6 @@ def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | N
         help="how many prompts of --task every part uses; default: the task's own number, of which the diagnosis uses "
         "128 at most. Assertions use the prompts of their suites",
     )
-    verb.add_argument(
-        "--circuit-degraded",
-        choices=("report", "fail"),
-        default="report",
-        help="what DEGRADED does to the exit code: `report` (default) nothing, `fail` makes it 1",
-    )
-    verb.add_argument(
-        "--bisect", action="store_true", help=f"{of_runs}audit only the checkpoints that finding the turns needs"
-    )
-    add_opening(verb)
-    verb.add_argument(
-        "-o", "--output", type=Path, metavar="FILE.svg", help=f"{of_runs}draw behaviour and roles over steps"
-    )
-    verb.add_argument("--json", action="store_true", help="print what was found as JSON, and only that")
 
 
 def held_against(given: argparse.Namespace) -> tuple[Checkpoint, Checkpoint | None]:

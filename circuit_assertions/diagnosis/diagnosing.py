@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.circuits import everyone_in
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
@@ -21,10 +20,11 @@ from circuit_assertions.diagnosis.origin import Origin, find_origin
 from circuit_assertions.diagnosis.overall import SOMETHING_LOST, Behaviour, Overall, overall
 from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
 from circuit_assertions.diagnosis.rediscovering import rediscover
-from circuit_assertions.diagnosis.view import View, check_enough
+from circuit_assertions.diagnosis.sides import Sides, check_fit
+from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
-from circuit_assertions.tasks import TO_PATCH, PromptSet, Task
+from circuit_assertions.tasks import PromptSet, Task
 
 __all__ = ["Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose"]
 
@@ -93,8 +93,21 @@ def diagnose(
         DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch or too few prompts.
         TaskError: if their tokenizers differ.
     """
-    sides = _Sides.of(audit, model, baseline, corrupted, fewer(task, most), insist)
-    chain = chain_for(task, circuit)
+    sides = Sides.of(audit, model, baseline, corrupted, fewer(task, most), insist)
+    found = _compare_sides(sides, chain_for(task, circuit), roles, task, most, tell)
+    return replace(found, corrupted=corrupted, task=called or task.kind, circuit=circuit)
+
+
+def _compare_sides(
+    sides: Sides,
+    chain: Chain,
+    roles: Mapping[str, tuple[Head, ...]],
+    task: Task,
+    most: int | None,
+    tell: Callable[[str, int, int], None],
+) -> Diagnosis:
+    """The diagnosis, under the names that the kinds of task and circuit have."""
+    audit, model, baseline = sides.now.audit, sides.now.checkpoint, sides.then.checkpoint
     announce(chain, roles, sides.then, sides.now)
     behaviour = _behaviour(sides)
     function = compare_functions(chain, roles, sides.then, sides.now)
@@ -108,9 +121,9 @@ def diagnose(
     return Diagnosis(
         model=model,
         baseline=baseline,
-        corrupted=corrupted,
-        task=called or task.kind,
-        circuit=circuit,
+        corrupted=None if sides.worst is None else sides.worst.checkpoint,
+        task=task.kind,
+        circuit=chain.circuit,
         verdict=verdict,
         why=why,
         behaviour=behaviour,
@@ -126,104 +139,12 @@ def diagnose(
     )
 
 
-def _why_nothing_came_back(sides: _Sides, recovery: Recovery | None) -> str:
+def _why_nothing_came_back(sides: Sides, recovery: Recovery | None) -> str:
     """Why nothing is said of recovery, where the corrupted checkpoint has not lost enough for certain; else nothing."""
     if sides.worst is None or recovery is not None:
         return ""
     then, worst = (view.by_prompt("logit-difference") for view in (sides.then, sides.worst))
     return "" if has_lost(then, worst) else f"{sides.worst.checkpoint} {what_is_lost(then, worst)}"
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """The same prompts on the model, on the baseline, and on the corrupted checkpoint where there is one."""
-
-    now: View
-    then: View
-    worst: View | None
-    not_told: str = ""
-
-    def settings(self, prompts: PromptSet) -> dict[str, Any]:
-        """What these prompts and checkpoints were, and how they are compared."""
-        sides = {"model": self.now, "baseline": self.then, "corrupted": self.worst}
-        opened = {side: view.audit.model(view.checkpoint) for side, view in sides.items() if view is not None}
-        return {
-            "task": dict(prompts.settings),
-            "token_hash": prompts.token_hash,
-            "semantics": "through-mlps",
-            "ablation": "mean",
-            **{side: model.identity() for side, model in opened.items()},
-        }
-
-    @classmethod
-    def of(
-        cls,
-        audit: Audit,
-        model: Checkpoint,
-        baseline: Checkpoint,
-        corrupted: Checkpoint | None,
-        task: Task,
-        insist: bool,
-    ) -> _Sides:
-        """The sides of a comparison that makes sense."""
-        check_fit(audit, model, baseline)
-        if not task.offers >= TO_PATCH:
-            raise DiagnosisError("a diagnosis needs a task with right and wrong answers and counterfactual prompts")
-        check_enough(audit.prompts(task, baseline), "to diagnose by")
-        _check_prompts(audit, task, baseline, model)
-        now, then = View(audit, model, task), View(audit, baseline, task)
-        if corrupted is None:
-            return cls(now, then, None)
-        try:
-            return cls(now, then, _worst(then, corrupted))
-        except CircuitAssertionsError as error:
-            if insist:
-                raise
-            return cls(now, then, None, str(error))
-
-
-def _worst(then: View, corrupted: Checkpoint) -> View:
-    """The corrupted checkpoint's side, once it is known to be readable and to fit the baseline's."""
-    worst = View(then.audit, corrupted, then.task)
-    check_fit(then.audit, then.checkpoint, corrupted)
-    _check_prompts(then.audit, then.task, then.checkpoint, corrupted)
-    worst.by_prompt("logit-difference")
-    return worst
-
-
-def check_fit(audit: Audit, *checkpoints: Checkpoint) -> None:
-    """Refuse checkpoints that cannot be compared, before any work.
-
-    Raises:
-        DiagnosisError: if their architectures or shapes differ.
-    """
-    shapes = {one: _shape(audit, one) for one in checkpoints}
-    first = checkpoints[0]
-    for other, shape in shapes.items():
-        if shape != shapes[first]:
-            raise DiagnosisError(
-                f"{first} is a {shapes[first]}, {other} a {shape}: a diagnosis compares checkpoints of one shape, a "
-                f"base model and its fine-tunes"
-            )
-
-
-def _check_prompts(audit: Audit, task: Task, baseline: Checkpoint, other: Checkpoint) -> None:
-    """Refuse a checkpoint that reads other tokens."""
-    if audit.prompts(task, other).token_hash != audit.prompts(task, baseline).token_hash:
-        raise DiagnosisError(
-            f"the tokenizer of {other} reads the prompts otherwise than that of {baseline}: a diagnosis compares "
-            f"checkpoints that read the same tokens; give both the right one with --tokenizer=path/"
-        )
-
-
-def _shape(audit: Audit, checkpoint: Checkpoint) -> str:
-    model = audit.model(checkpoint)
-    layout = model.layout
-    weights = sum(weight.numel() for weight in layout.bridge.parameters())
-    return (
-        f"{model.source.architecture} of {layout.layers} layers x {layout.heads} heads, d_model {layout.d_model}, "
-        f"{layout.vocabulary} tokens, {weights} weights"
-    )
 
 
 def behaviour_before(baseline: View) -> Array:
@@ -246,7 +167,7 @@ def behaviour_before(baseline: View) -> Array:
     return before
 
 
-def _behaviour(sides: _Sides) -> Behaviour:
+def _behaviour(sides: Sides) -> Behaviour:
     before, after = behaviour_before(sides.then), sides.now.by_prompt("logit-difference")
     return Behaviour(
         Figure.of_values(before),
@@ -266,7 +187,7 @@ def _writers(chain: Chain, roles: Mapping[str, tuple[Head, ...]]) -> tuple[Head,
 
 
 def _recovery(
-    sides: _Sides,
+    sides: Sides,
     chain: Chain,
     roles: Mapping[str, tuple[Head, ...]],
     function: Function,
@@ -285,7 +206,7 @@ def _recovery(
 
 
 def _expression(
-    sides: _Sides,
+    sides: Sides,
     prompts: PromptSet,
     count: int,
     origin: Origin,

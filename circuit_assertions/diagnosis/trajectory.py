@@ -13,12 +13,13 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
 from circuit_assertions.diagnosis.asserting import Bound, Suites, judge_all, named, runner_for
 from circuit_assertions.diagnosis.bisecting import bisect
-from circuit_assertions.diagnosis.diagnosing import behaviour_before, check_fit
+from circuit_assertions.diagnosis.diagnosing import behaviour_before
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.numbers import PROMPTS, fewer
 from circuit_assertions.diagnosis.overall import Behaviour, Overall, overall
+from circuit_assertions.diagnosis.sides import check_fit
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.measures.figures import Figure, share_of
 from circuit_assertions.tasks import TO_PATCH, Task
@@ -156,25 +157,14 @@ def follow(
     follower = _Follower(View(audit, baseline, fewer(task, most)), circuit, runner, named(suites))
     read = len(audit.prompts(follower.then.task, baseline))
     before = Figure.of_values(behaviour_before(follower.then))
-    steps: dict[int, Step] = {}
-
-    def judge(place: int) -> Mapping[str, str] | None:
-        tell(run[place], len(steps))
-        steps[place] = step = follower.step(place, run[place])
-        return None if step.problem else step.verdicts
-
-    if bisecting:
-        bisect(len(run), judge)
-    else:
-        for place in range(len(run)):
-            judge(place)
+    steps = follower.steps(run, bisecting, tell)
     return Trajectory(
         run=tuple(run),
         baseline=baseline,
         task=called or task.kind,
         circuit=circuit.circuit,
         before=before,
-        steps=tuple(steps[place] for place in sorted(steps)),
+        steps=steps,
         assertions=tuple(follower.assertions),
         bisected=bisecting,
         prompts=(read, getattr(task, "prompts", read)),
@@ -189,6 +179,22 @@ class _Follower:
     circuit: Circuit
     runner: SuiteRunner
     assertions: Mapping[str, Bound]
+
+    def steps(self, run: Sequence[Checkpoint], bisecting: bool, tell: Tell) -> tuple[Step, ...]:
+        """Look at every checkpoint, or at those that bisection asks for; in the run's order."""
+        steps: dict[int, Step] = {}
+
+        def judge(place: int) -> Mapping[str, str] | None:
+            tell(run[place], len(steps))
+            steps[place] = step = self.step(place, run[place])
+            return None if step.problem else step.verdicts
+
+        if bisecting:
+            bisect(len(run), judge)
+        else:
+            for place in range(len(run)):
+                judge(place)
+        return tuple(steps[place] for place in sorted(steps))
 
     def step(self, place: int, checkpoint: Checkpoint) -> Step:
         """Look at one checkpoint, and close it."""

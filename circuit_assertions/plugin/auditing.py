@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +13,12 @@ import pytest
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit, Judgement
 from circuit_assertions.assertions.naming import Unbound
-from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
 from circuit_assertions.assertions.running import NotAsked, SuiteRunner
 from circuit_assertions.audit import Audit
-from circuit_assertions.checkpoints import (
-    Checkpoint,
-    CheckpointError,
-    DeviceError,
-    Opening,
-    Permissions,
-    find_checkpoints,
-)
+from circuit_assertions.checkpoints import Checkpoint, DeviceError, Opening, Permissions
 from circuit_assertions.measures import Reading
-from circuit_assertions.places import PACKAGED, suite_path
+from circuit_assertions.places import PACKAGED
+from circuit_assertions.plugin.choosing import ChosenSuites, chosen_checkpoints, labels_of
 from circuit_assertions.plugin.expecting import Expecting, outcome_of_expectations
 from circuit_assertions.plugin.gating import note_audit
 from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, node_id
@@ -53,38 +44,23 @@ class AuditPlugin:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.options = read_options(config)
-        start = config.invocation_params.dir
-        try:
-            found = [find_checkpoints(model, start=start) for model in self.options.models]
-            baseline = find_checkpoints(self.options.baseline, start=start) if self.options.baseline else ()
-            corrupted = find_checkpoints(self.options.corrupted, start=start) if self.options.corrupted else ()
-        except CheckpointError as error:
-            raise pytest.UsageError(str(error)) from error
-        for option, given, one in (
-            ("--baseline", self.options.baseline, baseline),
-            ("--corrupted", self.options.corrupted, corrupted),
-        ):
-            if len(one) > 1:
-                raise pytest.UsageError(printable(f"{option} {given} is a training run: name one of its checkpoints"))
-        if corrupted and not baseline:
-            raise pytest.UsageError("--corrupted measures recovery and needs --baseline as well")
-        self.corrupted = corrupted[0] if corrupted else None
-        self.runs = tuple(dict.fromkeys(run for run in found if len(run) > 1))
-        self.checkpoints: tuple[Checkpoint, ...] = tuple(dict.fromkeys(one for run in found for one in run))
+        chosen = chosen_checkpoints(self.options, config.invocation_params.dir)
+        self.checkpoints, self.runs = chosen.checkpoints, chosen.runs
+        self.baseline, self.corrupted = chosen.baseline, chosen.corrupted
         self._labels = labels_of(self.checkpoints)
         self._current: Checkpoint | None = None
-        self.baseline = baseline[0] if baseline else None
         permissions = Permissions(self.options.allow_pickle, self.options.trust_remote_code)
         opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
         self.runner = SuiteRunner(Audit(opening, self.baseline), self.baseline)
         if self.options.discover:
-            self.runner.find = self._find()
+            self.runner.binder.find = self._find()
         if self.baseline is not None:
             self.runner.corrupted = self.corrupted
             self.runner.compare = self._compare
         self._comparing: Comparing | None = None
         self._complained: dict[tuple[Checkpoint, str], tuple[str, str]] = {}  # to where and what was said first
-        self._choose_suites()
+        self._suites = ChosenSuites(config, self.options)
+        self._suites.choose()
 
     def _compare(self, *asked: Any) -> Reading:
         """Take a reading that holds a model against its baseline. What does so is imported once it is asked."""
@@ -119,40 +95,14 @@ class AuditPlugin:
 
     # -- collection ---------------------------------------------------------------------------------------------
 
-    def _choose_suites(self) -> None:
-        """Where no test path was given, run the suites and not the project's own tests."""
-        if self.config.args_source is pytest.Config.ArgsSource.ARGS:
-            self.config.args[:] = [self._argument(arg) for arg in self.config.args]
-            return
-        self.config.args[:] = [str(path) for path in self.suites]
-
-    @staticmethod
-    def _argument(argument: str) -> str:
-        """A test path as pytest reads it: `packaged:ioi.yaml::id` with the file's own path."""
-        path, found, name = argument.partition("::")
-        return argument if suite_path(path) == Path(path) else f"{suite_path(path)}{found}{name}"
-
     @property
     def unbound(self) -> Unbound:
         """Whether a suite may name a circuit that no file has: where circuits are discovered on the spot."""
         return "discovered" if self.options.discover else "refused"
 
-    @cached_property
-    def suites(self) -> list[Path]:
-        """What is run where no test path is given: files, or folders of suites."""
-        if self.options.suites:
-            return [suite_path(path, self.config.invocation_params.dir) for path in self.options.suites]
-        return [self._own] if _holds_suites(self._own) else [packaged_suites()]
-
     def circuits_of(self, *suites: Path) -> tuple[Circuit, ...]:
         """The circuits that may bind the roles of these suites."""
-        return circuits_beside(*suites, own=self._own)
-
-    @cached_property
-    def _own(self) -> Path:
-        """The person's own folder of suites and circuits: the root's, else the working folder's."""
-        of_root = self.config.rootpath / "suites"
-        return of_root if of_root.is_dir() else self.config.invocation_params.dir / "suites"
+        return self._suites.circuits_of(*suites)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_collect_file"""
@@ -224,7 +174,7 @@ class AuditPlugin:
 
         with self.telling_plainly(circuit_checkpoint, request.node):
             self.runner.audit.model(circuit_checkpoint)
-            circuits = self.circuits_of(*self.suites)
+            circuits = self.circuits_of(*self._suites.paths)
         expecting = Expecting(
             request.node, self.runner, self.options, circuit_checkpoint, self.label(circuit_checkpoint)
         )
@@ -307,18 +257,3 @@ class AuditPlugin:
         callspec = getattr(item, "callspec", None)
         chosen = callspec.params.get("circuit_checkpoint") if callspec is not None else self.checkpoints[0]
         return chosen if isinstance(chosen, Checkpoint) else self.checkpoints[0]
-
-
-def _holds_suites(folder: Path) -> bool:
-    """Whether a folder has suites or tests: `discover` makes one to put its circuit file into, and nothing else."""
-    suites = (path for path in folder.rglob("*.y*ml") if path.parent.name != "circuits")
-    return any(suites) or any(folder.rglob("*.py"))
-
-
-def labels_of(checkpoints: tuple[Checkpoint, ...]) -> dict[Checkpoint, str]:
-    """The short name of each checkpoint, or all that was typed where short names collide; empty for a single one."""
-    if len(checkpoints) == 1:
-        return {checkpoints[0]: ""}
-    short = {one: one.label or Path(one.given).name or one.given for one in checkpoints}
-    uses = Counter(short.values())
-    return {one: printable(name if uses[name] == 1 else str(one)) for one, name in short.items()}

@@ -122,11 +122,7 @@ class AuditedCheckpoint:
         kinds = {kind_of(component) for component in wanted or ()}
         for key, message in spec.problems(repr(chosen.kind), chosen, operands, kinds):
             raise CircuitAssertionsError(f"{key}: {message}")
-        if wanted is not None and not spec.by_head and not spec.joint:
-            given = "heads" if components is None else "components"
-            raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave `{given}` out")
-        if wanted == ():
-            raise CircuitAssertionsError(f"no head is given to read {measure} of: leave `heads` out for every head")
+        _check_wanted(measure, wanted, "heads" if components is None else "components")
         if spec.joint:
             everyone = tuple(self._runner.audit.model(self.checkpoint).layout.all_heads())
             operands["set"] = everyone if wanted is None else wanted
@@ -230,6 +226,16 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
         holds = "holds" if _HOLDS[op](single, right) else "does not hold"
         yield f"{named}{number(single.mean)} {interval_text(left.interval(values))}  {holds}"
     yield from context_lines(left)
+
+
+def _check_wanted(measure: str, wanted: tuple[Component, ...] | None, given: str) -> None:
+    """Refuse heads or components where the measure has none, and an empty list of them."""
+    __tracebackhide__ = True
+    spec = MEASURES[measure]
+    if wanted is not None and not spec.by_head and not spec.joint:
+        raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave `{given}` out")
+    if wanted == ():
+        raise CircuitAssertionsError(f"no head is given to read {measure} of: leave `heads` out for every head")
 
 
 def _is_number(value: object) -> TypeGuard[float]:
