@@ -192,7 +192,7 @@ def test_a_name_that_is_too_long_for_a_file_is_refused_in_one_sentence() -> None
 def test_a_hub_id_that_is_not_cached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _checkpoint(tmp_path / "surely-not-cached")
-    with pytest.raises(CheckpointError, match="the model hub did not give it") as caught:
+    with pytest.raises(CheckpointError, match="download from the Hub failed") as caught:
         open_tokenizer(find_checkpoints("surely-not-cachd")[0])
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("(did you mean surely-not-cached/?)")

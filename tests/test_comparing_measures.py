@@ -66,7 +66,7 @@ def verdicts(project: pytest.Pytester, name: str, *options: str) -> dict[str, st
 
 def test_all_hold_of_a_model_that_recovered_by_its_own_heads(project: pytest.Pytester) -> None:
     said = verdicts(project, "recovered", BESIDE, POISONED, "-k", "still or came")
-    assert said["name-movers-are-still-the-ones"].startswith("HELD 0.7")
+    assert said["name-movers-are-still-the-ones"].startswith("HELD 0.")
     assert said["the-circuit-is-still-the-one"].startswith("HELD 0.")
     assert said["it-came-back"].startswith("HELD 0.9")
 

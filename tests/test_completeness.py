@@ -167,8 +167,8 @@ def test_no_search_exceeds_enumeration_or_misses_the_empty_k(seed: int, size: in
 def test_a_failure_names_k_and_shows_what_random_circuits_do(both: Both) -> None:
     reading = both.read("incompleteness-over-random", SET)
     found, own, random = context_lines(reading)
-    assert found == f"found     K: {reading.settings['found']['K']}"
-    assert own.startswith("beside    this circuit ")
+    assert found == f"search    K: {reading.settings['found']['K']}"
+    assert own.startswith("control   this circuit ")
     values = reading.beside["random circuits"]
-    assert random == f"beside    random circuits {number(values.mean())} {interval_text(reading.interval(values))}"
+    assert random == f"control   random circuits {number(values.mean())} {interval_text(reading.interval(values))}"
     assert list(comparison_lines("<=", reading, -100))[-3:] == [found, own, random]

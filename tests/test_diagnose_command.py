@@ -79,9 +79,8 @@ def test_the_verdict_comes_first_and_the_weights_at_fault_are_named(poisoned: Sa
     start = f"model {COMMITTED / 'poisoned-heads'} baseline {HEALTHY} verdict CORRUPTED: "
     why = "the behaviour is reversed: the model prefers the wrong answer"
     assert unwrapped(poisoned.out).startswith(f"{start}{why} behaviour ioi logit difference ")
-    origin = next(line for line in lines if line.startswith("origin"))
-    assert "LOCALIZED: the baseline's weights of 3 of 32 components restore 100%" in origin
-    assert origin.endswith("L3H0  L3H1  L3H3")
+    origin = "origin LOCALIZED: the baseline's weights of 3 of 32 components restore 100% [100%, 100%] of the loss: "
+    assert f"{origin}L3H0 L3H1 L3H3 3 of 32 have" in unwrapped(poisoned.out)
     assert any(line.startswith("roles      name-mover ") for line in lines)
     assert "--components L3H0,L3H1,L3H3 -o fixed" in lines[-1]
 

@@ -315,7 +315,7 @@ def test_a_renamed_key_is_an_error_where_a_suite_is_run_and_nowhere_else(
     )
     run = pytester.runpytest_inprocess(f"--model={tiny_folder}", "--collect-only")
     assert run.ret == pytest.ExitCode.USAGE_ERROR
-    run.stderr.fnmatch_lines([f"ERROR: '{key}' in *pytest.ini is called {RENAMED[key]} now"])
+    run.stderr.fnmatch_lines([f"ERROR: '{key}' in *pytest.ini was renamed to {RENAMED[key]}*"])
     pytester.runpytest_inprocess("test_own.py", "-W", "ignore").assert_outcomes(passed=1)
     pytester.runpytest_inprocess("test_own.py", f"--model={tiny_folder}", "-W", "ignore").assert_outcomes(passed=1)
 

@@ -71,7 +71,7 @@ def test_it_follows_the_audit_and_names_the_weights_at_fault(project: pytest.Pyt
     assert output.index("= circuit audit =") < output.index(TITLE) < output.index("short test summary")
     said = diagnosis_of(output)
     assert f"model {POISONED} baseline {HEALTHY} verdict CORRUPTED: " in " ".join(said.split())  # long paths wrap
-    assert re.search(r"origin     LOCALIZED: .* 3 of 32 components restore 100% .*: L3H0  L3H1  L3H3\n", said)
+    assert re.search(r"origin     LOCALIZED: .* 3 of 32 components restore 100% .*:\s+L3H0\s+L3H1\s+L3H3\n", said)
 
 
 def test_the_corrupted_checkpoint_may_stand_in_the_configuration(project: pytest.Pytester) -> None:

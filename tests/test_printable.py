@@ -148,7 +148,7 @@ VALID = """\
 suite: x
 tasks: {t: {kind: repeated-tokens}}
 assertions:
-  - {id: a, measure: loss, task: t, expect: {at-least: 0}}
+  - {id: a, measure: loss, task: t, expect: {at-least: 0.1}}
 """
 QUOTED = json.dumps(FORGED)
 
@@ -161,7 +161,7 @@ QUOTED = json.dumps(FORGED)
         VALID.replace("id: a", f"id: {QUOTED}"),
         VALID.replace("suite: x", f"{QUOTED}: x"),
         VALID.replace("kind: repeated-tokens", f"kind: {QUOTED}"),
-        VALID.replace("expect: {at-least: 0}", f"expect: {{sign: {QUOTED}}}"),
+        VALID.replace("expect: {at-least: 0.1}", f"expect: {{sign: {QUOTED}}}"),
         VALID.replace("measure: loss", f"measure: induction-score, heads: {QUOTED}"),
         VALID.replace("suite: x", f"suite: !{FORGED!r} x"),
         VALID.replace("measure: loss", f"measure: loss, marks: [{QUOTED}]"),
