@@ -245,7 +245,7 @@ def test_of_a_training_run_it_is_the_last_checkpoints(project: pytest.Pytester) 
 def test_corrupted_without_a_baseline_is_a_mistake_in_the_command(project: pytest.Pytester) -> None:
     result = project.runpytest_inprocess(f"--model={BYPASSED}", f"--corrupted={POISONED}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--corrupted is what recovery is judged against: give the --baseline as well"])
+    result.stderr.fnmatch_lines(["*--corrupted measures recovery and needs --baseline as well"])
 
 
 def test_a_training_run_cannot_be_the_corrupted_one(project: pytest.Pytester) -> None:

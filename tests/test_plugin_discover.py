@@ -49,7 +49,7 @@ def test_roles_cannot_be_found_on_the_very_model_that_is_tested(
 ) -> None:
     result = project.runpytest_inprocess(f"--model={reference_folder}", "--discover")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--discover finds the roles on the baseline*give one with --baseline=path/"])
+    result.stderr.fnmatch_lines(["*--discover finds the roles on the baseline*give it with --baseline=path/"])
 
 
 def test_a_baseline_without_the_circuit_is_an_error_not_a_pass(project: pytest.Pytester, tiny_folder: Path) -> None:

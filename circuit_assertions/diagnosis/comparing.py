@@ -49,7 +49,7 @@ class Comparing:
             DiagnosisError: if the checkpoints do not fit each other.
             NothingToSayError: if nothing is lost that could be localized, or nothing was that could have come back.
         """
-        from circuit_assertions.diagnosis.diagnosing import check_fit
+        from circuit_assertions.diagnosis.sides import check_fit
 
         against = {"baseline": self.baseline, "corrupted": self.corrupted}
         others = (against[other] for other in MEASURES[measure].compares)

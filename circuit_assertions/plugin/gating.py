@@ -9,6 +9,7 @@ import pytest
 
 from circuit_assertions.plugin.gate import Gate, Rules
 from circuit_assertions.plugin.items import AssertionItem, selected_line
+from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.auditing import AuditPlugin
@@ -92,9 +93,9 @@ class GatePlugin:
         if terminal is None:
             return
         gate = self._gate()
-        terminal.write_line(gate.line(code), bold=True, **({"red": True} if code else {"green": True}))
+        terminal.write_line(printable(gate.line(code)), bold=True, **({"red": True} if code else {"green": True}))
         if what := gate.next(code):
-            terminal.write_line(what)
+            terminal.write_line(printable(what))
 
 
 def note_audit(item: pytest.Item) -> None:
