@@ -223,4 +223,4 @@ def test_what_is_intact_has_no_origin_though_its_weights_differ(
         assert (found.origin.verdict, found.origin.changed) == (origin, (Head(3, 0), Head(3, 1), Head(3, 3)))
         assert (found.expression is None) == (origin == "UNCHANGED")
         printed = "\n".join(line for line, _ in diagnosis_lines(found))
-        assert ("LOCALIZED" in printed) == ("\nmend " in printed) == (origin == "LOCALIZED")
+        assert ("LOCALIZED" in printed) == ("\nfix " in printed) == (origin == "LOCALIZED")

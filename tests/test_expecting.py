@@ -23,7 +23,7 @@ from circuit_assertions.measures import Receiver
 from circuit_assertions.plugin.face import AuditedCheckpoint
 from circuit_assertions.report import explain
 
-FEW = 32  # prompts: how many do not matter here
+FEW = 80  # with fewer, no share of 95 % can be shown
 
 
 def packaged() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -113,8 +113,8 @@ def test_values_of_python_are_those_of_a_suite(face: AuditedCheckpoint) -> None:
 
     task = {"kind": "ioi", "prompts": FEW}
     movers = face.circuit("ioi").heads("name-mover")
-    by_role = face.expect("direct-effect", task=task, heads="name-mover", at_least=0.0)
-    by_heads = face.expect("direct-effect", task=task, heads=movers, at_least=np.float32(0.0))
+    by_role = face.expect("direct-effect", task=task, heads="name-mover", at_least=0.01)
+    by_heads = face.expect("direct-effect", task=task, heads=movers, at_least=np.float32(0.01))
     assert by_role is not None
     assert by_heads is not None
     assert by_role.rows == by_heads.rows
@@ -161,7 +161,7 @@ TASK = {"kind": "repeated-tokens", "prompts": 8, "length": 8}
 
 
 def test_holds(audit):
-    judged = audit.expect("loss", task=TASK, at_least=0.0)
+    judged = audit.expect("loss", task=TASK, at_least=0.01)
     assert judged.verdict.value == "HELD"
 
 
@@ -173,7 +173,7 @@ def test_breaks(audit):
 def test_open(audit):
     mean = audit.measure("loss", task=TASK).mean
     audit.expect("loss", task=TASK, at_least=mean)
-    audit.expect("loss", task=TASK, at_least=0.0)
+    audit.expect("loss", task=TASK, at_least=0.01)
 
 
 def test_open_then_broken(audit):
@@ -194,10 +194,10 @@ def test_not_asked(audit):
 
 def test_asked_in_part(audit):
     audit.expect("loss", task=TASK, retains="80%")
-    audit.expect("loss", task=TASK, at_least=0.0)
+    audit.expect("loss", task=TASK, at_least=0.01)
 
 
-@pytest.mark.parametrize("least", [0.0, 0.1])
+@pytest.mark.parametrize("least", [0.01, 0.1])
 def test_each(audit, least):
     audit.expect("loss", task=TASK, at_least=least)
 """
@@ -222,7 +222,7 @@ def test_the_outcomes_are_those_of_a_suite(pytester: pytest.Pytester, tiny_folde
             "*::test_open_then_wrong FAILED *",
             "*::test_not_asked SKIPPED *",
             "*::test_asked_in_part PASSED *",
-            "*::test_each[[]0.0[]] PASSED *",
+            "*::test_each[[]0.01[]] PASSED *",
         ]
     )
     assert "3 failed, 4 passed, 1 skipped, 1 unresolved in" in text
@@ -232,7 +232,7 @@ def test_the_outcomes_are_those_of_a_suite(pytester: pytest.Pytester, tiny_folde
             '>*audit.expect("loss", task=TASK, at_least=1000, why=*',
             "E *BROKEN: *, expected at least 1000",
             "E *a loss of a thousand nats was promised",
-            f"E *again     pytest --model={tiny_folder} tests/test_it.py::test_breaks",
+            f"E *reproduce pytest --model={tiny_folder} tests/test_it.py::test_breaks",
         ]
     )
     result.stdout.fnmatch_lines(
@@ -266,6 +266,6 @@ def test_with_workers_and_several_checkpoints_each_has_its_lines(pytester: pytes
     result = pytester.runpytest_subprocess(*models, "-n", "1", "tests", "-k", "breaks or each")
     text = result.stdout.str()
     assert "2 failed, 4 passed in" in text
-    assert f"again     pytest --model={other} tests/test_it.py::test_breaks" in text
+    assert f"reproduce pytest --model={other} tests/test_it.py::test_breaks" in text
     assert text.count("  HELD       test_each[0.1]: loss ") == 2
     assert text.count("verdicts  2 held, 1 broken") == 2

@@ -178,7 +178,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
         (broken, HEALTHY, "MLP5", out, "has no MLP5: it has 5 layers"),
         (broken, HEALTHY, "UNEMBED", out, "has no UNEMBED of its own: it is tied to the embedding; graft EMBED"),
         (broken, HEALTHY, "L1H1,NORM0", out, "have the same weights in L1H1, NORM0"),
-        (broken, HEALTHY, "L3H2", full, f"{full} exists and is not empty: name a folder that is not there yet"),
+        (broken, HEALTHY, "L3H2", full, f"{full} exists and is not empty: name a new folder"),
         (broken, HEALTHY, "L3H2", full / "notes.txt", "notes.txt is a file: name a folder"),
         (broken, HEALTHY, "L3H2", full / "notes.txt" / "a", "cannot be written, because"),
         (broken, HEALTHY, "L3H2", broken / "new", f"lies in {broken}, which is not written to"),

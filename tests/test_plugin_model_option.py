@@ -203,7 +203,7 @@ def test_a_file_that_is_given_and_is_no_suite_is_an_error(
         (["--model=config"], "ERROR: config holds a config but no weights: *"),
         (["--model=TINY", "--baseline=../nope"], "ERROR: no such path: ../nope *"),
         (["--model=TINY", "--model-dtype=int8"], "ERROR: --model-dtype is 'int8': use one of float32, *"),
-        (["--model=TINY", "--model-device=cuda:77"], "ERROR: device cuda:77 is not there: *"),
+        (["--model=TINY", "--model-device=cuda:77"], "ERROR: device cuda:77 is not available: *"),
         (["--model=TINY", "--model-device=toaster"], "ERROR: 'toaster' is not a device: *"),
         (["--model=TINY", "-o", "circuit_dtype=int8"], "ERROR: circuit_dtype in * is 'int8': use one of *"),
         (["--model=TINY", "-o", "circuit_unresolved=maybe"], "ERROR: circuit_unresolved is 'maybe' in *"),

@@ -100,7 +100,7 @@ def test_packaged_suites_are_called_by_name_and_run_by_it(
     assert gate_of(result) == "GATE: FAIL (2 broken, 1 held)"
     result.stdout.no_fnmatch_line("*site-packages*")
     result.stdout.fnmatch_lines(
-        ["  again     pytest --model=* packaged:ioi.yaml::breaks", "FAILED packaged:ioi.yaml::breaks *"]
+        ["  reproduce pytest --model=* packaged:ioi.yaml::breaks", "FAILED packaged:ioi.yaml::breaks *"]
     )
     assert collected(pytester, tiny_folder, "packaged:ioi.yaml::breaks") == ["packaged:ioi.yaml::breaks"]
     assert collected(pytester, tiny_folder, "packaged:other.yaml") == ["packaged:other.yaml::breaks"]

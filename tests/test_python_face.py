@@ -86,7 +86,7 @@ def test_backups(audit):
         ("loss", {"task": "iou"}, "is not a task"),
         ("loss", {"without": ["L4H1"]}, "loss takes no `without`"),
         ("direct-effect", {"without": ["L4"]}, "L4.* is not a head"),
-        ("copy-score", {"heads": "name-mover"}, "'name-mover' is a role, and copy-score is read of heads: ask"),
+        ("copy-score", {"heads": "name-mover"}, "'name-mover' is a role, and copy-score is read of heads: use"),
         ("direct-effect", {"without": ["L99H0"]}, "has no head L99H0"),
     ],
 )

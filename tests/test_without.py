@@ -131,7 +131,7 @@ def test_heads_and_models_that_cannot_be_knocked_out(tiny_folder: Path, monkeypa
     damaged = Audited(tiny_folder)
     assert damaged.read("attention", TASK, query="end", key="subject-2").prompts == 8
     with pytest.raises(MeasuringError, match="writes of block 0 do not add up"):
-        damaged.read("attention", TASK, query="end", key="subject-2", without=ASIDE)
+        damaged.read("direct-effect", TASK, without=ASIDE)
 
 
 HEADER = """\
