@@ -26,7 +26,7 @@ audit: $(READY)
 		--corrupted=$(CHECKPOINTS)/poisoned
 
 test: $(READY)
-	$(BIN)/pytest -n $(WORKERS) --dist=worksteal -rs
+	$(BIN)/pytest -n $(WORKERS) --dist=worksteal -rfEs
 
 test-complete: $(READY)
 	$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m complete

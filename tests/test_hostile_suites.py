@@ -278,7 +278,7 @@ def many(extra: str = "", name: str = "a-{}") -> str:
         f"{extra}    expect: {{at-least: 0.4, retains: 80%}}\n"
         for number in range(MANY)
     ]
-    return HEAD + "".join(lines)
+    return HEAD.replace("tasks:", "circuit: ioi\ntasks:", 1) + "".join(lines)
 
 
 @pytest.mark.slow

@@ -279,7 +279,9 @@ def test_steps_that_were_not_run_are_shown_as_not_run(
     )
     assert gate_of(result) == "GATE: FAIL (1 broken, 1 held, 4 not run)"
     whole = run(pytester, pytester.path / "run", *workers)
-    whole.stdout.fnmatch_lines(["  breaks  broken from step 1 on, still broken at step 3", "  1 other assertion never broke"])
+    whole.stdout.fnmatch_lines(
+        ["  breaks  broken from step 1 on, still broken at step 3", "  1 other assertion never broke"]
+    )
     assert gate_of(whole) == "GATE: FAIL (3 broken, 3 held)"
 
 
