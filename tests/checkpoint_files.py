@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from circuit_assertions.checkpoints import Opening, find_checkpoints
+from circuit_assertions.checkpoints import CheckpointError, Opening, find_checkpoints
 from circuit_assertions.checkpoints.opening import OpenCheckpoint, open_checkpoint
 
 WEIGHTS = "model.safetensors"
@@ -22,6 +23,16 @@ ON_CPU = Opening(device="cpu")
 def opened(folder: Path | str, opening: Opening = ON_CPU) -> OpenCheckpoint:
     """The last checkpoint that this path stands for, in memory."""
     return open_checkpoint(find_checkpoints(str(folder))[-1], opening)
+
+
+def refused(folder: Path | str, opening: Opening = ON_CPU, *, most: int = 700) -> str:
+    """What a checkpoint is refused with: one line of fewer than `most` characters."""
+    with pytest.raises(CheckpointError) as caught:
+        opened(folder, opening)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < most
+    return text
 
 
 def copy_of(folder: Path, target: Path, *, without: str | None = None) -> Path:

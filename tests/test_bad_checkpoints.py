@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_files import ON_CPU, WEIGHTS, change_header, change_json, change_tensors, copy_of, opened
+from checkpoint_files import ON_CPU, WEIGHTS, change_header, change_json, change_tensors, copy_of, opened, refused
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from reference_model import word_tokenizer
 from tiny_models import config_of, random_model, save_tiny
@@ -33,7 +33,6 @@ from transformers import (
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import (
     Checkpoint,
-    CheckpointError,
     DeviceError,
     Opening,
     Permissions,
@@ -62,15 +61,6 @@ def model(healthy: Path, tmp_path: Path) -> Path:
     return copy_of(healthy, tmp_path / "model")
 
 
-def _refused(folder: Path | str, opening: Opening = ON_CPU) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        opened(folder, opening)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert len(text) < 700
-    return text
-
-
 def test_the_model_that_is_spoilt_below_opens_as_it_is(model: Path) -> None:
     assert opened(model).architecture == "GPT2LMHeadModel"
 
@@ -88,34 +78,34 @@ def _set(value: float) -> Callable[[dict[str, Tensor]], None]:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_nan_or_infinity_in_one_weight_is_found_and_named(model: Path, value: float) -> None:
     change_tensors(model / WEIGHTS, _set(value))
-    assert f"holds NaN or infinity in {MLP}" in _refused(model)
+    assert f"holds NaN or infinity in {MLP}" in refused(model)
 
 
 def test_missing_tensors_are_never_made_up(model: Path) -> None:
     change_tensors(model / WEIGHTS, lambda tensors: tensors.pop(MLP))
-    assert f"lacks 1 of the tensors that its config.json calls for, {MLP} among them" in _refused(model)
+    assert f"lacks 1 of the tensors that its config.json calls for, {MLP} among them" in refused(model)
 
 
 def test_tensors_of_the_wrong_shape_are_named_with_both_shapes(model: Path) -> None:
     change_tensors(model / WEIGHTS, lambda tensors: tensors.update({MLP: tensors[MLP][:, :5].contiguous()}))
-    assert f"holds {MLP} of shape (32, 5) where its config.json calls for (32, 128)" in _refused(model)
+    assert f"holds {MLP} of shape (32, 5) where its config.json calls for (32, 128)" in refused(model)
 
 
 def test_layers_that_the_config_forgets_are_not_dropped(model: Path) -> None:
     change_json(model / "config.json", n_layer=1)
-    assert "tensors that its config.json has no place for, transformer.h.1." in _refused(model)
+    assert "tensors that its config.json has no place for, transformer.h.1." in refused(model)
 
 
 def test_layers_that_the_file_lacks_are_not_made_up(model: Path) -> None:
     change_json(model / "config.json", n_layer=5)
-    assert "lacks 24 of the tensors" in _refused(model)
+    assert "lacks 24 of the tensors" in refused(model)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 100, 5_000, 100_000])
 def test_a_truncated_file_is_named_in_the_error(model: Path, kept: int) -> None:
     raw = (model / WEIGHTS).read_bytes()
     (model / WEIGHTS).write_bytes(raw[:kept])
-    assert f"{model / WEIGHTS} is truncated" in _refused(model)
+    assert f"{model / WEIGHTS} is truncated" in refused(model)
 
 
 @pytest.mark.parametrize(
@@ -123,19 +113,19 @@ def test_a_truncated_file_is_named_in_the_error(model: Path, kept: int) -> None:
 )
 def test_a_header_that_lies_is_refused(model: Path, key: str, value: object) -> None:
     change_header(model / WEIGHTS, lambda header: header[MLP].update({key: value}))
-    assert str(model) in _refused(model)
+    assert str(model) in refused(model)
 
 
 def test_quantized_weights_are_not_taken_for_raw_ones(model: Path) -> None:
     change_json(model / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
-    assert "holds quantized weights" in _refused(model)
+    assert "holds quantized weights" in refused(model)
 
 
 def test_weights_in_a_file_that_only_the_config_names_are_refused(model: Path) -> None:
     # Its fingerprint would be that of model.safetensors, which nobody reads then.
     (model / "other.safetensors").write_bytes((model / WEIGHTS).read_bytes())
     change_json(model / "config.json", transformers_weights="other.safetensors")
-    assert "transformers_weights in config.json" in _refused(model)
+    assert "transformers_weights in config.json" in refused(model)
 
 
 # -- configurations -----------------------------------------------------------------------------------------------
@@ -144,7 +134,7 @@ def test_weights_in_a_file_that_only_the_config_names_are_refused(model: Path) -
 @pytest.mark.parametrize("text", ["{nope", "", "[]", "3", "[" * 100_000, "\ufeff{}"])
 def test_a_config_that_is_no_json_object_is_named(model: Path, text: str) -> None:
     (model / "config.json").write_text(text)
-    assert str(model / "config.json") in _refused(model)
+    assert str(model / "config.json") in refused(model)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +154,7 @@ def test_a_config_that_is_no_json_object_is_named(model: Path, text: str) -> Non
 )
 def test_a_config_that_does_not_fit_is_refused_in_one_sentence(model: Path, changes: dict[str, Any]) -> None:
     change_json(model / "config.json", **changes)
-    assert str(model) in _refused(model)
+    assert str(model) in refused(model)
 
 
 def _bert(folder: Path) -> PreTrainedModel:
@@ -189,7 +179,7 @@ def test_a_model_of_another_kind_is_refused_by_its_name(make: Callable[[Path], A
     made = make(tmp_path)
     made.save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
-    text = _refused(tmp_path)
+    text = refused(tmp_path)
     assert f"holds a {type(made).__name__}" in text
     assert "is not a causal language model: circuits are audited on decoders such as" in text
 
@@ -199,7 +189,7 @@ def test_an_architecture_that_transformers_does_not_know_is_called_unknown_and_n
     model: Path, name: str
 ) -> None:
     change_json(model / "config.json", architectures=[name], model_type="frobnicator")
-    text = _refused(model)
+    text = refused(model)
     assert re.search("does not (know|recognize)", text)
     assert "check that config.json belongs to these weights and that transformers is recent enough" in text
     assert "is not a causal language model" not in text
@@ -208,15 +198,15 @@ def test_an_architecture_that_transformers_does_not_know_is_called_unknown_and_n
 def test_an_encoder_under_a_decoders_name_is_found_to_look_ahead(tmp_path: Path) -> None:
     BertLMHeadModel(BertConfig(vocab_size=VOCABULARY, **SMALL)).save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
-    assert "holds a BertLMHeadModel that attends to later tokens" in _refused(tmp_path)
+    assert "holds a BertLMHeadModel that attends to later tokens" in refused(tmp_path)
     change_json(tmp_path / "config.json", architectures=None)
-    assert "holds a BertLMHeadModel that attends to later tokens" in _refused(tmp_path)
+    assert "holds a BertLMHeadModel that attends to later tokens" in refused(tmp_path)
 
 
 def test_an_architecture_that_transformer_lens_does_not_know_is_named(tmp_path: Path) -> None:
     BioGptForCausalLM(BioGptConfig(vocab_size=VOCABULARY, **SMALL)).save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
-    text = _refused(tmp_path)
+    text = refused(tmp_path)
     assert "a BioGptForCausalLM" in text
     assert text.endswith("its architecture is not supported yet")
 
@@ -242,8 +232,8 @@ def test_a_pickle_with_a_trap_never_runs_even_where_pickles_are_allowed(
     (model / WEIGHTS).unlink()
     file = model / "pytorch_model.bin"
     torch.save(state, file) if zipped else file.write_bytes(pickle.dumps({"trap": state["trap"]}))
-    assert "is a pickle, which can run code when it is read" in _refused(model)
-    assert "cannot be opened" in _refused(model, TRUSTING)
+    assert "is a pickle, which can run code when it is read" in refused(model)
+    assert "cannot be opened" in refused(model, TRUSTING)
     assert not (tmp_path / "sprung").exists()
     if not zipped:
         pickle.loads(file.read_bytes())  # the trap does work
@@ -270,7 +260,7 @@ def test_traps_in_what_a_trainer_leaves_beside_safetensors_are_never_read(model:
 )
 def test_a_folder_that_ships_code_is_refused_unless_it_is_trusted(model: Path, spoil: Spoil, named: str) -> None:
     spoil(model)
-    assert f"ships code ({named}), which would run when it is opened: read it, then pass" in _refused(model)
+    assert f"ships code ({named}), which would run when it is opened: read it, then pass" in refused(model)
 
 
 def test_a_trusted_folder_may_hold_code(model: Path) -> None:
@@ -317,20 +307,20 @@ def test_a_damaged_adapter_is_refused_and_never_half_applied(
 ) -> None:
     folder = _adapter(healthy, tmp_path / "lora")
     spoil(folder / "adapter_model.safetensors")
-    assert expected in _refused(folder)
+    assert expected in refused(folder)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")
 def test_an_adapter_that_merging_would_change_is_refused(healthy: Path, tmp_path: Path) -> None:
     # The head shares its weights with the embedding: what is added to the one is added to the other.
     folder = _adapter(healthy, tmp_path / "lora", target_modules=["lm_head"], fan_in_fan_out=False)
-    assert "cannot be merged into its base without changing what it computes" in _refused(folder)
+    assert "cannot be merged into its base without changing what it computes" in refused(folder)
 
 
 def test_a_learned_prompt_is_no_adapter_that_can_be_merged(healthy: Path, tmp_path: Path) -> None:
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     get_peft_model(AutoModelForCausalLM.from_pretrained(healthy), config).save_pretrained(tmp_path)
-    assert "it is a learned prompt" in _refused(tmp_path)
+    assert "it is a learned prompt" in refused(tmp_path)
 
 
 def test_a_pickled_adapter_is_refused_unless_it_is_allowed(healthy: Path, tmp_path: Path) -> None:
@@ -338,7 +328,7 @@ def test_a_pickled_adapter_is_refused_unless_it_is_allowed(healthy: Path, tmp_pa
     expected = opened(folder).bridge(torch.tensor([[1, 2, 3]]))
     change_tensors(folder / "adapter_model.safetensors", lambda t: torch.save(t, folder / "adapter_model.bin"))
     (folder / "adapter_model.safetensors").rename(folder / "decoy.safetensors")
-    assert "adapter_model.bin is a pickle" in _refused(folder)
+    assert "adapter_model.bin is a pickle" in refused(folder)
     assert torch.equal(opened(folder, TRUSTING).bridge(torch.tensor([[1, 2, 3]])), expected)
 
 
@@ -348,7 +338,7 @@ def test_a_pickled_adapter_is_refused_unless_it_is_allowed(healthy: Path, tmp_pa
 @pytest.mark.parametrize("text", ["{", "{}", "[]", ""])
 def test_a_corrupt_tokenizer_is_named(model: Path, text: str) -> None:
     (model / "tokenizer.json").write_text(text)
-    assert f"the tokenizer in {model} cannot be opened" in _refused(model)
+    assert f"the tokenizer in {model} cannot be opened" in refused(model)
 
 
 def _audited(folder: Path, baseline: Path | None = None) -> tuple[Audit, Checkpoint]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_files import ON_CPU, WEIGHTS, change_json, copy_of, opened
+from checkpoint_files import WEIGHTS, change_json, copy_of, opened, refused
 from tiny_models import save_tiny
 from transformers import AutoModelForCausalLM
 
-from circuit_assertions.checkpoints import Checkpoint, CheckpointError, Opening, Permissions, find_checkpoints
+from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions, find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint, open_tokenizer
 
 
@@ -30,15 +30,6 @@ def model(healthy: Path, tmp_path: Path) -> Path:
     return copy_of(healthy, tmp_path / "model")
 
 
-def _refused(folder: Path, opening: Opening = ON_CPU) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        opened(folder, opening)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert len(text) < 700
-    return text
-
-
 # -- numbers without tensors --------------------------------------------------------------------------------------
 
 
@@ -47,7 +38,7 @@ def _refused(folder: Path, opening: Opening = ON_CPU) -> str:
 def test_a_number_that_no_tensor_fills_is_refused_at_once(model: Path, key: str, value: float) -> None:
     change_json(model / "config.json", **{key: value})
     before = time.monotonic()
-    text = _refused(model)
+    text = refused(model)
     assert time.monotonic() - before < 5
     assert "config.json" in text
 
@@ -70,7 +61,7 @@ def test_other_architectures_are_bounded_too(architecture: str, changes: dict[st
     folder = save_tiny(tmp_path, architecture)
     change_json(folder / "config.json", **changes)
     before = time.monotonic()
-    assert "config.json" in _refused(folder)
+    assert "config.json" in refused(folder)
     assert time.monotonic() - before < 10
 
 
@@ -79,14 +70,14 @@ def test_pickled_weights_are_bounded_as_well(model: Path) -> None:
     (model / WEIGHTS).unlink()
     change_json(model / "config.json", n_layer=10**9)
     allowed = Opening(device="cpu", permissions=Permissions(pickle=True))
-    assert "has n_layer 1000000000, but the weights contain 3 numbered blocks" in _refused(model, allowed)
+    assert "has n_layer 1000000000, but the weights contain 3 numbered blocks" in refused(model, allowed)
 
 
 @pytest.mark.parametrize("changes", [{"n_positions": 1000}, {"eos_token_id": 10**6}, {"n_ctx": 10**9}])
 def test_numbers_that_need_no_tensor_are_not_bounded(model: Path, changes: dict[str, Any]) -> None:
     change_json(model / "config.json", **changes)
     if "n_positions" in changes:
-        assert "holds transformer.wpe.weight of shape (64, 32)" in _refused(model)
+        assert "holds transformer.wpe.weight of shape (64, 32)" in refused(model)
     else:
         assert opened(model).architecture == "GPT2LMHeadModel"
 
@@ -233,4 +224,4 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("how", HOSTILE)
 def test_a_hostile_folder_is_refused_in_one_sentence(model: Path, how: str) -> None:
     HOSTILE[how](model)
-    assert str(model) in _refused(model)
+    assert str(model) in refused(model)

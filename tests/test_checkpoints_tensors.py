@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_files import ON_CPU, WEIGHTS, change_json, change_tensors, copy_of, opened
+from checkpoint_files import ON_CPU, WEIGHTS, change_json, change_tensors, copy_of, opened, refused
 from reference_model import word_tokenizer
 from safetensors.torch import load_file, save_file
 from tiny_models import config_of, random_model, save_tiny
@@ -34,15 +34,6 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(healthy: Path, tmp_path: Path) -> Path:
     """A copy of it, to be spoilt."""
     return copy_of(healthy, tmp_path / "model")
-
-
-def _refused(folder: Path, opening: Opening = ON_CPU) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        opened(folder, opening)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert len(text) < 700
-    return text
 
 
 # -- what is left aside -------------------------------------------------------------------------------------------
@@ -127,7 +118,7 @@ def test_rotary_buffers_that_older_versions_stored_are_left_aside(architecture: 
 )
 def test_any_other_tensor_that_would_not_be_read_is_named(model: Path, name: str, tensor: Tensor) -> None:
     change_tensors(model / WEIGHTS, lambda tensors: tensors.update({name: tensor}))
-    assert f"{name} among them" in _refused(model)
+    assert f"{name} among them" in refused(model)
 
 
 @pytest.mark.parametrize("tensor", [torch.ones(96), torch.ones(1, 1, 64, 64), torch.ones(1, 2, 64, 64).tril()])
@@ -162,7 +153,7 @@ def test_two_shards_that_differ_in_one_tensor_are_both_named(healthy: Path, tmp_
     change_tensors(second, lambda tensors: tensors.update({name: tensor}))
     assert opened(tmp_path).fingerprint == opened(healthy).fingerprint  # the same twice does no harm
     change_tensors(second, lambda tensors: tensors.update({name: tensor + 1}))
-    text = _refused(tmp_path)
+    text = refused(tmp_path)
     assert name in text
     assert str(first) in text
     assert str(second) in text
@@ -174,7 +165,7 @@ def test_two_names_of_one_tensor_are_two_copies_of_it(model: Path, other: str) -
     change_tensors(model / WEIGHTS, lambda tensors: tensors.update({name: tensors[MLP].clone()}))
     opened(model)
     change_tensors(model / WEIGHTS, lambda tensors: tensors.update({name: tensors[MLP] + 1}))
-    assert f"different values of the tensor {MLP}" in _refused(model)
+    assert f"different values of the tensor {MLP}" in refused(model)
 
 
 def test_an_index_that_names_the_wrong_shard_is_refused(healthy: Path, tmp_path: Path) -> None:
@@ -183,9 +174,9 @@ def test_an_index_that_names_the_wrong_shard_is_refused(healthy: Path, tmp_path:
     index = tmp_path / "model.safetensors.index.json"
     weight_map = json.loads(index.read_text())["weight_map"]
     change_json(index, weight_map=weight_map | {name: second.name})
-    assert f"lists {name} in {second.name}, which does not hold it ({first.name} holds it)" in _refused(tmp_path)
+    assert f"lists {name} in {second.name}, which does not hold it ({first.name} holds it)" in refused(tmp_path)
     change_json(index, weight_map=weight_map | {"not.there": second.name})
-    assert "lists not.there in" in _refused(tmp_path)
+    assert "lists not.there in" in refused(tmp_path)
 
 
 # -- quantized, whole numbers, zeros, overflow --------------------------------------------------------------------
@@ -218,7 +209,7 @@ def test_quantized_tensors_are_refused_by_method_though_no_config_says_so(
         held.update({name: tensor.clone() for name, tensor in tensors.items()})
 
     change_tensors(model / WEIGHTS, change)
-    text = _refused(model)
+    text = refused(model)
     assert f"holds quantized weights ({method}" in text
     assert "audit the full-precision model that they were made from" in text
 
@@ -238,14 +229,14 @@ def test_quantized_tensors_are_refused_by_method_though_no_config_says_so(
 )
 def test_a_quantization_config_is_refused_by_its_method(model: Path, said: dict[str, Any], method: str) -> None:
     change_json(model / "config.json", quantization_config=said)
-    assert f"holds quantized weights ({method})" in _refused(model)
+    assert f"holds quantized weights ({method})" in refused(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.int64, torch.uint8, torch.bool])
 @pytest.mark.parametrize("name", [MLP, "transformer.wte.weight", "transformer.ln_f.bias"])
 def test_a_weight_of_whole_numbers_is_named(model: Path, dtype: torch.dtype, name: str) -> None:
     change_tensors(model / WEIGHTS, lambda tensors: tensors.update({name: tensors[name].round().to(dtype)}))
-    assert f"{name} as " in _refused(model)
+    assert f"{name} as " in refused(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
@@ -275,7 +266,7 @@ def test_matrices_of_zeros_are_named_and_not_refused(model: Path, names: list[st
 )
 def test_a_forward_pass_that_overflows_names_its_layer(model: Path, name: str, layer: str) -> None:
     change_tensors(model / WEIGHTS, lambda tensors: tensors[name].fill_(3e38))
-    text = _refused(model)
+    text = refused(model)
     assert f"overflows: {layer}" in text
     assert "attends to later tokens" not in text
 
@@ -284,11 +275,11 @@ def test_a_forward_pass_that_overflows_names_its_layer(model: Path, name: str, l
 def test_weights_that_fit_in_float32_alone_say_so_in_float16(model: Path, name: str, value: float) -> None:
     change_tensors(model / WEIGHTS, lambda tensors: tensors[name].fill_(value))
     opened(model)
-    text = _refused(model, Opening(device="cpu", dtype="float16"))
+    text = refused(model, Opening(device="cpu", dtype="float16"))
     assert "overflows: " in text or f"numbers in {name} that are" in text
     assert "--model-dtype=float32" in text
 
 
 def test_a_weight_file_of_another_model_is_refused_in_one_sentence(model: Path) -> None:
     save_file({"a.0.b": torch.ones(3), "c": torch.ones(2, 2)}, model / WEIGHTS)
-    assert "lacks" in _refused(model)
+    assert "lacks" in refused(model)

@@ -64,7 +64,7 @@ class DiagnosingPlugin:
         return self._auditing.options.degraded == "fail" and "DEGRADED" in self.overall
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Before the models are closed. A run that was interrupted, or judged nothing, is not diagnosed."""
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
@@ -75,8 +75,6 @@ class DiagnosingPlugin:
         except KeyboardInterrupt:  # it would take the verdicts with it, which are yet to be printed
             alone = "interrupted; `circuit-assertions diagnose` makes it alone, --no-diagnosis leaves it out"
             self._found.append([(alone, "ERROR")])
-        if self.fails and exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

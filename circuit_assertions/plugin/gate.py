@@ -82,9 +82,8 @@ class Gate:
 
     def code(self, code: int) -> int:
         """The exit code of the run, from pytest's own."""
-        if code == 0 and (self.nothing_judged or any(fails(line, self.rules) for line in self.lines)):
-            return FAILED
-        return code
+        failing = self.nothing_judged or self.degraded or any(fails(line, self.rules) for line in self.lines)
+        return FAILED if code == 0 and failing else code
 
     def line(self, code: int) -> str:
         """`GATE: PASS (21 held, 2 unresolved, 6 skipped)`.

@@ -66,13 +66,17 @@ class GatePlugin:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Decide before pytest's summary; print after pytest's last line, when the exit code is final."""
-        if self._running:
-            session.exitstatus = self._gate().code(int(session.exitstatus))
+        """Decide before pytest's summary, and again with the diagnosis; print after pytest's last line."""
+        self._decide(session)
         result = yield
+        self._decide(session)
         if self._running:
             self._say(int(session.exitstatus))
         return result
+
+    def _decide(self, session: pytest.Session) -> None:
+        if self._running:
+            session.exitstatus = self._gate().code(int(session.exitstatus))
 
     def _gate(self) -> Gate:
         options, baseline = self._auditing.options, self._auditing.baseline
