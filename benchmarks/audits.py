@@ -15,7 +15,7 @@ import torch
 from benchmarks.machine import Machine
 from benchmarks.models import WORDS
 from circuit_assertions.assertions.loading import load_suite
-from circuit_assertions.assertions.running import Asked, SuiteRunner
+from circuit_assertions.assertions.runner import PlannedAssertion, SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 
@@ -76,7 +76,7 @@ def _audit(file: Path) -> None:
     checkpoint = find_checkpoints(str(WORDS))[0]
     runner = SuiteRunner(Audit(Opening(device="cpu", dtype="float32")))
     suite = load_suite(file)
-    asked = [Asked(suite, assertion, checkpoint, ()) for assertion in suite.suite.assertions]
+    asked = [PlannedAssertion(suite, assertion, checkpoint, ()) for assertion in suite.suite.assertions]
     runner.announce(asked)
     for one in asked:
         runner.judge(one)

@@ -28,10 +28,10 @@ from benchmarks.situations import CIRCUIT, Situation, heads_of, make_situation
 from circuit_assertions.assertions import load_circuit
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
-from circuit_assertions.diagnosis.diagnosing import diagnose
 from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Logits, Stage
-from circuit_assertions.diagnosis.discovery.following import follow
+from circuit_assertions.diagnosis.discovery.follow_chain import follow
 from circuit_assertions.diagnosis.discovery.thresholds import propose
+from circuit_assertions.diagnosis.lenses import diagnose
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.tasks import END, IoiTask, RepeatedTokensTask
 

@@ -19,8 +19,8 @@ from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint, Opening
-    from circuit_assertions.engine import KeptPasses, Model
-    from circuit_assertions.measures.taking import Taking
+    from circuit_assertions.engine import Model, PassCache
+    from circuit_assertions.measures.reading_builder import ReadingBuilder
 
 __all__ = ["Audit", "Request"]
 
@@ -65,7 +65,7 @@ class Audit:
     _planned: dict[Checkpoint, list[Request]] = field(default_factory=dict)
     _readings: dict[tuple[Checkpoint, Any], Reading] = field(default_factory=dict)
     _failures: dict[tuple[Checkpoint, Any], Exception] = field(default_factory=dict)
-    _passes: KeptPasses | None = None
+    _passes: PassCache | None = None
 
     def plan(self, checkpoint: Checkpoint, requests: Iterable[Request]) -> None:
         """Announce what will be read from a checkpoint, so that it is read together."""
@@ -194,10 +194,10 @@ class Audit:
         return None
 
     def _run(self, checkpoint: Checkpoint, task: Task, wanted: Sequence[tuple[Request, tuple[Component, ...]]]) -> None:
-        from circuit_assertions.engine import KeptPasses, Wanted
+        from circuit_assertions.engine import PassCache, Wanted
         from circuit_assertions.measures.computing import COMPUTED
+        from circuit_assertions.measures.reading_builder import ReadingBuilder
         from circuit_assertions.measures.sweeping import KNOCKOUT, Sweep
-        from circuit_assertions.measures.taking import Taking
 
         model, prompts = self.model(checkpoint), self.prompts(task, checkpoint)
         everything = Wanted()
@@ -206,14 +206,16 @@ class Audit:
             if request.chosen.get("without"):
                 everything |= KNOCKOUT
         takings = [
-            Taking(f"{request.measure} on {checkpoint}", COMPUTED[request.measure], heads, request.chosen, len(prompts))
+            ReadingBuilder(
+                f"{request.measure} on {checkpoint}", COMPUTED[request.measure], heads, request.chosen, len(prompts)
+            )
             for request, heads in wanted
         ]
         sweep = Sweep.of(model, prompts, lambda done, total: self.progress(f"{task.kind}, searching", done, total))
         for taking in takings:
             taking.prepare(sweep)
         done = 0
-        self._passes = self._passes or KeptPasses()
+        self._passes = self._passes or PassCache()
         for taken in self._passes.run((checkpoint, task), model, prompts, everything):
             self.progress(task.kind, done, len(prompts))
             done += len(taken.indices)
@@ -240,7 +242,7 @@ def _check_request(request: Request) -> None:
         raise MeasuringError(f"{spec.name} is read of a set of heads, and none is given")
 
 
-def _reading(request: Request, taking: Taking, model: Model, prompts: PromptSet) -> Reading:
+def _reading(request: Request, taking: ReadingBuilder, model: Model, prompts: PromptSet) -> Reading:
     spec = MEASURES[request.measure]
     settings: Mapping[str, Any] = {
         "task": dict(prompts.settings),

@@ -11,7 +11,7 @@ import hypothesis  # noqa: F401
 import pytest
 from suite_texts import REFERENCE_SUITE, circuit_text, write
 
-import circuit_assertions.assertions.running  # noqa: F401
+import circuit_assertions.assertions.runner  # noqa: F401
 
 # Tests run side by side, one worker a core; threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -16,7 +16,7 @@ from circuit_assertions.assertions import load_circuit
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
 from circuit_assertions.components import Mlp
-from circuit_assertions.diagnosis.diagnosing import Diagnosis, diagnose
+from circuit_assertions.diagnosis.lenses import Diagnosis, diagnose
 from circuit_assertions.engine import Model
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import IoiTask, PromptSet, RepeatedTokensTask

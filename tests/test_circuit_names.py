@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from suite_texts import circuit_text, write
 
 from circuit_assertions.assertions import SuiteError, load_suite
-from circuit_assertions.assertions.asking import find_task
-from circuit_assertions.assertions.naming import Unbound
+from circuit_assertions.assertions.circuit_names import Unbound
 from circuit_assertions.assertions.packaged import circuits_beside
+from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.tasks import KNOWN_CIRCUITS

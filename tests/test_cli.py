@@ -15,8 +15,8 @@ from syrupy.assertion import SnapshotAssertion
 from tiny_models import save_tiny
 
 from circuit_assertions import __version__
-from circuit_assertions.assertions.asking import find_task
 from circuit_assertions.assertions.packaged import packaged_suites
+from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
 from circuit_assertions.components import KINDS
 from circuit_assertions.measures import MEASURES

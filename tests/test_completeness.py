@@ -17,10 +17,10 @@ from tiny_models import save_tiny
 
 from circuit_assertions.engine import passes
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import headsets
+from circuit_assertions.measures import head_sets
 from circuit_assertions.measures.searching import Question, best_greedy, best_random
 from circuit_assertions.measures.sweeping import HALVED, halves
-from circuit_assertions.plugin.face import comparison_lines
+from circuit_assertions.plugin.audit_fixture import comparison_lines
 from circuit_assertions.report.explaining import context_lines, interval_text, number
 from circuit_assertions.tasks import Prompt, PromptSet
 from circuit_assertions.tasks.words import TEMPLATES
@@ -72,7 +72,7 @@ def test_random_circuits_are_searched_and_scored_alike(both: Both) -> None:
     model = both.fast.audit.model(both.fast.checkpoint)
     scores = [
         max(both.slow.gap(other, removed, "zero") for removed in subsets(other))
-        for other in (circuit, *headsets.random_sets(model, circuit))
+        for other in (circuit, *head_sets.random_sets(model, circuit))
     ]
     reading = both.read("incompleteness-over-random", circuit, ablation="zero", search="greedy")
     assert reading.mean == pytest.approx(scores[0] - np.mean(scores[1:]), rel=1e-9)
@@ -102,7 +102,7 @@ def test_the_batch_size_changes_nothing(both: Both, monkeypatch: pytest.MonkeyPa
     with exact_softmax():
         together = Audited(both.folder, "float64").read("incompleteness", task, set=SET)
         monkeypatch.setattr(passes, "_batch_size", lambda *_: 1)
-        monkeypatch.setattr("circuit_assertions.engine.keeping.budget", lambda device: 0)
+        monkeypatch.setattr("circuit_assertions.engine.pass_cache.budget", lambda device: 0)
         alone = Audited(both.folder, "float64").read("incompleteness", task, set=SET)
     assert alone.settings["found"] == together.settings["found"]
     np.testing.assert_allclose(alone.values, together.values, rtol=0, atol=1e-9 * np.abs(together.values).max())

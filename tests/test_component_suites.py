@@ -12,13 +12,13 @@ from suite_texts import circuit_text, write
 from tiny_models import save_tiny
 
 from circuit_assertions.assertions import SuiteError, load_circuits, load_suite
-from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
+from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.assertions.verdicts import Judgement, Verdict
 from circuit_assertions.audit import Request
 from circuit_assertions.components import Component, Mlp, Residual, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
-from circuit_assertions.plugin.face import AuditedCheckpoint
+from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
 from circuit_assertions.report.explaining import explain
 
 IOI = ioi(prompts=8)
@@ -108,12 +108,12 @@ def test_a_mistake_is_told_where_it_stands(tmp_path: Path, said: str, key: str, 
     assert message in problem
 
 
-def judged(audited: Audited, project: Path, text: str) -> tuple[Asked, Judgement | NotAsked]:
+def judged(audited: Audited, project: Path, text: str) -> tuple[PlannedAssertion, Judgement | NotApplicable]:
     shape = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
     files = {"x.yaml": f"{HEADER}{text}\n", "circuits/tiny.yaml": circuit_text(shape, {"name-mover": MOVERS})}
     circuits = load_circuits(write(project, files) / "circuits")
     suite = load_suite(project / "x.yaml", circuits)
-    asked = Asked(suite, suite.suite.assertions[0], audited.checkpoint, circuits)
+    asked = PlannedAssertion(suite, suite.suite.assertions[0], audited.checkpoint, circuits)
     return asked, SuiteRunner(audited.audit).judge(asked)
 
 
@@ -190,7 +190,7 @@ def test_ranks_are_among_the_kinds_that_are_listed(audited: Audited, tmp_path: P
         assert isinstance(judgement, Judgement)
         assert all(f"of {among}" in finding.read for row in judgement.rows for finding in row.findings)
         _, judgement = judged(audited, tmp_path, line(asked, f"{{rank-within: {among}}}"))
-        assert isinstance(judgement, NotAsked)
+        assert isinstance(judgement, NotApplicable)
         assert f"it can never fail: there are {among} to rank" in judgement.reason
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from tiny_models import save_tiny
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions.running import SuiteRunner
+from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.audit import Request
 from circuit_assertions.components import Component, Mlp, Residual, all_of, kind_of, parse_component
 from circuit_assertions.engine import MeasuringError
 from circuit_assertions.heads import Head, HeadError
-from circuit_assertions.plugin.face import AuditedCheckpoint
+from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
 
 IOI = ioi(prompts=8)
 MIXED: tuple[Component, ...] = (Mlp(1), Head(0, 2), Mlp(0))

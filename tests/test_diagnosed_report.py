@@ -15,14 +15,14 @@ from syrupy.assertion import SnapshotAssertion
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Mlp, Norms, Part
 from circuit_assertions.diagnosis import Diagnosis, DiagnosisError, Figure, Function, HeadChange, Origin, RoleChange
-from circuit_assertions.diagnosis.asserting import Judged
-from circuit_assertions.diagnosis.diagnosing import Behaviour
 from circuit_assertions.diagnosis.expression import Expression
 from circuit_assertions.diagnosis.function import Change, Inside
+from circuit_assertions.diagnosis.lenses import Behaviour
 from circuit_assertions.diagnosis.origin import Healing
-from circuit_assertions.diagnosis.overall import Overall
+from circuit_assertions.diagnosis.overall_verdict import Overall
 from circuit_assertions.diagnosis.recovery import Carrier, Recovery
-from circuit_assertions.diagnosis.rediscovering import Circuits, Rediscovered
+from circuit_assertions.diagnosis.rediscovery import Circuits, Rediscovered
+from circuit_assertions.diagnosis.suite_verdicts import Judged
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.report.diagnosed import diagnosis_lines

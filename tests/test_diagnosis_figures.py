@@ -16,9 +16,9 @@ from torch import Tensor
 
 from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis.expression import find_expression
-from circuit_assertions.diagnosis.grafts import halves_of
+from circuit_assertions.diagnosis.graft_search import halves_of
 from circuit_assertions.diagnosis.origin import find_origin
-from circuit_assertions.engine import Model, grafting, meeting
+from circuit_assertions.engine import Model, grafting, two_models
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.engine.slopes import slopes
 from circuit_assertions.engine.transplanting import Transplanting
@@ -98,7 +98,7 @@ def test_size_of_batches_changes_no_figure_and_neither_model_is_changed(monkeypa
     found = []
     for together in (64, 4):
         monkeypatch.setattr(grafting, "_TOGETHER", together)
-        monkeypatch.setattr(meeting, "_TOGETHER", together)
+        monkeypatch.setattr(two_models, "_TOGETHER", together)
         lost = Grafting(side.healthy, model, prompts).difference() - Grafting(model, side.healthy, prompts).difference()
         expressed = find_expression(model, side.healthy, prompts, lost.numpy())
         found.append((find_origin(model, side.healthy, prompts), expressed))

@@ -16,12 +16,12 @@ from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis import Figure, Function, HeadChange, RoleChange
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.function import compare_functions
-from circuit_assertions.diagnosis.headchange import Seen, change_of
-from circuit_assertions.diagnosis.overall import CLEAN_BEHAVIOUR, CLEAN_ROLE, WORST_FIRST, Behaviour, overall
+from circuit_assertions.diagnosis.head_change import Seen, change_of
+from circuit_assertions.diagnosis.overall_verdict import CLEAN_BEHAVIOUR, CLEAN_ROLE, WORST_FIRST, Behaviour, overall
 from circuit_assertions.diagnosis.view import Array, ByHead, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
-from circuit_assertions.measures.headsets import random_sets
+from circuit_assertions.measures.head_sets import random_sets
 from circuit_assertions.measures.shares import above_zero
 
 HEAD = Head(3, 2)

@@ -14,8 +14,8 @@ from diagnosis_cases import CIRCUIT, COMMITTED, Side, one, raw
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Opening
-from circuit_assertions.diagnosis import DiagnosisError, Figure, Recovery, diagnosing
-from circuit_assertions.diagnosis.diagnosing import diagnose
+from circuit_assertions.diagnosis import DiagnosisError, Figure, Recovery, lenses
+from circuit_assertions.diagnosis.lenses import diagnose
 from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.diagnosis.recovery import _how
 from circuit_assertions.measures import Interval
@@ -33,7 +33,7 @@ def side() -> Side:
 @pytest.fixture
 def no_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what is not asked about here."""
-    monkeypatch.setattr(diagnosing, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin("UNCHANGED", 32))
 
 
 def recovery_of(side: Side, folder: Path, prompts: int = 48) -> Recovery:

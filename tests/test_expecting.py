@@ -15,12 +15,12 @@ from suite_texts import write
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Judgement, SuiteError, load_suite
 from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
-from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
+from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
-from circuit_assertions.plugin.face import AuditedCheckpoint
+from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
 from circuit_assertions.report import explain
 
 FEW = 80  # with fewer, no share of 95 % can be shown
@@ -64,9 +64,9 @@ ASSERTIONS = [
 def runner() -> SuiteRunner:
     baseline = find_checkpoints(str(HEALTHY))[0]
     runner = SuiteRunner(Audit(Opening(device="cpu", base=baseline), baseline), baseline)
-    from circuit_assertions.diagnosis.comparing import Comparing
+    from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
 
-    runner.compare = Comparing(runner.audit, baseline, None, runner.audit.progress)
+    runner.compare = ComparingMeasures(runner.audit, baseline, None, runner.audit.progress)
     return runner
 
 
@@ -86,14 +86,14 @@ def test_the_verdict_is_that_of_the_suite(
     file.write_text(yaml.safe_dump(values))
     circuits = circuits_beside(packaged_suites())
     loaded = load_suite(file, circuits)
-    expected = runner.judge(Asked(loaded, loaded.suite.assertions[0], checkpoint, circuits))
+    expected = runner.judge(PlannedAssertion(loaded, loaded.suite.assertions[0], checkpoint, circuits))
 
-    seen: list[tuple[Asked, Judgement | NotAsked]] = []
+    seen: list[tuple[PlannedAssertion, Judgement | NotApplicable]] = []
     face = AuditedCheckpoint(runner, checkpoint, circuits, lambda asked, judged: seen.append((asked, judged)))
     said = in_python(assertion)
     judged = face.expect(assertion["measure"], task=task, circuit=circuit, **said)
     assert seen[0][1] == (judged or seen[0][1])
-    if isinstance(expected, NotAsked):
+    if isinstance(expected, NotApplicable):
         assert judged is None
         assert seen[0][1] == expected
     else:

@@ -18,7 +18,7 @@ from tiny_models import config_of, random_model
 from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis import expression
 from circuit_assertions.diagnosis.expression import Expression, find_expression, surely_back
-from circuit_assertions.diagnosis.grafts import Grafts
+from circuit_assertions.diagnosis.graft_search import Grafts
 from circuit_assertions.diagnosis.origin import Origin, find_origin
 from circuit_assertions.engine import Model
 from circuit_assertions.heads import Head

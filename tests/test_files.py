@@ -219,7 +219,7 @@ WRITES_OF = {
 ALLOWED = {
     ("files.py", "open"),
     ("files.py", "fdopen"),
-    ("cli/saying.py", "open"),  # of the null device, for a closed stream
+    ("cli/output.py", "open"),  # of the null device, for a closed stream
     ("checkpoints/grafting.py", "save_pretrained"),  # into the folder that `whole_folder` makes
     ("checkpoints/grafting.py", "copyfile"),
     ("checkpoints/adapters.py", "copyfile"),  # into a temporary folder

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from circuit_assertions.components import Residual
 from circuit_assertions.engine import MeasuringError, SlowPatchingWarning, open_patching
-from circuit_assertions.engine.choosing import AnyPatching
+from circuit_assertions.engine.backends import AnyPatching
 from circuit_assertions.engine.hooked import HookedPatching
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.heads import Head

@@ -22,7 +22,7 @@ from circuit_assertions.components import Embedding, Mlp, Norms, Part
 from circuit_assertions.engine import MeasuringError, Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.engine.parts import parts_of
-from circuit_assertions.engine.recognising import NotRecognisedError
+from circuit_assertions.engine.recognition import NotRecognisedError
 from circuit_assertions.heads import Head
 
 SETS: tuple[tuple[Part, ...], ...] = (

@@ -19,9 +19,9 @@ from torch import Tensor
 from circuit_assertions.audit import Request
 from circuit_assertions.components import Mlp
 from circuit_assertions.engine import MeasuringError, SlowPatchingWarning, open_patching
-from circuit_assertions.engine.choosing import AnyPatching
+from circuit_assertions.engine.backends import AnyPatching
 from circuit_assertions.engine.hooked import HookedPatching
-from circuit_assertions.engine.recognising import NotRecognisedError
+from circuit_assertions.engine.recognition import NotRecognisedError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 
@@ -151,7 +151,7 @@ def test_an_audit_reads_the_same_with_hooks_and_says_so_once(tmp_path: Path, mon
 
     by_arithmetic, silence = read()
     assert silence == []
-    monkeypatch.setattr("circuit_assertions.engine.choosing.recognise", refuse)
+    monkeypatch.setattr("circuit_assertions.engine.backends.recognise", refuse)
     with_hooks, said = read()
     for one, other in zip(with_hooks, by_arithmetic, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * np.abs(other).max())

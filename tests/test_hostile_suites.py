@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from suite_texts import REFERENCE_SUITE, TINY_SUITE
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import SuiteError, load_circuit, load_suite, source
-from circuit_assertions.assertions.asking import find_task
+from circuit_assertions.assertions import SuiteError, load_circuit, load_suite, yaml_source
 from circuit_assertions.assertions.packaged import packaged_suites
-from circuit_assertions.assertions.source import loaders, read_source
+from circuit_assertions.assertions.task_lookup import find_task
+from circuit_assertions.assertions.yaml_source import loaders, read_source
 from circuit_assertions.bounded import UnreadableError, read_bounded
 from circuit_assertions.plugin.items import is_suite
 
@@ -195,7 +195,7 @@ needs_libyaml = pytest.mark.skipif(loaders()[0] is loaders()[1], reason="PyYAML 
 def read_with(loader: Any, file: Path) -> Any:
     """A file's values and the place of each, or the message that refuses it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "loaders", lambda: (loader, loaders()[1]))
+        patch.setattr(yaml_source, "loaders", lambda: (loader, loaders()[1]))
         try:
             read = read_source(file)
         except CircuitAssertionsError as error:
@@ -298,7 +298,7 @@ def test_thousands_of_assertions_are_checked_in_seconds(
 ) -> None:
     """In processor time, and six times what it takes: 1.5 s, and 9 s where there is no libyaml."""
     if not fast:
-        monkeypatch.setattr(source, "loaders", lambda: (yaml.SafeLoader, yaml.SafeLoader))
+        monkeypatch.setattr(yaml_source, "loaders", lambda: (yaml.SafeLoader, yaml.SafeLoader))
     elif loaders()[0] is yaml.SafeLoader:
         pytest.skip("PyYAML has no libyaml here")
     file = tmp_path / "x.yaml"

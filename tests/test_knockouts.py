@@ -20,7 +20,7 @@ from circuit_assertions.engine import MeasuringError, run_passes
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
-from circuit_assertions.measures.headsets import RANDOM_SETS, random_sets
+from circuit_assertions.measures.head_sets import RANDOM_SETS, random_sets
 from circuit_assertions.measures.replacing import whole_and_without
 from circuit_assertions.measures.shares import shares_of
 from circuit_assertions.measures.sweeping import KNOCKOUT

@@ -22,7 +22,7 @@ from transformers import GPT2LMHeadModel
 
 from circuit_assertions.checkpoints import find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
-from circuit_assertions.diagnosis.overall import CLEAN_BEHAVIOUR, CLEAN_ROLE
+from circuit_assertions.diagnosis.overall_verdict import CLEAN_BEHAVIOUR, CLEAN_ROLE
 from fixtures import lab, lab_bounds, lab_diagnoses, lab_stand_ins, lab_table, world
 from fixtures.evaluate import batch_of, behaviour
 from fixtures.lab_table import measured

@@ -14,7 +14,7 @@ from tiny_models import save_tiny
 
 from circuit_assertions.assertions import SuiteError, Verdict, load_suite
 from circuit_assertions.assertions.loading import load_circuits
-from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
+from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.engine import MeasuringError
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks.words import TEMPLATES
@@ -102,8 +102,8 @@ def test_a_suite_asks_it_of_every_head_of_the_circuit(tmp_path: Path) -> None:
     circuits = load_circuits(project / "suites" / "circuits")
     suite = load_suite(project / "suites" / "x.yaml", circuits)
     runner = SuiteRunner(model.audit)
-    judgement = runner.judge(Asked(suite, suite.suite.assertions[0], model.checkpoint, circuits))
-    assert not isinstance(judgement, NotAsked)
+    judgement = runner.judge(PlannedAssertion(suite, suite.suite.assertions[0], model.checkpoint, circuits))
+    assert not isinstance(judgement, NotApplicable)
     assert {row.name for row in judgement.rows} == {str(head) for head in (*PAIR, *SET[:1])}
     assert judgement.verdict in (Verdict.HELD, Verdict.UNRESOLVED)
 

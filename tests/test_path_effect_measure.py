@@ -14,7 +14,7 @@ from suite_texts import circuit_text, write
 from tiny_models import save_tiny
 
 from circuit_assertions.assertions import SuiteError, load_circuits, load_suite
-from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
+from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Request
 from circuit_assertions.engine import MeasuringError
@@ -231,12 +231,12 @@ ROLES = {"name-mover": MOVERS, "s-inhibition": INHIBITION}
 SHAPE = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
 
 
-def judged(audited: Audited, project: Path, said: str) -> Judgement | NotAsked:
+def judged(audited: Audited, project: Path, said: str) -> Judgement | NotApplicable:
     """The judgement of one assertion, with the circuit files of the project."""
     write(project, {"suites/x.yaml": f"{HEADER}{assertion(said)}\n"})
     circuits = load_circuits(project / "suites" / "circuits")
     suite = load_suite(project / "suites" / "x.yaml", circuits)
-    asked = Asked(suite, suite.suite.assertions[0], audited.checkpoint, circuits)
+    asked = PlannedAssertion(suite, suite.suite.assertions[0], audited.checkpoint, circuits)
     runner = SuiteRunner(audited.audit)
     runner.announce([asked])
     return runner.judge(asked)
@@ -269,13 +269,13 @@ def test_a_suite_reads_what_python_reads(audited: Audited, tmp_path: Path, said:
 def test_a_receiving_role_that_the_circuit_has_not_is_not_asked(audited: Audited, tmp_path: Path) -> None:
     write(tmp_path, {"suites/circuits/tiny.yaml": circuit_text(SHAPE, {"s-inhibition": INHIBITION})})
     said = judged(audited, tmp_path, PATH + "receiver: {query: name-mover, at: end}")
-    assert isinstance(said, NotAsked)
+    assert isinstance(said, NotApplicable)
     assert "has no name-mover heads" in said.reason
 
 
 def test_a_receiving_role_that_no_circuit_binds_is_not_asked(audited: Audited, tmp_path: Path) -> None:
     said = judged(audited, tmp_path, "measure: path-effect, task: ioi, heads: any, receiver: {query: name-mover}")
-    assert isinstance(said, NotAsked)
+    assert isinstance(said, NotApplicable)
     assert "no circuit file binds the roles of 'ioi'" in said.reason
 
 

@@ -19,7 +19,7 @@ from circuit_assertions.engine.arithmetic import raw
 from circuit_assertions.engine.hooked import HookedPatching
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.patching import Patching
-from circuit_assertions.engine.recognising import NotRecognisedError, recognise
+from circuit_assertions.engine.recognition import NotRecognisedError, recognise
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import Prompt
 

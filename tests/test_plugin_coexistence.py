@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from suite_texts import TINY_SUITE, write
 
-from circuit_assertions.plugin.plain import FLAGS, PLAIN, WITH_A_VALUE, translated
-from circuit_assertions.plugin.renamed import RENAMED
+from circuit_assertions.plugin.old_keys import RENAMED
+from circuit_assertions.plugin.short_options import FLAGS, PLAIN, WITH_A_VALUE, translated
 
 Run = Callable[..., pytest.RunResult]
 

@@ -13,7 +13,7 @@ from auditing import HEALTHY
 from diagnosis_cases import kept, on_the_way_to
 from suite_texts import write
 
-from circuit_assertions.diagnosis import diagnosing
+from circuit_assertions.diagnosis import lenses
 
 pytestmark = pytest.mark.usefixtures("opened_once")
 
@@ -227,7 +227,7 @@ def test_who_interrupts_the_diagnosis_keeps_the_verdicts(
     def stop(*given: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(diagnosing, "diagnose", stop)
+    monkeypatch.setattr(lenses, "diagnose", stop)
     output = beside_healthy(project, BYPASSED)
     assert "  HELD       answers " in output
     assert "interrupted; `circuit-assertions diagnose` makes it alone" in diagnosis_of(output)

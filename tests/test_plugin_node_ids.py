@@ -10,7 +10,7 @@ from suite_texts import write
 from test_plugin_gate import BREAKS, HOLDS, gate_of, run, suite
 
 import circuit_assertions
-from circuit_assertions.assertions.asking import find_task
+from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
 from circuit_assertions.places import packaged_name, packaged_suites, suite_path
 

@@ -19,7 +19,7 @@ from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
 from circuit_assertions.engine import Model
-from circuit_assertions.engine.applying import apply, apply_norm
+from circuit_assertions.engine.module_calls import apply, apply_norm
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.engine.rows import Sender
 from circuit_assertions.heads import Head

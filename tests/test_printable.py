@@ -20,10 +20,10 @@ from suite_texts import TINY_SUITE, circuit_text, write
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import SuiteError, load_circuit, load_suite
-from circuit_assertions.assertions.running import NotAsked
+from circuit_assertions.assertions.runner import NotApplicable
 from circuit_assertions.checkpoints import CheckpointError, find_checkpoints
 from circuit_assertions.checkpoints.errors import reason_of
-from circuit_assertions.cli.saying import Outcome, say
+from circuit_assertions.cli.output import Outcome, say
 from circuit_assertions.heads import Head
 from circuit_assertions.printable import printable, printable_output
 from circuit_assertions.report import Audited, AuditLine, Progress, summary_lines
@@ -103,7 +103,7 @@ def of_path(text: str) -> str:
 
 
 def of_skip(text: str) -> str:
-    return NotAsked(text).reason
+    return NotApplicable(text).reason
 
 
 def of_summary(text: str) -> str:

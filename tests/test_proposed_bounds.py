@@ -22,8 +22,8 @@ from circuit_assertions.assertions import (
     load_suite,
 )
 from circuit_assertions.assertions.circuits import Circuit
-from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
-from circuit_assertions.assertions.source import read_source
+from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
+from circuit_assertions.assertions.yaml_source import read_source
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
 from fixtures import planted
@@ -58,13 +58,13 @@ def said(folder: Path, *lines: str, circuits: tuple[Circuit, ...]) -> LoadedSuit
 
 def put(
     folder: Path, line: str, *files: Path, model: Path = HEALTHY, baseline: Path | None = None
-) -> Judgement | NotAsked:
+) -> Judgement | NotApplicable:
     """One assertion, put to a model."""
     circuits = tuple(load_circuit(file) for file in files)
     suite = said(folder, line, circuits=circuits)
     other: Checkpoint | None = find_checkpoints(str(baseline))[0] if baseline is not None else None
     audit = Audit(Opening(device="cpu", dtype="float32"), other)
-    asked = Asked(suite, suite.suite.assertions[0], find_checkpoints(str(model))[0], circuits)
+    asked = PlannedAssertion(suite, suite.suite.assertions[0], find_checkpoints(str(model))[0], circuits)
     return SuiteRunner(audit, other).judge(asked)
 
 
@@ -138,7 +138,7 @@ def test_what_is_not_the_same_reading_is_not_taken_over(tmp_path: Path, line: st
 def test_without_a_bound_the_assertion_is_skipped_or_only_what_is_left_is_judged(tmp_path: Path) -> None:
     bare = file_with(tmp_path, {("found", "thresholds"): []})
     skipped = put(tmp_path, RATE % "proposed", bare)
-    assert isinstance(skipped, NotAsked)
+    assert isinstance(skipped, NotApplicable)
     assert "no circuit file of this model or its baseline proposes a bound for it" in skipped.reason
     left = judged(tmp_path, (MOVERS % "proposed").replace("{at-least", "{sign: positive, at-least"), bare)
     assert left.expected == "positive"

@@ -15,7 +15,7 @@ from suite_texts import write
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Expectation, SuiteError, Verdict, judge, load_circuits, load_suite
 from circuit_assertions.assertions.ranges import range_problems
-from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
+from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.audit import Request
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
@@ -209,8 +209,10 @@ def test_what_this_model_cannot_be_asked_is_skipped_with_the_reason(
     file = write(tmp_path, {"x.yaml": text}) / "x.yaml"
     circuits = load_circuits(Path(__file__).parents[1] / "suites" / "circuits")
     audited, suite = Audited(HEALTHY), load_suite(file, circuits)
-    answer = SuiteRunner(audited.audit).judge(Asked(suite, suite.suite.assertions[0], audited.checkpoint, circuits))
-    assert isinstance(answer, NotAsked)
+    answer = SuiteRunner(audited.audit).judge(
+        PlannedAssertion(suite, suite.suite.assertions[0], audited.checkpoint, circuits)
+    )
+    assert isinstance(answer, NotApplicable)
     assert reason in answer.reason
 
 
@@ -221,8 +223,10 @@ def test_a_rank_that_cannot_fail_is_left_out_beside_what_can(tmp_path: Path) -> 
     )
     file = write(tmp_path, {"x.yaml": text}) / "x.yaml"
     audited, suite = Audited(HEALTHY), load_suite(file)
-    answer = SuiteRunner(audited.audit).judge(Asked(suite, suite.suite.assertions[0], audited.checkpoint, ()))
-    assert not isinstance(answer, NotAsked)
+    answer = SuiteRunner(audited.audit).judge(
+        PlannedAssertion(suite, suite.suite.assertions[0], audited.checkpoint, ())
+    )
+    assert not isinstance(answer, NotApplicable)
     assert answer.verdict is Verdict.HELD
     assert answer.expected == "at least -1000; for any head"
     assert answer.not_judged == ("rank within 50 (it can never fail: there are 20 to rank)",)

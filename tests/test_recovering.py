@@ -17,7 +17,7 @@ from suite_texts import write
 from test_report import MARGIN, judged, read
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from circuit_assertions.assertions.recovering import recovered
+from circuit_assertions.assertions.recovered_share import recovered
 from circuit_assertions.cli import main
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading

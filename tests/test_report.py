@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from syrupy.assertion import SnapshotAssertion
 
 from circuit_assertions.assertions import Assertion, Judgement, judge, load_suite
-from circuit_assertions.assertions.running import Asked
+from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
@@ -112,7 +112,7 @@ def test_held(snapshot: SnapshotAssertion) -> None:
 
 def line(assertion: Assertion, judgement: Judgement, suite: str = "suites/ioi.yaml") -> AuditLine:
     loaded = load_suite(Path(__file__).parents[1] / "suites" / "ioi.yaml")
-    return AuditLine.of(Asked(loaded, assertion, Checkpoint("tuned"), ()), suite, judgement)
+    return AuditLine.of(PlannedAssertion(loaded, assertion, Checkpoint("tuned"), ()), suite, judgement)
 
 
 def test_the_audit_in_a_screenful(snapshot: SnapshotAssertion) -> None:

@@ -15,9 +15,9 @@ from suite_texts import write
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import ROLES, Circuit, SuiteError, load_circuit, load_suite
-from circuit_assertions.assertions.asking import find_task
 from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
 from circuit_assertions.assertions.schema import Assertion, Expectation, Suite
+from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.checkpoints import CheckpointError, DeviceError, find_checkpoints
 from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.cli import main
@@ -27,7 +27,7 @@ from circuit_assertions.engine.memory import _amount
 from circuit_assertions.heads import parse_head
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.plugin.options import _DTYPES
-from circuit_assertions.plugin.plain import PLAIN
+from circuit_assertions.plugin.short_options import PLAIN
 
 MEANT = re.compile(r"\(did you mean (.+?)\?\)")
 CHOICES = re.compile(r"\(one of ([^()]+)\)")

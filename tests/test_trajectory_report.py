@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuit_assertions.checkpoints import Checkpoint
-from circuit_assertions.diagnosis.overall import Overall
+from circuit_assertions.diagnosis.overall_verdict import Overall
 from circuit_assertions.diagnosis.trajectory import Step, Trajectory
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure

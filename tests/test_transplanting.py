@@ -23,10 +23,10 @@ from circuit_assertions.engine.arithmetic import Block
 from circuit_assertions.engine.cache import Run, capture
 from circuit_assertions.engine.hooked import HookedPatching
 from circuit_assertions.engine.layout import Layout
-from circuit_assertions.engine.meeting import Meeting
-from circuit_assertions.engine.recognising import recognise
+from circuit_assertions.engine.recognition import recognise
 from circuit_assertions.engine.rows import Sender
 from circuit_assertions.engine.transplanting import Transplanting
+from circuit_assertions.engine.two_models import TwoModels
 from circuit_assertions.heads import Head
 
 SETS: tuple[tuple[Sender, ...], ...] = (
@@ -121,7 +121,7 @@ def with_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     def hooked(model: Model, prompts: Any, _blocks: Any, base: Any, other: Any) -> HookedPatching:
         return HookedPatching(model, tuple(prompts), base, other)
 
-    monkeypatch.setattr("circuit_assertions.engine.meeting.patching_of", hooked)
+    monkeypatch.setattr("circuit_assertions.engine.two_models.patching_of", hooked)
 
 
 def agrees(two: Two) -> None:
@@ -173,7 +173,7 @@ def test_the_other_way_round_shares_the_runs_and_says_the_same(two: Two, monkeyp
     def run_again(*_: object) -> None:
         raise AssertionError("both models have been run already")
 
-    monkeypatch.setattr("circuit_assertions.engine.meeting.capture", run_again)
+    monkeypatch.setattr("circuit_assertions.engine.two_models.capture", run_again)
     assert apart(there.turned.outputs(SETS), expected) <= _BOUND.get(two.name, 1e-10)
 
 
@@ -209,8 +209,8 @@ def test_half_precision_widens_each_run_once_for_both_ways(tmp_path: Path, monke
         recognised.append(layout)
         return recognise(layout, run)
 
-    monkeypatch.setattr("circuit_assertions.engine.choosing.recognise", counting)
-    (met,) = Meeting(halves[0], halves[1], two.prompts).batches()
+    monkeypatch.setattr("circuit_assertions.engine.backends.recognise", counting)
+    (met,) = TwoModels(halves[0], halves[1], two.prompts).batches()
     assert recognised == [model.layout for model in halves]
     into_one, into_other = met.patchings
     for base, other in ((into_one.base, into_other.other), (into_other.base, into_one.other)):
@@ -222,14 +222,14 @@ def test_half_precision_widens_each_run_once_for_both_ways(tmp_path: Path, monke
 def test_runs_that_are_too_large_to_keep_are_taken_again(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Transplanting(*two.models, two.prompts)
     short = Transplanting(*two.models, two.prompts)
-    monkeypatch.setattr("circuit_assertions.engine.keeping.budget", lambda device: 0)
+    monkeypatch.setattr("circuit_assertions.engine.pass_cache.budget", lambda device: 0)
     taken = []
 
     def counting(model: Model, tokens: Tensor) -> Run:
         taken.append(tokens)
         return capture(model, tokens)
 
-    monkeypatch.setattr("circuit_assertions.engine.meeting.capture", counting)
+    monkeypatch.setattr("circuit_assertions.engine.two_models.capture", counting)
     first = short.outputs(SETS)
     once = len(taken)
     assert torch.equal(short.outputs(SETS), first)

@@ -39,9 +39,9 @@ PLACES = {
     "opening": "circuit_assertions.checkpoints.opening.read_model",
     "wrapping": "circuit_assertions.engine.Model.of",
     "prompts": "circuit_assertions.tasks.repeated.RepeatedTokensTask.build",
-    "a pass": "circuit_assertions.engine.KeptPasses.run",
-    "a measure": "circuit_assertions.measures.taking.without",
-    "judging": "circuit_assertions.assertions.running.judge",
+    "a pass": "circuit_assertions.engine.PassCache.run",
+    "a measure": "circuit_assertions.measures.reading_builder.without",
+    "judging": "circuit_assertions.assertions.runner.judge",
 }
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from circuit_assertions.assertions import SuiteError, Verdict, load_suite
 from circuit_assertions.assertions.loading import load_circuits
-from circuit_assertions.assertions.running import Asked, NotAsked, SuiteRunner
+from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Request
 from circuit_assertions.engine import Layout, MeasuringError
@@ -146,14 +146,16 @@ ASKED = "measure: direct-effect, heads: backup-name-mover, without: name-mover, 
 LINE = f"  - {{id: a, {ASKED}, expect: {{at-least: 0.5}}}}"
 
 
-def judged(project: Path, folder: Path, line: str) -> Judgement | NotAsked:
+def judged(project: Path, folder: Path, line: str) -> Judgement | NotApplicable:
     roles = {role: CAST[role] for role in ("name-mover", "backup-name-mover")}
     audited = Audited(folder)
     shape = SuiteRunner(audited.audit).shape(audited.checkpoint)
     write(project, {"x.yaml": f"{HEADER}{line}\n", "circuits/x.yaml": circuit_text(shape, roles)})
     circuits = load_circuits(project / "circuits")
     suite = load_suite(project / "x.yaml", circuits)
-    return SuiteRunner(audited.audit).judge(Asked(suite, suite.suite.assertions[0], audited.checkpoint, circuits))
+    return SuiteRunner(audited.audit).judge(
+        PlannedAssertion(suite, suite.suite.assertions[0], audited.checkpoint, circuits)
+    )
 
 
 def test_a_suite_names_a_role_and_its_absence_shows_in_the_verdict(tmp_path: Path, reference_folder: Path) -> None:
@@ -168,7 +170,7 @@ def test_a_suite_names_a_role_and_its_absence_shows_in_the_verdict(tmp_path: Pat
 
 def test_a_role_that_the_circuit_does_not_bind_is_not_asked(tmp_path: Path, reference_folder: Path) -> None:
     answer = judged(tmp_path, reference_folder, LINE.replace("without: name-mover", "without: induction"))
-    assert isinstance(answer, NotAsked)
+    assert isinstance(answer, NotApplicable)
     assert "has no induction heads" in answer.reason
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.assertions.asked import Asked, NotAsked
+from circuit_assertions.assertions.circuit_names import discover_command
 from circuit_assertions.assertions.circuits import Binding, Circuit, Circuits, bind, likely_meant, unread_of
 from circuit_assertions.assertions.errors import SuiteError
-from circuit_assertions.assertions.naming import discover_command
+from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.heads import Head
@@ -34,7 +34,7 @@ class Binder:
     baseline: Checkpoint | None = None
     find: Callable[[str, Task], Circuit] | None = None
     bindings: dict[tuple[Checkpoint, str, tuple[Path | None, ...]], Binding | None] = field(default_factory=dict)
-    announced: list[Asked] = field(default_factory=list)
+    announced: list[PlannedAssertion] = field(default_factory=list)
 
     def binding(self, checkpoint: Checkpoint, name: str, circuits: Sequence[Circuit]) -> Binding | None:
         """The circuit that fits a checkpoint, remembered."""
@@ -70,7 +70,7 @@ class Binder:
         lineage = [checkpoint] if self.baseline is None else [checkpoint, self.baseline]
         return [self.audit.model(member).source.fingerprint for member in lineage]
 
-    def bound(self, asked: Asked, role: str) -> tuple[Head, ...] | NotAsked:
+    def bound(self, asked: PlannedAssertion, role: str) -> tuple[Head, ...] | NotApplicable:
         """The heads of a role, or of the whole `circuit`."""
         binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
         heads = () if binding is None else binding.everyone if role == "circuit" else binding.heads(role)
@@ -78,9 +78,9 @@ class Binder:
             self._refuse_unread(asked, role)
         if binding is None:
             return self._unbound(asked)
-        return heads or NotAsked(f"{binding} has no {role} heads")
+        return heads or NotApplicable(f"{binding} has no {role} heads")
 
-    def _refuse_unread(self, asked: Asked, role: str) -> None:
+    def _refuse_unread(self, asked: PlannedAssertion, role: str) -> None:
         """Check that no circuit file that cannot be read may have bound a role that nothing else binds.
 
         Raises:
@@ -99,7 +99,7 @@ class Binder:
         )
         return tuple(f"{unread}; it was left out" for unread in dict.fromkeys(asked))
 
-    def _unbound(self, asked: Asked) -> NotAsked:
+    def _unbound(self, asked: PlannedAssertion) -> NotApplicable:
         shape = self.shape(asked.checkpoint)
         size = "{architecture} of {layers} layers x {heads} heads, d_model {d_model}".format(**shape)
         circuit = asked.suite.circuit
@@ -107,8 +107,8 @@ class Binder:
         tasks = asked.suite.suite.tasks
         name = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
         if name is None:
-            return NotAsked(f"{unbound}, and `circuit-assertions discover` cannot use any task of the suite")
+            return NotApplicable(f"{unbound}, and `circuit-assertions discover` cannot use any task of the suite")
         model = str(self.baseline or asked.checkpoint)
         command = discover_command(asked.suite.file, name, circuit, model, tasks[name].kind)
         way_out = f"find the heads with `{command}`, or on a baseline with --discover"
-        return NotAsked(f"{unbound}: {way_out}", way_out)
+        return NotApplicable(f"{unbound}: {way_out}", way_out)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from circuit_assertions.assertions.circuit_names import Unbound, check_circuit, default_circuit
 from circuit_assertions.assertions.circuits import Circuit, Circuits, Unread, unread_of
 from circuit_assertions.assertions.errors import SuiteError
-from circuit_assertions.assertions.naming import Unbound, check_circuit, default_circuit
 from circuit_assertions.assertions.ranges import range_problems
 from circuit_assertions.assertions.schema import ROLES, Assertion, ReceiverHeads, Suite
-from circuit_assertions.assertions.source import Problem, Source, read_source
 from circuit_assertions.assertions.thresholds import threshold_problems
-from circuit_assertions.assertions.validating import KINDS, problems_of, validate
+from circuit_assertions.assertions.validation import KINDS, problems_of, validate
+from circuit_assertions.assertions.yaml_source import Problem, Source, read_source
 from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Task

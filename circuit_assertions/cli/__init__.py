@@ -17,7 +17,7 @@ from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
 from circuit_assertions.cli.options import add_lender, lender_of
-from circuit_assertions.cli.saying import CUT_OFF, Outcome, hush, open_streams, say
+from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.places import shown_path, suite_path
 from circuit_assertions.printable import printable
@@ -122,7 +122,7 @@ def _count(text: str) -> int:
 
 
 def _audit(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
-    from circuit_assertions.plugin.launching import run_packaged_suites
+    from circuit_assertions.plugin.launch import run_packaged_suites
 
     try:
         return Outcome("", run_packaged_suites(given.model, rest))  # pytest has said it all
@@ -135,7 +135,7 @@ def _audit(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
 
 
 def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
-    from circuit_assertions.assertions.asking import find_task
+    from circuit_assertions.assertions.task_lookup import find_task
     from circuit_assertions.checkpoints import Opening, find_checkpoints
     from circuit_assertions.report import prompts_listing
 

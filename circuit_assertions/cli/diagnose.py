@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.cli.comparing import (
+from circuit_assertions.cli.baseline_options import (
     add_comparing,
     asked_task,
     at_most,
@@ -18,7 +18,7 @@ from circuit_assertions.cli.comparing import (
     suites_for,
 )
 from circuit_assertions.cli.options import open_audit, progress_on_stderr
-from circuit_assertions.cli.saying import Outcome
+from circuit_assertions.cli.output import Outcome
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -43,7 +43,7 @@ def add_diagnose(verbs: Any) -> None:
 
 def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.checkpoints import find_checkpoints
-    from circuit_assertions.cli.following import follow_run
+    from circuit_assertions.cli.run_trajectory import follow_run
 
     run = find_checkpoints(given.model)
     if len(run) > 1:
@@ -70,9 +70,9 @@ def _diagnosed(given: argparse.Namespace, model: Checkpoint, progress: Progress)
     baseline, corrupted = held_against(given)
     suites = suites_for(given, task, called) if corrupted or given.suite else []
 
-    from circuit_assertions.diagnosis.asserting import judge_all, named, runner_for
     from circuit_assertions.diagnosis.binding import circuit_of
-    from circuit_assertions.diagnosis.diagnosing import check_fit, diagnose
+    from circuit_assertions.diagnosis.lenses import check_fit, diagnose
+    from circuit_assertions.diagnosis.suite_verdicts import judge_all, named, runner_for
 
     audit = open_audit(given, baseline)
     audit.progress = progress

@@ -20,8 +20,8 @@ from circuit_assertions.cli.options import (
     one_checkpoint,
     opening_of,
 )
-from circuit_assertions.cli.saying import Outcome
-from circuit_assertions.cli.writing import check_writable
+from circuit_assertions.cli.output import Outcome
+from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import NotWrittenError, write_whole
 from circuit_assertions.printable import printable
 
@@ -78,7 +78,7 @@ def _share(text: str) -> float:
 
 
 def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
-    from circuit_assertions.assertions.asking import find_task
+    from circuit_assertions.assertions.task_lookup import find_task
     from circuit_assertions.diagnosis.discovery.chains import chain_for
     from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 

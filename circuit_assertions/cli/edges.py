@@ -16,7 +16,7 @@ from circuit_assertions.cli.options import (
     opening_of,
     progress_on_stderr,
 )
-from circuit_assertions.cli.saying import Outcome
+from circuit_assertions.cli.output import Outcome
 
 __all__ = ["add_edges"]
 
@@ -43,7 +43,7 @@ def _count(text: str) -> int:
 
 
 def _edges(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
-    from circuit_assertions.assertions.asking import find_task
+    from circuit_assertions.assertions.task_lookup import find_task
 
     name, task = find_task(given.task, {"prompts": given.prompts})
     checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))

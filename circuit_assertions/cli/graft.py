@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.cli.options import add_permissions, one_checkpoint, permissions_of
-from circuit_assertions.cli.saying import Outcome
+from circuit_assertions.cli.output import Outcome
 from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.cli.comparing import add_comparing
-from circuit_assertions.cli.saying import Outcome
+from circuit_assertions.cli.baseline_options import add_comparing
+from circuit_assertions.cli.output import Outcome
 
 __all__ = ["add_trajectory"]
 
@@ -26,7 +26,7 @@ def add_trajectory(verbs: Any) -> None:
 
 def _trajectory(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.checkpoints import find_checkpoints
-    from circuit_assertions.cli.following import follow_run
+    from circuit_assertions.cli.run_trajectory import follow_run
 
     run = find_checkpoints(given.model)
     if not run[0].label:

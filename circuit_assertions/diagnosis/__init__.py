@@ -13,7 +13,7 @@ from circuit_assertions.diagnosis.recovery import Recovery
 from circuit_assertions.measures.figures import Figure
 
 if TYPE_CHECKING:
-    from circuit_assertions.diagnosis.diagnosing import Diagnosis
+    from circuit_assertions.diagnosis.lenses import Diagnosis
     from circuit_assertions.diagnosis.origin import Origin
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What needs torch, once somebody asks for it."""
     if name == "Diagnosis":
-        from circuit_assertions.diagnosis.diagnosing import Diagnosis
+        from circuit_assertions.diagnosis.lenses import Diagnosis
 
         return Diagnosis
     if name == "Origin":

@@ -12,7 +12,7 @@ from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.discovery.chains import chain_for
-from circuit_assertions.diagnosis.discovery.finding import Finder
+from circuit_assertions.diagnosis.discovery.finder import Finder
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.tasks import Task
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Rule, Stage
-from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED
-from circuit_assertions.diagnosis.headchange import Change, HeadChange, Seen, change_of
+from circuit_assertions.diagnosis.discovery.follow_chain import UNEXPLAINED
+from circuit_assertions.diagnosis.head_change import Change, HeadChange, Seen, change_of
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import Receiver
 from circuit_assertions.measures.figures import TRIFLE, Array, Figure, share_of

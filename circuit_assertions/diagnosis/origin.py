@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from circuit_assertions.components import Embedding, Mlp, Norms, Part, Unembedding
-from circuit_assertions.diagnosis.grafts import Grafts, halves_of, sorted_parts
+from circuit_assertions.diagnosis.graft_search import Grafts, halves_of, sorted_parts
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head

@@ -8,18 +8,18 @@ from typing import Literal
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit
-from circuit_assertions.assertions.running import SuiteRunner
+from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
-from circuit_assertions.diagnosis.asserting import Bound, Suites, judge_all, named, runner_for
 from circuit_assertions.diagnosis.bisecting import bisect
-from circuit_assertions.diagnosis.diagnosing import behaviour_before
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.function import compare_functions
-from circuit_assertions.diagnosis.numbers import PROMPTS, fewer
-from circuit_assertions.diagnosis.overall import Behaviour, Overall, overall
+from circuit_assertions.diagnosis.lenses import behaviour_before
+from circuit_assertions.diagnosis.overall_verdict import Behaviour, Overall, overall
+from circuit_assertions.diagnosis.prompt_counts import PROMPTS, fewer
 from circuit_assertions.diagnosis.sides import check_fit
+from circuit_assertions.diagnosis.suite_verdicts import Bound, Suites, judge_all, named, runner_for
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.measures.figures import Figure, share_of
 from circuit_assertions.tasks import TO_PATCH, Task

@@ -5,16 +5,16 @@ Only this room knows TransformerLens's hook names and module layout.
 
 from __future__ import annotations
 
-from circuit_assertions.engine.choosing import SlowPatchingWarning, open_patching
+from circuit_assertions.engine.backends import SlowPatchingWarning, open_patching
 from circuit_assertions.engine.errors import MeasuringError
-from circuit_assertions.engine.keeping import KeptPasses
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.pass_cache import PassCache
 from circuit_assertions.engine.passes import Pass, Wanted, run_passes
 from circuit_assertions.engine.readout import Readout
 
 __all__ = [
-    "KeptPasses",
+    "PassCache",
     "Layout",
     "MeasuringError",
     "Model",

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from circuit_assertions.engine.applying import apply, apply_norm
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.memory import in_pieces, piece_of_rows
+from circuit_assertions.engine.module_calls import apply, apply_norm
 
 __all__ = ["Block", "Projection", "Turn", "raw"]
 

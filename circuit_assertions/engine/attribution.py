@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from circuit_assertions.engine.applying import apply_norm
-from circuit_assertions.engine.choosing import AnyPatching
+from circuit_assertions.engine.backends import AnyPatching
 from circuit_assertions.engine.edges import EdgeGraph, EdgeReceiver, Input
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.memory import budget, in_pieces
+from circuit_assertions.engine.module_calls import apply_norm
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.tasks import END
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_assertions.engine.applying import apply_norm
 from circuit_assertions.engine.arithmetic import raw
 from circuit_assertions.engine.layout import Layout
+from circuit_assertions.engine.module_calls import apply_norm
 from circuit_assertions.engine.readout import Readout
 
 __all__ = ["check_model"]

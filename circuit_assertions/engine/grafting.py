@@ -18,11 +18,11 @@ from circuit_assertions.components import Embedding, Part
 from circuit_assertions.engine.arithmetic import Block
 from circuit_assertions.engine.cache import Run, capture
 from circuit_assertions.engine.errors import MeasuringError
+from circuit_assertions.engine.half_precision import widened
 from circuit_assertions.engine.live import Live
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.parts import parts_of
-from circuit_assertions.engine.recognising import NotRecognisedError, recognise
-from circuit_assertions.engine.widening import widened
+from circuit_assertions.engine.recognition import NotRecognisedError, recognise
 from circuit_assertions.tasks import END, Prompt, PromptSet
 
 __all__ = ["Grafting"]

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Identity, Module
 
-from circuit_assertions.engine.shaping import is_latent, shape_latent_attention
+from circuit_assertions.engine.latent_attention import is_latent, shape_latent_attention
 from circuit_assertions.heads import Head
 
 __all__ = ["UNEMBED_INPUT", "Layout"]

@@ -10,11 +10,11 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from circuit_assertions.engine.applying import apply_norm
 from circuit_assertions.engine.arithmetic import Projection, raw
 from circuit_assertions.engine.cache import Run
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.module_calls import apply_norm
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_assertions.engine.applying import HALVES
-from circuit_assertions.engine.choosing import AnyPatching, open_patching
+from circuit_assertions.engine.backends import AnyPatching, open_patching
 from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.memory import budget
 from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.module_calls import HALVES
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt, PromptSet
 

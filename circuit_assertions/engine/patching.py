@@ -18,14 +18,14 @@ from circuit_assertions.engine.ablating import Ablated, alike_together
 from circuit_assertions.engine.arithmetic import Block, Projection
 from circuit_assertions.engine.cache import capture_both
 from circuit_assertions.engine.changes import put_heads, put_inputs, put_patterns, put_rows
+from circuit_assertions.engine.half_precision import widened
 from circuit_assertions.engine.live import Change, Live, Point
 from circuit_assertions.engine.local import Look
 from circuit_assertions.engine.memory import Attempt, budget, in_pieces
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.pair import Direction, Pair
-from circuit_assertions.engine.recognising import recognise
+from circuit_assertions.engine.recognition import recognise
 from circuit_assertions.engine.rows import Frozen, Rows, Sender, by_lowest_receiver
-from circuit_assertions.engine.widening import widened
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt
 

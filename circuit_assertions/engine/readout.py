@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from circuit_assertions.engine.applying import apply_norm
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.memory import in_pieces, piece_of_rows
+from circuit_assertions.engine.module_calls import apply_norm
 
 __all__ = ["Readout"]
 

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from circuit_assertions.components import Mlp
+from circuit_assertions.engine.backends import AnyPatching
 from circuit_assertions.engine.cache import Run
-from circuit_assertions.engine.choosing import AnyPatching
 from circuit_assertions.engine.layout import UNEMBED_INPUT, Layout
 from circuit_assertions.engine.live import Change, Live, Point
-from circuit_assertions.engine.meeting import Meeting
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.engine.rows import Sender
 from circuit_assertions.engine.slopes import Slopes, slopes_of_activations
+from circuit_assertions.engine.two_models import TwoModels
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, PromptSet
 
@@ -42,13 +42,13 @@ class Transplanting:
     into: Model
     source: Model
     prompts: PromptSet
-    _meeting: Meeting | None = field(default=None, repr=False, compare=False)
+    _meeting: TwoModels | None = field(default=None, repr=False, compare=False)
     _place: int = 0  # of `into` in the meeting
 
     def __post_init__(self) -> None:
         """Let the two models meet, unless they have met already."""
         if self._meeting is None:
-            object.__setattr__(self, "_meeting", Meeting(self.into, self.source, self.prompts))
+            object.__setattr__(self, "_meeting", TwoModels(self.into, self.source, self.prompts))
 
     @property
     def turned(self) -> Transplanting:

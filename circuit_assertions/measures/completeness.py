@@ -12,7 +12,7 @@ from typing import Any
 
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.gaps import gaps, pairs
-from circuit_assertions.measures.headsets import outside, random_sets
+from circuit_assertions.measures.head_sets import outside, random_sets
 from circuit_assertions.measures.replacing import HeadSet
 from circuit_assertions.measures.searching import Question, best_greedy, best_random, shown
 from circuit_assertions.measures.shares import Array

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from circuit_assertions.engine import Pass
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.headsets import RANDOM_SETS, outside
+from circuit_assertions.measures.head_sets import RANDOM_SETS, outside
 from circuit_assertions.measures.replacing import whole_and_without
 from circuit_assertions.measures.shares import Array, above_zero, shares_of
 from circuit_assertions.measures.sweeping import Prepared, Sweep

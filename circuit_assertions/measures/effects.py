@@ -10,7 +10,7 @@ from torch import Tensor
 
 from circuit_assertions.components import Component
 from circuit_assertions.engine import Pass
-from circuit_assertions.engine.choosing import AnyPatching
+from circuit_assertions.engine.backends import AnyPatching
 from circuit_assertions.engine.rows import Sender
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.receivers import Receiver

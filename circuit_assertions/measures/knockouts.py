@@ -9,7 +9,7 @@ from torch import Tensor
 
 from circuit_assertions.engine import Pass
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.headsets import outside, random_sets
+from circuit_assertions.measures.head_sets import outside, random_sets
 from circuit_assertions.measures.replacing import whole_and_without
 from circuit_assertions.measures.shares import Array, shares_of
 

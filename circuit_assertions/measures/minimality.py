@@ -16,7 +16,7 @@ import numpy as np
 from circuit_assertions.engine import MeasuringError, Model
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.gaps import gaps, pairs
-from circuit_assertions.measures.headsets import RANDOM_SETS, outside
+from circuit_assertions.measures.head_sets import RANDOM_SETS, outside
 from circuit_assertions.measures.replacing import HeadSet
 from circuit_assertions.measures.searching import Question, best_greedy, shown
 from circuit_assertions.measures.shares import Array

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from circuit_assertions.engine import KeptPasses, MeasuringError, Model, Pass, Wanted
+from circuit_assertions.engine import MeasuringError, Model, Pass, PassCache, Wanted
 from circuit_assertions.measures.replacing import HeadSet, whole_and_without
 from circuit_assertions.measures.shares import Array
 from circuit_assertions.tasks import PromptSet
@@ -62,7 +62,7 @@ class Sweep:
     progress: Callable[[int, int], None] = lambda done, total: None
     _means: dict[tuple[str, HeadSet], float] = field(default_factory=dict)
     _effects: dict[str, Array] = field(default_factory=dict)
-    _kept: KeptPasses = field(default_factory=KeptPasses, repr=False)
+    _kept: PassCache = field(default_factory=PassCache, repr=False)
 
     @classmethod
     def of(cls, model: Model, prompts: PromptSet, progress: Callable[[int, int], None]) -> Sweep:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from circuit_assertions.plugin.options import add_options, chosen_models
-from circuit_assertions.plugin.plain import hide_values, register_now, spelled, translate
 from circuit_assertions.plugin.respawn import respawn_if_root_is_lost
+from circuit_assertions.plugin.short_options import hide_values, register_now, spelled, translate
 
 if TYPE_CHECKING:
-    from circuit_assertions.plugin.face import AuditedCheckpoint
+    from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
 
 
 _PARSER = pytest.StashKey[pytest.Parser]()
@@ -76,25 +76,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if _is_free(config.pluginmanager, "audit"):
         config.pluginmanager.register(ShortName(), "circuit_assertions_short_name")
     if not chosen_models(config) and any(".y" in arg for arg in config.args) and _PARSER in config.stash:
-        from circuit_assertions.plugin.renamed import RenamedKeys
+        from circuit_assertions.plugin.old_keys import RenamedKeys
 
         RenamedKeys(config, config.stash[_PARSER]).refuse_for(config.args)
     if chosen_models(config):
         # Threads that wait by spinning made an audit ten times slower where anything else used a core (45 s to 8 s on
         # two cores with one busy); this has to be said before torch is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from circuit_assertions.plugin.auditing import AuditPlugin
-        from circuit_assertions.plugin.diagnosing import DiagnosingPlugin
-        from circuit_assertions.plugin.gating import GatePlugin
-        from circuit_assertions.plugin.telling import TellingPlugin
+        from circuit_assertions.plugin.diagnosis_section import DiagnosingPlugin
+        from circuit_assertions.plugin.gate_plugin import GatePlugin
+        from circuit_assertions.plugin.session import AuditPlugin
+        from circuit_assertions.plugin.terminal import TerminalPlugin
 
         auditing = AuditPlugin(config)
         config.pluginmanager.register(auditing, "circuit_assertions_audit")
         if _PARSER in config.stash:
-            from circuit_assertions.plugin.renamed import RenamedKeys
+            from circuit_assertions.plugin.old_keys import RenamedKeys
 
             config.pluginmanager.register(RenamedKeys(config, config.stash[_PARSER]), "circuit_assertions_renamed")
-        telling = TellingPlugin(auditing)
+        telling = TerminalPlugin(auditing)
         config.pluginmanager.register(telling, "circuit_assertions_telling")
         if not hasattr(config, "workerinput"):
             config.pluginmanager.register(GatePlugin(auditing, telling), "circuit_assertions_gate")

@@ -15,17 +15,17 @@ import pytest
 
 from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_suite
 from circuit_assertions.assertions.outcomes import SKIPPED, WAIVED
-from circuit_assertions.assertions.running import Asked, NotAsked
-from circuit_assertions.assertions.source import MOST_BYTES
+from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion
+from circuit_assertions.assertions.yaml_source import MOST_BYTES
 from circuit_assertions.places import PACKAGED, packaged_name
 from circuit_assertions.plugin.gate import Rules, fails
-from circuit_assertions.plugin.telling import LINE, record
+from circuit_assertions.plugin.terminal import LINE, record
 from circuit_assertions.plugin.workers import group_of
 from circuit_assertions.printable import printable
 from circuit_assertions.report import AuditLine, explain
 
 if TYPE_CHECKING:
-    from circuit_assertions.plugin.auditing import AuditPlugin
+    from circuit_assertions.plugin.session import AuditPlugin
 
 __all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "is_suite", "node_id", "selected_line"]
 
@@ -71,7 +71,7 @@ class SuiteFile(pytest.File):
         for checkpoint in self.plugin.checkpoints:
             for index, assertion in enumerate(loaded.suite.assertions):
                 label = self.plugin.label(checkpoint)
-                asked = Asked(loaded, assertion, checkpoint, circuits)
+                asked = PlannedAssertion(loaded, assertion, checkpoint, circuits)
                 name = f"{assertion.id}[{label}]" if label else assertion.id
                 item = AssertionItem.from_parent(self, name=name, callobj=_assertion)
                 try:
@@ -83,7 +83,7 @@ class SuiteFile(pytest.File):
                 yield item
 
 
-def _assertion(circuit_judgement: Judgement | NotAsked, request: pytest.FixtureRequest) -> None:
+def _assertion(circuit_judgement: Judgement | NotApplicable, request: pytest.FixtureRequest) -> None:
     """What every assertion item runs: its judgement was made in set-up, where trouble is an error and not a failure."""
     item = request.node
     assert isinstance(item, AssertionItem)
@@ -93,11 +93,11 @@ def _assertion(circuit_judgement: Judgement | NotAsked, request: pytest.FixtureR
 class AssertionItem(pytest.Function):
     """One assertion for one checkpoint."""
 
-    asked: Asked
+    asked: PlannedAssertion
     line: int
     to_come: AuditLine
 
-    def place(self, asked: Asked, line: int) -> None:
+    def place(self, asked: PlannedAssertion, line: int) -> None:
         """Tell the item what it asks, and where that is written."""
         self.asked = asked
         self.line = line
@@ -108,17 +108,17 @@ class AssertionItem(pytest.Function):
         self.to_come = AuditLine.to_come(asked, self.shown_suite, self.again())
         record(self, LINE, self.to_come.plain())
 
-    def line_of(self, judged: Judgement | NotAsked) -> AuditLine:
+    def line_of(self, judged: Judgement | NotApplicable) -> AuditLine:
         """The line of the assertion with its outcome."""
-        if isinstance(judged, NotAsked):
+        if isinstance(judged, NotApplicable):
             return replace(self.to_come, outcome=SKIPPED, reason=judged.reason, way_out=judged.way_out)
         return self.to_come.judged(self.asked, judged)
 
-    def conclude(self, judged: Judgement | NotAsked) -> None:
+    def conclude(self, judged: Judgement | NotApplicable) -> None:
         """Fail, report or pass: as the gate will count it."""
         line, options = self.line_of(judged), self.plugin.options
         failing = fails(line, Rules(options.unresolved, options.skipped))
-        if isinstance(judged, NotAsked):
+        if isinstance(judged, NotApplicable):
             if not failing:
                 pytest.skip(f"{_waiver(line)}{judged.reason}")
             needed = " (required)" if line.required else ""

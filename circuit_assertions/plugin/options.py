@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from circuit_assertions.plugin.plain import PLAIN, spelled
+from circuit_assertions.plugin.short_options import PLAIN, spelled
 
 __all__ = ["Options", "add_options", "chosen_models", "read_options"]
 

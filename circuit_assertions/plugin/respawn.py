@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from circuit_assertions.plugin.plain import PLAIN, is_declared_in_a_conftest, undeclared
+from circuit_assertions.plugin.short_options import PLAIN, is_declared_in_a_conftest, undeclared
 
 __all__ = ["attach_values", "respawn_if_root_is_lost"]
 

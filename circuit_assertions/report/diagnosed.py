@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
 from circuit_assertions.diagnosis import Diagnosis, Figure, Function, HeadChange, Origin, Recovery, RoleChange
-from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.function import Inside, what_it_keeps
-from circuit_assertions.diagnosis.overall import SOMETHING_LOST
-from circuit_assertions.diagnosis.rediscovering import Circuits
+from circuit_assertions.diagnosis.overall_verdict import SOMETHING_LOST
+from circuit_assertions.diagnosis.rediscovery import Circuits
+from circuit_assertions.diagnosis.suite_verdicts import Judged
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import LEAST_LOST
 from circuit_assertions.printable import printable_lines

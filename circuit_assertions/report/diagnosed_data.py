@@ -16,10 +16,10 @@ from circuit_assertions.diagnosis import (
     Recovery,
     RoleChange,
 )
-from circuit_assertions.diagnosis.asserting import Judged
 from circuit_assertions.diagnosis.expression import Expression
 from circuit_assertions.diagnosis.function import Inside
-from circuit_assertions.diagnosis.rediscovering import Circuits
+from circuit_assertions.diagnosis.rediscovery import Circuits
+from circuit_assertions.diagnosis.suite_verdicts import Judged
 
 __all__ = ["diagnosis_data", "diagnosis_json"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuit_assertions.diagnosis.discovery import UNEXPLAINED, Discovery, Placed
-from circuit_assertions.diagnosis.discovery.behaving import rates_shown
+from circuit_assertions.diagnosis.discovery.behaviour import rates_shown
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.printable import printable_lines

@@ -9,7 +9,7 @@ from typing import Any
 
 from circuit_assertions.assertions import Judgement, Verdict
 from circuit_assertions.assertions.outcomes import BROKEN, ERROR, HELD, NOT_RUN, OUTCOMES, SKIPPED, WAIVED
-from circuit_assertions.assertions.running import Asked
+from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import interval_text, number, share_text
 
@@ -53,7 +53,7 @@ class AuditLine:
     command: str = ""
 
     @classmethod
-    def to_come(cls, asked: Asked, suite: str, command: str = "", name: str = "") -> AuditLine:
+    def to_come(cls, asked: PlannedAssertion, suite: str, command: str = "", name: str = "") -> AuditLine:
         """The line of an assertion that was not judged yet.
 
         Args:
@@ -76,11 +76,11 @@ class AuditLine:
         )
 
     @classmethod
-    def of(cls, asked: Asked, suite: str, judgement: Judgement, name: str = "") -> AuditLine:
+    def of(cls, asked: PlannedAssertion, suite: str, judgement: Judgement, name: str = "") -> AuditLine:
         """The line of a judged assertion."""
         return cls.to_come(asked, suite, name=name).judged(asked, judgement)
 
-    def judged(self, asked: Asked, judgement: Judgement) -> AuditLine:
+    def judged(self, asked: PlannedAssertion, judgement: Judgement) -> AuditLine:
         """The same line, with the judgement."""
         return replace(
             self,

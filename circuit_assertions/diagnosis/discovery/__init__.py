@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from circuit_assertions.diagnosis.discovery.discovering import Discovery, Stability, discover
-from circuit_assertions.diagnosis.discovery.following import UNEXPLAINED, Effect, Followed, Placed
-from circuit_assertions.diagnosis.discovery.writing import circuit_content, circuit_file
+from circuit_assertions.diagnosis.discovery.circuit_file import circuit_content, circuit_file
+from circuit_assertions.diagnosis.discovery.find_circuit import Discovery, Stability, discover
+from circuit_assertions.diagnosis.discovery.follow_chain import UNEXPLAINED, Effect, Followed, Placed
 
 __all__ = [
     "UNEXPLAINED",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Rule, Stage
-from circuit_assertions.diagnosis.discovery.following import Followed
+from circuit_assertions.diagnosis.discovery.follow_chain import Followed
 from circuit_assertions.diagnosis.view import Array, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Receiver

@@ -1,0 +1,246 @@
+"""Run the assertions of suites on checkpoints: take their readings, and judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions.binding import Binder
+from circuit_assertions.assertions.circuits import Binding, Circuit, Roles
+from circuit_assertions.assertions.errors import NothingToSayError
+from circuit_assertions.assertions.judging import judge
+from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
+from circuit_assertions.assertions.proposed import Proposed
+from circuit_assertions.assertions.readings_needed import Requesting
+from circuit_assertions.assertions.recovered_share import Recovering
+from circuit_assertions.assertions.schema import Expectation, ReceiverHeads
+from circuit_assertions.assertions.thresholds import same_prompts, take_over
+from circuit_assertions.assertions.verdicts import Judgement
+from circuit_assertions.audit import Audit, Request
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.tasks import Task
+
+__all__ = ["PlannedAssertion", "NotApplicable", "SuiteRunner"]
+
+
+_NO_BASELINE = "everything it expects is relative to a baseline: give one with --baseline=path/"
+
+
+def _way_to(other: str) -> str:
+    return f"give --{other}=path/"
+
+
+@dataclass
+class SuiteRunner:
+    """Judges assertions in one audit, sharing passes among all that were announced.
+
+    Attributes:
+        compare: takes readings of measures that compare a model with its baseline, and with `corrupted`.
+        binder: binds roles to heads; its `find` discovers a circuit that no file binds.
+    """
+
+    audit: Audit
+    baseline: Checkpoint | None = None
+    compare: Callable[[str, Checkpoint, Task, str, Roles, str], Reading] | None = None
+    corrupted: Checkpoint | None = None
+    binder: Binder = field(init=False)
+    _requesting: Requesting = field(init=False)
+    _planned: set[Checkpoint] = field(default_factory=set)
+    _recovering: Recovering | None = None
+
+    def __post_init__(self) -> None:
+        self.binder = Binder(self.audit, self.baseline)
+        self._requesting = Requesting(self.audit, self.binder)
+
+    def announce(self, asked: Iterable[PlannedAssertion]) -> None:
+        """Say what will be judged, before the first judgement."""
+        self.binder.announced.extend(asked)
+
+    def judge(self, asked: PlannedAssertion) -> Judgement | NotApplicable:
+        """Judge one assertion.
+
+        Raises:
+            CircuitAssertionsError: if the model, the task or the measure does not allow it.
+        """
+        if self.baseline is None and asked.assertion.expect.only_relative:
+            return NotApplicable(_NO_BASELINE, _way_to("baseline"))
+        if MEASURES[asked.assertion.measure].compares:
+            return self._compared(asked)
+        requests = self._requesting.requests(asked)
+        if isinstance(requests, NotApplicable):
+            return requests
+        expected = self._expected(asked, requests)
+        if isinstance(expected, NotApplicable):
+            return expected
+        self._plan(asked.checkpoint)
+        reading = self.audit.read(requests[0], asked.checkpoint)
+        everyone = self.audit.read(requests[1], asked.checkpoint) if len(requests) > 1 else None
+        baseline = self.audit.read(requests[0], self.baseline) if self.baseline is not None else None
+        expect, left_out = expected
+        judged = judge(reading, expect, asked.assertion.needed, baseline=baseline, everyone=everyone)
+        if judged is not None:
+            judged = replace(judged, not_judged=(*left_out, *judged.not_judged), assumed=self._assumed(asked))
+        return self._with_recovery(asked, judged, lambda checkpoint: self.audit.read(requests[0], checkpoint))
+
+    def _expected(
+        self, asked: PlannedAssertion, requests: Sequence[Request]
+    ) -> tuple[Expectation, tuple[str, ...]] | NotApplicable:
+        """What is expected of this very model: bounds taken over from its circuit file, and what it cannot be asked."""
+        assertion, heads = asked.assertion, requests[0].heads
+        if heads is not None and (assertion.at_least_heads or 0) > len(heads):
+            return NotApplicable(f"at least {assertion.at_least_heads} heads are required, and there are {len(heads)}")
+        expect, left_out = assertion.expect, tuple[str, ...]()
+        if isinstance(expect.at_least, Proposed) or isinstance(expect.at_most, Proposed):
+            expect, left_out = take_over(assertion, *self._proposing(asked))
+        ranked = requests[1].heads if len(requests) > 1 else None
+        if ranked is not None and (expect.rank_within or 0) >= len(ranked):
+            rank = f"rank within {expect.rank_within} (it can never fail: there are {len(ranked)} to rank)"
+            expect, left_out = expect.model_copy(update={"rank_within": None}), (*left_out, rank)
+        if expect.is_empty:
+            return NotApplicable(f"no bound is left to judge: {'; '.join(left_out)}")
+        return expect, left_out
+
+    def _proposing(self, asked: PlannedAssertion) -> tuple[Binding | None, bool]:
+        """The circuit whose thresholds may be taken over, and whether they were measured on what is the reference here.
+
+        That is the baseline; without one, the model itself beside its own circuit file. What only fits by shape was
+        measured on some other model, and a file made from the model under test would excuse its faults.
+        """
+        try:
+            binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+        except CircuitAssertionsError:  # none was discovered, or the model does not open: whoever needs it says so
+            return None, False
+        if binding is None or not binding.circuit.was_found_on(self.binder.fingerprints(asked.checkpoint)[-1]):
+            return binding, False
+        task = asked.suite.suite.tasks[asked.assertion.task]
+        return binding, same_prompts(binding.circuit, self.audit.prompts(task, asked.checkpoint).settings)
+
+    def _assumed(self, asked: PlannedAssertion) -> str:
+        """The circuit by which the assertion's roles were bound, where its lineage is assumed; empty otherwise."""
+        assertion = asked.assertion
+        receiver = assertion.receiver.heads if isinstance(assertion.receiver, ReceiverHeads) else None
+        named = [role for role in (assertion.heads, receiver, assertion.without) if isinstance(role, str)]
+        if all(role in ("any", "all") for role in named):
+            return ""
+        binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+        if binding is None or binding.certain:
+            return ""
+        return f"{binding}; find this model's own with `circuit-assertions discover`, or give its base with --baseline"
+
+    def _with_recovery(
+        self, asked: PlannedAssertion, judged: Judgement | None, take: Callable[[Checkpoint], Reading | NotApplicable]
+    ) -> Judgement | NotApplicable:
+        """The judgement, and how much of the reading is recovered if there is a corrupted checkpoint."""
+        if judged is None:
+            return NotApplicable(_NO_BASELINE, _way_to("baseline"))
+        if self.baseline is None or self.corrupted is None:
+            return judged
+        if self._recovering is None:
+            self._recovering = Recovering(self.audit, self.baseline, self.corrupted)
+
+        def allowed(checkpoint: Checkpoint) -> Reading | None:
+            taken = take(checkpoint)
+            return None if isinstance(taken, NotApplicable) else taken
+
+        return replace(judged, recovered=self._recovering.share(judged, asked.assertion.needed, allowed))
+
+    @property
+    def unfit(self) -> str:
+        """Why the corrupted checkpoint could not be compared with the baseline; empty where it could."""
+        return "" if self._recovering is None else self._recovering.unfit
+
+    def _compared(self, asked: PlannedAssertion) -> Judgement | NotApplicable:
+        """Judge a measure that holds the model against other checkpoints."""
+        assertion = asked.assertion
+        lacking = self._lacking(assertion.measure)
+        if lacking is not None:
+            return lacking
+        role = assertion.heads if isinstance(assertion.heads, str) else "circuit"
+        roles: Roles = {}
+        if MEASURES[assertion.measure].joint:
+            bound = self.binder.bound(asked, role)
+            if isinstance(bound, NotApplicable):
+                return bound
+            binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+            roles = {} if binding is None else binding.circuit.roles
+        task = asked.suite.suite.tasks[assertion.task]
+
+        def take(checkpoint: Checkpoint) -> Reading | NotApplicable:
+            return self.compared(assertion.measure, checkpoint, task, asked.suite.circuit, roles, role)
+
+        reading = take(asked.checkpoint)
+        if isinstance(reading, NotApplicable):
+            return reading
+        expect, left_out = take_over(assertion, None, usable=False)  # no file proposes bounds for what compares
+        if expect.is_empty:
+            return NotApplicable(f"no bound is left to judge: {'; '.join(left_out)}")
+        return self._with_recovery(asked, judge(reading, expect, assertion.needed), take)
+
+    def compared(
+        self, measure: str, checkpoint: Checkpoint, task: Task, circuit: str, roles: Roles, role: str
+    ) -> Reading | NotApplicable:
+        """A reading that compares a checkpoint with others; the reason, where they are not given or it has no value.
+
+        Args:
+            circuit: its name; with `roles`, the baseline's circuit.
+            role: whose heads are read; `circuit` for all of them.
+        """
+        lacking = self._lacking(measure)
+        if lacking is not None:
+            return lacking
+        assert self.compare is not None
+        try:
+            return self.compare(measure, checkpoint, task, circuit, roles, role)
+        except NothingToSayError as reason:
+            return NotApplicable(str(reason))
+
+    def _lacking(self, measure: str) -> NotApplicable | None:
+        given = {"baseline": self.baseline, "corrupted": self.corrupted}
+        for other in MEASURES[measure].compares:
+            if given[other] is None or self.compare is None:
+                return NotApplicable(f"{measure} needs --{other}=path/ to compare the model with", _way_to(other))
+        return None
+
+    def binding(self, checkpoint: Checkpoint, name: str, circuits: Sequence[Circuit]) -> Binding | None:
+        """The circuit that fits a checkpoint, remembered."""
+        return self.binder.binding(checkpoint, name, circuits)
+
+    @property
+    def bindings(self) -> Mapping[tuple[Checkpoint, str, tuple[Path | None, ...]], Binding | None]:
+        """Which circuit was bound for each checkpoint and circuit name, out of which files; None where none fits."""
+        return self.binder.bindings
+
+    def shape(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """The shape that a circuit file's `fits` is compared with."""
+        return self.binder.shape(checkpoint)
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The notes about circuit files that could not be read, for any suite."""
+        return self.binder.unread
+
+    def forget(self, checkpoint: Checkpoint) -> None:
+        """Close a checkpoint that is not needed any more. The baseline and the corrupted one are kept."""
+        if checkpoint not in (self.baseline, self.corrupted):
+            self.audit.forget(checkpoint)
+            self._planned.discard(checkpoint)
+
+    def _plan(self, checkpoint: Checkpoint) -> None:
+        if checkpoint in self._planned:
+            return
+        self._planned.add(checkpoint)
+        for asked in self.binder.announced:
+            if asked.checkpoint == checkpoint and not MEASURES[asked.assertion.measure].compares:
+                try:
+                    requests = self._requesting.requests(asked)
+                except CircuitAssertionsError:  # it is said of the assertion that it keeps from being judged
+                    continue
+                if not isinstance(requests, NotApplicable):
+                    self.audit.plan(checkpoint, requests)
+                    for other in (self.baseline, self.corrupted):
+                        if other is not None:
+                            self.audit.plan(other, requests[:1])

@@ -1,0 +1,100 @@
+"""What `circuit-assertions trajectory` does with its options; `diagnose` hands training runs over to it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.cli.baseline_options import (
+    asked_task,
+    at_most,
+    bound_to,
+    held_against,
+    refuse_other_circuit,
+    suites_for,
+)
+from circuit_assertions.cli.options import in_one_go, open_audit
+from circuit_assertions.cli.output import Outcome
+from circuit_assertions.cli.writable import check_writable
+from circuit_assertions.diagnosis.discovery.chains import chain_for
+from circuit_assertions.files import write_whole
+from circuit_assertions.report.runchart import run_picture
+from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines
+
+if TYPE_CHECKING:
+    from circuit_assertions.diagnosis.trajectory import Trajectory
+
+__all__ = ["follow_run"]
+
+
+def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcome:
+    """Follow the training run that `given.model` names, and draw it where that is asked for.
+
+    Args:
+        given: what `add_comparing` has options for.
+        run: its checkpoints.
+    """
+    if given.output is not None:
+        _check_place(given.output)
+    baseline, corrupted = held_against(given)
+    called, task = asked_task(given)
+    refuse_other_circuit(given.circuit, task, called)
+    suites = suites_for(given, task, called)
+    if not suites:
+        name = f"{chain_for(task, called).circuit}.yaml"
+        raise CircuitAssertionsError(f"there is no suites/{name}: give the suite to judge with --suite=FILE")
+
+    from circuit_assertions.diagnosis.binding import circuit_of  # with torch, once all options are known to be valid
+    from circuit_assertions.diagnosis.trajectory import check_run, follow
+
+    audit = open_audit(given, baseline)
+    doing = [str(baseline)]
+
+    def tell(checkpoint: Checkpoint, before: int) -> None:
+        doing[0] = f"{checkpoint} ({before + 1} of {'at most ' if given.bisect else ''}{len(run)})"
+
+    with in_one_go(audit, lambda what: f"{doing[0]}, {what}"):
+        check_run(audit, run, baseline, task, corrupted, at_most(given))
+        circuit = circuit_of(audit, baseline, task, called, given.circuit)
+        found = follow(
+            audit,
+            run,
+            baseline,
+            task,
+            circuit,
+            bound_to(circuit, suites),
+            called=called,
+            corrupted=corrupted,
+            bisecting=given.bisect,
+            most=at_most(given),
+            tell=tell,
+        )
+    if given.output is not None:
+        _draw(found, given.output)
+    notes = [note for checkpoint in run for note in checkpoint.notes]
+    if given.json:
+        text = json.dumps(trajectory_data(found) | {"notes": notes}, indent=2)
+    else:
+        text = "\n".join([*trajectory_lines(found), *(f"note       {note}" for note in notes)])
+    return Outcome(text, _code(found, given.circuit_degraded == "fail"))
+
+
+def _check_place(picture: Path) -> None:
+    check_writable(picture, "run.svg")
+    if picture.suffix != ".svg" or not picture.absolute().parent.is_dir():
+        raise CircuitAssertionsError(f"{picture} cannot be a picture: give -o FILE.svg in an existing folder")
+
+
+def _draw(found: Trajectory, picture: Path) -> None:
+    write_whole(picture, run_picture(found))
+
+
+def _code(found: Trajectory, degraded_fails: bool) -> int:
+    last = found.steps[-1].verdicts.values()
+    if any(step.problem or "ERROR" in step.verdicts.values() for step in found.steps) or set(last) <= {"SKIPPED"}:
+        return 2
+    return 1 if "BROKEN" in last or (degraded_fails and found.steps[-1].overall == "DEGRADED") else 0

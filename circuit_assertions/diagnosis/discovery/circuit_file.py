@@ -1,0 +1,98 @@
+"""A discovery as a circuit file: the same text byte for byte whenever the same is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from circuit_assertions.diagnosis.discovery.find_circuit import Discovery
+from circuit_assertions.diagnosis.discovery.follow_chain import Placed
+from circuit_assertions.diagnosis.discovery.thresholds import CLEARS, Proposal
+from circuit_assertions.measures import Interval
+from circuit_assertions.measures.figures import Figure
+
+__all__ = ["circuit_content", "circuit_file"]
+
+_DIGITS = 3  # significant ones: what is further behind is not known anyway, and may differ between machines
+
+_HEADER = """\
+# Written by `circuit-assertions discover`. Suites take the heads of a role from `roles`; `found` is the evidence.
+# Effects are in logits; positive effects favour the right answer. Figures are [mean, low, high] with 95 % intervals,
+# corrected for the number of heads. `unexplained` heads have an effect, and the function of none of the roles.
+"""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists below their key's column, as people write them."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def circuit_file(discovery: Discovery, notes: str | None = None) -> str:
+    """The circuit file's text, with the notes that people made in it."""
+    content = circuit_content(discovery, notes)
+    return _HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, default_flow_style=None)
+
+
+def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str, Any]:
+    """The circuit file's values, as JSON could carry them too."""
+    model = discovery.model
+    shape = {key: model[key] for key in ("architecture", "layers", "heads", "d_model")}
+    return {
+        "circuit": discovery.circuit,
+        "fits": shape,
+        "base": {"id": str(discovery.checkpoint), "fingerprint": model["fingerprint"]},
+        "source": "circuit-assertions discover",
+        **({"notes": notes.strip()} if notes else {}),
+        "roles": {role: [str(head) for head in heads] for role, heads in discovery.followed.roles.items()},
+        "found": {
+            "task": _plain(discovery.task),
+            "settings": {**discovery.settings, "dtype": model["dtype"]},
+            "behaviour": _figures(discovery.behaviour),
+            **({"answer-rate-by-kind": _figures(discovery.kinds)} if discovery.kinds else {}),
+            "faithfulness": _figures(discovery.faithfulness),
+            "stability": {
+                "jaccard-of-halves": _short(discovery.stability.jaccard),
+                "by-role": {role: _short(value) for role, value in discovery.stability.by_role.items()},
+            },
+            "heads": {str(one.head): _head(one) for one in discovery.followed.placed},
+            "thresholds": [_threshold(proposal) for proposal in discovery.thresholds],
+            "thresholds-clear": f"{CLEARS:g} % of resamples of the prompts",
+        },
+    }
+
+
+def _head(placed: Placed) -> dict[str, Any]:
+    effects = {effect.stage: _mean_and(effect.mean, effect.interval) for effect in placed.effects}
+    return {"role": placed.role, **effects, **{name: _short(value) for name, value in placed.evidence.items()}}
+
+
+def _threshold(proposal: Proposal) -> dict[str, Any]:
+    bound = "at-least" if proposal.at_least else "at-most"
+    return proposal.says | {bound: proposal.at, "reads": _short(proposal.reads), "margin": _short(proposal.margin)}
+
+
+def _figures(figures: Mapping[str, Figure]) -> dict[str, list[float]]:
+    return {name: _figure(figure) for name, figure in figures.items()}
+
+
+def _figure(figure: Figure) -> list[float]:
+    return _mean_and(figure.mean, figure.interval)
+
+
+def _mean_and(mean: float, interval: Interval) -> list[float]:
+    return [_short(mean), _short(interval.low), _short(interval.high)]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}

@@ -1,0 +1,228 @@
+"""Find which heads have which role: behaviour first, then the chain, its stability, and the circuit's faithfulness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.diagnosis.discovery.behaviour import with_enough_prompts
+from circuit_assertions.diagnosis.discovery.chains import Chain, chain_for
+from circuit_assertions.diagnosis.discovery.follow_chain import Followed, follow
+from circuit_assertions.diagnosis.discovery.thresholds import Proposal, propose
+from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError, UndecidedError
+from circuit_assertions.diagnosis.view import View, check_enough
+from circuit_assertions.heads import Head
+from circuit_assertions.measures.figures import Figure
+from circuit_assertions.tasks import TO_PATCH, PromptSet, RepeatedTokensTask, Task, TaskError
+
+if TYPE_CHECKING:
+    from circuit_assertions.engine import Model
+
+__all__ = [
+    "LEAST_EFFECT",
+    "Discovery",
+    "Stability",
+    "discover",
+    "enough_prompts",
+    "heads_of",
+    "jaccard",
+    "repeated_for",
+]
+
+LEAST_EFFECT = 0.02  # of the logit difference
+STABLE = 0.7  # Jaccard of two halves' circuits
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The same discovery on disjoint halves of the prompts.
+
+    Attributes:
+        jaccard: the (role, head) pairs that both halves found, over those that either did.
+        by_role: the same for each role.
+    """
+
+    jaccard: float
+    by_role: Mapping[str, float]
+
+    @property
+    def low(self) -> bool:
+        """Whether a reader should be warned."""
+        return self.jaccard < STABLE
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """A circuit that was found, and everything that tells how far to trust it.
+
+    Attributes:
+        behaviour: `logit-difference` and `answer-rate`.
+        kinds: the answer rate for each kind of prompt, where two of them clearly differ.
+        asked: how many prompts were asked for, where more were drawn because these did not tell.
+        on_repeated: on how many sequences of random tokens heads were scored; 0 where they were not.
+        faithfulness: of the whole circuit, of the heads that have a role alone, and of the mean random circuit.
+        settings: how it was looked for.
+    """
+
+    checkpoint: Checkpoint
+    circuit: str
+    model: Mapping[str, Any]
+    task: Mapping[str, Any]
+    behaviour: Mapping[str, Figure]
+    followed: Followed
+    faithfulness: Mapping[str, Figure]
+    stability: Stability
+    thresholds: tuple[Proposal, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    kinds: Mapping[str, Figure] = field(default_factory=dict)
+    asked: int | None = None
+    on_repeated: int = 0
+
+    @property
+    def everyone(self) -> tuple[Head, ...]:
+        """The circuit's heads, those without a role as well."""
+        return tuple(one.head for one in self.followed.placed)
+
+
+def discover(
+    audit: Audit,
+    checkpoint: Checkpoint,
+    task: Task,
+    *,
+    least: float = LEAST_EFFECT,
+    name: str = "circuit",
+    circuit: str | None = None,
+    stage: Callable[[str], None] = lambda stage: None,
+) -> Discovery:
+    """Find the circuit of a task in a checkpoint.
+
+    Args:
+        least: the smallest effect that counts, as a share of the logit difference.
+        name: what the circuit is called where the task's kind does not say, and `circuit` does not say otherwise.
+        stage: told what comes next, in words.
+
+    Raises:
+        NoCircuitError: if the model does not do the task, or no head carries it.
+        UndecidedError: if not even four times as many prompts as the task has tell whether it does.
+        DiagnosisError: if the task has no right and wrong answers or no counterfactual prompts, or too few prompts.
+        TaskError, CheckpointError, MeasuringError: if the model cannot be asked.
+    """
+    view, chain = View(audit, checkpoint, task), chain_for(task, name)
+    asked = enough_prompts(view)
+    stage("behaviour")
+    view, doing = with_enough_prompts(view, chain, stage)
+    prompts = audit.prompts(view.task, checkpoint)
+    repeated = repeated_for(view, chain)
+    followed, *halves = follow(chain, (view, *view.halves()), repeated, least, stage)
+    everyone = heads_of(followed, least)
+    stage("faithfulness, compared with random circuits")
+    faithfulness = _faithfulness(view, followed, everyone)
+    return Discovery(
+        checkpoint=checkpoint,
+        circuit=circuit or chain.circuit,
+        model=_facts(audit.model(checkpoint)),
+        task=prompts.settings,
+        behaviour=doing.behaviour,
+        followed=followed,
+        faithfulness=faithfulness,
+        stability=_stability(halves[0], halves[1]),
+        thresholds=tuple(propose(chain, followed, view, repeated, everyone)),
+        settings={"least-effect": least, "semantics": "through-mlps", "ablation": "mean"},
+        kinds=doing.kinds,
+        asked=None if len(prompts) == len(asked) else len(asked),
+        on_repeated=0 if repeated is None else len(audit.prompts(repeated.task, checkpoint)),
+    )
+
+
+def enough_prompts(view: View) -> PromptSet:
+    """The view's prompts.
+
+    Raises:
+        DiagnosisError: if no heads can be found by them.
+    """
+    lacking = TO_PATCH - view.task.offers
+    if lacking:
+        raise DiagnosisError(f"the task has no {' and no '.join(sorted(lacking))}: nothing can be patched")
+    prompts = view.audit.prompts(view.task, view.checkpoint)
+    check_enough(prompts, "to find heads by")
+    return prompts
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    return {
+        "architecture": model.source.architecture,
+        "layers": model.layout.layers,
+        "heads": model.layout.heads,
+        "d_model": model.layout.d_model,
+        "fingerprint": model.source.fingerprint,
+        "dtype": str(model.source.dtype).removeprefix("torch."),
+    }
+
+
+def heads_of(followed: Followed, least: float) -> tuple[Head, ...]:
+    """The heads that a chain led to.
+
+    Raises:
+        NoCircuitError: if there are none; an UndecidedError, if more prompts might find some.
+    """
+    if not followed.placed and followed.unclear:
+        heads = ", ".join(map(str, followed.unclear))
+        raise UndecidedError(
+            f"undecided: no head has an effect of {least:.0%} of the logit difference or more that is clear of zero; "
+            f"{heads} may have one: use more prompts"
+        )
+    if not followed.placed:
+        raise NoCircuitError(f"no head carries {least:.0%} of the logit difference or more on a path of its own")
+    return tuple(one.head for one in followed.placed)
+
+
+def repeated_for(view: View, chain: Chain) -> View | None:
+    """Repeated random tokens that this model can be asked for, where the chain's rules take scores of them."""
+    if not any(score.repeated for stage in chain.stages for rule in stage.rules for score in rule.scores):
+        return None
+    room = view.audit.model(view.checkpoint).layout.positions
+    asked = {"kind": "repeated-tokens", "length": max(3, min(24, (room - 2) // 2))}
+    task = RepeatedTokensTask.model_validate(asked)
+    try:
+        view.audit.prompts(task, view.checkpoint)
+    except TaskError:
+        return None
+    return View(view.audit, view.checkpoint, task)
+
+
+def _faithfulness(view: View, followed: Followed, everyone: tuple[Head, ...]) -> dict[str, Figure]:
+    explained = tuple(one.head for one in followed.placed if one.role in followed.groups)
+    apart = bool(explained) and explained != everyone
+    view.plan("faithfulness-over-random", set=everyone)
+    if apart:
+        view.plan("faithfulness", set=explained)
+    own = view.reading("faithfulness", set=everyone)
+    above = view.reading("faithfulness-over-random", set=everyone)
+    random_circuits = own.values - above.values
+    figures = {
+        "circuit": Figure.of(own),
+        "random": Figure(float(random_circuits.mean()), own.interval(random_circuits)),
+    }
+    if apart:
+        figures["roles-alone"] = Figure.of(view.reading("faithfulness", set=explained))
+    return figures
+
+
+def _stability(first: Followed, second: Followed) -> Stability:
+    roles = sorted({role for role, _ in first.pairs | second.pairs})
+    return Stability(
+        jaccard(first.pairs, second.pairs),
+        {role: jaccard(_of_role(first, role), _of_role(second, role)) for role in roles},
+    )
+
+
+def _of_role(followed: Followed, role: str) -> frozenset[tuple[str, Head]]:
+    return frozenset(pair for pair in followed.pairs if pair[0] == role)
+
+
+def jaccard(first: frozenset[Any], second: frozenset[Any]) -> float:
+    """What both sets hold, as a share of what either does."""
+    return len(first & second) / len(first | second) if first | second else 1.0

@@ -1,0 +1,281 @@
+"""Follow a chain through a model: at every stage, heads with an effect, and the role that their function gives them.
+
+A head gets a role only where cause and function agree: an effect whose interval, corrected for the number of heads, is
+clear of zero and not negligible compared with the behaviour; and attention between the role's positions, copying or
+scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any
+
+from circuit_assertions.diagnosis.discovery.chains import LOOKS, Anywhere, Chain, Inputs, KnockOut, Logits, Rule, Stage
+from circuit_assertions.diagnosis.discovery.head_functions import functions
+from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
+from circuit_assertions.heads import Head
+from circuit_assertions.measures import Interval, Receiver
+from circuit_assertions.ordering import ranked
+
+__all__ = ["UNEXPLAINED", "Effect", "Followed", "Placed", "follow"]
+
+UNEXPLAINED = "unexplained"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one head does at one stage: mean and corrected interval, in logits."""
+
+    stage: str
+    mean: float
+    interval: Interval
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A head of the circuit.
+
+    Attributes:
+        effects: those that are clear, at every stage; the strongest is why it is listed.
+        evidence: what its function was judged by: `attention end -> indirect-object`, `copy-score`; for unexplained
+            heads where they look, most first.
+        given_at: the stage whose rule gave the role.
+        undecided: roles whose function it seems to have, which these prompts do not tell for certain.
+    """
+
+    head: Head
+    role: str
+    effects: tuple[Effect, ...]
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    given_at: str | None = None
+    undecided: tuple[str, ...] = ()
+
+    @property
+    def telling(self) -> Effect:
+        """Its effect at the stage that gave its role; where none did, the largest."""
+        own = [effect for effect in self.effects if effect.stage == self.given_at]
+        return (own or ranked(self.effects, lambda effect: abs(effect.mean), decimals=2))[0]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a chain led to, heads in order.
+
+    Attributes:
+        groups: the heads that each stage and each role found, which later stages start from.
+        unclear: heads that are not placed, with an effect that would count and whose interval holds zero.
+    """
+
+    placed: tuple[Placed, ...]
+    groups: Mapping[str, tuple[Head, ...]]
+    unclear: tuple[Head, ...] = ()
+
+    @property
+    def roles(self) -> dict[str, tuple[Head, ...]]:
+        """Heads by role, unexplained ones last."""
+        names = dict.fromkeys(one.role for one in self.placed)
+        ordered = [name for name in self.groups if name in names] + [name for name in names if name not in self.groups]
+        return {name: tuple(one.head for one in self.placed if one.role == name) for name in ordered}
+
+    @property
+    def pairs(self) -> frozenset[tuple[str, Head]]:
+        """Every (role, head): what two discoveries are compared by."""
+        return frozenset((one.role, one.head) for one in self.placed)
+
+
+@dataclass
+class _Found:
+    role: str | None = None
+    effects: list[Effect] = field(default_factory=list)
+    evidence: dict[str, float] = field(default_factory=dict)
+    given_at: str | None = None
+    undecided: list[str] = field(default_factory=list)
+
+
+def follow(
+    chain: Chain,
+    views: Sequence[View],
+    repeated: View | None,
+    least: float,
+    stage: Callable[[str], None] = lambda stage: None,
+) -> list[Followed]:
+    """Follow the chain's stages on the prompts of several views of one task, side by side, so that they share passes.
+
+    Args:
+        repeated: repeated random tokens on the same checkpoint, for the scores that are taken of them; None where the
+            model cannot be asked for them, and no role that needs them is given.
+        least: the smallest effect that counts, as a share of the logit difference.
+        stage: told which stage comes next.
+    """
+    sides = [_Side(view, repeated, least * abs(float(view.by_prompt("logit-difference").mean()))) for view in views]
+    _plan_what_is_known(chain, views[0], repeated)
+    for number, step in enumerate(chain.stages, 1):
+        stage(f"step {number} of {len(chain.stages)}: {step.name}")
+        for side in sides:
+            side.plan(step)
+        for side in sides:
+            side.look_for_effects(step)
+        for side in sides:
+            side.give_roles(step)
+    return [side.followed() for side in sides]
+
+
+def _plan_what_is_known(chain: Chain, view: View, repeated: View | None) -> None:
+    """Announce what no stage's outcome decides: the first pass over the prompts then shows it all."""
+    for query, key in _pairs(view):
+        view.plan("attention", query=query, key=key)
+    for stage in chain.stages:
+        for measure, operands in _reads(stage, {}) or ():
+            view.plan(measure, **operands)
+        if repeated is not None:
+            for score in (score for rule in stage.rules for score in rule.scores if score.repeated):
+                repeated.plan(score.measure)
+
+
+def _pairs(view: View) -> list[tuple[str, str]]:
+    """Every two labelled positions of the task: from where, to where a head may look."""
+    return list(permutations(sorted(view.task.labels()), 2))
+
+
+def _reads(stage: Stage, groups: Mapping[str, tuple[Head, ...]]) -> list[tuple[str, dict[str, Any]]] | None:
+    """By which readings a stage judges effects; None where an earlier stage found nobody to receive."""
+    to = stage.to
+    if isinstance(to, Logits):
+        return [("path-effect", {})]
+    if isinstance(to, Anywhere):
+        return [("total-effect", {})]
+    heads = groups.get(to.of, ())
+    if not heads:
+        return None
+    if isinstance(to, Inputs):
+        return [("path-effect", {"receiver": Receiver(to.which, heads, to.at)})]
+    return [("direct-effect", {}), ("direct-effect", {"without": heads})]
+
+
+@dataclass
+class _Side:
+    """One view's way through the chain.
+
+    Attributes:
+        floor: the smallest effect that counts, in logits.
+        clear: the effects of the stage that is looked at.
+    """
+
+    view: View
+    repeated: View | None
+    floor: float
+    found: dict[Head, _Found] = field(default_factory=dict)
+    groups: dict[str, tuple[Head, ...]] = field(default_factory=dict)
+    clear: dict[Head, Effect] = field(default_factory=dict)
+    unclear: set[Head] = field(default_factory=set)
+
+    def plan(self, stage: Stage) -> None:
+        """Announce what a stage will read."""
+        reads = _reads(stage, self.groups) or []
+        for measure, operands in reads:
+            self.view.plan(measure, **operands)
+        if reads and isinstance(stage.to, KnockOut):
+            for rule in stage.rules:
+                for key in (rule.look.key, *rule.look.over):
+                    self.view.plan("attention", query=rule.look.query, key=key, without=self.groups[stage.to.of])
+
+    def look_for_effects(self, stage: Stage) -> None:
+        """Find the stage's heads, and announce what their functions will be judged by."""
+        self.clear = {}
+        reads = _reads(stage, self.groups)
+        if reads is None:
+            return
+        effects = [self.view.by_head(measure, **operands) for measure, operands in reads]
+        seen = effects[0]
+        if isinstance(stage.to, KnockOut):
+            seen = _gained(effects[0], effects[1], self.groups[stage.to.of])
+        sizable = _sizable(stage, seen, self.floor * stage.times)
+        self.clear = {head: effect for head, effect in sizable.items() if effect.clear}
+        self.unclear |= sizable.keys() - self.clear.keys()
+        self.groups[stage.name] = tuple(head for head, effect in self.clear.items() if effect.mean > 0)
+        for head, effect in self.clear.items():
+            one = self.found.setdefault(head, _Found())
+            if not isinstance(stage.to, Anywhere) or not one.effects:
+                one.effects.append(effect)
+        for rule in stage.rules:
+            candidates = self._candidates(rule)
+            for score in rule.scores:
+                if candidates and not score.repeated:
+                    self.view.plan(score.measure, candidates)
+
+    def give_roles(self, stage: Stage) -> None:
+        """Give the heads that were found the roles that their functions are, where they have none yet."""
+        for rule in stage.rules:
+            given = self._those_who_do(rule, stage)
+            for head, evidence in given.items():
+                one = self.found[head]
+                one.role, one.evidence, one.given_at = rule.role, evidence, stage.name
+            self.groups[rule.role] = tuple(sorted({*self.groups.get(rule.role, ()), *given}))
+
+    def _candidates(self, rule: Rule) -> list[Head]:
+        return [
+            head for head, effect in self.clear.items() if effect.mean * rule.sign > 0 and self.found[head].role is None
+        ]
+
+    def _those_who_do(self, rule: Rule, stage: Stage) -> dict[Head, dict[str, float]]:
+        candidates = self._candidates(rule)
+        without = self.groups[stage.to.of] if isinstance(stage.to, KnockOut) else ()
+        judged = functions(rule, self.view, self.repeated, candidates, without) if candidates else {}
+        for head, (agrees, _) in judged.items():
+            if agrees is None:
+                self.found[head].undecided.append(rule.role)
+        return {head: evidence for head, (agrees, evidence) in judged.items() if agrees}
+
+    def _looks_of(self, head: Head) -> dict[str, float]:
+        """Where a head looks, most first."""
+        means = {
+            f"attention {query} -> {key}": float(self.view.by_head("attention", query=query, key=key).of(head).mean())
+            for query, key in _pairs(self.view)
+        }
+        looks = [name for name, mean in sorted(means.items()) if mean >= LOOKS]
+        return {name: means[name] for name in ranked(looks, means.__getitem__, decimals=2)}
+
+    def followed(self) -> Followed:
+        """What it led to. Of heads without a role one is told where they look."""
+        for head, one in self.found.items():
+            if one.role is None:
+                one.evidence = self._looks_of(head)
+        placed = [
+            Placed(
+                head,
+                one.role or UNEXPLAINED,
+                tuple(one.effects),
+                one.evidence,
+                one.given_at,
+                () if one.role else tuple(dict.fromkeys(one.undecided)),
+            )
+            for head, one in sorted(self.found.items())
+        ]
+        return Followed(tuple(placed), self.groups, tuple(sorted(self.unclear - self.found.keys())))
+
+
+def _gained(before: ByHead, after: ByHead, without: Sequence[Head]) -> ByHead:
+    """What the other heads' effects gain when some are knocked out."""
+    others = [index for index, head in enumerate(before.heads) if head not in without]
+    gained = after.values[:, others] - before.values[:, others]
+    return ByHead(tuple(before.heads[index] for index in others), gained)
+
+
+def _sizable(stage: Stage, effects: ByHead, floor: float) -> dict[Head, Effect]:
+    """The effects that are no trifle, with their corrected intervals."""
+    sizable = {}
+    for head in effects.heads:
+        values = effects.of(head)
+        mean = float(values.mean())
+        if abs(mean) < max(floor, 1e-12):
+            continue
+        if not isinstance(stage.to, KnockOut) or mean > 0:  # a head that rests less is no backup
+            sizable[head] = Effect(stage.name, mean, corrected_interval(values, len(effects.heads)))
+    return sizable

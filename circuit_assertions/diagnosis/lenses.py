@@ -1,0 +1,225 @@
+"""A diagnosis: what a checkpoint does beside its baseline, through three lenses that are never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from circuit_assertions.assertions.circuits import everyone_in
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.components import Mlp
+from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_for
+from circuit_assertions.diagnosis.errors import DiagnosisError
+from circuit_assertions.diagnosis.expression import Expression, find_expression
+from circuit_assertions.diagnosis.function import Function, announce, compare_functions
+from circuit_assertions.diagnosis.origin import Origin, find_origin
+from circuit_assertions.diagnosis.overall_verdict import SOMETHING_LOST, Behaviour, Overall, overall
+from circuit_assertions.diagnosis.prompt_counts import EXPRESSED_BY, PROMPTS, fewer, prompts_read
+from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
+from circuit_assertions.diagnosis.rediscovery import rediscover
+from circuit_assertions.diagnosis.sides import Sides, check_fit
+from circuit_assertions.diagnosis.suite_verdicts import Judged
+from circuit_assertions.diagnosis.view import View
+from circuit_assertions.heads import Head
+from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
+from circuit_assertions.tasks import PromptSet, Task
+
+__all__ = ["Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A behaviour and its circuit, compared with the baseline.
+
+    Attributes:
+        why: what the verdict rests on, in a few words.
+        origin, expression: None where nothing is lost that could have an origin.
+        not_told: why recovery is not reported though there is a corrupted checkpoint: it does not fit, or cannot be
+            read.
+        assertions: the judged assertions of a suite, if one was run on the model as well.
+        settings_changed: how config.json differs from the baseline's in what changes the model's function.
+        notes: for the report: how the model was read.
+        prompts: how many prompts each part read, by its name in `numbers.PARTS`.
+    """
+
+    model: Checkpoint
+    baseline: Checkpoint
+    corrupted: Checkpoint | None
+    task: str
+    circuit: str
+    verdict: Overall
+    why: str
+    behaviour: Behaviour
+    function: Function
+    origin: Origin
+    expression: Expression | None
+    recovery: Recovery | None
+    settings: Mapping[str, Any]
+    assertions: Mapping[str, Judged] = field(default_factory=dict)
+    not_told: str = ""
+    settings_changed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    prompts: Mapping[str, int] = field(default_factory=dict)
+
+
+def diagnose(
+    audit: Audit,
+    model: Checkpoint,
+    baseline: Checkpoint,
+    task: Task,
+    roles: Mapping[str, tuple[Head, ...]],
+    *,
+    circuit: str = "circuit",
+    called: str = "",
+    corrupted: Checkpoint | None = None,
+    insist: bool = True,
+    most: int | None = PROMPTS,
+    tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Diagnosis:
+    """Diagnose a model beside its baseline.
+
+    Args:
+        roles: the baseline's circuit.
+        circuit, called: names of the circuit and the task.
+        most: how many of the task's prompts are read at most, of which transplants read 64 at most; None for all of
+            them in every part, which is for numbers that somebody asked for.
+        insist: whether a corrupted checkpoint that cannot be read or does not fit is an error; else it is left out.
+        tell: what is being done, and how far it is.
+
+    Raises:
+        CheckpointError: if one of them cannot be opened.
+        DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch or too few prompts.
+        TaskError: if their tokenizers differ.
+    """
+    sides = Sides.of(audit, model, baseline, corrupted, fewer(task, most), insist)
+    found = _compare_sides(sides, chain_for(task, circuit), roles, task, most, tell)
+    return replace(found, corrupted=corrupted, task=called or task.kind, circuit=circuit)
+
+
+def _compare_sides(
+    sides: Sides,
+    chain: Chain,
+    roles: Mapping[str, tuple[Head, ...]],
+    task: Task,
+    most: int | None,
+    tell: Callable[[str, int, int], None],
+) -> Diagnosis:
+    """The diagnosis, under the names that the kinds of task and circuit have."""
+    audit, model, baseline = sides.now.audit, sides.now.checkpoint, sides.then.checkpoint
+    announce(chain, roles, sides.then, sides.now)
+    behaviour = _behaviour(sides)
+    function = compare_functions(chain, roles, sides.then, sides.now)
+    verdict, why = overall(behaviour, function)
+    prompts = audit.prompts(sides.now.task, model)
+    sources = audit.model(model).source, audit.model(baseline).source
+    origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell, verdict in SOMETHING_LOST)
+    some = len(prompts) if most is None else min(EXPRESSED_BY, len(prompts))
+    expression = _expression(sides, prompts, some, origin, function, tell)
+    recovery = _recovery(sides, chain, roles, function, task, tell)
+    return Diagnosis(
+        model=model,
+        baseline=baseline,
+        corrupted=None if sides.worst is None else sides.worst.checkpoint,
+        task=task.kind,
+        circuit=chain.circuit,
+        verdict=verdict,
+        why=why,
+        behaviour=behaviour,
+        function=function,
+        origin=origin,
+        expression=expression,
+        recovery=recovery,
+        settings=sides.settings(prompts),
+        not_told=sides.not_told or _why_nothing_came_back(sides, recovery),
+        settings_changed=tuple(sources[1].function.differences(sources[0].function)),
+        notes=sources[0].notes,
+        prompts=prompts_read(task, len(prompts), origin, None if expression is None else some, recovery),
+    )
+
+
+def _why_nothing_came_back(sides: Sides, recovery: Recovery | None) -> str:
+    """Why nothing is said of recovery, where the corrupted checkpoint has not lost enough for certain; else nothing."""
+    if sides.worst is None or recovery is not None:
+        return ""
+    then, worst = (view.by_prompt("logit-difference") for view in (sides.then, sides.worst))
+    return "" if has_lost(then, worst) else f"{sides.worst.checkpoint} {what_is_lost(then, worst)}"
+
+
+def behaviour_before(baseline: View) -> Array:
+    """The baseline's logit difference [prompts].
+
+    Raises:
+        DiagnosisError: if the baseline does not do the task itself, or that is not certain.
+    """
+    before = baseline.by_prompt("logit-difference")
+    figure = Figure.of_values(before)
+    low, high = figure.interval
+    if not low > 0:
+        number = f"its logit difference is {figure.mean:.2f} [{low:.2f}, {high:.2f}]"
+        if high > 0:
+            raise DiagnosisError(
+                f"undecided whether the baseline {baseline.checkpoint} does the task itself: {number}, which is not "
+                f"clear of zero on {len(before)} prompts: use more prompts"
+            )
+        raise DiagnosisError(f"the baseline {baseline.checkpoint} does not do the task itself: {number}")
+    return before
+
+
+def _behaviour(sides: Sides) -> Behaviour:
+    before, after = behaviour_before(sides.then), sides.now.by_prompt("logit-difference")
+    return Behaviour(
+        Figure.of_values(before),
+        Figure.of_values(after),
+        Figure.of_values(share_of(after, before)),
+        None if sides.worst is None else Figure.of_values(sides.worst.by_prompt("logit-difference")),
+    )
+
+
+def _writers(chain: Chain, roles: Mapping[str, tuple[Head, ...]]) -> tuple[Head, ...]:
+    """The heads whose role is to write the right answer; the whole circuit where no role is."""
+    known = [
+        rule.role for stage in chain.stages if isinstance(stage.to, Logits) for rule in stage.rules if rule.sign > 0
+    ]
+    writing = sorted({head for role in known for head in roles.get(role, ())})
+    return tuple(writing) or everyone_in(roles)
+
+
+def _recovery(
+    sides: Sides,
+    chain: Chain,
+    roles: Mapping[str, tuple[Head, ...]],
+    function: Function,
+    task: Task,
+    tell: Callable[[str, int, int], None],
+) -> Recovery | None:
+    """How it came back; the circuits by all prompts that the task asks, because discovery needs many."""
+    writers = _writers(chain, roles)
+    if sides.worst is None or not writers:
+        return None
+    recovery = judge_recovery(function, writers, sides.now, sides.then, sides.worst)
+    if recovery is None:
+        return None
+    baseline, model = (View(view.audit, view.checkpoint, task) for view in (sides.then, sides.now))
+    return replace(recovery, circuits=rediscover(chain, roles, baseline, model, tell))
+
+
+def _expression(
+    sides: Sides,
+    prompts: PromptSet,
+    count: int,
+    origin: Origin,
+    function: Function,
+    tell: Callable[[str, int, int], None],
+) -> Expression | None:
+    """By the first `count` prompts."""
+    if origin.verdict == "UNCHANGED":
+        return None
+    now, then, rows = sides.now, sides.then, slice(0, count)
+    lost = (then.by_prompt("logit-difference") - now.by_prompt("logit-difference"))[rows]
+    some = PromptSet(prompts.prompts[rows], prompts.settings)
+    model, baseline = (view.audit.model(view.checkpoint) for view in (now, then))
+    suspects: list[Head | Mlp] = [one.head for one in function.heads if one.kind == "sign flipped"]
+    suspects += [part for part in (origin.found.parts if origin.found else ()) if isinstance(part, (Head, Mlp))]
+    return find_expression(model, baseline, some, lost, suspects, tell)

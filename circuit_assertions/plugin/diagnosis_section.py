@@ -1,0 +1,168 @@
+"""The diagnosis after the verdicts: what broke compared with the baseline, its origin, whether it recovered."""
+
+from __future__ import annotations
+
+import shlex
+import traceback
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions import Circuit, LoadedSuite, load_suite
+from circuit_assertions.assertions.outcomes import ERROR, NOT_RUN
+from circuit_assertions.assertions.runner import PlannedAssertion
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.places import suite_path
+from circuit_assertions.printable import printable
+from circuit_assertions.tasks import TO_PATCH, Task
+from circuit_assertions.unexpected import tell_unexpected
+
+if TYPE_CHECKING:
+    from circuit_assertions.plugin.session import AuditPlugin
+    from circuit_assertions.plugin.terminal import TerminalPlugin
+
+__all__ = ["DiagnosingPlugin"]
+
+_COLOURS = {
+    **dict.fromkeys(("INTACT", "RECOVERED"), "green"),
+    **dict.fromkeys(("AMPLIFIED", "DEGRADED", "PARTIAL", "DIFFUSE", "LOCALIZED"), "yellow"),
+    **dict.fromkeys(("CORRUPTED", "BYPASSED", "NOT RECOVERED", "ERROR"), "red"),
+}
+_WORST_FIRST = ("CORRUPTED", "ERROR", "DEGRADED", "AMPLIFIED", "INTACT")
+_FAILS = "DEGRADED fails this run, as --circuit-degraded=fail asks"
+
+Lines = list[tuple[str, str]]
+
+
+class DiagnosingPlugin:
+    """Diagnoses every checkpoint that was audited beside its baseline, and prints what was found.
+
+    Of a training run that is its last checkpoint; `circuit-assertions trajectory` follows all of them.
+    """
+
+    def __init__(self, auditing: AuditPlugin, telling: TerminalPlugin) -> None:
+        self._auditing = auditing
+        self._telling = telling
+        self._found: list[Lines] = []
+
+    @property
+    def has_found(self) -> bool:
+        """Whether there is a diagnosis to be printed."""
+        return bool(self._found)
+
+    @property
+    def overall(self) -> tuple[str, ...]:
+        """The verdict of each diagnosis that was made, ERROR for those that could not be, in the order of printing."""
+        return tuple(_verdict(lines) for lines in self._found)
+
+    @property
+    def fails(self) -> bool:
+        """Whether what was found makes the run fail: a DEGRADED model, where that is asked for."""
+        return self._auditing.options.degraded == "fail" and "DEGRADED" in self.overall
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Before the models are closed. A run that was interrupted, or judged nothing, is not diagnosed."""
+        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            return
+        try:
+            for checkpoint, run in self._chosen():
+                self._found += self._all_of(checkpoint, run)
+                self._auditing.runner.forget(checkpoint)
+        except KeyboardInterrupt:  # it would take the verdicts with it, which are yet to be printed
+            alone = "interrupted; `circuit-assertions diagnose` makes it alone, --no-diagnosis leaves it out"
+            self._found.append([(alone, "ERROR")])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_terminal_summary"""
+        for number, lines in enumerate(self._found):
+            terminalreporter.section("circuit diagnosis") if number == 0 else terminalreporter.write_line("")
+            for text, verdict in lines:
+                colour = {_COLOURS[verdict]: True} if verdict in _COLOURS else {}
+                terminalreporter.write_line(printable(text), **colour)
+        if self.fails:
+            terminalreporter.write_line(_FAILS, red=True)
+
+    def _chosen(self) -> Iterator[tuple[Checkpoint, int]]:
+        """What is diagnosed, and how many checkpoints of its training run there are."""
+        runs: dict[str, list[Checkpoint]] = {}
+        for checkpoint in self._auditing.checkpoints:
+            runs.setdefault(checkpoint.given, []).append(checkpoint)
+        for run in runs.values():
+            if run[-1] != self._auditing.baseline or len(runs) == 1:
+                yield run[-1], len(run)
+
+    def _all_of(self, checkpoint: Checkpoint, run: int) -> list[Lines]:
+        """Its diagnoses, the worst first."""
+        found = [self._diagnosed(checkpoint, *asked) for asked in self._asked(checkpoint)]
+        found.sort(key=_severity)
+        if found and run > 1:
+            follow = ["circuit-assertions", "trajectory", "--model", checkpoint.given, "--baseline"]
+            command = shlex.join([*follow, str(self._auditing.baseline)])
+            found[-1].append((f"{'run':<11}the last of {run} checkpoints; all of them: {command}", ""))
+        return found
+
+    def _asked(self, checkpoint: Checkpoint) -> Iterator[tuple[LoadedSuite, Task, tuple[Circuit, ...]]]:
+        """The suites that it was judged by, each circuit once: with a task that can be patched, and circuit files."""
+        start, seen = self._auditing.config.invocation_params.dir, set()
+        judged = [
+            line.suite
+            for line in self._telling.lines
+            if line.model == str(checkpoint)
+            and line.outcome not in (ERROR, NOT_RUN)
+            and line.suite.endswith((".yaml", ".yml"))
+        ]
+        for name in dict.fromkeys(judged):
+            circuits = self._auditing.circuits_of(suite_path(name, start))
+            suite = load_suite(suite_path(name, start), circuits, unbound=self._auditing.unbound)
+            tasks = [task for task in suite.suite.tasks.values() if task.offers >= TO_PATCH]
+            if tasks and suite.circuit not in seen:
+                seen.add(suite.circuit)
+                yield suite, tasks[0], circuits
+
+    def _diagnosed(
+        self, checkpoint: Checkpoint, suite: LoadedSuite, task: Task, circuits: tuple[Circuit, ...]
+    ) -> Lines:
+        from circuit_assertions.diagnosis.lenses import diagnose
+        from circuit_assertions.report.diagnosed import diagnosis_lines
+
+        runner, baseline = self._auditing.runner, self._auditing.baseline
+        assert baseline is not None
+        # With workers nothing was announced in this process, and `--discover` finds circuits by what was.
+        runner.announce(
+            PlannedAssertion(suite, assertion, checkpoint, circuits) for assertion in suite.suite.assertions
+        )
+        try:
+            with warnings.catch_warnings(action="ignore"), tell_unexpected("an unexpected error"):
+                bound = runner.binding(checkpoint, suite.circuit, circuits)
+                found = diagnose(
+                    runner.audit,
+                    checkpoint,
+                    baseline,
+                    task,
+                    {} if bound is None else bound.circuit.roles,
+                    circuit=suite.circuit,
+                    corrupted=self._auditing.corrupted,
+                    insist=False,
+                    tell=runner.audit.progress,
+                )
+                return list(diagnosis_lines(found))
+        except CircuitAssertionsError as error:
+            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", "ERROR")]
+        except Exception as error:
+            # Where the traceback is asked for; the verdicts stand and are yet to be printed.
+            reason = "".join(traceback.format_exception(error))
+            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {reason}", "ERROR")]
+
+
+def _severity(lines: Lines) -> int:
+    return _WORST_FIRST.index(_verdict(lines))
+
+
+def _verdict(lines: Lines) -> str:
+    """The verdict stands before all other words that lines carry."""
+    return next(verdict for _, verdict in lines if verdict)

@@ -1,0 +1,108 @@
+"""The gate in a pytest session: it counts what is reported, decides the exit code, and prints the last line."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from circuit_assertions.plugin.gate import Gate, Rules
+from circuit_assertions.plugin.items import AssertionItem, selected_line
+from circuit_assertions.printable import printable
+
+if TYPE_CHECKING:
+    from circuit_assertions.plugin.session import AuditPlugin
+    from circuit_assertions.plugin.terminal import TerminalPlugin
+
+__all__ = ["GatePlugin"]
+
+_AUDIT = "circuit_audit"  # the keyword of Python tests that use the `audit` fixture; reports carry it to the controller
+
+
+class GatePlugin:
+    """Decides the outcome of the run. Workers have none: their reports arrive at the controller, which decides."""
+
+    def __init__(self, auditing: AuditPlugin, telling: TerminalPlugin) -> None:
+        self._auditing = auditing
+        self._telling = telling
+        self._running = False
+        self._others_failed = 0
+        self._audits_passed = 0
+        self._not_collected = 0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> None:
+        """A run begins, and nothing that only lists."""
+        option = session.config.option
+        only_listed = option.collectonly or getattr(option, "setuponly", False) or getattr(option, "setupplan", False)
+        self._running = not only_listed
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_collectreport"""
+        self._not_collected += report.failed
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Note what was selected. With workers, they report it."""
+        for item in session.items:
+            if isinstance(item, AssertionItem):
+                self._telling.expect(item.nodeid, item.to_come)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """https://pytest-xdist.readthedocs.io: what a worker has selected; all select the same."""
+        for nodeid in ids:
+            line = selected_line(nodeid, self._auditing)
+            if line is not None:
+                self._telling.expect(nodeid, line)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count what is not an assertion of a suite, which includes a fixture that fails in tear-down."""
+        if self._telling.is_assertion(report) and report.when != "teardown":
+            return
+        self._others_failed += report.failed
+        self._audits_passed += report.when == "call" and report.passed and _AUDIT in report.keywords
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """Decide before pytest's summary, and again with the diagnosis; print after pytest's last line."""
+        self._decide(session)
+        result = yield
+        self._decide(session)
+        if self._running:
+            self._say(int(session.exitstatus))
+        return result
+
+    def _decide(self, session: pytest.Session) -> None:
+        if self._running:
+            session.exitstatus = self._gate().code(int(session.exitstatus))
+
+    def _gate(self) -> Gate:
+        options, baseline = self._auditing.options, self._auditing.baseline
+        diagnosing = self._auditing.config.pluginmanager.getplugin("circuit_assertions_diagnosing")
+        return Gate(
+            Rules(options.unresolved, options.skipped),
+            self._telling.lines,
+            others_failed=self._others_failed,
+            audits_passed=self._audits_passed,
+            not_collected=self._not_collected,
+            diagnosed=diagnosing is not None and diagnosing.has_found,
+            degraded=diagnosing is not None and diagnosing.fails,
+            baseline="" if baseline is None else str(baseline),
+        )
+
+    def _say(self, code: int) -> None:
+        terminal = self._auditing.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is None:
+            return
+        gate = self._gate()
+        terminal.write_line(printable(gate.line(code)), bold=True, **({"red": True} if code else {"green": True}))
+        if what := gate.next(code):
+            terminal.write_line(printable(what))
+
+
+def note_audit(item: pytest.Item) -> None:
+    """Mark a Python test that uses the `audit` fixture, so that its report can be recognised."""
+    if isinstance(item, pytest.Function) and "circuit_checkpoint" in item.fixturenames:
+        item.keywords[_AUDIT] = True

@@ -1,0 +1,102 @@
+"""The outcome of a Python test that uses `audit.expect(...)`, and the report lines of its expectations."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from circuit_assertions.assertions import Judgement, Verdict
+from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.plugin.items import NotHeldError
+from circuit_assertions.plugin.options import Options
+from circuit_assertions.plugin.terminal import EXPECTED, FACTS, facts_of, record
+from circuit_assertions.report import AuditLine, explain
+
+__all__ = ["Expecting", "outcome_of_expectations"]
+
+_PENDING = pytest.StashKey["Expecting"]()
+
+
+@dataclass
+class Expecting:
+    """The expectations of one test, as they are judged.
+
+    Attributes:
+        label: the checkpoint's part of the test's name; empty if there is only one checkpoint.
+    """
+
+    item: pytest.Item
+    runner: SuiteRunner
+    options: Options
+    checkpoint: Checkpoint
+    label: str
+    _lines: list[AuditLine] = field(default_factory=list)
+    _open: list[str] = field(default_factory=list)
+    _not_asked: list[str] = field(default_factory=list)
+
+    def conclude(self, asked: PlannedAssertion, judged: Judgement | NotApplicable) -> None:
+        """Note a verdict.
+
+        Raises:
+            NotHeldError: where the test fails by it.
+        """
+        __tracebackhide__ = True
+        self.item.stash[_PENDING] = self
+        if isinstance(judged, NotApplicable):
+            self._not_asked.append(judged.reason)
+            skipped = AuditLine(str(asked.checkpoint), self._file, self._name(asked), "SKIPPED", reason=judged.reason)
+            self._add(replace(skipped, way_out=judged.way_out))
+            return
+        self._add(AuditLine.of(asked, self._file, judged, self._name(asked)))
+        text = explain(judged, asked.assertion, self._again(asked))
+        if judged.verdict is Verdict.UNRESOLVED and self.options.unresolved != "fail":
+            self._open.append(text)
+        elif judged.verdict is not Verdict.HELD:
+            raise NotHeldError(text, judged)
+
+    def finish(self) -> None:
+        """Give a finished test the outcome of its expectations."""
+        if self._open:
+            pytest.skip(f"UNRESOLVED: {self._open[0]}")
+        if self._not_asked and len(self._not_asked) == len(self._lines):
+            pytest.skip(self._not_asked[0])
+
+    def _add(self, line: AuditLine) -> None:
+        self._lines.append(line)
+        record(self.item, FACTS, facts_of(self.runner, self.checkpoint))
+        record(self.item, EXPECTED, [one.plain() for one in self._lines])
+
+    def _name(self, asked: PlannedAssertion) -> str:
+        """The test, and what it expects where it expects several things."""
+        name = self._without_label(self.item.name)
+        number = len(self._lines) + 1
+        return f"{name}: {asked.assertion.id}" if number == 1 else f"{name}: {asked.assertion.id} ({number})"
+
+    @property
+    def _file(self) -> str:
+        return os.path.relpath(self.item.path, self.item.config.invocation_params.dir)
+
+    def _again(self, asked: PlannedAssertion) -> str:
+        """The command that reproduces the test for this checkpoint."""
+        command = [f"{self.options.spelled('--model')}={asked.checkpoint}", *self.options.spelled_out]
+        command.append(f"{self._file}::{self._without_label(self.item.nodeid.partition('::')[2])}")
+        return f"pytest {shlex.join(command)}"
+
+    def _without_label(self, name: str) -> str:
+        """The name that the test has where there is one checkpoint alone."""
+        if not self.label:
+            return name
+        for inside, rest in ((f"[{self.label}]", ""), (f"[{self.label}-", "["), (f"-{self.label}]", "]")):
+            name = name.replace(inside, rest)
+        return name
+
+
+def outcome_of_expectations(item: pytest.Item) -> None:
+    """Skip a test whose expectations are UNRESOLVED or were skipped. It has not failed."""
+    expecting = item.stash.get(_PENDING, None)
+    if expecting is not None:
+        expecting.finish()
