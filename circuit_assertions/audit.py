@@ -141,15 +141,13 @@ class Audit:
         from circuit_assertions.engine import MeasuringError
 
         spec = MEASURES[request.measure]
-        layout = self.model(checkpoint).layout
+        model = self.model(checkpoint)
         chosen = request.chosen.get("set", ()) if spec.joint else request.heads
-        heads = tuple(layout.all_heads()) if chosen is None else tuple(chosen)
+        heads = tuple(model.layout.all_heads()) if chosen is None else tuple(chosen)
         for head in (*heads, *request.chosen.get("without", ())):
-            if head.layer >= layout.layers or (isinstance(head, Head) and head.head >= layout.heads):
-                raise MeasuringError(
-                    f"{checkpoint} has no {'head ' if isinstance(head, Head) else ''}{head}: it has {layout.layers} "
-                    f"layers of {layout.heads} heads, both counted from 0"
-                )
+            if not model.shape.has(head):
+                called = f"head {head}" if isinstance(head, Head) else str(head)
+                raise MeasuringError(f"{checkpoint} has no {called}: it has {model.shape.extent}")
         return heads if spec.by_head else ()
 
     def _take(self, request: Request, checkpoint: Checkpoint) -> None:

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, GPT2Model
 from circuit_assertions.assertions.circuits import Base, Circuit, Fits, bind
 from circuit_assertions.checkpoints import CheckpointError, Opening, Permissions, fingerprint
 from circuit_assertions.checkpoints.prefixes import plain_name
+from circuit_assertions.shape import Shape
 
 TOKENS = torch.tensor([[5, 9, 17, 9, 5, 60, 61, 9]])
 VOCABULARY = len(word_tokenizer())
@@ -245,7 +246,7 @@ def _circuit(fingerprint_of_base: str, architecture: str = "GPT2LMHeadModel") ->
 
 
 def test_a_lineage_is_certain_while_weights_and_settings_are_the_same(healthy: Path, model: Path) -> None:
-    shape = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
+    shape = Shape("GPT2LMHeadModel", 3, 4, 32)
     own = opened(healthy).fingerprint
     change_json(model / "config.json", activation_function="relu")
     changed = opened(model).fingerprint

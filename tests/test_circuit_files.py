@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from suite_texts import circuit_text, write
@@ -11,14 +13,15 @@ from circuit_assertions.assertions import SuiteError, bind, load_circuit, load_c
 from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
 from circuit_assertions.cli import main
 from circuit_assertions.heads import Head
+from circuit_assertions.shape import Shape
 
-SHAPE: dict[str, object] = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
+SHAPE: dict[str, Any] = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 32}
 ROLES = {"name-mover": [(1, 2), (2, 3)]}
 
 
 def test_the_circuit_that_fits_by_shape_is_bound_and_said_to_be_assumed(tmp_path: Path) -> None:
     write(tmp_path, {"ioi.yaml": circuit_text(SHAPE, ROLES)})
-    binding = bind(load_circuits(tmp_path), "ioi", SHAPE, ["f" * 64])
+    binding = bind(load_circuits(tmp_path), "ioi", Shape(**SHAPE), ["f" * 64])
     assert binding is not None
     assert not binding.certain
     assert binding.heads("name-mover") == (Head(1, 2), Head(2, 3))
@@ -27,10 +30,10 @@ def test_the_circuit_that_fits_by_shape_is_bound_and_said_to_be_assumed(tmp_path
 
 
 @pytest.mark.parametrize("change", [{"layers": 4}, {"heads": 8}, {"d_model": 64}, {"architecture": "LlamaForCausalLM"}])
-def test_another_shape_is_not_bound(tmp_path: Path, change: dict[str, object]) -> None:
+def test_another_shape_is_not_bound(tmp_path: Path, change: dict[str, Any]) -> None:
     write(tmp_path, {"ioi.yaml": circuit_text(SHAPE, ROLES)})
-    assert bind(load_circuits(tmp_path), "ioi", SHAPE | change, []) is None
-    assert bind(load_circuits(tmp_path), "induction", SHAPE, []) is None
+    assert bind(load_circuits(tmp_path), "ioi", replace(Shape(**SHAPE), **change), []) is None
+    assert bind(load_circuits(tmp_path), "induction", Shape(**SHAPE), []) is None
 
 
 def test_the_circuit_of_the_lineage_is_preferred_and_certain(tmp_path: Path) -> None:
@@ -46,11 +49,11 @@ def test_the_circuit_of_the_lineage_is_preferred_and_certain(tmp_path: Path) -> 
         },
     )
     circuits = load_circuits(tmp_path)
-    of_baseline = bind(circuits, "ioi", SHAPE, ["c" * 64, own])
+    of_baseline = bind(circuits, "ioi", Shape(**SHAPE), ["c" * 64, own])
     assert of_baseline is not None
     assert of_baseline.certain
     assert str(of_baseline) == "3-own.yaml"
-    assumed = bind(circuits, "ioi", SHAPE, ["c" * 64])
+    assumed = bind(circuits, "ioi", Shape(**SHAPE), ["c" * 64])
     assert assumed is not None
     assert (assumed.certain, assumed.circuit.file) == (False, tmp_path / "1-any.yaml")
 
@@ -93,7 +96,7 @@ def test_a_persons_own_circuits_go_before_those_that_came_with_the_package(
     monkeypatch.chdir(tmp_path)
     shape = load_circuit(packaged_suites() / "circuits" / "embedded.ioi.yaml").fits.model_dump()
     write(tmp_path, {"suites/circuits/z.ioi.yaml": circuit_text(shape, {"name-mover": [(0, 0)]})})
-    bound = bind(circuits_beside(packaged_suites() / "ioi.yaml"), "ioi", shape, [])
+    bound = bind(circuits_beside(packaged_suites() / "ioi.yaml"), "ioi", Shape(**shape), [])
     assert str(bound) == "z.ioi.yaml (fits by shape: its lineage is assumed)"
 
 

@@ -186,7 +186,7 @@ def test_the_baselines_circuit_goes_before_the_models_own(tmp_path: Path) -> Non
     own = load_circuit(file_with(tmp_path, {("base", "fingerprint"): "a" * 64}))
     baselines = load_circuit(EMBEDDED)
     assert baselines.base is not None
-    shape, known = own.fits.model_dump(), ["a" * 64, str(baselines.base.fingerprint)]
+    shape, known = own.fits.shape, ["a" * 64, str(baselines.base.fingerprint)]
     for files in ((own, baselines), (baselines, own)):
         bound = bind(files, "ioi", shape, known)
         assert bound is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from circuit_assertions.assertions.circuit_names import discover_command
 from circuit_assertions.assertions.circuits import Binding, Circuit, Circuits, bind, likely_meant, unread_of
@@ -40,7 +39,7 @@ class Binder:
         """The circuit that fits a checkpoint, remembered."""
         key = (checkpoint, name, tuple(circuit.file for circuit in circuits))
         if key not in self.bindings:
-            bound = bind(circuits, name, self.shape(checkpoint), self.fingerprints(checkpoint))
+            bound = bind(circuits, name, self.audit.model(checkpoint).shape, self.fingerprints(checkpoint))
             task = self._task_of(name)
             if self.find is not None and task is not None and (bound is None or not bound.certain):
                 bound = Binding(self.find(name, task), certain=True)
@@ -53,17 +52,6 @@ class Binder:
             task for asked in self.announced if asked.suite.circuit == name for task in asked.suite.suite.tasks.values()
         )
         return next((task for task in tasks if task.offers >= TO_PATCH), None)
-
-    def shape(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """The shape that a circuit file's `fits` is compared with."""
-        model = self.audit.model(checkpoint)
-        layout = model.layout
-        return {
-            "architecture": model.source.architecture,
-            "layers": layout.layers,
-            "heads": layout.heads,
-            "d_model": layout.d_model,
-        }
 
     def fingerprints(self, checkpoint: Checkpoint) -> list[str]:
         """Those of a checkpoint and of its baseline, in this order."""
@@ -100,10 +88,9 @@ class Binder:
         return tuple(f"{unread}; it was left out" for unread in dict.fromkeys(asked))
 
     def _unbound(self, asked: PlannedAssertion) -> NotApplicable:
-        shape = self.shape(asked.checkpoint)
-        size = "{architecture} of {layers} layers x {heads} heads, d_model {d_model}".format(**shape)
+        shape = self.audit.model(asked.checkpoint).shape
         circuit = asked.suite.circuit
-        unbound = f"no circuit file binds the roles of {circuit!r}{likely_meant(circuit, asked.circuits)} for {size}"
+        unbound = f"no circuit file binds the roles of {circuit!r}{likely_meant(circuit, asked.circuits)} for {shape}"
         tasks = asked.suite.suite.tasks
         name = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
         if name is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.schema import ReceiverOf
 from circuit_assertions.assertions.spelling import HeadList, Number
 from circuit_assertions.heads import Head
+from circuit_assertions.shape import Shape
 from circuit_assertions.tasks.schema import Strict, closest, did_you_mean
 
 __all__ = [
@@ -43,6 +44,11 @@ class Fits(Strict):
     layers: int = Field(ge=1, strict=True)
     heads: int = Field(ge=1, strict=True, description="query heads in each layer")
     d_model: int = Field(ge=1, strict=True, alias="d_model")
+
+    @property
+    def shape(self) -> Shape:
+        """These values as the shape of a model."""
+        return Shape(self.architecture, self.layers, self.heads, self.d_model)
 
 
 class Base(Strict):
@@ -233,11 +239,11 @@ def everyone_in(roles: Roles) -> tuple[Head, ...]:
     return tuple(sorted({head for heads in roles.values() for head in heads}))
 
 
-def bind(circuits: Iterable[Circuit], name: str, shape: dict[str, Any], fingerprints: Iterable[str]) -> Binding | None:
+def bind(circuits: Iterable[Circuit], name: str, shape: Shape, fingerprints: Iterable[str]) -> Binding | None:
     """The circuit called `name` that fits a model of this shape, if there is one.
 
     Args:
-        shape: `architecture`, `layers`, `heads` and `d_model` of the model.
+        shape: that of the model.
         fingerprints: those of the model and of its baseline, in this order, each of weights and settings. A circuit
             found on one of them is bound with certainty and preferred, whatever class its file names, the baseline's
             before the model's own; otherwise the first that fits by shape is taken, its lineage assumed. A file may
@@ -246,8 +252,8 @@ def bind(circuits: Iterable[Circuit], name: str, shape: dict[str, Any], fingerpr
     called = [circuit for circuit in circuits if circuit.circuit == name]
     for fingerprint in reversed(list(fingerprints)):
         for circuit in called:
-            same_shape = circuit.fits.model_dump() | {"architecture": shape["architecture"]} == shape
-            if same_shape and circuit.was_found_on(fingerprint):
+            same_size = replace(circuit.fits.shape, architecture=shape.architecture) == shape
+            if same_size and circuit.was_found_on(fingerprint):
                 return Binding(circuit, certain=True)
-    fitting = [circuit for circuit in called if circuit.fits.model_dump() == shape]
+    fitting = [circuit for circuit in called if circuit.fits.shape == shape]
     return Binding(fitting[0], certain=False) if fitting else None

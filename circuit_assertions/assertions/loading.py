@@ -85,12 +85,12 @@ def load_circuit(file: Path) -> Circuit:
     circuit, problems = validate(Circuit, source)
     if circuit is None or source.repeated:
         raise source.error(problems)
-    size = f"the {circuit.fits.layers} layers of {circuit.fits.heads} heads that the circuit fits"
+    shape = circuit.fits.shape
     outside = [
-        Problem(("roles", role, index), f"{head} is outside {size}")
+        Problem(("roles", role, index), f"{head} is outside the {shape.extent}, that the circuit fits")
         for role, heads in circuit.roles.items()
         for index, head in enumerate(heads)
-        if head.layer >= circuit.fits.layers or head.head >= circuit.fits.heads
+        if not shape.has(head)
     ]
     outside += [Problem(("found", *path), message) for path, message in threshold_problems(circuit)]
     if outside:

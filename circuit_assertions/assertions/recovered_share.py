@@ -62,11 +62,9 @@ class Recovering:
         return recovered(judged.reading, then, worst, needed, judged.low_is_good)
 
     def _check_fit(self) -> None:
-        layouts = [self.audit.model(one).layout for one in (self.baseline, self.corrupted)]
-        before, worst = ((layout.layers, layout.heads, layout.d_model) for layout in layouts)
+        before, worst = (self.audit.model(one).shape.size for one in (self.baseline, self.corrupted))
         if before != worst:
-            shapes = "it has {} layers x {} heads, d_model {}, and the baseline {} x {}, {}"
-            raise _UnfitError(shapes.format(*worst, *before))
+            raise _UnfitError(f"it has {worst}, and the baseline {before}")
 
 
 class _UnfitError(CircuitAssertionsError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.binding import Binder
@@ -213,10 +212,6 @@ class SuiteRunner:
     def bindings(self) -> Mapping[tuple[Checkpoint, str, tuple[Path | None, ...]], Binding | None]:
         """Which circuit was bound for each checkpoint and circuit name, out of which files; None where none fits."""
         return self.binder.bindings
-
-    def shape(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """The shape that a circuit file's `fits` is compared with."""
-        return self.binder.shape(checkpoint)
 
     @property
     def unread(self) -> tuple[str, ...]:

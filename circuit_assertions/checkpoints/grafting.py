@@ -33,6 +33,7 @@ from circuit_assertions.checkpoints.weights import fingerprint, read_header
 from circuit_assertions.components import Mlp, Part, Unembedding
 from circuit_assertions.files import whole_folder, write_whole
 from circuit_assertions.heads import Head
+from circuit_assertions.shape import Shape
 
 __all__ = ["Grafted", "graft"]
 
@@ -200,16 +201,17 @@ def _exchange(into: _Read, other: _Read, parts: Collection[Part]) -> tuple[Part,
 
 
 def _check_shape(into: _Read, ours: Parts, other: _Read, theirs: Parts) -> None:
-    shapes = [
-        f"a {read.model.config.model_type} of {parts.layers} layers of {parts.heads or '?'} heads, d_model "
-        f"{read.model.config.get_text_config().hidden_size}"
-        for read, parts in ((into, ours), (other, theirs))
-    ]
+    shapes = [_shape(read, parts) for read, parts in ((into, ours), (other, theirs))]
     if shapes[0] != shapes[1]:
         raise CheckpointError(
-            f"{other.checkpoint} does not fit {into.checkpoint}: it is {shapes[1]}, and the other is {shapes[0]}: "
+            f"{other.checkpoint} does not fit {into.checkpoint}: it is a {shapes[1]}, and the other is a {shapes[0]}: "
             f"give the checkpoint that it was trained from"
         )
+
+
+def _shape(read: _Read, parts: Parts) -> Shape:
+    config = read.model.config
+    return Shape(type(read.model).__name__, parts.layers, parts.heads, config.get_text_config().hidden_size)
 
 
 def _find(read: _Read, parts: Parts, part: Part) -> list[Tensor]:
@@ -222,11 +224,9 @@ def _find(read: _Read, parts: Parts, part: Part) -> list[Tensor]:
         )
     if isinstance(part, Unembedding):
         raise CheckpointError(f"{read.checkpoint} has no UNEMBED of its own: it is tied to the embedding; graft EMBED")
-    if isinstance(part, Mlp) and part.layer < parts.layers:
+    if isinstance(part, Mlp) and _shape(read, parts).has(part):
         raise CheckpointError(f"{part} of {read.checkpoint} is not a component that can be grafted")
-    raise CheckpointError(
-        f"{read.checkpoint} has no {part}: it has {parts.layers} layers of {parts.heads} heads, both counted from 0"
-    )
+    raise CheckpointError(f"{read.checkpoint} has no {part}: it has {_shape(read, parts).extent}")
 
 
 def _restore_dtypes(model: Any, stored: Mapping[str, torch.dtype]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from circuit_assertions.assertions.circuits import Circuit, bind, unread_of
 from circuit_assertions.assertions.loading import load_circuit
@@ -34,27 +32,16 @@ def circuit_of(audit: Audit, baseline: Checkpoint, task: Task, called: str, file
     """
     name = chain_for(task, called).circuit
     model = audit.model(baseline)
-    layout = model.layout
-    shape = {
-        "architecture": model.source.architecture,
-        "layers": layout.layers,
-        "heads": layout.heads,
-        "d_model": layout.d_model,
-    }
     if file is not None:
         circuit = load_circuit(file)
-        if circuit.fits.model_dump() != shape:
+        if circuit.fits.shape != model.shape:
             raise DiagnosisError(
-                f"{file} is about a {_said(circuit.fits.model_dump())}, and {baseline} is a {_said(shape)}: give the "
+                f"{file} is about a {circuit.fits.shape}, and {baseline} is a {model.shape}: give the "
                 f"baseline's own circuit, or leave --circuit out"
             )
         return circuit
     circuits = circuits_beside(Path("suites"))
-    bound = bind(circuits, name, shape, [model.source.fingerprint])
+    bound = bind(circuits, name, model.shape, [model.source.fingerprint])
     if (bound is None or not bound.certain) and (unread := unread_of(circuits, name)):
         raise DiagnosisError(f"{unread[0]}; correct or remove it, or give the circuit with --circuit=FILE")
     return bound.circuit if bound is not None and bound.certain else Finder(audit, baseline)(name, task)
-
-
-def _said(shape: Mapping[str, Any]) -> str:
-    return "{architecture} of {layers} layers x {heads} heads, d_model {d_model}".format(**shape)

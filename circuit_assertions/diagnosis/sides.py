@@ -106,7 +106,4 @@ def _shape(audit: Audit, checkpoint: Checkpoint) -> str:
     model = audit.model(checkpoint)
     layout = model.layout
     weights = sum(weight.numel() for weight in layout.bridge.parameters())
-    return (
-        f"{model.source.architecture} of {layout.layers} layers x {layout.heads} heads, d_model {layout.d_model}, "
-        f"{layout.vocabulary} tokens, {weights} weights"
-    )
+    return f"{model.shape}, {layout.vocabulary} tokens, {weights} weights"

@@ -15,6 +15,7 @@ from circuit_assertions.engine.checks import check_model
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.readout import Readout
+from circuit_assertions.shape import Shape
 
 __all__ = ["Model"]
 
@@ -67,6 +68,12 @@ class Model:
     def layout(self) -> Layout:
         """Structural facts and weights by head."""
         return Layout(self.source.bridge)
+
+    @property
+    def shape(self) -> Shape:
+        """Architecture and size."""
+        layout = self.layout
+        return Shape(self.source.architecture, layout.layers, layout.heads, layout.d_model)
 
     @cached_property
     def readout(self) -> Readout:

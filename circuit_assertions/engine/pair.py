@@ -49,15 +49,12 @@ class Pair:
         Raises:
             MeasuringError: naming the first of them, or if there is none at all.
         """
-        layout = self.model.layout
+        shape = self.model.shape
         if not receivers:
             raise MeasuringError("no head is given to receive: name at least one")
         for head in receivers:
-            if head.layer >= layout.layers or head.head >= layout.heads:
-                raise MeasuringError(
-                    f"there is no head {head} to receive: the model has {layout.layers} layers of {layout.heads} "
-                    f"heads, both counted from 0"
-                )
+            if not shape.has(head):
+                raise MeasuringError(f"there is no head {head} to receive: the model has {shape.extent}")
 
     @staticmethod
     def check_reaches_end(which: Projection, at: str) -> None:

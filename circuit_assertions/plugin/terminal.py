@@ -46,10 +46,9 @@ def record(item: pytest.Item, name: str, value: Any) -> None:
 def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """The facts about a model that the summary shows before its verdicts."""
     model = runner.audit.model(checkpoint)
-    layout, source = model.layout, model.source
-    shape = f"{source.architecture}, {layout.layers} layers x {layout.heads} heads, d_model {layout.d_model}"
+    shape, source = model.shape, model.source
     facts = [
-        ("", f"{shape}, {str(source.dtype).removeprefix('torch.')} on {source.device}"),
+        ("", f"{shape.architecture}, {shape.size}, {str(source.dtype).removeprefix('torch.')} on {source.device}"),
         ("weights", source.fingerprint[:16]),
         *(("note", note) for note in source.notes),
     ]

@@ -153,10 +153,7 @@ def enough_prompts(view: View) -> PromptSet:
 
 def _facts(model: Model) -> dict[str, Any]:
     return {
-        "architecture": model.source.architecture,
-        "layers": model.layout.layers,
-        "heads": model.layout.heads,
-        "d_model": model.layout.d_model,
+        **model.shape.plain(),
         "fingerprint": model.source.fingerprint,
         "dtype": str(model.source.dtype).removeprefix("torch."),
     }
