@@ -149,7 +149,7 @@ LINE = f"  - {{id: a, {ASKED}, expect: {{at-least: 0.5}}}}"
 def judged(project: Path, folder: Path, line: str) -> Judgement | NotApplicable:
     roles = {role: CAST[role] for role in ("name-mover", "backup-name-mover")}
     audited = Audited(folder)
-    shape = SuiteRunner(audited.audit).shape(audited.checkpoint)
+    shape = audited.audit.model(audited.checkpoint).shape.plain()
     write(project, {"x.yaml": f"{HEADER}{line}\n", "circuits/x.yaml": circuit_text(shape, roles)})
     circuits = load_circuits(project / "circuits")
     suite = load_suite(project / "x.yaml", circuits)
