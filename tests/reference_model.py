@@ -114,10 +114,10 @@ def build_reference_model() -> ReferenceModel:
     _write_embeddings(model, tokenizer)
     roles = {head: role for role, heads in CAST.items() for head in heads}
     for layer in range(LAYERS):
-        write_mlp(model, layer, _mlp_0() if layer == 0 else _quiet_mlp(layer))
+        write_mlp(model, layer, _mlp_0() if layer == 0 else quiet_mlp(layer))
         for index in range(HEADS):
             role = roles.get((layer, index))
-            write_head(model, layer, index, _WORKING_HEADS[role]() if role else _idle_head(layer, index))
+            write_head(model, layer, index, _WORKING_HEADS[role]() if role else idle_head(layer, index))
     return ReferenceModel(model, tokenizer, CAST)
 
 
@@ -210,7 +210,7 @@ def _mlp_0() -> Mlp:
     return mlp
 
 
-def _quiet_mlp(layer: int) -> Mlp:
+def quiet_mlp(layer: int) -> Mlp:
     """Says next to nothing, but is no constant: what is patched above it passes through it."""
     into = 0.3 * filler(D_MODEL, NEURONS, salt=layer)
     into[Stream.ballast] = 0.0
@@ -290,7 +290,7 @@ def _backup_name_mover() -> Head:
     return head
 
 
-def _idle_head(layer: int, index: int) -> Head:
+def idle_head(layer: int, index: int) -> Head:
     """Attends diffusely, to position 0, to itself or to names, in turn; hardly writes anything, and nothing of use."""
     salt = 100 + HEADS * layer + index
     query, key, value = (0.2 * filler(D_MODEL, D_HEAD, salt + 50 * part) for part in range(3))
