@@ -1,7 +1,7 @@
 """A second reference model: it names the item of a list that an ordinal asks for, and every head's role is known.
 
-"list : red green blue black . The third one is" is answered with "blue". No task kind of the package describes this: its
-task, chain and suite are the files in tests/ordinal/. The weights are set by hand, from the materials of the first
+"list : red green blue black . The third one is" is answered with "blue". No task kind of the package describes this:
+its task, chain and suite are the files in tests/ordinal/. The weights are set by hand, from the materials of the first
 reference model.
 
 | layer | H0              | H1              | H2              | H3                  |
