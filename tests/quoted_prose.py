@@ -82,8 +82,7 @@ def quoted_prose(source: str) -> list[Quoted]:
                 expressions += own.values[name] if name not in own.inputs else []
             elif name not in whole.inputs:
                 expressions += whole.values.get(name, [])
-    found = {Quoted(line, phrase) for one in expressions for line, phrase in _phrases(one)}
-    return sorted(found)
+    return sorted({Quoted(line, phrase) for one in expressions for line, phrase in _phrases(one)})
 
 
 def _compared_parameters(function: _Function) -> set[int | str]:

@@ -135,7 +135,7 @@ def test_a_head_that_differs_from_its_embedding_is_read_untied_and_told(healthy:
     head = torch.randn(VOCABULARY, 32)
     change_tensors(model / WEIGHTS, lambda tensors: tensors.update({"lm_head.weight": head}))
     source = opened(model)
-    assert says(source.notes[0], "tied", "differ")
+    assert says(source.notes[0], "config.json", "embedding and unembedding", "differ")
     assert not torch.allclose(source.bridge(torch.tensor([[1, 2]])), opened(healthy).bridge(torch.tensor([[1, 2]])))
 
 
