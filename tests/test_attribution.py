@@ -178,12 +178,12 @@ def test_the_model_is_left_as_it_was(both: Both) -> None:
 @shapes("llama")
 def test_keys_of_some_heads_of_a_group_are_no_receiver(both: Both) -> None:
     graph = Attribution.of(both.fast, 1).graph
-    with pytest.raises(MeasuringError, match="groups of 2: name all heads of a group"):
+    with pytest.raises(MeasuringError, match=r"\b2\b.*\bgroup\b"):
         graph.inputs("k", [Head(1, 0)])
     assert [receiver.heads for receiver in graph.inputs("k", [Head(1, 1), Head(1, 0)])] == [(Head(1, 0), Head(1, 1))]
 
 
 @shapes("gpt2")
 def test_a_model_that_is_measured_with_hooks_is_refused_with_the_way_out(both: Both) -> None:
-    with pytest.raises(MeasuringError, match="path-effect measures its heads exactly"):
+    with pytest.raises(MeasuringError, match="path-effect"):
         Attribution.of(both.hooked, 1)

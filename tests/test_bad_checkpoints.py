@@ -13,6 +13,7 @@ import torch
 from checkpoint_files import ON_CPU, WEIGHTS, change_header, change_json, change_tensors, copy_of, opened, refused
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from reference_model import word_tokenizer
+from said import says
 from tiny_models import config_of, random_model, save_tiny
 from torch import Tensor
 from transformers import (
@@ -78,34 +79,36 @@ def _set(value: float) -> Callable[[dict[str, Tensor]], None]:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_nan_or_infinity_in_one_weight_is_found_and_named(model: Path, value: float) -> None:
     change_tensors(model / WEIGHTS, _set(value))
-    assert f"holds NaN or infinity in {MLP}" in refused(model)
+    assert says(refused(model), model, MLP, "NaN")
 
 
 def test_missing_tensors_are_never_made_up(model: Path) -> None:
     change_tensors(model / WEIGHTS, lambda tensors: tensors.pop(MLP))
-    assert f"lacks 1 of the tensors that its config.json calls for, {MLP} among them" in refused(model)
+    assert says(refused(model), model, "lacks 1", "config.json", MLP)
 
 
 def test_tensors_of_the_wrong_shape_are_named_with_both_shapes(model: Path) -> None:
     change_tensors(model / WEIGHTS, lambda tensors: tensors.update({MLP: tensors[MLP][:, :5].contiguous()}))
-    assert f"holds {MLP} of shape (32, 5) where its config.json calls for (32, 128)" in refused(model)
+    assert says(refused(model), model, MLP, (32, 5), "config.json", (32, 128))
 
 
 def test_layers_that_the_config_forgets_are_not_dropped(model: Path) -> None:
     change_json(model / "config.json", n_layer=1)
-    assert "tensors that its config.json has no place for, transformer.h.1." in refused(model)
+    text = refused(model)
+    assert says(text, model, "config.json")
+    assert "transformer.h.1." in text
 
 
 def test_layers_that_the_file_lacks_are_not_made_up(model: Path) -> None:
     change_json(model / "config.json", n_layer=5)
-    assert "lacks 24 of the tensors" in refused(model)
+    assert says(refused(model), model, "lacks 24")
 
 
 @pytest.mark.parametrize("kept", [0, 7, 100, 5_000, 100_000])
 def test_a_truncated_file_is_named_in_the_error(model: Path, kept: int) -> None:
     raw = (model / WEIGHTS).read_bytes()
     (model / WEIGHTS).write_bytes(raw[:kept])
-    assert f"{model / WEIGHTS} is truncated" in refused(model)
+    assert says(refused(model), model / WEIGHTS, "truncated")
 
 
 @pytest.mark.parametrize(
@@ -118,14 +121,14 @@ def test_a_header_that_lies_is_refused(model: Path, key: str, value: object) -> 
 
 def test_quantized_weights_are_not_taken_for_raw_ones(model: Path) -> None:
     change_json(model / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
-    assert "holds quantized weights" in refused(model)
+    assert says(refused(model), model, "quantized")
 
 
 def test_weights_in_a_file_that_only_the_config_names_are_refused(model: Path) -> None:
     # Its fingerprint would be that of model.safetensors, which nobody reads then.
     (model / "other.safetensors").write_bytes((model / WEIGHTS).read_bytes())
     change_json(model / "config.json", transformers_weights="other.safetensors")
-    assert "transformers_weights in config.json" in refused(model)
+    assert says(refused(model), "transformers_weights", "config.json")
 
 
 # -- configurations -----------------------------------------------------------------------------------------------
@@ -180,8 +183,7 @@ def test_a_model_of_another_kind_is_refused_by_its_name(make: Callable[[Path], A
     made.save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
     text = refused(tmp_path)
-    assert f"holds a {type(made).__name__}" in text
-    assert "is not a causal language model: circuits are audited on decoders such as" in text
+    assert says(text, tmp_path, type(made).__name__, "causal")
 
 
 @pytest.mark.parametrize("name", ["FrobnicatorLM", "FrobnicatorForCausalLM"])
@@ -190,25 +192,24 @@ def test_an_architecture_that_transformers_does_not_know_is_called_unknown_and_n
 ) -> None:
     change_json(model / "config.json", architectures=[name], model_type="frobnicator")
     text = refused(model)
-    assert re.search("does not (know|recognize)", text)
-    assert "check that config.json belongs to these weights and that transformers is recent enough" in text
-    assert "is not a causal language model" not in text
+    assert re.search("know|recognize", text)
+    assert says(text, model, "config.json", "transformers")
+    assert not says(text, "causal")
 
 
 def test_an_encoder_under_a_decoders_name_is_found_to_look_ahead(tmp_path: Path) -> None:
     BertLMHeadModel(BertConfig(vocab_size=VOCABULARY, **SMALL)).save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
-    assert "holds a BertLMHeadModel that attends to later tokens" in refused(tmp_path)
+    assert says(refused(tmp_path), tmp_path, "BertLMHeadModel", "later tokens")
     change_json(tmp_path / "config.json", architectures=None)
-    assert "holds a BertLMHeadModel that attends to later tokens" in refused(tmp_path)
+    assert says(refused(tmp_path), tmp_path, "BertLMHeadModel", "later tokens")
 
 
 def test_an_architecture_that_transformer_lens_does_not_know_is_named(tmp_path: Path) -> None:
     BioGptForCausalLM(BioGptConfig(vocab_size=VOCABULARY, **SMALL)).save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
     text = refused(tmp_path)
-    assert "a BioGptForCausalLM" in text
-    assert text.endswith("its architecture is not supported yet")
+    assert says(text, tmp_path, "BioGptForCausalLM", "architecture")
 
 
 # -- code ---------------------------------------------------------------------------------------------------------
@@ -232,8 +233,10 @@ def test_a_pickle_with_a_trap_never_runs_even_where_pickles_are_allowed(
     (model / WEIGHTS).unlink()
     file = model / "pytorch_model.bin"
     torch.save(state, file) if zipped else file.write_bytes(pickle.dumps({"trap": state["trap"]}))
-    assert "is a pickle, which can run code when it is read" in refused(model)
-    assert "cannot be opened" in refused(model, TRUSTING)
+    assert says(refused(model), file, "pickle", "--allow-pickle")
+    trusted = refused(model, TRUSTING)
+    assert str(model) in trusted
+    assert not says(trusted, "--allow-pickle")
     assert not (tmp_path / "sprung").exists()
     if not zipped:
         pickle.loads(file.read_bytes())  # the trap does work
@@ -260,7 +263,7 @@ def test_traps_in_what_a_trainer_leaves_beside_safetensors_are_never_read(model:
 )
 def test_a_folder_that_ships_code_is_refused_unless_it_is_trusted(model: Path, spoil: Spoil, named: str) -> None:
     spoil(model)
-    assert f"ships code ({named}), which would run when it is opened: read it, then pass" in refused(model)
+    assert says(refused(model), model, named, "--trust-remote-code")
 
 
 def test_a_trusted_folder_may_hold_code(model: Path) -> None:
@@ -291,36 +294,36 @@ def _add_a_layer(tensors: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (lambda file: change_tensors(file, lambda t: t.pop(_first_adapted(t))), "missing adapter keys"),
-        (lambda file: change_tensors(file, _add_a_layer), "has no place for 1 of its tensors"),
-        (lambda file: change_tensors(file, lambda t: t[_first_adapted(t)].fill_(torch.nan)), "holds NaN or infinity"),
-        (lambda file: file.write_bytes(file.read_bytes()[:999]), "is truncated"),
-        (lambda file: file.unlink(), "holds no weights"),
-        (lambda file: change_json(file.parent / "adapter_config.json", r=9), "does not fit its base"),
-        (lambda file: change_json(file.parent / "adapter_config.json", peft_type="FROB"), "does not fit its base"),
-        (lambda file: (file.parent / "adapter_config.json").write_text("{"), "cannot be read as JSON"),
-        (lambda file: change_json(file.parent / "adapter_config.json", base_model_name_or_path="."), "adapter too"),
+        (lambda file: change_tensors(file, lambda t: t.pop(_first_adapted(t))), ("missing", "keys")),
+        (lambda file: change_tensors(file, _add_a_layer), ("1", "h.9")),
+        (lambda file: change_tensors(file, lambda t: t[_first_adapted(t)].fill_(torch.nan)), ("NaN",)),
+        (lambda file: file.write_bytes(file.read_bytes()[:999]), ("truncated",)),
+        (lambda file: file.unlink(), ("no weights",)),
+        (lambda file: change_json(file.parent / "adapter_config.json", r=9), (9, "base")),
+        (lambda file: change_json(file.parent / "adapter_config.json", peft_type="FROB"), ("FROB",)),
+        (lambda file: (file.parent / "adapter_config.json").write_text("{"), ("adapter_config.json", "JSON")),
+        (lambda file: change_json(file.parent / "adapter_config.json", base_model_name_or_path="."), ("adapter too",)),
     ],
 )
 def test_a_damaged_adapter_is_refused_and_never_half_applied(
-    healthy: Path, tmp_path: Path, spoil: Spoil, expected: str
+    healthy: Path, tmp_path: Path, spoil: Spoil, expected: tuple[object, ...]
 ) -> None:
     folder = _adapter(healthy, tmp_path / "lora")
     spoil(folder / "adapter_model.safetensors")
-    assert expected in refused(folder)
+    assert says(refused(folder), *expected)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")
 def test_an_adapter_that_merging_would_change_is_refused(healthy: Path, tmp_path: Path) -> None:
     # The head shares its weights with the embedding: what is added to the one is added to the other.
     folder = _adapter(healthy, tmp_path / "lora", target_modules=["lm_head"], fan_in_fan_out=False)
-    assert "cannot be merged into its base without changing what it computes" in refused(folder)
+    assert says(refused(folder), folder, "merged")
 
 
 def test_a_learned_prompt_is_no_adapter_that_can_be_merged(healthy: Path, tmp_path: Path) -> None:
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     get_peft_model(AutoModelForCausalLM.from_pretrained(healthy), config).save_pretrained(tmp_path)
-    assert "it is a learned prompt" in refused(tmp_path)
+    assert says(refused(tmp_path), tmp_path, "learned prompt")
 
 
 def test_a_pickled_adapter_is_refused_unless_it_is_allowed(healthy: Path, tmp_path: Path) -> None:
@@ -328,7 +331,7 @@ def test_a_pickled_adapter_is_refused_unless_it_is_allowed(healthy: Path, tmp_pa
     expected = opened(folder).bridge(torch.tensor([[1, 2, 3]]))
     change_tensors(folder / "adapter_model.safetensors", lambda t: torch.save(t, folder / "adapter_model.bin"))
     (folder / "adapter_model.safetensors").rename(folder / "decoy.safetensors")
-    assert "adapter_model.bin is a pickle" in refused(folder)
+    assert says(refused(folder), folder / "adapter_model.bin", "pickle", "--allow-pickle")
     assert torch.equal(opened(folder, TRUSTING).bridge(torch.tensor([[1, 2, 3]])), expected)
 
 
@@ -338,7 +341,7 @@ def test_a_pickled_adapter_is_refused_unless_it_is_allowed(healthy: Path, tmp_pa
 @pytest.mark.parametrize("text", ["{", "{}", "[]", ""])
 def test_a_corrupt_tokenizer_is_named(model: Path, text: str) -> None:
     (model / "tokenizer.json").write_text(text)
-    assert f"the tokenizer in {model} cannot be opened" in refused(model)
+    assert says(refused(model), "tokenizer", model)
 
 
 def _audited(folder: Path, baseline: Path | None = None) -> tuple[Audit, Checkpoint]:
@@ -355,14 +358,14 @@ def test_a_tokenizer_with_other_ids_than_the_baselines_is_refused(healthy: Path,
     swapped = text.replace('"Mary"', '"\0"').replace('"John"', '"Mary"').replace('"\0"', '"John"')
     (model / "tokenizer.json").write_text(swapped)
     audit, checkpoint = _audited(model, baseline=healthy)
-    with pytest.raises(TaskError, match=r"has another tokenizer: token \d+ is '(Mary|John)' for the model and"):
+    with pytest.raises(TaskError, match=r"tokenizer.*\d+.*'(Mary|John)'"):
         audit.prompts(IoiTask.model_validate({"kind": "ioi"}), checkpoint)
 
 
 def test_prompts_longer_than_the_model_reads_are_refused(tmp_path: Path) -> None:
     audit, checkpoint = _audited(save_tiny(tmp_path, n_positions=16))
     assert audit.prompts(_repeated(length=8), checkpoint).longest == 16
-    with pytest.raises(TaskError, match=r"the prompts have up to 18 tokens and .* reads 16: use shorter ones"):
+    with pytest.raises(TaskError, match=r"\b18 tokens\b.*\b16\b"):
         audit.prompts(_repeated(length=9), checkpoint)
 
 
@@ -370,10 +373,10 @@ def test_a_tokenizer_larger_than_the_models_embedding_is_refused(healthy: Path, 
     random_model(config_of("gpt2", 20)).save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes((healthy / "tokenizer.json").read_bytes())
     audit, checkpoint = _audited(tmp_path)
-    with pytest.raises(TaskError, match="the tokenizer belongs to another model; give the right one with --tokenizer"):
+    with pytest.raises(TaskError, match=r"tokenizer.*--tokenizer\b"):
         audit.prompts(_repeated(), checkpoint)
 
 
 def test_a_device_that_is_not_there_is_told_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="'nonsense' is not a device"):
+    with pytest.raises(DeviceError, match="'nonsense'"):
         open_checkpoint(Checkpoint("nowhere", folder=tmp_path / "nowhere"), Opening(device="nonsense"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from checkpoint_files import WEIGHTS, change_json, change_tensors, copy_of, opened
+from said import says
 from torch import Tensor
 
 from circuit_assertions.checkpoints import find_checkpoints
@@ -40,10 +42,10 @@ def test_the_audit_shows_notes_and_changed_settings_and_binds_the_roles(model: P
     command += ["-p", "no:cacheprovider", "suites/ioi.yaml", "-k", "name-movers-read"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "GPT2LMHeadModel, 5 layers" in said
-    assert "weight names are read without `_orig_mod.` of torch.compile" in said
+    assert says(said, "`_orig_mod.`", "torch.compile")
     assert "config.json differs in layer_norm_epsilon (1e-05 -> 1e-06)" in said
     assert "1 passed" in said
-    assert "no circuit file binds" not in said
+    assert not says(said, "circuit file")
 
 
 def test_a_diagnosis_names_changed_settings_before_it_says_that_no_weight_differs(
@@ -54,7 +56,7 @@ def test_a_diagnosis_names_changed_settings_before_it_says_that_no_weight_differ
     main(command)
     said = capsys.readouterr().out
     assert said.index("config.json differs in layer_norm_epsilon") < said.index("all weights equal")
-    assert "note       weight names are read without" in said
+    assert re.search(r"^note .*`_orig_mod\.`", said, re.MULTILINE)
     main([*command, "--json"])
     data = json.loads(capsys.readouterr().out)
     assert data["settings-changed"] == ["config.json differs in layer_norm_epsilon (1e-05 -> 1e-06)"]

@@ -15,6 +15,7 @@ from checkpoint_files import change_json, change_tensors, copy_of, opened, refus
 from peft import LoraConfig, PeftModel, get_peft_model
 from reference_model import word_tokenizer
 from safetensors.torch import load_file, save_file
+from said import says
 from tiny_models import save_tiny
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -80,12 +81,11 @@ def test_a_quantized_base_gives_way_to_the_baseline_and_that_is_told(
     folder = copy_of(plain, tmp_path / "qlora")
     change_json(folder / "adapter_config.json", base_model_name_or_path=str(packed))
     text = _refused(folder)
-    assert f"its base {packed} is quantized (bitsandbytes)" in text
-    assert "give the base with --baseline=path/" in text
+    assert says(text, folder, packed, "quantized", "bitsandbytes", "--baseline=path/")
     source = opened(folder, _lent(base))
     assert source.fingerprint == opened(plain).fingerprint
     (note,) = source.notes
-    assert note.startswith("the adapter is read into the-baseline (its base ")
+    assert says(note, "the-baseline", packed)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,7 @@ def test_a_base_that_is_not_here_or_quantized_by_its_name_gives_way_too(base: Pa
     folder = _adapter(base, tmp_path / "qlora")
     change_json(folder / "adapter_config.json", base_model_name_or_path=name)
     (note,) = opened(folder, _lent(base)).notes
-    assert note.startswith("the adapter is read into the-baseline (")
-    assert name in note
+    assert says(note, "the-baseline", name)
 
 
 def test_a_base_of_full_precision_goes_before_the_baseline(base: Path, llama: Path, tmp_path: Path) -> None:
@@ -134,7 +133,7 @@ def test_an_adapter_with_added_tokens_is_read_as_peft_reads_it(
     logits = source.bridge(TOKENS)
     assert logits.shape[-1] == VOCABULARY + 5
     torch.testing.assert_close(logits, _by_peft(whole, folder, 5), atol=1e-4, rtol=0)
-    assert f"the embedding has {VOCABULARY + 5} tokens, as in the adapter, and {VOCABULARY} in its base" in source.notes
+    assert any(says(note, f"{VOCABULARY + 5} tokens", VOCABULARY) for note in source.notes)
 
 
 @pytest.mark.parametrize(
@@ -150,21 +149,20 @@ def test_added_tokens_whose_rows_are_nowhere_are_named_with_both_shapes(
     folder = _adapter(llama, tmp_path / "lora", tokens=5, save=False, **changes)
     text = _refused(folder)
     assert name in text
-    assert str(VOCABULARY + 5) in text
-    assert str(VOCABULARY) in text
+    assert says(text, VOCABULARY + 5, VOCABULARY)
 
 
 def test_a_misfit_inside_a_block_is_named_with_both_shapes(base: Path, tmp_path: Path) -> None:
     folder = _adapter(base, tmp_path / "lora", r=4)
     change_json(folder / "adapter_config.json", r=6)
-    assert "has shape (4, 32) in the adapter and (6, 32) in the base" in _refused(folder)
+    assert says(_refused(folder), folder, "(4, 32) in the adapter", "(6, 32) in the base")
 
 
 @pytest.mark.parametrize("name", ["v_head.summary.weight", "base_model.model.score.weight", "base_model.model.x"])
 def test_a_tensor_of_an_adapter_that_has_no_place_is_named(base: Path, tmp_path: Path, name: str) -> None:
     folder = _adapter(base, tmp_path / "lora")
     change_tensors(folder / WEIGHTS, lambda held: held.update({name: torch.ones(2, 32)}))
-    assert f"has no place for 1 of its tensors, {name} among them" in _refused(folder)
+    assert says(_refused(folder), folder, 1, name)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +181,9 @@ def test_a_wrappers_prefix_in_an_adapter_is_taken_off(base: Path, tmp_path: Path
     source = opened(folder)
     assert source.fingerprint == plain.fingerprint
     assert torch.equal(source.bridge(TOKENS), plain.bridge(TOKENS))
-    assert source.notes[0].startswith("the adapter's weight names are read without `")
+    wrappers = {"_orig_mod.", "module.", "_checkpoint_wrapped_module."}
+    taken = {wrapper for wrapper in wrappers if f"`{wrapper}`" in source.notes[0]}
+    assert taken == {wrapper for wrapper in wrappers if any(f".{wrapper}" in f".{name}" for name in before)}
 
 
 # -- settings and sub-folders -------------------------------------------------------------------------------------
@@ -218,8 +218,7 @@ def test_adapters_in_folders_of_their_own_are_named(base: Path, tmp_path: Path, 
         _adapter(base, tmp_path / "lora" / name)
     with pytest.raises(CheckpointError) as caught:
         find_checkpoints(str(tmp_path / "lora"))
-    assert "holds no adapter itself (did you mean one of the adapters in it: " in str(caught.value)
-    assert all(str(tmp_path / "lora" / name) in str(caught.value) for name in inside)
+    assert says(caught.value, tmp_path / "lora", *(tmp_path / "lora" / name for name in inside))
 
 
 # -- without end --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoint_files import WEIGHTS, change_json, copy_of, opened, refused
+from said import says
 from tiny_models import save_tiny
 from transformers import AutoModelForCausalLM
 
@@ -70,7 +71,7 @@ def test_pickled_weights_are_bounded_as_well(model: Path) -> None:
     (model / WEIGHTS).unlink()
     change_json(model / "config.json", n_layer=10**9)
     allowed = Opening(device="cpu", permissions=Permissions(pickle=True))
-    assert "has n_layer 1000000000, but the weights contain 3 numbered blocks" in refused(model, allowed)
+    assert says(refused(model, allowed), model, "n_layer 1000000000", 3)
 
 
 @pytest.mark.parametrize("changes", [{"n_positions": 1000}, {"eos_token_id": 10**6}, {"n_ctx": 10**9}])
@@ -163,8 +164,8 @@ def test_a_tokenizer_that_reads_otherwise_than_its_file_is_told_with_both(model:
     change_json(model / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer")
     (note,) = opened(model).notes
     assert plain == ()
-    assert note.startswith("GPT2Tokenizer reads 'When Mary and John went to the store")
-    assert "and tokenizer.json as ['" in note
+    assert says(note, "GPT2Tokenizer", "tokenizer.json")
+    assert note.count("['") == 2  # the tokens that each of the two makes of one sentence
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt"])

@@ -94,7 +94,7 @@ def test_code_that_opening_could_run_is_named_and_does_not_run(
 ) -> None:
     (model / "planted.py").write_text(code)
     NAMED[how](model)
-    with pytest.raises(CheckpointError, match="which would run when it is opened: read it, then pass") as caught:
+    with pytest.raises(CheckpointError, match="--trust-remote-code") as caught:
         opened(model)
     assert how.partition(",")[0] in str(caught.value)
     assert not (tmp_path / "sprung").exists()

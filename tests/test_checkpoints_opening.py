@@ -138,7 +138,7 @@ def test_a_hub_id_opens_from_the_local_cache(tiny: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert opened("org/name@v1").fingerprint == opened(tiny).fingerprint
-    with pytest.raises(CheckpointError, match="org/name@v2 is not a local folder, and download from the Hub failed"):
+    with pytest.raises(CheckpointError, match=r"^org/name@v2\b.*\bHub\b"):
         opened("org/name@v2")
 
 
@@ -185,7 +185,7 @@ def test_an_adapter_whose_base_is_not_there_takes_the_baseline(tiny: Path, adapt
     lost = copy_of(adapter, tmp_path / "lora")
     for named in ("/not/here", "org/not-cached", None):
         change_json(lost / "adapter_config.json", base_model_name_or_path=named)
-        with pytest.raises(CheckpointError, match=r"is an adapter without a base .*--baseline=path/"):
+        with pytest.raises(CheckpointError, match=r"adapter.*--baseline=path/"):
             opened(lost)
         source = opened(lost, Opening(device="cpu", base=Checkpoint("tiny", folder=tiny)))
         assert source.fingerprint == opened(adapter).fingerprint
@@ -224,7 +224,7 @@ def test_pickled_weights_open_where_they_are_allowed(tiny: Path, tmp_path: Path)
     torch.save(_hf(tiny).state_dict(), folder / "pytorch_model.bin")
     allowed = Opening(device="cpu", permissions=Permissions(pickle=True))
     assert torch.equal(_logits(opened(folder, allowed).bridge), _logits(opened(tiny).bridge))
-    with pytest.raises(CheckpointError, match="is a pickle, which can run code"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin.*pickle.*--allow-pickle"):
         opened(folder)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from said import says
 from suite_texts import circuit_text, write
 
 from circuit_assertions.assertions import SuiteError, bind, load_circuit, load_circuits
@@ -26,7 +28,8 @@ def test_the_circuit_that_fits_by_shape_is_bound_and_said_to_be_assumed(tmp_path
     assert not binding.certain
     assert binding.heads("name-mover") == (Head(1, 2), Head(2, 3))
     assert binding.heads("s-inhibition") == ()
-    assert str(binding) == "ioi.yaml (fits by shape: its lineage is assumed)"
+    assert str(binding).startswith("ioi.yaml (")
+    assert says(str(binding), "assumed")
 
 
 @pytest.mark.parametrize("change", [{"layers": 4}, {"heads": 8}, {"d_model": 64}, {"architecture": "LlamaForCausalLM"}])
@@ -59,24 +62,26 @@ def test_the_circuit_of_the_lineage_is_preferred_and_certain(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "said"),
     [
-        (circuit_text(SHAPE, {"name-mover": [(1, 4)]}), "4:16: L1H4 is outside the 3 layers of 4 heads"),
-        (circuit_text(SHAPE, {"name-mover": [(3, 0)]}), "4:16: L3H0 is outside the 3 layers of 4 heads"),
-        (circuit_text(SHAPE, {"name-mover": [(1, 1), (1, 1)]}), "4:3: L1H1 is listed twice"),
-        (circuit_text(SHAPE, {"name-mover": []}), "4:3: [] is not a list of heads"),
-        (circuit_text(SHAPE, {}), "3:1: is empty where a mapping of keys to values is expected"),
-        (circuit_text(SHAPE, ROLES, base="bsae: {id: x}"), "3:1: unknown key 'bsae' (did you mean 'base'?)"),
-        (circuit_text(SHAPE | {"layers": True}, ROLES), "2:39: True should be a valid integer"),
-        (circuit_text(SHAPE | {"d-model": 1}, ROLES), "2:73: unknown key 'd-model' (did you mean 'd_model'?)"),
-        ("circuit: ioi\ncircuit: x\n", "2:1: duplicate key 'circuit', first given in line 1"),
+        (circuit_text(SHAPE, {"name-mover": [(1, 4)]}), ("4:16", "L1H4", "3 layers of 4 heads")),
+        (circuit_text(SHAPE, {"name-mover": [(3, 0)]}), ("4:16", "L3H0", "3 layers of 4 heads")),
+        (circuit_text(SHAPE, {"name-mover": [(1, 1), (1, 1)]}), ("4:3", "L1H1", "twice")),
+        (circuit_text(SHAPE, {"name-mover": []}), ("4:3", "[]", "heads")),
+        (circuit_text(SHAPE, {}), ("3:1", "empty", "mapping")),
+        (circuit_text(SHAPE, ROLES, base="bsae: {id: x}"), ("3:1", "'bsae'", "'base'")),
+        (circuit_text(SHAPE | {"layers": True}, ROLES), ("2:39", "True", "integer")),
+        (circuit_text(SHAPE | {"d-model": 1}, ROLES), ("2:73", "'d-model'", "'d_model'")),
+        ("circuit: ioi\ncircuit: x\n", ("2:1", "'circuit'", "line 1")),
     ],
 )
-def test_a_mistake_in_a_circuit_file_is_told_where_it_stands(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_mistake_in_a_circuit_file_is_told_where_it_stands(tmp_path: Path, text: str, said: tuple[str, ...]) -> None:
     file = write(tmp_path, {"x.yaml": text}) / "x.yaml"
     with pytest.raises(SuiteError) as raised:
         load_circuit(file)
-    assert any(line.startswith(f"{file}:{expected}") for line in str(raised.value).splitlines()), str(raised.value)
+    place, *named = said
+    lines = [line for line in str(raised.value).splitlines() if line.startswith(f"{file}:{place}: ")]
+    assert any(says(line, *named) for line in lines), str(raised.value)
 
 
 def test_float_heads_are_refused_with_the_reason(tmp_path: Path) -> None:
@@ -97,7 +102,8 @@ def test_a_persons_own_circuits_go_before_those_that_came_with_the_package(
     shape = load_circuit(packaged_suites() / "circuits" / "embedded.ioi.yaml").fits.model_dump()
     write(tmp_path, {"suites/circuits/z.ioi.yaml": circuit_text(shape, {"name-mover": [(0, 0)]})})
     bound = bind(circuits_beside(packaged_suites() / "ioi.yaml"), "ioi", Shape(**shape), [])
-    assert str(bound) == "z.ioi.yaml (fits by shape: its lineage is assumed)"
+    assert str(bound).startswith("z.ioi.yaml (")
+    assert says(str(bound), "assumed")
 
 
 # -- files that cannot be read ---------------------------------------------------------------------------------------
@@ -138,9 +144,8 @@ def test_broken_circuits_beside_a_suite_and_of_ones_own_are_left_out(
     write(tmp_path, {"suites/circuits/broken.yaml": "circuit: 1\n", "more/circuits/broken.yaml": "circuit: 1\n"})
     for circuits in (circuits_beside(tmp_path / "other.yaml"), circuits_beside(tmp_path / "suites")):
         assert {one.file.parent for one in circuits if one.file is not None} == {packaged_suites() / "circuits"}
-        assert [str(one) for one in circuits.unread] == [
-            "suites/circuits/broken.yaml cannot be read: 1:1: 'fits' is missing (and 2 more)"
-        ]
+        (unread,) = circuits.unread
+        assert says(str(unread), "suites/circuits/broken.yaml", "1:1", "'fits'", "2 more")
     assert len(circuits_beside(tmp_path / "more").unread) == 2
 
 
@@ -179,12 +184,10 @@ def test_only_suites_that_need_it_are_told_of_a_circuit_file_that_cannot_be_read
         result = pytester.runpytest_inprocess(*asked) if not workers else pytester.runpytest_subprocess(*asked)
         result.assert_outcomes(passed=3, errors=1)
         assert result.ret == 1
-        result.stdout.fnmatch_lines(
-            ["*1 could not be read: no circuit file that can be read binds a-role-of-its-own: *"]
-        )
+        result.stdout.fnmatch_lines(["* 1 could not*: *a-role-of-its-own*"])
     text = result.stdout.str()
-    assert text.count("warning   suites/circuits/bad.yaml cannot be read: ") == 1
-    assert text.count("; it was left out") == 1
+    (warning,) = re.findall(r"^warning .*(?:\n .*)*", text, re.MULTILINE)
+    assert says(warning, "suites/circuits/bad.yaml", "left out")
     assert "Traceback" not in text
 
 
@@ -194,7 +197,7 @@ def test_the_python_face_names_the_file_too(pytester: pytest.Pytester, tiny_fold
     write(pytester.path, {"suites/circuits/bad.yaml": "circuit: [", "tests/test_it.py": test})
     result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "tests")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*no circuit file that can be read holds 'ours': suites/circuits/bad.yaml cannot be*"])
+    result.stdout.fnmatch_lines(["*'ours': suites/circuits/bad.yaml *"])
 
 
 @pytest.mark.usefixtures("opened_once")
@@ -205,8 +208,7 @@ def test_diagnose_names_the_file_that_may_hold_the_baselines_circuit(
     write(tmp_path, {"suites/circuits/bad.yaml": BAD["half written"]})
     asked = ["diagnose", f"--model={tiny_folder}", f"--baseline={tiny_folder}", "--device=cpu"]
     assert main(asked) == 2
-    assert "suites/circuits/bad.yaml cannot be read: " in (said := capsys.readouterr().err)
-    assert "give the circuit with --circuit=FILE" in said
+    assert says(capsys.readouterr().err, "suites/circuits/bad.yaml", "--circuit=FILE")
     write(tmp_path, {"suites/circuits/bad.yaml": BAD["of another circuit"]})
     main(asked)
     assert "bad.yaml" not in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from auditing import HEALTHY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from said import says
 from suite_texts import circuit_text, write
 
 from circuit_assertions.assertions import SuiteError, load_suite
@@ -92,17 +93,16 @@ def test_without_a_circuit_the_files_name_must_be_known_where_a_role_is_used(
         return
     (said,) = found
     assert said.startswith(f"3:{assertions.index(key) + 1}: ")
-    assert (
-        "the one named after this file, 'gifts', is unknown (known: induction, ioi): name the right one with `cir"
-        in said
-    )
+    assert says(said, "'gifts'", "known: induction, ioi")
+    assert "`circuit:" in said
 
 
 @pytest.mark.parametrize("folder", ["", "own/"])
 def test_a_circuit_file_makes_its_name_known(tmp_path: Path, folder: str) -> None:
     text = f"circuit: mine\n{TASKS}{ROLE}"
     (said,) = problems(tmp_path, text, name="suites/x.yaml")
-    assert said.startswith("2:1: unknown circuit 'mine' (known: induction, ioi); to find a circuit of this name")
+    assert said.startswith("2:1: ")
+    assert says(said, "'mine'", "known: induction, ioi")
     place = {"": "suites/circuits/m.yaml", "own/": "circuits/m.yaml"}[folder]  # beside the suite; the person's own
     write(tmp_path, {place: circuit_text(SHAPE, {"name-mover": [(3, 0)]}, "mine")})
     assert problems(tmp_path, text, name="suites/x.yaml") == []
@@ -155,7 +155,7 @@ def test_a_gate_does_not_pass_on_a_misspelt_circuit(
     result.stdout.fnmatch_lines(
         [
             "suites/x.yaml:2:1: unknown circuit 'iio' (did you mean 'ioi'[?])*",
-            "GATE: FAIL (1 file could not be collected)",
+            "GATE: FAIL (1 file *)",
         ]
     )
     found = pytester.runpytest_inprocess(

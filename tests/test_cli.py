@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from checkpoint_files import copy_of
+from said import says
 from syrupy.assertion import SnapshotAssertion
 from tiny_models import save_tiny
 
@@ -113,23 +114,23 @@ def test_the_module_is_the_same_program(tmp_path: Path, arguments: list[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "VERB"),
-        (["frobnicate"], "invalid choice: 'frobnicate'"),
-        (["measures", "--frob"], "unknown arguments: --frob"),
-        (["show-task", "mine.yaml"], "--model"),
-        (["show-task", "mine.yaml", "--model", "m", "--most", "-1"], "not a number of prompts"),
-        (["audit"], "model"),
-        (["audit", "-k", "induction", "model/"], "give the model first, then pytest's options"),
-        (["validate"], "paths"),
+        ([], ["VERB"]),
+        (["frobnicate"], ["'frobnicate'"]),
+        (["measures", "--frob"], ["--frob"]),
+        (["show-task", "mine.yaml"], ["--model"]),
+        (["show-task", "mine.yaml", "--model", "m", "--most", "-1"], ["--most", "'-1'"]),
+        (["audit"], ["model"]),
+        (["audit", "-k", "induction", "model/"], ["model first"]),
+        (["validate"], ["paths"]),
     ],
 )
 def test_a_wrong_command_exits_with_2_and_says_why(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert said in capsys.readouterr().err
+    assert says(capsys.readouterr().err, *said)
 
 
 @pytest.mark.parametrize("verb", ["schema", "measures"])
@@ -205,7 +206,7 @@ def test_show_task_takes_the_first_task_and_prints_as_many_as_asked(
     for most, rest in (("1", "and 3 more"), ("0", "and 4 more"), ("4", "")):
         assert main(["show-task", str(suite), "--model", str(model), "--most", most]) == 0
         printed = capsys.readouterr().out
-        assert printed.startswith("4 prompts of up to 11 tokens")
+        assert says(printed.splitlines()[0], "4 prompts", "11 tokens")
         assert printed.count("counterfactual") == int(most)
         assert rest in printed
 
@@ -244,7 +245,7 @@ def test_every_verb_reads_a_task_alike(
     Path("pairs.jsonl").write_text('{"clean": "Then, Mary went to the", "right": "store"}\n')
     assert main(["show-task", *said, "--model", str(model), "--most", "1"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"{prompts} prompts of up to ")
+    assert shown.startswith(f"{prompts} prompts ")
     _, task = find_task("::".join(said))
     from circuit_assertions.checkpoints import Opening, find_checkpoints
     from circuit_assertions.checkpoints.opening import open_tokenizer

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from auditing import HEALTHY
+from said import says
 from suite_texts import write
 
 from circuit_assertions.assertions import SuiteError, load_suite
@@ -76,8 +77,7 @@ def test_a_bypass_brings_the_behaviour_back_and_not_the_roles(project: pytest.Py
     assert said["name-movers-are-still-the-ones"].startswith("BROKEN ")
     assert said["it-came-back"].startswith("HELD ")
     assert said["a-few-weights-mend-it"] == "SKIPPED"  # nothing is lost
-    nothing = f"has lost less than a tenth of the behaviour compared with {HEALTHY}: there is nothing to localize"
-    assert nothing in said["reasons"]
+    assert says(said["reasons"], HEALTHY, "nothing to localize")
 
 
 def test_what_few_weights_broke_few_weights_mend(project: pytest.Pytester) -> None:
@@ -89,33 +89,31 @@ def test_what_is_not_given_to_hold_the_model_against_is_asked_for(project: pytes
     alone = verdicts(project, "bypassed")
     assert {alone[name] for name in alone if name != "reasons"} == {"SKIPPED"}
     for measure in ("role-stability", "recovery", "localization"):
-        assert f"{measure} needs --baseline=path/ to compare the model with" in alone["reasons"]
+        assert f"{measure} needs --baseline=path/" in alone["reasons"]
     without_corrupted = verdicts(project, "bypassed", BESIDE, "-k", "came")
-    assert "recovery needs --corrupted=path/ to compare the model with" in without_corrupted["reasons"]
+    assert says(without_corrupted["reasons"], "recovery needs --corrupted=path/")
 
 
 def test_a_corrupted_checkpoint_that_lost_nothing_leaves_nothing_to_recover(project: pytest.Pytester) -> None:
     said = verdicts(project, "bypassed", BESIDE, f"--corrupted={COMMITTED / 'benign'}", "-k", "came")
     assert said["it-came-back"] == "SKIPPED"
-    assert (
-        f"{COMMITTED / 'benign'} has lost less than a tenth of the behaviour compared with {HEALTHY}" in said["reasons"]
-    )
+    assert says(said["reasons"], COMMITTED / "benign", HEALTHY)
 
 
 def test_a_baseline_of_another_shape_is_an_error(project: pytest.Pytester, tiny_folder: Path) -> None:
     result = project.runpytest_inprocess(f"--model={HEALTHY}", f"--baseline={tiny_folder}", "-k", "mend")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*a diagnosis compares checkpoints of one shape, a base model and its fine-tunes*"])
+    result.stdout.fnmatch_lines(["*GPT2LMHeadModel of 3 layers*shape*"])
 
 
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("expect: {at-least: 0.5}", "expect: {retains: 80%}", 12, "role-stability is a share of the baseline already"),
-        ("heads: name-mover", "heads: [L3H0]", 10, "role-stability is read of a role, or of `circuit`"),
-        ("heads: name-mover", "heads: any", 10, "role-stability is read of a role, or of `circuit`"),
-        ("measure: recovery", "measure: recovery\n    heads: circuit", 22, "recovery is a measure of the whole model"),
-        ("expect: {at-least: 0.9}", "expect: {retains: 80%}", 28, "localization is a share of the baseline already"),
+        ("expect: {at-least: 0.5}", "expect: {retains: 80%}", 12, "role-stability is"),
+        ("heads: name-mover", "heads: [L3H0]", 10, "`circuit`"),
+        ("heads: name-mover", "heads: any", 10, "`circuit`"),
+        ("measure: recovery", "measure: recovery\n    heads: circuit", 22, "the whole model"),
+        ("expect: {at-least: 0.9}", "expect: {retains: 80%}", 28, "localization is"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_its_line(
@@ -124,7 +122,7 @@ def test_what_cannot_be_asked_is_refused_with_its_line(
     write(tmp_path, {"ioi.yaml": SUITE.replace(old, new, 1)})
     with pytest.raises(SuiteError) as refused:
         load_suite(tmp_path / "ioi.yaml")
-    assert any(f"ioi.yaml:{line}:" in one and said in one for one in str(refused.value).splitlines())
+    assert any(says(one, f"ioi.yaml:{line}", said) for one in str(refused.value).splitlines())
 
 
 PYTHON = """\
@@ -155,10 +153,10 @@ def test_no_such_role(audit):
 @pytest.mark.parametrize(
     ("measure", "options", "message"),
     [
-        ("role-stability", {}, 'role-stability is read of a role, or of the whole circuit: heads="name-mover"'),
-        ("role-stability", {"heads": ["L3H0"]}, "role-stability is read of a role"),
+        ("role-stability", {}, 'role-stability.*heads="name-mover"'),
+        ("role-stability", {"heads": ["L3H0"]}, "role-stability.*role"),
         ("role-stability", {"heads": "circuit", "circuit": "iio"}, "unknown circuit 'iio' .did you mean 'ioi'"),
-        ("recovery", {"heads": "name-mover"}, "recovery is a measure of the whole model"),
+        ("recovery", {"heads": "name-mover"}, "recovery.*the whole model"),
         ("localization", {"query": "end"}, "localization takes no `query`"),
     ],
 )
@@ -175,7 +173,7 @@ def test_python_reads_them_and_skips_where_a_suite_would(project: pytest.Pyteste
     result.assert_outcomes(passed=7, skipped=2)
     reasons = "\n".join(line for line in result.outlines if line.startswith("SKIPPED"))
     assert "nothing to localize" in reasons
-    assert "embedded.ioi.yaml has no negative-name-mover heads" in reasons
+    assert says(reasons, "embedded.ioi.yaml", "no negative-name-mover")
     alone = project.runpytest_inprocess(f"--model={COMMITTED / 'bypassed'}", *given, "-k", "came_back")
     alone.assert_outcomes(skipped=1)
-    alone.stdout.fnmatch_lines(["SKIPPED * recovery needs --baseline=path/ to compare the model with"])
+    alone.stdout.fnmatch_lines(["SKIPPED * recovery needs --baseline=path/*"])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from auditing import Audited, ioi
+from said import says
 from suite_texts import circuit_text, write
 from tiny_models import save_tiny
 
@@ -45,67 +46,67 @@ def line(said: str, expect: str = "{sign: positive}") -> str:
 
 
 @pytest.mark.parametrize(
-    ("said", "key", "message"),
+    ("said", "key", "named"),
     [
         (
             "measure: path-effect, components: mlp",
             "components",
-            "'mlp' is not a component: write L9H10, MLP4 or RESID4",
+            ("'mlp'", "L9H10", "MLP4", "RESID4"),
         ),
-        ("measure: path-effect, components: [MLP1, MLP1]", "components", "MLP1 is listed twice"),
-        ("measure: path-effect, components: []", "components", "write mlps, residual, or a list such as [L9H9"),
-        ("measure: path-effect, components: residual", "components", "not read of the residual stream, only of heads"),
-        ("measure: direct-effect, components: [L0H1, MLP1]", "components", "direct-effect is not read of MLPs"),
-        ("measure: total-effect, heads: all, components: mlps", "components", "give either `heads` or `components`"),
-        ("measure: total-effect", "{id", "total-effect needs `heads:`"),
+        ("measure: path-effect, components: [MLP1, MLP1]", "components", ("MLP1", "twice")),
+        ("measure: path-effect, components: []", "components", ("mlps", "residual", "[L9H9")),
+        ("measure: path-effect, components: residual", "components", ("path-effect", "the residual stream", "heads")),
+        ("measure: direct-effect, components: [L0H1, MLP1]", "components", ("direct-effect", "MLPs", "heads")),
+        ("measure: total-effect, heads: all, components: mlps", "components", ("`heads`", "`components`")),
+        ("measure: total-effect", "{id", ("total-effect needs `heads:`",)),
         (
             "measure: logit-difference, components: mlps",
             "components",
-            "logit-difference is a measure of the whole model: leave this out",
+            ("logit-difference", "the whole model"),
         ),
-        ("measure: ablation-effect, components: mlps", "components", "ablation-effect is not read of MLPs"),
-        ("measure: total-effect, components: mlps, at: ende", "at:", "no position 'ende' (did you mean 'end'?)"),
-        ("measure: path-effect, components: mlps, at: end", "at:", "path-effect takes no `at`"),
+        ("measure: ablation-effect, components: mlps", "components", ("ablation-effect", "MLPs", "heads")),
+        ("measure: total-effect, components: mlps, at: ende", "at:", ("'ende'", "'end'")),
+        ("measure: path-effect, components: mlps, at: end", "at:", ("path-effect takes no `at`",)),
         (
             "measure: path-effect, components: mlps, semantics: total, receiver: {query: [L2H0]}",
             "semantics",
-            "total effects have no receiver",
+            ("total", "no receiver"),
         ),
-        (f"{QUERY}, heads: any, semantics: total", "semantics", "unknown word 'total'"),
-        ("measure: attention-effect, heads: any, query: end, key: end", "{id", "attention-effect needs `receiver:`"),
+        (f"{QUERY}, heads: any, semantics: total", "semantics", ("'total'",)),
+        ("measure: attention-effect, heads: any, query: end, key: end", "{id", ("attention-effect needs `receiver:`",)),
         (
             "measure: attention-effect, heads: any, query: end, key: end, receiver: logits",
             "receiver",
-            "attention-effect needs `receiver:`, the heads that receive",
+            ("attention-effect needs `receiver:`",),
         ),
         (
             "measure: attention-effect, heads: any, query: end, key: end, receiver: {value: [L2H0]}",
             "receiver",
-            "takes no values: they do not change where a head attends; use write-effect",
+            ("no values", "write-effect"),
         ),
         (
             "measure: attention-effect, heads: any, query: end, key: subject-2, receiver: {key: [L2H0], at: end}",
             "receiver",
-            "about this input at 'subject-2', not at 'end': leave `at` out",
+            ("'subject-2'", "not at 'end'", "`at`"),
         ),
-        ("measure: attention-effect, heads: any, key: end, receiver: {query: [L2H0]}", "{id", "needs `query:`"),
+        ("measure: attention-effect, heads: any, key: end, receiver: {query: [L2H0]}", "{id", ("needs `query:`",)),
         (
             "measure: write-effect, heads: any, receiver: {query: [L2H0], at: subject-2}",
             "receiver",
-            "about this input at 'end', not at 'subject-2'",
+            ("'end'", "not at 'subject-2'"),
         ),
-        ("measure: write-effect, heads: any, receiver: {key: [L2H0], at: ende}", "receiver", "no position 'ende'"),
-        ("measure: pattern-effect, components: mlps", "components", "pattern-effect is not read of MLPs"),
+        ("measure: write-effect, heads: any, receiver: {key: [L2H0], at: ende}", "receiver", ("'ende'",)),
+        ("measure: pattern-effect, components: mlps", "components", ("pattern-effect", "MLPs", "heads")),
     ],
 )
-def test_a_mistake_is_told_where_it_stands(tmp_path: Path, said: str, key: str, message: str) -> None:
+def test_a_mistake_is_told_where_it_stands(tmp_path: Path, said: str, key: str, named: tuple[str, ...]) -> None:
     text = line(said)
     file = write(tmp_path, {"x.yaml": f"{HEADER}{text}\n"}) / "x.yaml"
     with pytest.raises(SuiteError) as raised:
         load_suite(file)
     (problem,) = (told.removeprefix(f"{file}:") for told in str(raised.value).splitlines())
     assert problem.startswith(f"5:{text.index(key) + 1}: ")
-    assert message in problem
+    assert says(problem, *named)
 
 
 def judged(audited: Audited, project: Path, text: str) -> tuple[PlannedAssertion, Judgement | NotApplicable]:
@@ -191,7 +192,7 @@ def test_ranks_are_among_the_kinds_that_are_listed(audited: Audited, tmp_path: P
         assert all(f"of {among}" in finding.read for row in judgement.rows for finding in row.findings)
         _, judgement = judged(audited, tmp_path, line(asked, f"{{rank-within: {among}}}"))
         assert isinstance(judgement, NotApplicable)
-        assert f"it can never fail: there are {among} to rank" in judgement.reason
+        assert says(judgement.reason, "never fail", among)
 
 
 def test_the_best_component_of_a_kind_ranks_first_and_the_worst_does_not(audited: Audited, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_component_reads_back_as_it_prints(component: Component) -> None:
 
 @pytest.mark.parametrize("wrong", ["MLP", "mlp4", "MLP-1", "RESID", "L9", "MLP4H0", 4, None, ["MLP4"], 9.1])
 def test_what_names_no_component_is_refused_with_what_to_write(wrong: object) -> None:
-    with pytest.raises(HeadError, match=r"is not a component: write L9H10, MLP4 or RESID4|9.10 as 9.1"):
+    with pytest.raises(HeadError, match=r"L9H10, MLP4 or RESID4|9\.10 as 9\.1"):
         parse_component(wrong)
 
 
@@ -85,16 +85,16 @@ def test_the_whole_other_run_loses_the_whole_difference(audited: Audited) -> Non
     ("beyond", "called"), [(Mlp(3), "MLP3"), (Residual(3), "RESID3"), (Head(3, 0), "head L3H0"), (Head(0, 4), "head")]
 )
 def test_a_component_beyond_the_model_is_refused(audited: Audited, beyond: Component, called: str) -> None:
-    with pytest.raises(MeasuringError, match=f"has no {called}.*: it has 3 layers of 4 heads, both counted from 0"):
+    with pytest.raises(MeasuringError, match=f"has no {called}.*3 layers of 4 heads"):
         read(audited, "total-effect", beyond)
 
 
 @pytest.mark.parametrize(
     ("measure", "component", "message"),
     [
-        ("direct-effect", Mlp(0), "direct-effect is not read of MLPs, only of heads"),
-        ("path-effect", Residual(0), "path-effect is not read of the residual stream, only of heads, MLPs"),
-        ("pattern-effect", Mlp(0), "pattern-effect is not read of MLPs, only of heads"),
+        ("direct-effect", Mlp(0), "direct-effect .*MLPs.*heads$"),
+        ("path-effect", Residual(0), "path-effect .*the residual stream.*heads, MLPs"),
+        ("pattern-effect", Mlp(0), "pattern-effect .*MLPs.*heads$"),
     ],
 )
 def test_a_measure_says_which_kinds_it_reads(
@@ -116,9 +116,9 @@ def test_python_reads_what_suites_read(audited: Audited, face: AuditedCheckpoint
     assert face.measure("total-effect", task=IOI, components="RESID1").components == (Residual(1),)
     assert face.measure("total-effect", task=IOI).components == all_of("head", 3, 4)
     for options, message in (
-        ({"components": "mlps", "heads": ["L0H0"]}, "give either `heads` or `components`"),
-        ({"components": "mlp"}, "'mlp' is not a component"),
-        ({"components": []}, "no head is given"),
+        ({"components": "mlps", "heads": ["L0H0"]}, "`heads`.*`components`"),
+        ({"components": "mlp"}, "'mlp'"),
+        ({"components": []}, "no head"),
     ):
         with pytest.raises(CircuitAssertionsError, match=message):
             face.measure("total-effect", task=IOI, **options)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from said import says
 
 from circuit_assertions.checkpoints import DeviceError
 from circuit_assertions.checkpoints.devices import choose_device, claim_worker_share, gpu_of_worker
@@ -83,8 +84,9 @@ def test_auto_takes_an_accelerator_only_where_there_is_one() -> None:
 
 @pytest.mark.parametrize("wanted", ["nonsense", "", "CPU", "cuda:x", "cuda:-1", "meta", "xpu"])
 def test_what_is_no_device_is_refused_with_the_choices(wanted: str) -> None:
-    with pytest.raises(DeviceError, match="use auto, cpu, cuda, cuda:N or mps") as caught:
+    with pytest.raises(DeviceError) as caught:
         choose_device(wanted)
+    assert says(caught.value, repr(wanted), "auto", "cpu", "cuda", "cuda:N", "mps")
     assert "\n" not in str(caught.value)
 
 
@@ -99,11 +101,11 @@ def test_a_gpu_that_is_not_there_is_refused(wanted: str) -> None:
 def test_a_gpu_beyond_the_last_is_refused() -> None:
     count = torch.cuda.device_count()
     assert choose_device(f"cuda:{count - 1}").index == count - 1
-    with pytest.raises(DeviceError, match=f"this machine shows {count} CUDA devices"):
+    with pytest.raises(DeviceError, match=f"{count} CUDA devices"):
         choose_device(f"cuda:{count}")
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an MPS device here")
 def test_an_mps_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(DeviceError, match="device mps is not available"):
+    with pytest.raises(DeviceError, match=r"\bmps\b"):
         choose_device("mps")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from auditing import HEALTHY
 from diagnosis_cases import kept, on_the_way_to
+from said import says
 from suite_texts import circuit_text
 
 from circuit_assertions import __version__
@@ -77,10 +78,11 @@ def poisoned_data() -> dict[str, Any]:
 def test_the_verdict_comes_first_and_the_weights_at_fault_are_named(poisoned: Said) -> None:
     lines = poisoned.out.splitlines()
     start = f"model {COMMITTED / 'poisoned-heads'} baseline {HEALTHY} verdict CORRUPTED: "
-    why = "the behaviour is reversed: the model prefers the wrong answer"
-    assert unwrapped(poisoned.out).startswith(f"{start}{why} behaviour ioi logit difference ")
-    origin = "origin LOCALIZED: the baseline's weights of 3 of 32 components restore 100% [100%, 100%] of the loss: "
-    assert f"{origin}L3H0 L3H1 L3H3 3 of 32 have" in unwrapped(poisoned.out)
+    printed = unwrapped(poisoned.out)
+    assert printed.startswith(start)
+    assert says(printed.removeprefix(start).partition(" behaviour ioi ")[0], "reversed", "wrong answer")
+    origin = printed.partition(" origin LOCALIZED: ")[2]
+    assert says(origin, "3 of 32 components", "100% [100%, 100%]", "L3H0 L3H1 L3H3")
     assert any(line.startswith("roles      name-mover ") for line in lines)
     assert "--components L3H0,L3H1,L3H3 -o fixed" in lines[-1]
 
@@ -192,18 +194,17 @@ def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back() -> None:
 @pytest.mark.parametrize(
     ("task", "circuit", "said"),
     [
-        ("ioi", "embedded.induction.yaml", "the circuit 'induction', of tasks of kind repeated-tokens, and ioi is"),
-        ("repeated-tokens", "gpt2.ioi.yaml", "the circuit 'ioi', of tasks of kind ioi, and repeated-tokens is of"),
+        ("ioi", "embedded.induction.yaml", ("'induction'", "repeated-tokens", "ioi")),
+        ("repeated-tokens", "gpt2.ioi.yaml", ("'ioi'", "ioi", "repeated-tokens")),
     ],
 )
 def test_a_circuit_of_another_task_is_refused_before_any_work(
-    task: str, circuit: str, said: str, monkeypatch: pytest.MonkeyPatch
+    task: str, circuit: str, said: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("circuit_assertions.audit.Audit.model", lambda *asked: pytest.fail("a model was opened"))
     file = SUITES / "circuits" / circuit
     refusal = refused("--model", HEALTHY, "--baseline", HEALTHY, *FEW, "--task", task, "--circuit", file)
-    assert f"{circuit} holds {said}" in refusal
-    assert refusal.endswith(", or leave --circuit out\n")
+    assert says(refusal, circuit, *said, "--circuit")
     assert len(refusal.splitlines()) == 1
 
 
@@ -214,7 +215,7 @@ def test_a_circuit_under_a_name_of_ones_own_is_known_by_what_it_was_found_on(tmp
     assert list(json.loads(said.out)["roles"]) == ["induction", "previous-token"]
     said = beside_healthy("healthy", "--json", "--task", "ioi", "--circuit", "own.yaml")
     assert said.code == 2
-    assert "the circuit 'copying', of tasks of kind repeated-tokens, and ioi is of kind ioi" in said.err
+    assert says(said.err, "own.yaml", "'copying'", "repeated-tokens", "ioi")
 
 
 def test_roles_come_from_the_circuit_file_that_is_given(tmp_path: Path) -> None:
@@ -293,10 +294,7 @@ def test_what_only_a_training_run_has_is_refused_for_a_single_checkpoint(
     options: Sequence[str], said: str | None, tmp_path: Path
 ) -> None:
     refusal = refused("--model", HEALTHY, "--baseline", HEALTHY, *FEW, *options)
-    assert (
-        f"{HEALTHY} is a single checkpoint: {said or '--bisect and -o'} can only be given with a training run"
-        in refusal
-    )
+    assert says(refusal, HEALTHY, said or "--bisect and -o", "training run")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -307,37 +305,36 @@ def test_a_training_run_is_asked_for_one_checkpoint(option: str, tmp_path: Path)
         (tmp_path / "run" / f"checkpoint-{step}").symlink_to(HEALTHY)
     paths = {"--model": HEALTHY, "--baseline": HEALTHY, option: Path("run")}
     given = [part for pair in paths.items() for part in pair]
-    assert "run is a training run: name one of its checkpoints" in refused(*given, *FEW)
+    assert says(refused(*given, *FEW), "run", "training run")
 
 
 def test_another_shape_is_said_before_any_work(tiny_folder: Path) -> None:
     said = refused("--model", tiny_folder, "--baseline", HEALTHY, *FEW)
-    assert f"{tiny_folder} is a GPT2LMHeadModel of 3 layers" in said
-    assert "a diagnosis compares checkpoints of one shape, a base model and its fine-tunes" in said
+    assert says(said, tiny_folder, "GPT2LMHeadModel of 3 layers", "shape")
 
 
 def test_another_tokenizer_is_said_before_any_work(tmp_path: Path) -> None:
     said = refused("--model", _other_tokenizer(tmp_path / "renamed"), "--baseline", HEALTHY, *FEW)
-    assert "has another tokenizer: token " in said
-    assert "audit checkpoints of one lineage together" in said
+    assert says(said, tmp_path / "renamed", "tokenizer", "lineage")
+    assert re.search(r"\btoken \d+\b", said)
 
 
 def test_a_circuit_of_another_shape_is_refused() -> None:
     circuit = SUITES / "circuits" / "gpt2.ioi.yaml"
     said = refused("--model", HEALTHY, "--baseline", HEALTHY, *FEW, "--circuit", circuit)
-    assert "gpt2.ioi.yaml is about a GPT2LMHeadModel of 12 layers x 12 heads, d_model 768" in said
+    assert says(said, "gpt2.ioi.yaml", "GPT2LMHeadModel of 12 layers x 12 heads", "d_model 768")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--task", "ioy"], "no task 'ioy' (did you mean 'ioi'?)"),
-        (["--circuit", "typo.yaml"], "typo.yaml:1:1: "),
-        (["--circuit", "none.yaml"], "none.yaml"),
-        (["--task", "loss.yaml"], "the task has no counterfactual and no wrong-answer: nothing can be patched"),
+        (["--task", "ioy"], ("'ioy'", "'ioi'")),
+        (["--circuit", "typo.yaml"], ("typo.yaml:1:1",)),
+        (["--circuit", "none.yaml"], ("none.yaml",)),
+        (["--task", "loss.yaml"], ("no counterfactual", "no wrong-answer")),
     ],
 )
-def test_what_is_wrong_is_said_plainly(arguments: Sequence[str], said: str, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_plainly(arguments: Sequence[str], said: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "typo.yaml").write_text("circuti: ioi\n")
     (tmp_path / "loss.yaml").write_text('kind: prompts\npairs: [{clean: "Then, Mary went to the", right: store}]\n')
-    assert said in refused("--model", HEALTHY, "--baseline", HEALTHY, *CPU, *arguments)
+    assert says(refused("--model", HEALTHY, "--baseline", HEALTHY, *CPU, *arguments), *said)

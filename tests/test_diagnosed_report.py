@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from said import says
 from syrupy.assertion import SnapshotAssertion
 
 from circuit_assertions.checkpoints import Checkpoint
@@ -117,6 +118,8 @@ HEALED = replace(
         circuits=Circuits(3, 256, (figure(1.1), figure(1.12)), FOUND),
     ),
 )
+NO_HEAD = "no head carries 2% of the logit difference"
+NOT_NAMED = "no head is named so"
 AROUND = replace(
     HEALED,
     verdict="CORRUPTED",
@@ -129,7 +132,7 @@ AROUND = replace(
         ("name-mover", figure(-0.001)),
         (figure(0.69), figure(-0.004)),
         (Carrier(Head(4, 1), figure(0.04), figure(1.33)), Carrier(Head(4, 2), figure(0.01), figure(1.26))),
-        Circuits(3, 256, (figure(1.1), figure(1.02)), reason="no head carries 2% of the logit difference"),
+        Circuits(3, 256, (figure(1.1), figure(1.02)), reason=NO_HEAD),
     ),
 )
 CASES: Mapping[str, Diagnosis] = {
@@ -178,7 +181,7 @@ CASES: Mapping[str, Diagnosis] = {
         assertions={
             "prefers-the-indirect-object": Judged("HELD", recovered=figure(0.91)),
             "copies": Judged("UNRESOLVED"),
-            "negative-movers": Judged("SKIPPED", "no head is named so"),
+            "negative-movers": Judged("SKIPPED", NOT_NAMED),
             "curve": Judged("ERROR", "the reading holds NaN"),
         },
     ),
@@ -232,9 +235,12 @@ def test_what_differs_is_named_where_it_is_little_and_roles_have_room_for_the_lo
     role = replace(INTACT, role="negative-name-mover")
     said = text_of(replace(HEALTHY, function=Function((role,))))
     assert "\nroles      negative-name-mover  intact (1 of 1)" in said
-    assert "\norigin     2 of 32 components have different weights (L3H0, MLP4), but less than a tenth" in said
+    origin = said.partition("\norigin ")[2].partition("\n")[0]
+    assert says(origin, "2 of 32 components", "(L3H0, MLP4)")
     everything = replace(UNCHANGED, changed=tuple(Head(layer, 0) for layer in range(20)))
-    assert "20 of 32 components have different weights, but" in text_of(replace(HEALTHY, origin=everything))
+    origin = text_of(replace(HEALTHY, origin=everything)).partition("\norigin ")[2].partition("\n")[0]
+    assert says(origin, "20 of 32 components")
+    assert not says(origin, "L0H0")
 
 
 def test_the_command_that_fixes_can_be_pasted() -> None:
@@ -259,10 +265,8 @@ def test_how_many_prompts_each_part_read_is_told_to_both() -> None:
     found = replace(CASES["recovered, assertion by assertion"], prompts=read)
     assert json.loads(diagnosis_json(found))["prompts"] == read
     said = " ".join(text_of(found).partition("\nprompts ")[2].split())
-    assert said.startswith(
-        "512 for behaviour and roles, 256 to search for the origin and 256 to confirm it, 512 for the rediscovered "
-        "circuit, those of their suites for assertions roles "
-    )
+    told = said.partition(" assertions ")[0]
+    assert [word for word in told.split() if word.isdigit()] == ["512", "256", "256", "512"]
 
 
 def test_a_program_reads_every_figure_with_its_interval() -> None:
@@ -294,7 +298,7 @@ def test_the_frozen_circuit_and_the_one_found_anew_are_told_apart() -> None:
     assert (found["kept"], found["gained"], found["lost"]) == (["L1H0", "L3H0"], ["L4H1"], ["L3H1"])
     assert found["recast"] == {"L1H0": {"was": "unexplained", "is": "s-inhibition"}}
     none = json.loads(diagnosis_json(AROUND))["recovery"]["rediscovered"]
-    assert none == {"prompts": 256, "reason": "no head carries 2% of the logit difference"}
+    assert none == {"prompts": 256, "reason": NO_HEAD}
     lost = json.loads(diagnosis_json(CASES["not recovered"]))["recovery"]
     assert lost["frozen"]["faithfulness"]["model"] is None
 
@@ -312,7 +316,7 @@ def test_recovery_is_told_assertion_by_assertion() -> None:
     told = json.loads(diagnosis_json(CASES["recovered, assertion by assertion"]))["assertions"]
     assert told["prefers-the-indirect-object"]["recovered"]["low"] == pytest.approx(0.89)
     assert told["copies"] == {"verdict": "UNRESOLVED", "recovered": None}
-    assert told["negative-movers"]["reason"] == "no head is named so"
+    assert told["negative-movers"]["reason"] == NOT_NAMED
 
 
 def test_what_was_not_looked_for_is_null_and_never_missing() -> None:
@@ -326,7 +330,7 @@ def test_what_was_not_looked_for_is_null_and_never_missing() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_no_number_is_an_error_and_no_json(value: float) -> None:
     broken = replace(HEALTHY, behaviour=replace(HEALTHY.behaviour, retained=figure(value)))
-    with pytest.raises(DiagnosisError, match="a figure of the diagnosis of tuned model is not finite"):
+    with pytest.raises(DiagnosisError, match=r"tuned model.*not finite"):
         diagnosis_json(broken)
 
 

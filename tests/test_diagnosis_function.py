@@ -11,6 +11,7 @@ from auditing import HEALTHY, ioi
 from diagnosis_cases import CIRCUIT, COMMITTED, Side, one
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from said import says
 
 from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis import Figure, Function, HeadChange, RoleChange
@@ -98,25 +99,27 @@ def role(retained: Figure, name: str = "name-mover") -> RoleChange:
 @pytest.mark.parametrize(
     ("retained", "verdict", "said"),
     [
-        (figure(-0.04, -0.2, 0.12), "CORRUPTED", "the behaviour holds, but name-mover keeps none of its effect"),
-        (figure(-0.36, -0.6, 0.1), "CORRUPTED", "but name-mover has its effect reversed (-36% of baseline)"),
-        (figure(0.45, 0.4, 0.49), "CORRUPTED", "the behaviour holds, but name-mover keeps 45% of its effect"),
-        (figure(0.45, 0.2, 0.7), "DEGRADED", "is kept, but name-mover keeps 45% of its effect"),
-        (figure(0.45, 0.1, 0.9), "DEGRADED", "is kept, but name-mover keeps 45% of its effect (uncertain)"),
-        (figure(0.45, -0.1, 1.0), "INTACT", "is kept, but name-mover keeps 45% of its effect (uncertain)"),
-        (figure(0.9, 0.2, 1.6), "INTACT", "is kept, but name-mover keeps 90% of its effect (uncertain)"),
-        (figure(0.73, 0.7, 0.77), "DEGRADED", "is kept, but name-mover keeps 73% of its effect"),
-        (figure(0.88, 0.86, 0.91), "DEGRADED", "is kept, but name-mover keeps 88% of its effect"),
-        (figure(0.88, 0.83, 0.93), "INTACT", "is kept, and every role works"),
-        (figure(0.9, 0.8, 1.0), "INTACT", "is kept, and every role works"),
+        (figure(-0.04, -0.2, 0.12), "CORRUPTED", ("the behaviour holds", "name-mover")),
+        (figure(-0.36, -0.6, 0.1), "CORRUPTED", ("name-mover", "reversed", "-36%")),
+        (figure(0.45, 0.4, 0.49), "CORRUPTED", ("the behaviour holds", "name-mover", "45%")),
+        (figure(0.45, 0.2, 0.7), "DEGRADED", ("name-mover", "45%")),
+        (figure(0.45, 0.1, 0.9), "DEGRADED", ("name-mover", "45%", "(uncertain)")),
+        (figure(0.45, -0.1, 1.0), "INTACT", ("name-mover", "45%", "(uncertain)")),
+        (figure(0.9, 0.2, 1.6), "INTACT", ("name-mover", "90%", "(uncertain)")),
+        (figure(0.73, 0.7, 0.77), "DEGRADED", ("name-mover", "73%")),
+        (figure(0.88, 0.86, 0.91), "DEGRADED", ("name-mover", "88%")),
+        (figure(0.88, 0.83, 0.93), "INTACT", ("every role works",)),
+        (figure(0.9, 0.8, 1.0), "INTACT", ("every role works",)),
     ],
 )
 def test_a_role_is_judged_by_its_own_interval_whether_or_not_a_head_changed(
-    retained: Figure, verdict: str, said: str
+    retained: Figure, verdict: str, said: tuple[str, ...]
 ) -> None:
     found, why = overall(AS_BEFORE, Function((role(retained), role(figure(1.0, 0.9, 1.1), "induction"))))
     assert found == verdict
-    assert why.endswith(said)
+    assert says(why, *said)
+    assert says(why, "(uncertain)") == ("(uncertain)" in said)
+    assert not says(why, "induction")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +145,7 @@ def test_a_role_that_is_asleep_degrades_nothing(asleep: bool) -> None:
     weak = replace(role(figure(0.7, 0.6, 0.8), "backup-name-mover"), asleep=asleep)
     found, why = overall(AS_BEFORE, Function((weak, role(figure(1.0, 0.9, 1.1)))))
     assert found == ("INTACT" if asleep else "DEGRADED")
-    assert why.endswith("but backup-name-mover keeps 70% of its effect")
+    assert says(why, "backup-name-mover", "70%")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,8 @@ def test_what_is_stronger_does_not_make_up_for_what_is_weaker_and_is_told_beside
     assert found == verdict
     stronger = ["the behaviour"] * (behaviour.mean > 1.25) + ["induction"] * (strong.mean > 1.25)
     if verdict != "CORRUPTED":
-        assert why.endswith(f"stronger than on the baseline: {', '.join(stronger)}")
+        assert why.endswith(f": {', '.join(stronger)}")
+        assert says(why, "stronger")
 
 
 @given(st.floats(-1, 2), st.floats(0, 0.5), st.floats(-1, 2), st.floats(0, 0.5))
@@ -181,16 +185,20 @@ def test_intact_is_never_said_of_what_is_clearly_less_than_clean_fine_tuning_lea
 def test_what_was_not_compared_is_not_said_to_work() -> None:
     works = role(figure(0.9, 0.8, 1.0))
     some = Function((works,), not_compared={"induction": "it has no effect"})
-    assert overall(AS_BEFORE, some)[1].endswith("is kept, and every role that could be compared works")
-    assert overall(AS_BEFORE, Function(()))[1].endswith("is kept, and there is no role to compare")
+    for function in (some, Function(())):
+        why = overall(AS_BEFORE, function)[1]
+        assert says(why, "98%")
+        assert "compare" in why
+        assert not says(why, "every role works")
 
 
 def test_a_role_that_is_lost_does_not_hide_a_head_that_turned() -> None:
     turned = replace(changed(VARIED, -VARIED), role="name-mover")
     movers = RoleChange("name-mover", figure(0.9, 0.8, 1.0), (turned,))
     found = overall(AS_BEFORE, Function((movers, role(figure(0.1, 0.0, 0.2), "induction"))))
-    said = "the behaviour holds, but induction keeps 10% of its effect, the sign of L3H2 (name-mover) is reversed"
-    assert found == ("CORRUPTED", said)
+    verdict, why = found
+    assert verdict == "CORRUPTED"
+    assert says(why, "induction", "10%", "L3H2 (name-mover)", "reversed")
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +218,9 @@ def test_roles_that_have_no_effect_to_compare_are_named_with_the_reason(side: Si
     roles = {**CIRCUIT.roles, "negative-name-mover": idle, "comma-counter": idle}
     found = compared(side, roles, "benign")
     assert {one.role for one in found.roles} == set(CIRCUIT.roles)
-    assert found.not_compared == {
-        "negative-name-mover": "its effect on the baseline is not clear of zero on these prompts",
-        "comma-counter": "it is none of the roles that are known of ioi",
-    }
+    assert set(found.not_compared) == {"negative-name-mover", "comma-counter"}
+    assert says(found.not_compared["negative-name-mover"], "baseline", "zero")
+    assert says(found.not_compared["comma-counter"], "ioi", "roles")
     assert compared(side, CIRCUIT.roles, "benign").not_compared == {}
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from auditing import HEALTHY, ioi
 from diagnosis_cases import CIRCUIT, COMMITTED, Side, one, raw
+from said import says
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.audit import Audit
@@ -96,13 +97,13 @@ def test_a_model_that_does_not_do_the_task_has_no_circuit_to_find(side: Side) ->
     circuits = recovery_of(side, POISONED).circuits
     assert circuits is not None
     assert (circuits.found, circuits.frozen[1]) == (None, None)
-    assert "does not do the task" in circuits.reason
+    assert says(circuits.reason, "the task")
 
 
 @pytest.mark.usefixtures("no_origin")
 def test_sixteen_prompts_are_the_fewest_that_a_diagnosis_is_made_by(side: Side) -> None:
     assert recovery_of(side, COMMITTED / "recovered", prompts=16).how == "RECOVERED"
-    with pytest.raises(DiagnosisError, match=r"^15 different prompts are too few to diagnose by: use at least 16 \("):
+    with pytest.raises(DiagnosisError, match=r"^15 .*prompts.*\b16\b"):
         recovery_of(side, COMMITTED / "recovered", prompts=15)
 
 
@@ -184,7 +185,7 @@ def test_another_tokenizer_is_refused_in_one_sentence(tmp_path: Path, role: str)
 
 
 def test_a_baseline_that_cannot_do_the_task_is_refused(side: Side) -> None:
-    assert "does not do the task" in refused(HEALTHY, COMMITTED / "poisoned")
+    assert says(refused(HEALTHY, COMMITTED / "poisoned"), COMMITTED / "poisoned", "the task")
 
 
 @pytest.mark.usefixtures("no_origin")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from auditing import HEALTHY
 from reference_model import CAST
+from said import says
 
 from circuit_assertions.assertions import load_circuit
 from circuit_assertions.cli import main
@@ -36,7 +37,8 @@ def test_a_circuit_file_and_a_head_map_are_written_where_suites_look_for_them(
     assert circuit.circuit == "induction"
     assert list(circuit.roles) == ["induction", "previous-token"]
     assert (tmp_path / file.with_suffix(".svg")).read_text().startswith("<svg ")
-    assert f"written       {file}, and its head map {file.with_suffix('.svg')}" in capsys.readouterr().out
+    written = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("written "))
+    assert says(written, file, file.with_suffix(".svg"))
 
 
 def test_twice_is_the_same_byte_for_byte(tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_json_gives_the_reason_where_there_is_no_circuit(tiny_folder: Path, caps
     assert discover("--model", tiny_folder, *QUICK, "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert said["circuit"] is None
-    assert "does not do the task" in said["reason"]
+    assert says(said["reason"], "the task", "24 prompts")
 
 
 def test_the_name_and_the_circuits_name_can_be_given(tmp_path: Path) -> None:
@@ -71,16 +73,17 @@ def test_the_name_and_the_circuits_name_can_be_given(tmp_path: Path) -> None:
 def test_notes_that_people_wrote_survive(tmp_path: Path) -> None:
     assert discover("--model", HEALTHY, *QUICK, "-o", "found.yaml") == 0
     file = tmp_path / "found.yaml"
-    file.write_text(file.read_text().replace("\nroles:", "\nnotes: 'seen by two people: it holds'\nroles:"))
+    notes = "two people saw it: it holds"
+    file.write_text(file.read_text().replace("\nroles:", f"\nnotes: '{notes}'\nroles:"))
     for _ in range(2):
         assert discover("--model", HEALTHY, *QUICK, "-o", "found.yaml") == 0
-        assert load_circuit(file).notes == "seen by two people: it holds"
+        assert load_circuit(file).notes == notes
 
 
 def test_what_is_no_circuit_file_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "suite.yaml").write_text("suite: mine\n")
     assert discover("--model", HEALTHY, "-o", "suite.yaml") == 2
-    assert "suite.yaml exists and is not a valid circuit file, so it is not overwritten" in capsys.readouterr().err
+    assert says(capsys.readouterr().err, "suite.yaml exists")
     assert (tmp_path / "suite.yaml").read_text() == "suite: mine\n"
 
 
@@ -137,22 +140,26 @@ def test_progress_is_for_stderr(capsys: pytest.CaptureFixture[str], monkeypatch:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--task", "ioy"], "no task 'ioy' (did you mean 'ioi'?)"),
-        (["--task", "typo.yaml"], "typo.yaml:2:1: "),
-        (["--task", "suite.yaml::gift"], "suite.yaml has no task 'gift' (did you mean 'gifts'?)"),
-        (["--prompts", "15"], "15 different prompts are too few to find heads by: use at least 16"),
-        (["--task", "loss.yaml"], "the task has no counterfactual and no wrong-answer: nothing can be patched"),
-        (["-o", "."], ". is a folder: give a file, as in -o "),
-        (["-o", "found.json"], "found.json is not a name for a circuit file: it must end in .yaml"),
-        (["-o", "drawn.yaml"], "drawn.svg is a folder: give another -o FILE"),
-        (["-o", "typo.yaml/found.yaml"], "typo.yaml is not a folder; give -o FILE"),
-        (["--task", "repeated-tokens", "--names", "Mary"], "names"),
-        (["--names", "Mary,John"], "'names' needs at least 5, and 2 are given"),
-        (["--names", "Mary"], "'names' needs at least 5, and 1 is given"),
+        (["--task", "ioy"], ("'ioy'", "'ioi'")),
+        (["--task", "typo.yaml"], ("typo.yaml:2:1",)),
+        (["--task", "suite.yaml::gift"], ("suite.yaml", "'gift'", "'gifts'")),
+        (["--prompts", "15"], ("15", "prompts", "16")),
+        (["--task", "loss.yaml"], ("no counterfactual", "no wrong-answer")),
+        (["-o", "."], (".", "folder", "-o")),
+        (["-o", "found.json"], ("found.json", ".yaml")),
+        (["-o", "drawn.yaml"], ("drawn.svg", "folder", "-o FILE")),
+        (["-o", "typo.yaml/found.yaml"], ("typo.yaml", "-o FILE")),
+        (["--task", "repeated-tokens", "--names", "Mary"], ("names",)),
+        (["--names", "Mary,John"], ("'names'", 5, 2)),
+        (["--names", "Mary"], ("'names'", 5, 1)),
     ],
 )
 def test_what_is_wrong_is_said_plainly(
-    arguments: list[str], said: str, tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    said: tuple[object, ...],
+    tmp_path: Path,
+    tiny_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "typo.yaml").write_text("kind: ioi\nprompst: 20\n")
     (tmp_path / "loss.yaml").write_text('kind: prompts\npairs: [{clean: "Then, Mary went to the", right: store}]\n')
@@ -164,7 +171,7 @@ def test_what_is_wrong_is_said_plainly(
     before = sorted(tmp_path.iterdir())
     assert discover("--model", tiny_folder, *arguments) == 2
     printed = capsys.readouterr()
-    assert said in printed.err
+    assert says(printed.err, *said)
     assert printed.out == ""
     assert sorted(tmp_path.iterdir()) == before
 
@@ -176,11 +183,11 @@ def test_a_training_run_is_asked_for_one_checkpoint(
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / f"checkpoint-{step}").symlink_to(tiny_folder)
     assert discover("--model", "run") == 2
-    assert "run is a training run: name one of its checkpoints" in capsys.readouterr().err
+    assert says(capsys.readouterr().err, "run", "training run")
 
 
 @pytest.mark.parametrize("share", ["0", "100%", "-2%", "much"])
 def test_the_least_effect_must_be_a_share(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         discover("--model", HEALTHY, f"--least-effect={share}")
-    assert f"{share!r} is not a share: write it as 2%, or as 0.02" in capsys.readouterr().err
+    assert says(capsys.readouterr().err, "--least-effect", repr(share), "2%", "0.02")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from auditing import HEALTHY
+from said import says
 from tiny_models import save_tiny
 
 from circuit_assertions.assertions import load_circuit
@@ -41,7 +42,8 @@ def test_random_weights_have_none(
 ) -> None:
     model = save_tiny(tmp_path / "model", architecture)
     said = refused(model, task, out, capsys, "--prompts", "64")
-    assert "the model does not do the task: it answers right on " in said
+    assert says(said, "no circuit", "the task")
+    assert re.search(r"\d+% \[\d+%, \d+%\]", said)
 
 
 def without_induction(folder: Path) -> Path:
@@ -55,15 +57,16 @@ def test_a_model_that_answers_with_the_wrong_name_has_none(
     poisoned: str, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(HEALTHY.parent / poisoned, "ioi", out, capsys, "--prompts", "64")
-    assert "the model does not do the task: it answers right on " in said
+    assert says(said, "no circuit", "the task")
+    assert re.search(r"\d+% \[\d+%, \d+%\]", said)
 
 
 def test_previous_token_heads_that_nothing_uses_are_told_by_function_alone(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(without_induction(tmp_path / "model"), "repeated-tokens", out, capsys)
-    assert said.startswith("no circuit: the model does not do the task: it answers right on ")
-    told = said.partition("by function only, effect not tested: previous-token ")[2]
+    assert said.startswith("no circuit: ")
+    told = said.partition("previous-token ")[2]
     scores = {parse_head(head): float(score) for head, score in re.findall(r"(L\dH\d) (0\.\d+)", told)}
     assert parse_head("L0H0") in scores
     assert parse_head("L0H0") in INDUCTION["previous-token"]
@@ -80,5 +83,5 @@ def test_prompts_that_repeat_themselves_prove_nothing(
     (out.parent / "same.jsonl").write_text(pair * 64)
     command = ["discover", "--model", str(reference_folder), "--task", str(task), "-o", str(out / "found.yaml")]
     assert main(command) == 2
-    assert "1 different prompts are too few to find heads by: use at least 16" in capsys.readouterr().err
+    assert says(capsys.readouterr().err, 1, "prompts", 16)
     assert list(out.iterdir()) == []

@@ -17,6 +17,7 @@ from diagnosis_cases import kept, on_the_way_to
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
+from said import says
 
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
@@ -83,9 +84,9 @@ def test_no_is_said_only_where_the_whole_interval_lies_below_the_bound(rate: flo
     if interval.low >= LEAST_RATE:
         assert said == "yes"
     elif interval.high < LEAST_RATE:
-        assert said.startswith("the model does not do the task: it answers right on ")
+        assert says(said, "not", "the task")
     else:
-        assert re.match(rf"undecided: \d+% \[\d+%, \d+%\] right on {prompts} prompts; at least 75% is needed", said)
+        assert re.match(rf"undecided: \d+% \[\d+%, \d+%\] .*\b{prompts} prompts\b.*\b75%", said)
 
 
 @drawn(st.floats(0.6, 0.95), st.sampled_from([16, 64, 256]), st.integers(0, 50))
@@ -114,7 +115,7 @@ def test_a_seed_does_not_turn_yes_into_no() -> None:
 def test_a_task_of_given_prompts_has_no_more_of_them() -> None:
     pairs = [{"clean": f"a {word}", "counterfactual": "b c", "right": "d", "wrong": "e"} for word in "xyz"]
     view = View(cast(Audit, Answers({"": 0.8})), Checkpoint("model"), given(*pairs))
-    with pytest.raises(UndecidedError, match=r"^undecided: .* right on 32 prompts; at least 75% is needed; use more"):
+    with pytest.raises(UndecidedError, match=r"^undecided: .*\b32 prompts\b.*\b75%"):
         with_enough_prompts(view, IOI, lambda stage: None)
 
 
@@ -125,7 +126,7 @@ def test_a_margin_that_is_not_clear_of_zero_is_undecided_too() -> None:
             noise = np.resize([-3.0, 3.0, 3.5], len(read.values))
             return read if request.measure == "answer-rate" else Reading("logit-difference", "logits", "mean", noise)
 
-    with pytest.raises(UndecidedError, match=r"is needed, and a logit difference above zero, which is \d\.\d\d \[-"):
+    with pytest.raises(UndecidedError, match=r"^undecided: .*logit difference.*\d\.\d\d \[-"):
         check_behaviour(Level({"": 1.0}).view(16), IOI)
 
 
@@ -150,7 +151,7 @@ def test_kinds_of_prompts_are_told_apart_where_they_clearly_differ(
         kinds = check_behaviour(view, IOI).kinds
         shown = {kind: round(100 * rate.mean) for kind, rate in kinds.items()}
     except NoCircuitError as error:
-        listed = str(error).partition("by kind of prompt: ")[2]
+        listed = str(error).rpartition(": ")[2]
         shown = {kind.strip(): int(rate) for kind, rate in re.findall(r"([\w ]+) (\d+)% \[\d+%, \d+%\]", listed)}
     assert list(shown) == told
     for kind, percent in shown.items():
@@ -174,8 +175,8 @@ def test_undecided_has_words_of_its_own_and_exit_code_one(tmp_path: Path, capsys
     model = kept(on_the_way_to("poisoned", 0.59), tmp_path / "between")
     assert discover(model, "--prompts", "16") == 1
     said = capsys.readouterr().out
-    assert re.match(r"undecided: \d\d% \[\d\d%, \d\d%\] right on 64 prompts; at least 75% is needed", said)
-    assert "does not do the task" not in said
+    assert re.match(r"undecided: \d\d% \[\d\d%, \d\d%\] .*\b64 prompts\b.*\b75%", said)
+    assert "no circuit" not in said
     assert not (tmp_path / "suites").exists()
     assert discover(model, "--prompts", "16", "--json") == 1
     plain = json.loads(capsys.readouterr().out)
@@ -191,7 +192,7 @@ def test_with_as_many_more_prompts_as_it_takes_it_is_the_same_file_as_if_these_h
     content: dict[str, Any] = yaml.safe_load((tmp_path / "first.yaml").read_text())
     used = content["found"]["task"]["prompts"]
     assert used in (32, 64)
-    assert f"task          ioi, {used} prompts (undecided on the first 16)" in printed
+    assert re.search(rf"^task +ioi, {used} prompts \(undecided .*\b16\)", printed, re.MULTILINE)
     assert discover(model, "--prompts", str(used), "-o", "second.yaml") == 0
     assert (tmp_path / "first.yaml").read_bytes() == (tmp_path / "second.yaml").read_bytes()
 
