@@ -184,7 +184,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
         (broken, HEALTHY, "L1H1,NORM0", out, [broken, HEALTHY, "same weights", "L1H1, NORM0"]),
         (broken, HEALTHY, "L3H2", full, [full, "not empty"]),
         (broken, HEALTHY, "L3H2", notes, [f"{notes} is a file"]),
-        (broken, HEALTHY, "L3H2", notes / "a", [notes / "a", "because", f"{notes} is a file"]),
+        (broken, HEALTHY, "L3H2", notes / "a", [notes / "a", f"because {notes}"]),
         (broken, HEALTHY, "L3H2", broken / "new", [broken / "new", f"in {broken}"]),
         (broken, tiny, "L2H0", out, [tiny, broken, "3 layers", "5 layers"]),
         (deeper, tiny, "L2H0", out, [deeper, tiny, "gpt2", "3 layers of 4 heads", "4 layers of 4 heads"]),

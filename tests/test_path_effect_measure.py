@@ -188,8 +188,8 @@ PATH = "measure: path-effect, task: ioi, heads: s-inhibition, "
         (f"{PATH}receiver: [L1H1]", "receiver", ["['L1H1']", "logits"]),
         (f"{PATH}receiver: {{query: any}}", "query", ["'any'", "heads"]),
         (f"{PATH}receiver: {{key: all}}", "key", ["'all'", "heads"]),
-        (f"{PATH}receiver: {{query: induction, key: induction}}", "receiver", ["query, key and value"]),
-        (f"{PATH}receiver: {{at: end}}", "receiver", ["query, key and value"]),
+        (f"{PATH}receiver: {{query: induction, key: induction}}", "receiver", ["query", "key", "value"]),
+        (f"{PATH}receiver: {{at: end}}", "receiver", ["query", "key", "value"]),
         (f"{PATH}receiver: {{query: 9.10}}", "query", ["9.1", "9.10"]),
         (f"{PATH}receiver: {{value: [L1H1, L1H1]}}", "value", ["L1H1", "twice"]),
         (f"{PATH}receiver: {{value: []}}", "value", ["[]", "heads"]),
@@ -229,7 +229,7 @@ def test_a_receiver_with_two_mistakes_has_both_told(tmp_path: Path) -> None:
     line = assertion(f"{PATH}receiver: {{quary: name-mover}}")
     empty, unknown = problems(tmp_path, line)
     assert empty.startswith(f"7:{line.index('receiver') + 1}: ")
-    assert says(empty, "query, key and value")
+    assert says(empty, "query", "key", "value")
     assert unknown.startswith(f"7:{line.index('quary') + 1}: ")
     assert says(unknown, "'quary'", "'query'")
 

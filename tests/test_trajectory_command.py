@@ -125,7 +125,7 @@ def test_diagnose_of_a_training_run_is_its_trajectory(
         (["--suite=nowhere.yaml"], ["nowhere.yaml"]),
         (["--task", "ioy"], ["task 'ioy'", "'ioi'"]),
         (["--task", "gifts.yaml"], ["suites/gifts.yaml", "--suite=FILE"]),
-        (["--suite=short.yaml", "--task", "short.yaml::again"], ["right and wrong answers"]),
+        (["--suite=short.yaml", "--task", "short.yaml::again"], ["right", "wrong", "counterfactual"]),
         (["--suite=short.yaml", "-o", "run.png"], ["run.png", "picture", "-o FILE.svg"]),
         (["--suite=short.yaml", "-o", "nowhere/run.svg"], ["nowhere/run.svg", "picture"]),
         (["--suite=short.yaml", "-o", "drawn.svg"], ["folder", "-o drawn.svg/run.svg"]),
@@ -171,10 +171,10 @@ def test_a_run_and_a_baseline_that_do_not_fit_are_refused(
     assert "3 layers" in printed.err
     assert "5 layers" in printed.err
     assert trajectory(run, baseline=Path(run)) == 2
-    assert says(capsys.readouterr().err, "run is a training run")
+    assert says(capsys.readouterr().err, run, "training run")
 
 
 def test_a_run_of_which_nothing_can_be_opened_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = copy_of(HEALTHY, tmp_path / "empty", without=WEIGHTS)
     assert trajectory(run_of(tmp_path / "run", empty, empty)) == 2
-    assert says(capsys.readouterr().err, "no checkpoint of run", WEIGHTS)
+    assert says(capsys.readouterr().err, "run", WEIGHTS)
