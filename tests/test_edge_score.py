@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from auditing import HEALTHY, Audited, ioi
+from said import says
 from tiny_models import save_tiny
 
 from circuit_assertions.assertions import SuiteError, load_suite
@@ -68,18 +69,18 @@ def test_positions_and_receivers_add_up(tiny: Audited) -> None:
 
 
 def test_keys_are_received_by_groups(grouped: Audited) -> None:
-    with pytest.raises(MeasuringError, match="name all heads of a group"):
+    with pytest.raises(MeasuringError, match=r"layer 2 .*groups.* 2\b"):
         grouped.read("edge-score", TASK, Head(0, 1), receiver=Receiver("k", (Head(2, 1),), "end"))
     group = Receiver("k", (Head(2, 0), Head(2, 1)), "end")
     assert grouped.read("edge-score", TASK, Head(0, 1), receiver=group).prompts == 6
 
 
-def test_what_cannot_be_read_is_refused_in_words(tiny: Audited) -> None:
-    with pytest.raises(MeasuringError, match="0 is not a number of steps: give a whole number from 1"):
+def test_what_cannot_be_read_is_refused_by_name(tiny: Audited) -> None:
+    with pytest.raises(MeasuringError, match=r"\b0\b.*\bsteps\b"):
         tiny.read("edge-score", TASK, steps=0)
-    with pytest.raises(MeasuringError, match="no head L9H0 to receive"):
+    with pytest.raises(MeasuringError, match=r"\bL9H0\b"):
         tiny.read("edge-score", TASK, receiver=Receiver("q", (Head(9, 0),), "end"))
-    with pytest.raises(MeasuringError, match="has no position 'subjekt-2'"):
+    with pytest.raises(MeasuringError, match=r"position 'subjekt-2'"):
         tiny.read("edge-score", TASK, receiver=Receiver("q", (Head(1, 0),), "subjekt-2"))
 
 
@@ -87,7 +88,6 @@ def test_a_suite_that_asserts_on_it_is_refused_with_the_measure_to_take(tmp_path
     (tmp_path / "suite.yaml").write_text(SUITE)
     with pytest.raises(SuiteError) as refused:
         load_suite(tmp_path / "suite.yaml")
-    assert str(refused.value).splitlines() == [
-        f"{tmp_path / 'suite.yaml'}:5:16: edge-score is an approximation, for triage only: "
-        f"assert path-effect with semantics: direct"
-    ]
+    (said,) = str(refused.value).splitlines()
+    assert said.startswith(f"{tmp_path / 'suite.yaml'}:5:16: ")
+    assert says(said, "edge-score", "path-effect", "semantics: direct")

@@ -175,7 +175,7 @@ def test_sets_of_heads_ablated_together(both: Both, way: AnyPatching) -> None:
 def test_direct_effects_are_what_is_lost_without_a_write(both: Both) -> None:
     audited = Audited(both.folder, "float64")
     if both.name not in _NOT_POST_NORM:
-        with pytest.raises(MeasuringError, match=r"direct-effect cannot be measured on .*block 0"):
+        with pytest.raises(MeasuringError, match=r"direct-effect .*\bblock 0\b"):
             audited.read("direct-effect", TASK)
         return
     with exact_softmax():

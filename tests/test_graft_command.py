@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from naive_patching import exact_softmax
 from safetensors.torch import load_file
+from said import says
 from tiny_models import save_tiny
 from transformers import AutoModelForCausalLM
 
@@ -61,7 +64,7 @@ def test_a_localized_fault_is_mended_to_the_last_bit(
     assert record["model"]["checkpoint"] == str(broken)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"written     {output}: {broken} with L3H2, L2H0, MLP0 of {HEALTHY}"
-    assert printed[1].strip() == "L1H1 had the same weights in both"
+    assert says(printed[1], "L1H1", "same weights")
     assert printed[-2] == f"audit       circuit-assertions audit {output} --baseline={HEALTHY}"
     assert printed[-1] == f"diagnose    circuit-assertions diagnose --model={output} --baseline={HEALTHY}"
 
@@ -151,7 +154,7 @@ def test_an_adapter_is_merged_and_said_so(tmp_path: Path, capsys: pytest.Capture
     adapter = HEALTHY.parent / "poisoned-lora"
     before = hashes(adapter)
     assert command(adapter, HEALTHY, "L3H2,L0H0", tmp_path / "out") == 0
-    assert f"{adapter} is an adapter: what was written is merged, a full checkpoint" in capsys.readouterr().out
+    assert says(capsys.readouterr().out, f"{adapter} is an adapter", "merged")
     assert hashes(adapter) == before
     written, merged, healthy = (Model.of(opened_with(folder)) for folder in (tmp_path / "out", adapter, HEALTHY))
     prompts = ioi(prompts=4).build(written.source.tokenizer)
@@ -170,27 +173,28 @@ def test_what_cannot_be_done_is_said_in_one_line(
     (full / "notes.txt").write_text("mine")
     capsys.readouterr()
     out = tmp_path / "out"
-    for model, source, components, output, said in (
-        (broken, HEALTHY, "mlp0", out, "'mlp0' is not a part of a model (did you mean MLP0?)"),
-        (broken, HEALTHY, "L3H2,RESID1", out, "RESID1 is the residual stream, which has no weights"),
-        (broken, HEALTHY, "", out, "'' is not a part of a model"),
-        (broken, HEALTHY, "L3H4", out, "has no L3H4: it has 5 layers of 4 heads, both counted from 0"),
-        (broken, HEALTHY, "MLP5", out, "has no MLP5: it has 5 layers"),
-        (broken, HEALTHY, "UNEMBED", out, "has no UNEMBED of its own: it is tied to the embedding; graft EMBED"),
-        (broken, HEALTHY, "L1H1,NORM0", out, "have the same weights in L1H1, NORM0"),
-        (broken, HEALTHY, "L3H2", full, f"{full} exists and is not empty: name a new folder"),
-        (broken, HEALTHY, "L3H2", full / "notes.txt", "notes.txt is a file: name a new folder"),
-        (broken, HEALTHY, "L3H2", full / "notes.txt" / "a", "cannot be written, because"),
-        (broken, HEALTHY, "L3H2", broken / "new", f"lies in {broken}, which is not written to"),
-        (broken, tiny, "L2H0", out, f"{tiny} does not fit {broken}: "),
-        (deeper, tiny, "L2H0", out, "and the other is a gpt2 of 4 layers of 4 heads"),
-        (grown, tiny, "L2H0,MLP1", out, f"{tiny} does not fit {grown}: MLP1 has other shapes there"),
-        (HEALTHY.parents[1] / "made" / "nothing", HEALTHY, "L3H2", out, "no such path"),
+    nothing, notes = HEALTHY.parents[1] / "made" / "nothing", full / "notes.txt"
+    for model, source, components, output, named in (
+        (broken, HEALTHY, "mlp0", out, ["'mlp0'", "MLP0"]),
+        (broken, HEALTHY, "L3H2,RESID1", out, ["RESID1", "residual stream"]),
+        (broken, HEALTHY, "", out, ["''", "L9H10", "UNEMBED"]),
+        (broken, HEALTHY, "L3H4", out, [broken, "L3H4", "5 layers", "4 heads"]),
+        (broken, HEALTHY, "MLP5", out, [broken, "MLP5", "5 layers"]),
+        (broken, HEALTHY, "UNEMBED", out, [broken, "UNEMBED", "tied", "graft EMBED"]),
+        (broken, HEALTHY, "L1H1,NORM0", out, [broken, HEALTHY, "same weights", "L1H1, NORM0"]),
+        (broken, HEALTHY, "L3H2", full, [full, "not empty"]),
+        (broken, HEALTHY, "L3H2", notes, [f"{notes} is a file"]),
+        (broken, HEALTHY, "L3H2", notes / "a", [notes / "a", f"because {notes}"]),
+        (broken, HEALTHY, "L3H2", broken / "new", [broken / "new", f"in {broken}"]),
+        (broken, tiny, "L2H0", out, [tiny, broken, "3 layers", "5 layers"]),
+        (deeper, tiny, "L2H0", out, [deeper, tiny, "gpt2", "3 layers of 4 heads", "4 layers of 4 heads"]),
+        (grown, tiny, "L2H0,MLP1", out, [tiny, grown, "MLP1", "shapes"]),
+        (nothing, HEALTHY, "L3H2", out, [nothing]),
     ):
         assert command(model, source, components, output) == 2
         printed = capsys.readouterr()
         assert printed.out == ""
-        assert said in printed.err
+        assert says(printed.err, *named)
         assert len(printed.err.splitlines()) == 1
         assert not out.exists()
     assert [file.name for file in full.iterdir()] == ["notes.txt"]
@@ -201,7 +205,7 @@ def test_a_training_run_is_refused(broken: Path, tmp_path: Path, capsys: pytest.
         copy_of(broken, tmp_path / "run" / f"checkpoint-{step}")
     for model, source in ((tmp_path / "run", HEALTHY), (HEALTHY, tmp_path / "run")):
         assert command(model, source, "L3H2", tmp_path / "out") == 2
-        assert "run is a training run: name one of its checkpoints" in capsys.readouterr().err
+        assert says(capsys.readouterr().err, tmp_path / "run", "training run")
 
 
 def test_a_part_of_another_shape_is_no_matter_where_it_is_not_asked_for(tmp_path: Path) -> None:
@@ -213,12 +217,11 @@ def test_of_a_checkpoint_that_cannot_be_written_nothing_is_left(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill_up(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("transformers.modeling_utils.safe_save_file", fill_up)
     assert command(broken, HEALTHY, "L3H2", tmp_path / "out") == 2
-    said = capsys.readouterr().err
-    assert "could not be written: [Errno 28] No space left on device (nothing was written; free some space, or" in said
+    assert says(capsys.readouterr().err, tmp_path / "out", os.strerror(errno.ENOSPC))
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".*"))
 
@@ -237,4 +240,4 @@ def test_a_tokenizer_is_lent_by_the_other(broken: Path, tmp_path: Path, capsys: 
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (HEALTHY / "tokenizer.json").read_bytes()
     barest = copy_of(HEALTHY, tmp_path / "barest", without="tokenizer.json")
     assert command(bare, barest, "L3H2", tmp_path / "without") == 0
-    assert "without a tokenizer: neither of them has one" in capsys.readouterr().out
+    assert says(capsys.readouterr().out, "without a tokenizer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from said import says
 from suite_texts import REFERENCE_SUITE, TINY_SUITE
 
 from circuit_assertions import CircuitAssertionsError
@@ -57,14 +59,14 @@ def _huge(file: Path) -> None:
 
 STRANGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "zeros": (_link_to("/dev/zero"), "is a device, not a file"),
-    "random": (_link_to("/dev/urandom"), "is a device, not a file"),
-    "nothing": (_link_to("/dev/null"), "is a device, not a file"),
-    "pipe": (_pipe, "is a named pipe, not a file"),
-    "socket": (_socket, "is a socket, not a file"),
-    "folder": (Path.mkdir, "is a folder, not a file"),
-    "loop": (_loop, "Too many levels of symbolic links"),
-    "nowhere": (_link_to("/nowhere/at/all"), "No such file"),
-    "huge": (_huge, "it has 10000000000 bytes, and at most "),
+    "random": (_link_to("/dev/urandom"), "device"),
+    "nothing": (_link_to("/dev/null"), "device"),
+    "pipe": (_pipe, "named pipe"),
+    "socket": (_socket, "socket"),
+    "folder": (Path.mkdir, "folder"),
+    "loop": (_loop, os.strerror(errno.ELOOP)),
+    "nowhere": (_link_to("/nowhere/at/all"), os.strerror(errno.ENOENT)),
+    "huge": (_huge, "10000000000 bytes"),
 }
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -92,8 +94,7 @@ def test_what_is_no_file_to_read_is_refused_by_name(tmp_path: Path, kind: str, r
     start = time.perf_counter()
     with pytest.raises(SuiteError) as raised:
         READERS[reader](file)
-    assert str(file) in str(raised.value)
-    assert said in str(raised.value)
+    assert says(raised.value, file, said)
     assert time.perf_counter() - start < 10
     assert not is_suite(file)
 
@@ -109,7 +110,7 @@ def test_the_input_of_the_program_is_no_file_of_prompts(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout is not None
-        assert "/dev/stdin cannot be read: it is a named pipe" in running.stdout.read()
+        assert says(running.stdout.read(), "/dev/stdin", "named pipe")
         assert running.wait(60) == 1
 
 
@@ -121,7 +122,7 @@ def test_a_file_is_read_whole_or_not_at_all(tmp_path: Path, size: int, most: int
     if size <= most:
         assert read_bounded(tmp_path / "x", most) == content
     else:
-        with pytest.raises(UnreadableError, match=f"at most {most} bytes are read"):
+        with pytest.raises(UnreadableError, match=rf"\b{size} bytes\b.*\b{most} bytes\b"):
             read_bounded(tmp_path / "x", most)
 
 
@@ -129,7 +130,7 @@ def test_a_file_of_the_system_that_reports_no_size_is_bounded_all_the_same() -> 
     file = Path("/proc/self/maps")
     if not file.exists() or file.stat().st_size:
         pytest.skip("no such file on this system")
-    with pytest.raises(UnreadableError, match="larger than 100 bytes"):
+    with pytest.raises(UnreadableError, match=r"\b100 bytes\b"):
         read_bounded(file, 100)
 
 
@@ -176,7 +177,7 @@ def test_a_bomb_is_refused_soon_and_in_few_words(tmp_path: Path, kind: str) -> N
 
 def test_a_file_of_too_many_prompts_is_refused(tmp_path: Path) -> None:
     (tmp_path / "many.yaml").write_text('{"clean": "a b"}\n' * 100_001)
-    with pytest.raises(SuiteError, match=r"many\.yaml:100001: a task has at most 100000 prompts"):
+    with pytest.raises(SuiteError, match=r"many\.yaml:100001: .*\b100000 prompts\b"):
         load_suite(_asking(tmp_path / "many.yaml"))
 
 

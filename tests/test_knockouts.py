@@ -112,12 +112,12 @@ def test_order_within_the_set_does_not_matter(both: Both) -> None:
 
 
 def test_heads_that_are_not_there_are_refused(both: Both) -> None:
-    with pytest.raises(MeasuringError, match="has no head L7H0"):
+    with pytest.raises(MeasuringError, match=r"\bL7H0\b"):
         both.read("ablation-effect", [Head(7, 0)], ablation="zero")
 
 
 def test_an_unknown_ablation_is_refused_with_the_one_meant(both: Both) -> None:
-    with pytest.raises(MeasuringError, match="did you mean 'resample'"):
+    with pytest.raises(MeasuringError, match=r"'resampled'.*'resample'"):
         both.read("ablation-effect", SET, ablation="resampled")
 
 
@@ -132,7 +132,7 @@ def test_a_ratio_of_means_keeps_its_mean(columns: np.ndarray[Any, np.dtype[np.fl
 
 
 def test_nothing_is_a_share_of_nothing() -> None:
-    with pytest.raises(MeasuringError, match="a share of it cannot be computed"):
+    with pytest.raises(MeasuringError, match=r"logit difference .*\bzero\b.*\bshare\b"):
         shares_of(np.array([1.0, -1.0]), np.ones((2, 1)))
 
 

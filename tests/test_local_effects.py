@@ -102,7 +102,7 @@ def test_a_key_of_one_query_head_alone(both: Both) -> None:
             alone = both.fast.to_attention(SENDERS, "k", [head], "end", "subject-2", "direct")
         assert apart(alone, expected(head)) <= _BOUND.get(both.name, 1e-10)
     if len(group) > 1:
-        with pytest.raises(MeasuringError, match="share their keys and values in groups"):
+        with pytest.raises(MeasuringError, match=rf"groups of {len(group)}\b"):
             both.hooked.to_attention(SENDERS, "k", group[:1], "end", "subject-2", "direct")
 
 
@@ -127,15 +127,15 @@ def test_the_mean_over_receivers_is_the_mean_of_each_alone(both: Both) -> None:
 
 def test_a_query_that_writes_elsewhere_is_refused(both: Both) -> None:
     for way in (both.fast, both.hooked):
-        with pytest.raises(MeasuringError, match="made with their query there, not at 'subject-2'"):
+        with pytest.raises(MeasuringError, match=r"'end'.*\bquery\b.*'subject-2'"):
             way.to_writes(SENDERS, "q", QUERIES, "subject-2", "direct")
 
 
 def test_receivers_that_are_none_or_outside_are_refused(both: Both) -> None:
     for way in (both.fast, both.hooked):
-        with pytest.raises(MeasuringError, match="no head is given to receive"):
+        with pytest.raises(MeasuringError, match=r"no head .*\breceive\b"):
             way.to_writes(SENDERS, "v", [], "end", "direct")
-        with pytest.raises(MeasuringError, match="there is no head L3H0 to receive"):
+        with pytest.raises(MeasuringError, match=r"\bL3H0\b.*\b3 layers\b"):
             way.to_attention(SENDERS, "q", [Head(3, 0)], "end", "subject-2", "direct")
 
 

@@ -44,9 +44,7 @@ def test_an_amount_that_is_said_is_shared_out(monkeypatch: pytest.MonkeyPatch, s
 @pytest.mark.parametrize("said", ["much", "2", "-1GB", "0GB", "2 PB", "1e9B"])
 def test_what_is_no_amount_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("CIRCUIT_ASSERTIONS_MEMORY", said)
-    with pytest.raises(
-        MeasuringError, match=f"CIRCUIT_ASSERTIONS_MEMORY={said} is not an amount of memory: write it as"
-    ):
+    with pytest.raises(MeasuringError, match=rf"CIRCUIT_ASSERTIONS_MEMORY={said} .*\b500MB\b"):
         memory.budget(CPU)
 
 
@@ -119,7 +117,7 @@ def test_a_piece_that_finds_no_memory_is_halved_and_done_again() -> None:
 
 
 def test_where_not_even_one_fits_the_error_says_what_to_do() -> None:
-    with pytest.raises(MeasuringError, match=r"7\.00 GiB.*fewer or shorter prompts.*_MEMORY=500MB.*--model-device"):
+    with pytest.raises(MeasuringError, match=r"7\.00 GiB.*\bprompts\b.*_MEMORY=500MB.*--model-device"):
         raise_in_pieces(MISSING)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from auditing import Audited, given, ioi
+from said import says
 from suite_texts import circuit_text, write
 from tiny_models import save_tiny
 
@@ -148,7 +149,7 @@ def test_a_batch_is_run_once_clean_and_once_counterfactual_whatever_is_asked(fre
 def test_a_receiver_outside_the_model_is_an_error_and_takes_nobody_with_it(fresh: Audited, outside: Head) -> None:
     beyond = Request("path-effect", IOI, (("receiver", Receiver("q", (Head(1, 0), outside), "end")),))
     fresh.plan(beyond, Request("path-effect", IOI))
-    with pytest.raises(MeasuringError, match=f"there is no head {outside} to receive"):
+    with pytest.raises(MeasuringError, match=rf"\b{outside}\b.*\b3 layers of 4\b"):
         fresh.audit.read(beyond, fresh.checkpoint)
     assert np.abs(fresh.read("path-effect", IOI).values).max() > 1e-3
 
@@ -156,7 +157,7 @@ def test_a_receiver_outside_the_model_is_an_error_and_takes_nobody_with_it(fresh
 @pytest.mark.parametrize("measure", ["path-effect", "total-effect"])
 def test_a_task_without_counterfactuals_has_no_effects(audited: Audited, measure: str) -> None:
     task = given({"clean": "Then, Mary gave it to", "right": "John", "wrong": "a"})
-    with pytest.raises(MeasuringError, match=f"{measure} needs a task with counterfactual"):
+    with pytest.raises(MeasuringError, match=rf"{measure} .*\bcounterfactual\b"):
         audited.read(measure, task)
 
 
@@ -178,38 +179,42 @@ PATH = "measure: path-effect, task: ioi, heads: s-inhibition, "
 
 
 @pytest.mark.parametrize(
-    ("said", "key", "message"),
+    ("said", "key", "named"),
     [
-        (f"{PATH}receiver: {{query: name-movr}}", "receiver", "unknown role 'name-movr' (did you mean 'name-mover'?)"),
-        (f"{PATH}receiver: {{query: name-mover, at: ende}}", "receiver", "no position 'ende' (did you mean 'end'?)"),
-        (f"{PATH}receiver: {{query: name-mover, at: [end]}}", "at:", "is a list where a word is expected"),
-        (f"{PATH}receiver: logit", "receiver", "'logit': write logits, or {query: name-mover, at: end}"),
-        (f"{PATH}receiver: [L1H1]", "receiver", "['L1H1']: write logits, or {query: name-mover, at: end}"),
-        (f"{PATH}receiver: {{query: any}}", "query", "'any' does not name heads: write a role, or a list"),
-        (f"{PATH}receiver: {{key: all}}", "key", "'all' does not name heads: write a role, or a list"),
-        (f"{PATH}receiver: {{query: induction, key: induction}}", "receiver", "is one of query, key and value"),
-        (f"{PATH}receiver: {{at: end}}", "receiver", "a receiver is one of query, key and value"),
-        (f"{PATH}receiver: {{query: 9.10}}", "query", "9.1 is a number, and YAML reads 9.10 as 9.1"),
-        (f"{PATH}receiver: {{value: [L1H1, L1H1]}}", "value", "L1H1 is listed twice"),
-        (f"{PATH}receiver: {{value: []}}", "value", "does not name heads"),
-        (f"{PATH}receiver: {{query: name-mover, of: end}}", "of:", "unknown key 'of' (one of at, key, query, value)"),
-        (f"{PATH}semantics: through-mlp", "semantics", "'through-mlp' (did you mean 'through-mlps'?)"),
-        (f"{PATH}direction: clean-to-counterfactual", "direction", "(did you mean 'clean-into-counterfactual'?)"),
-        (f"{PATH}query: end", "query", "path-effect takes no `query`"),
-        ("measure: logit-difference, task: ioi, receiver: logits", "receiver", "takes no `receiver`"),
-        ("measure: total-effect, task: ioi, heads: any, receiver: logits", "receiver", "takes no `receiver`"),
-        ("measure: total-effect, task: ioi, heads: any, semantics: direct", "semantics", "takes no `semantics`"),
-        ("measure: direct-effect, task: ioi, heads: any, direction: x", "direction", "takes no `direction`"),
-        ("measure: path-effect, task: ioi", "{id", "path-effect needs `heads:`"),
-        ("measure: path-effect, task: own, heads: any", "measure", "needs a task with counterfactual"),
-        ("measure: total-effect, task: own, heads: any", "measure", "total-effect needs a task with counterfactual"),
+        (f"{PATH}receiver: {{query: name-movr}}", "receiver", ["'name-movr'", "'name-mover'"]),
+        (f"{PATH}receiver: {{query: name-mover, at: ende}}", "receiver", ["'ende'", "'end'"]),
+        (f"{PATH}receiver: {{query: name-mover, at: [end]}}", "at:", ["list", "word"]),
+        (f"{PATH}receiver: logit", "receiver", ["'logit'", "logits"]),
+        (f"{PATH}receiver: [L1H1]", "receiver", ["['L1H1']", "logits"]),
+        (f"{PATH}receiver: {{query: any}}", "query", ["'any'", "heads"]),
+        (f"{PATH}receiver: {{key: all}}", "key", ["'all'", "heads"]),
+        (f"{PATH}receiver: {{query: induction, key: induction}}", "receiver", ["query", "key", "value"]),
+        (f"{PATH}receiver: {{at: end}}", "receiver", ["query", "key", "value"]),
+        (f"{PATH}receiver: {{query: 9.10}}", "query", ["9.1", "9.10"]),
+        (f"{PATH}receiver: {{value: [L1H1, L1H1]}}", "value", ["L1H1", "twice"]),
+        (f"{PATH}receiver: {{value: []}}", "value", ["[]", "heads"]),
+        (f"{PATH}receiver: {{query: name-mover, of: end}}", "of:", ["'of'", "at, key, query, value"]),
+        (f"{PATH}semantics: through-mlp", "semantics", ["'through-mlp'", "'through-mlps'"]),
+        (f"{PATH}direction: clean-to-counterfactual", "direction", ["'clean-into-counterfactual'"]),
+        (f"{PATH}query: end", "query", ["path-effect", "`query`"]),
+        ("measure: logit-difference, task: ioi, receiver: logits", "receiver", ["logit-difference", "`receiver`"]),
+        ("measure: total-effect, task: ioi, heads: any, receiver: logits", "receiver", ["total-effect", "`receiver`"]),
+        (
+            "measure: total-effect, task: ioi, heads: any, semantics: direct",
+            "semantics",
+            ["total-effect", "`semantics`"],
+        ),
+        ("measure: direct-effect, task: ioi, heads: any, direction: x", "direction", ["direct-effect", "`direction`"]),
+        ("measure: path-effect, task: ioi", "{id", ["path-effect", "`heads:`"]),
+        ("measure: path-effect, task: own, heads: any", "measure", ["path-effect", "counterfactual"]),
+        ("measure: total-effect, task: own, heads: any", "measure", ["total-effect", "counterfactual"]),
     ],
 )
-def test_a_mistaken_path_is_told_where_it_stands(tmp_path: Path, said: str, key: str, message: str) -> None:
+def test_a_mistaken_path_is_told_where_it_stands(tmp_path: Path, said: str, key: str, named: list[str]) -> None:
     line = assertion(said)
     (problem,) = problems(tmp_path, line)
     assert problem.startswith(f"7:{line.index(key) + 1}: ")
-    assert message in problem
+    assert says(problem, *named)
 
 
 def problems(folder: Path, line: str) -> list[str]:
@@ -223,8 +228,10 @@ def problems(folder: Path, line: str) -> list[str]:
 def test_a_receiver_with_two_mistakes_has_both_told(tmp_path: Path) -> None:
     line = assertion(f"{PATH}receiver: {{quary: name-mover}}")
     empty, unknown = problems(tmp_path, line)
-    assert empty.startswith(f"7:{line.index('receiver') + 1}: a receiver is one of query, key and value")
-    assert unknown == f"7:{line.index('quary') + 1}: unknown key 'quary' (did you mean 'query'?)"
+    assert empty.startswith(f"7:{line.index('receiver') + 1}: ")
+    assert says(empty, "query", "key", "value")
+    assert unknown.startswith(f"7:{line.index('quary') + 1}: ")
+    assert says(unknown, "'quary'", "'query'")
 
 
 ROLES = {"name-mover": MOVERS, "s-inhibition": INHIBITION}
@@ -270,13 +277,13 @@ def test_a_receiving_role_that_the_circuit_has_not_is_not_asked(audited: Audited
     write(tmp_path, {"suites/circuits/tiny.yaml": circuit_text(SHAPE, {"s-inhibition": INHIBITION})})
     said = judged(audited, tmp_path, PATH + "receiver: {query: name-mover, at: end}")
     assert isinstance(said, NotApplicable)
-    assert "has no name-mover heads" in said.reason
+    assert says(said.reason, "name-mover", "tiny.yaml")
 
 
 def test_a_receiving_role_that_no_circuit_binds_is_not_asked(audited: Audited, tmp_path: Path) -> None:
     said = judged(audited, tmp_path, "measure: path-effect, task: ioi, heads: any, receiver: {query: name-mover}")
     assert isinstance(said, NotApplicable)
-    assert "no circuit file binds the roles of 'ioi'" in said.reason
+    assert says(said.reason, "circuit file", "'ioi'")
 
 
 def test_receivers_are_spelled_out_whole_however_many_they_are() -> None:

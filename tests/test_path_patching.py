@@ -171,7 +171,7 @@ def test_blocks_must_reproduce_every_prompt(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Layout, "clamped", lambda _layout, _layer, projected: projected)
     with exact_softmax(), torch.no_grad():
         assert len(recognise(layout, run.of_prompts(2))) == LAYERS
-        with pytest.raises(NotRecognisedError, match="the attention of block 2 is not computed in a supported way"):
+        with pytest.raises(NotRecognisedError, match=r"\battention of block 2\b"):
             recognise(layout, run)
 
 
@@ -180,6 +180,6 @@ def test_attention_sinks_are_refused_even_where_they_take_nothing(exact: Both, m
     monkeypatch.setattr(attention, "sinks", torch.full((exact.model.layout.heads,), -torch.inf), raising=False)
     with (
         torch.no_grad(),
-        pytest.raises(NotRecognisedError, match="block 1 has attention sinks, which are not supported"),
+        pytest.raises(NotRecognisedError, match=r"\bblock 1\b.*\battention sinks\b"),
     ):
         recognise(exact.model.layout, exact.fast.base)

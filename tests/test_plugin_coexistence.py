@@ -315,7 +315,7 @@ def test_a_renamed_key_is_an_error_where_a_suite_is_run_and_nowhere_else(
     )
     run = pytester.runpytest_inprocess(f"--model={tiny_folder}", "--collect-only")
     assert run.ret == pytest.ExitCode.USAGE_ERROR
-    run.stderr.fnmatch_lines([f"ERROR: '{key}' in *pytest.ini was renamed to {RENAMED[key]}*"])
+    run.stderr.fnmatch_lines([f"ERROR: '{key}' in *pytest.ini *{RENAMED[key]}*"])
     pytester.runpytest_inprocess("test_own.py", "-W", "ignore").assert_outcomes(passed=1)
     pytester.runpytest_inprocess("test_own.py", f"--model={tiny_folder}", "-W", "ignore").assert_outcomes(passed=1)
 
@@ -325,7 +325,7 @@ def test_a_renamed_key_is_an_error_where_a_suite_is_named_and_there_is_no_model(
     write(pytester.path, files | {"pytest.ini": "[pytest]\nmodel = x\n"})
     run = pytester.runpytest_inprocess("a.yaml::holds")
     assert run.ret == pytest.ExitCode.USAGE_ERROR
-    run.stderr.fnmatch_lines(["ERROR: 'model' in *pytest.ini was renamed to circuit_model*"])
+    run.stderr.fnmatch_lines(["ERROR: 'model' in *pytest.ini*circuit_model*"])
     for args in (["b.yaml", "test_own.py"], ["test_own.py"]):
         assert "circuit_model" not in pytester.runpytest_inprocess(*args).stderr.str()
 
@@ -335,7 +335,7 @@ def test_a_renamed_key_is_an_error_with_workers_too(pytester: pytest.Pytester, t
     finished = subprocess_run("-n", "1", f"--model={tiny_folder}", "-W", "ignore")
     assert finished.returncode == pytest.ExitCode.USAGE_ERROR, finished.stdout + finished.stderr
     assert "'model' in" in finished.stderr + finished.stdout
-    assert "was renamed to circuit_model" in finished.stderr + finished.stdout
+    assert "circuit_model" in finished.stderr + finished.stdout
 
 
 @pytest.mark.parametrize("strict", [True, False])

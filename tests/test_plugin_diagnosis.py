@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from auditing import HEALTHY
 from diagnosis_cases import kept, on_the_way_to
+from said import says
 from suite_texts import write
 
 from circuit_assertions.diagnosis import lenses
@@ -124,8 +125,10 @@ def test_degraded_fails_a_run_only_where_that_is_asked_for(how: str, project: py
     assert "\nverdict    DEGRADED: " in said
     fails = how in ("fail", "ini")
     assert result.ret == (pytest.ExitCode.TESTS_FAILED if fails else pytest.ExitCode.OK)
-    assert ("DEGRADED fails this run, as --circuit-degraded=fail asks" in said) == fails
-    assert ("GATE: FAIL (the diagnosis is DEGRADED, 1 held" in result.stdout.str()) == fails
+    assert ("--circuit-degraded=fail" in said) == fails
+    (gate,) = (line for line in result.outlines if line.startswith("GATE: "))
+    assert says(gate, "FAIL", "DEGRADED") == fails
+    assert says(gate, "1 held")
 
 
 @pytest.mark.parametrize("model", [HEALTHY, COMMITTED / "benign", COMMITTED / "narrow"])
@@ -142,7 +145,7 @@ def test_without_a_baseline_there_is_none(project: pytest.Pytester) -> None:
 
 def test_the_baseline_beside_itself_is_intact(project: pytest.Pytester) -> None:
     said = diagnosis_of(beside_healthy(project, HEALTHY))
-    assert "\nverdict    INTACT: 100% [100%, 100%] of the behaviour is kept" in said
+    assert "\nverdict    INTACT: 100% [100%, 100%] " in said
 
 
 def test_the_baseline_among_other_models_has_none(project: pytest.Pytester) -> None:
@@ -173,8 +176,8 @@ def test_what_cannot_be_diagnosed_says_why_and_the_verdicts_stand(project: pytes
     write(project.path, {"suites/ioi.yaml": SUITE.replace("kind: ioi", "kind: repeated-tokens, length: 8")})
     result = project.runpytest_inprocess(f"--model={other}", f"--baseline={tiny_folder}", "-k", "answers")
     said = diagnosis_of(result.stdout.str())
-    open_still = f"undecided whether the baseline {tiny_folder} does the task itself: its logit difference is "
-    assert f"{other} could not be diagnosed by ioi: {open_still}" in said
+    assert says(said, other, "ioi", "undecided", f"baseline {tiny_folder}", "logit difference")
+    assert "\nverdict " not in said
     assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 
@@ -190,8 +193,8 @@ def test_too_few_prompts_are_why_there_is_no_diagnosis_and_the_verdicts_stand(pr
     )
     result = project.runpytest_inprocess(f"--model={POISONED}", f"--baseline={HEALTHY}")
     said = diagnosis_of(result.stdout.str())
-    why = "2 different prompts are too few to diagnose by: use at least 16"
-    assert said.startswith(f"{POISONED} could not be diagnosed by ioi: {why}")
+    assert said.startswith(f"{POISONED} ")
+    assert says(said, "ioi", "2 different prompts", 16)
     assert "\n" not in said.strip()
     assert "\n  BROKEN     answers " in result.stdout.str()
 
@@ -206,7 +209,6 @@ def test_a_corrupted_checkpoint_that_is_of_no_use_costs_what_is_told_of_recovery
         shutil.copytree(POISONED, worst)
         (worst / "model.safetensors").write_bytes((POISONED / "model.safetensors").read_bytes()[:1000])
     said = diagnosis_of(beside_healthy(project, BYPASSED, f"--corrupted={worst}"))
-    assert "could not be diagnosed" not in said
     assert "\nverdict    CORRUPTED: " in said
     assert "\nrecovery   not measured:" in said
     assert worst.name in said.partition("\nrecovery ")[2].partition("\nbehaviour ")[0]
@@ -230,7 +232,7 @@ def test_who_interrupts_the_diagnosis_keeps_the_verdicts(
     monkeypatch.setattr(lenses, "diagnose", stop)
     output = beside_healthy(project, BYPASSED)
     assert "  HELD       answers " in output
-    assert "interrupted; `circuit-assertions diagnose` makes it alone" in diagnosis_of(output)
+    assert says(diagnosis_of(output), "interrupted", "`circuit-assertions diagnose`")
 
 
 def test_of_a_training_run_it_is_the_last_checkpoints(project: pytest.Pytester) -> None:
@@ -240,13 +242,14 @@ def test_of_a_training_run_it_is_the_last_checkpoints(project: pytest.Pytester) 
     said = diagnosis_of(beside_healthy(project, Path("run"), "-k", "answers"))
     assert re.findall(r"^model +(\S+)", said, re.MULTILINE) == ["run/checkpoint-20"]
     follow = f"circuit-assertions trajectory --model run --baseline {HEALTHY}"
-    assert f"\nrun        the last of 2 checkpoints; all of them: {follow}" in said
+    (of_run,) = (line for line in said.splitlines() if line.startswith("run  "))
+    assert says(of_run, "last of 2 checkpoints", follow)
 
 
 def test_corrupted_without_a_baseline_is_a_mistake_in_the_command(project: pytest.Pytester) -> None:
     result = project.runpytest_inprocess(f"--model={BYPASSED}", f"--corrupted={POISONED}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--corrupted measures recovery and needs --baseline as well"])
+    result.stderr.fnmatch_lines(["*--corrupted *--baseline*"])
 
 
 def test_a_training_run_cannot_be_the_corrupted_one(project: pytest.Pytester) -> None:
@@ -255,4 +258,4 @@ def test_a_training_run_cannot_be_the_corrupted_one(project: pytest.Pytester) ->
         (run / f"checkpoint-{step}").symlink_to(POISONED)
     result = project.runpytest_inprocess(f"--model={BYPASSED}", f"--baseline={HEALTHY}", "--corrupted=run")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--corrupted run is a training run: name one of its checkpoints"])
+    result.stderr.fnmatch_lines(["*--corrupted run *training run*"])

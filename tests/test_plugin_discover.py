@@ -49,7 +49,7 @@ def test_roles_cannot_be_found_on_the_very_model_that_is_tested(
 ) -> None:
     result = project.runpytest_inprocess(f"--model={reference_folder}", "--discover")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--discover finds the roles on the baseline*give it with --baseline=path/"])
+    result.stderr.fnmatch_lines(["*--discover *--baseline=path/*"])
 
 
 def test_a_baseline_without_the_circuit_is_an_error_not_a_pass(project: pytest.Pytester, tiny_folder: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_baseline_without_the_circuit_is_an_error_not_a_pass(project: pytest.P
         f"--model={tiny_folder}", f"--baseline={tiny_folder}", "--discover", "-k", "name-movers-push"
     )
     result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines([f"*no circuit 'ioi' was found on {tiny_folder}: the model does not do the task*"])
+    result.stdout.fnmatch_lines([f"*circuit 'ioi' *{tiny_folder}: *the task*"])
 
 
 def test_a_circuit_file_of_the_baselines_own_weights_is_preferred(

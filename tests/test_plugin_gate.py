@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from said import says
 from suite_texts import TINY_SUITE, write
 
+from circuit_assertions.assertions.outcomes import OUTCOMES
 from circuit_assertions.plugin.gate import Gate, Rules
 from circuit_assertions.report import AuditLine
 
@@ -111,7 +114,8 @@ def test_a_run_that_selects_no_assertion_keeps_pytests_code(
 ) -> None:
     write(pytester.path, {"suites/x.yaml": suite(SKIPS), "test_own.py": "def test_own():\n    pass\n"})
     own = run(pytester, tiny_folder, "test_own.py", *workers)
-    assert (own.ret, gate_of(own)) == (0, "GATE: not judged (no assertion of a suite was selected)")
+    assert own.ret == 0
+    assert gate_of(own).startswith("GATE: not judged (")
     none = run(pytester, tiny_folder, "-k", "nothing-is-called-so", *workers)
     assert (none.ret, gate_of(none)) == (5, "GATE: FAIL (no tests collected)")
 
@@ -142,8 +146,8 @@ def test_skipped_assertions_fail_where_that_is_asked_for(
     write(pytester.path, {"suites/x.yaml": suite(HOLDS, SKIPS)})
     result = run(pytester, tiny_folder, "--circuit-skipped=fail", *workers)
     assert (result.ret, gate_of(result)) == (1, "GATE: FAIL (1 skipped, 1 held)")
-    result.stdout.fnmatch_lines(["SKIPPED: everything it expects is relative to a baseline*", "FAILED *::skips*"])
-    assert next_of(result) == "next: skips must not be skipped: give --baseline=path/"
+    result.stdout.fnmatch_lines(["SKIPPED: *--baseline=path/*", "FAILED *::skips*"])
+    assert says(next_of(result), "skips", "--baseline=path/")
     for said, code in (("fail", 1), ("report", 0)):
         write(pytester.path, {"pytest.ini": f"[pytest]\ncircuit_skipped = {said}\n"})
         assert run(pytester, tiny_folder).ret == code
@@ -154,7 +158,7 @@ def test_an_unknown_value_of_the_key_is_a_mistake(pytester: pytest.Pytester, tin
     write(pytester.path, {"suites/x.yaml": suite(HOLDS), "pytest.ini": "[pytest]\ncircuit_skipped = maybe\n"})
     result = run(pytester, tiny_folder)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*circuit_skipped is 'maybe'*: use report or fail*"])
+    result.stderr.fnmatch_lines(["*circuit_skipped *'maybe'*report*fail*"])
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,7 @@ def test_a_suite_that_cannot_be_collected_fails_the_gate(
     write(pytester.path, {"suites/a.yaml": suite(HOLDS), "suites/b.yaml": suite(HOLDS).replace("loss", "los")})
     result = run(pytester, tiny_folder, *workers)
     assert result.ret != 0
-    assert gate_of(result).startswith("GATE: FAIL (1 file could not be collected")
+    assert gate_of(result).startswith("GATE: FAIL (1 file ")
     assert "circuit-assertions validate" in next_of(result)
 
 
@@ -231,7 +235,8 @@ def test_a_model_that_cannot_be_read_fails_the_gate(pytester: pytest.Pytester, t
     (broken / "model.safetensors").write_bytes(b"cut off")
     write(pytester.path, {"suites/x.yaml": suite(HOLDS, BREAKS)})
     result = run(pytester, broken)
-    assert (result.ret, gate_of(result)) == (1, "GATE: FAIL (nothing was judged, 2 could not be read)")
+    assert result.ret == 1
+    assert re.fullmatch(rf"GATE: FAIL \(.+, 2 {OUTCOMES['ERROR'].said}\)", gate_of(result))
 
 
 @pytest.mark.parametrize("mark", ["xfail", "skip"])
@@ -255,7 +260,7 @@ def test_a_dead_worker_leaves_no_assertion_uncounted(pytester: pytest.Pytester, 
     write(pytester.path, {"suites/x.yaml": suite(*names), "conftest.py": dies})
     result = run(pytester, tiny_folder, "-n", "1", "--max-worker-restart=0")
     assert result.ret != 0
-    assert gate_of(result) == "GATE: FAIL (1 could not be read, 1 held, 1 not run)"
+    assert gate_of(result) == f"GATE: FAIL (1 {OUTCOMES['ERROR'].said}, 1 held, 1 not run)"
 
 
 # -- a training run ------------------------------------------------------------------------------------------------
@@ -269,19 +274,17 @@ def test_steps_that_were_not_run_are_shown_as_not_run(
         shutil.copytree(tiny_folder, pytester.path / "run" / f"checkpoint-{step}")
     write(pytester.path, {"suites/x.yaml": suite(HOLDS, BREAKS)})
     result = run(pytester, pytester.path / "run", "-x", *(workers and ("-n", "1")))
-    result.stdout.no_fnmatch_line("*is broken still*")
+    result.stdout.no_fnmatch_line("*still*")
     result.stdout.fnmatch_lines(
         [
-            "  breaks *step 1*; not run at step 2, step 3",
-            "  1 *did not break where it was run*",
-            "  not run at step 2, step 3",
+            "  breaks *step 1*not run *step 2, step 3",
+            "  1 *not break*",
+            "  not run *step 2, step 3",
         ]
     )
     assert gate_of(result) == "GATE: FAIL (1 broken, 1 held, 4 not run)"
     whole = run(pytester, pytester.path / "run", *workers)
-    whole.stdout.fnmatch_lines(
-        ["  breaks  broken from step 1 on, still broken at step 3", "  1 other assertion never broke"]
-    )
+    whole.stdout.fnmatch_lines(["  breaks  broken *step 1 *still broken *step 3", "  1 *never broke"])
     assert gate_of(whole) == "GATE: FAIL (3 broken, 3 held)"
 
 
@@ -296,7 +299,7 @@ def test_a_second_model_that_was_not_run_is_counted(pytester: pytest.Pytester, t
 def test_the_whole_tiny_suite_says_why_beside_what_broke(pytester: pytest.Pytester, tiny_folder: Path) -> None:
     write(pytester.path, {"suites/x.yaml": TINY_SUITE, "pytest.ini": "[pytest]\nmarkers = gate: x\n"})
     result = run(pytester, tiny_folder)
-    result.stdout.fnmatch_lines(["  BROKEN     breaks *", "             why: a loss of a thousand nats was promised"])
+    result.stdout.fnmatch_lines(["  BROKEN     breaks *", "             why: *thousand nats*"])
 
 
 # -- the hint after a pass -----------------------------------------------------------------------------------------
@@ -307,18 +310,21 @@ def line(outcome: str, **more: str) -> AuditLine:
 
 
 @pytest.mark.parametrize(
-    ("lines", "hint"),
+    ("lines", "named"),
     [
-        ([line("HELD")], ""),
-        ([line("HELD"), line("SKIPPED", reason="X has no s-inhibition heads")], ""),
+        ([line("HELD")], []),
+        ([line("HELD"), line("SKIPPED", reason="X has no s-inhibition heads")], []),
         (
             [line("HELD"), line("SKIPPED", reason="X"), line("SKIPPED", reason="Y", way_out="give --baseline=b/")],
-            "next: to judge 1 of the 2 skipped: give --baseline=b/",
+            ["1 of the 2 skipped", "give --baseline=b/"],
         ),
-        ([line("HELD"), line("UNRESOLVED")], "next: raise `prompts:` to settle the 1 unresolved"),
-        ([line("HELD", id="late", waived_until="2099-01-01")], "next: remove the waiver of late, which held"),
+        ([line("HELD"), line("UNRESOLVED")], ["`prompts:`", "1 unresolved"]),
+        ([line("HELD", id="late", waived_until="2099-01-01")], ["waiver", "late", "held"]),
     ],
 )
-def test_a_hint_after_a_pass_names_something_to_do(lines: list[AuditLine], hint: str) -> None:
+def test_a_hint_after_a_pass_names_something_to_do(lines: list[AuditLine], named: list[str]) -> None:
     gate = Gate(Rules(), lines)
-    assert (gate.code(0), gate.next(0)) == (0, hint)
+    assert gate.code(0) == 0
+    hint = gate.next(0)
+    assert hint.startswith("next: ") == bool(named)
+    assert says(hint, *named) if named else hint == ""

@@ -65,7 +65,7 @@ def test_a_broken_assertion_fails_with_its_explanation_and_the_others_do_not(
             "suites/tiny.yaml::holds PASSED*",
             "suites/tiny.yaml::breaks FAILED*",
             "BROKEN: *, expected at least 1000",
-            "  a loss of a thousand nats was promised",
+            "  *thousand nats*",
             "  expected  loss*at least 1000",
             "  measured  *[[]*, *]  baseline *",
             "  over      8 prompts*nats; 95 % intervals",
@@ -222,9 +222,7 @@ def test_a_reference_model_holds_and_a_negated_name_mover_is_named(
     shutil.copytree(reference_project, pytester.path, dirs_exist_ok=True)
     held = pytester.runpytest_inprocess(f"--model={reference_folder}")
     held.assert_outcomes(passed=4, skipped=1)
-    held.stdout.fnmatch_lines(
-        ["circuit   reference.ioi.yaml (fits by shape: its lineage is assumed)", "verdicts  4 held, 1 skipped"]
-    )
+    held.stdout.fnmatch_lines(["circuit   reference.ioi.yaml (*lineage*assumed)", "verdicts  4 held, 1 skipped"])
 
     broken = pytester.runpytest_inprocess(f"--model={flipped_folder}", f"--baseline={reference_folder}")
     broken.assert_outcomes(passed=4, failed=1)
@@ -255,4 +253,4 @@ def test_a_model_measured_with_hooks_is_said_to_be_slow(
     write(project, {"suites/slow.yaml": f"suite: slow\n{tasks}\nassertions:\n  - {assertion}\n"})
     result = pytester.runpytest_inprocess(f"--model={tmp_path / 'model'}", "suites/slow.yaml")
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*SlowPatchingWarning*path effects are measured with hooks*"])
+    result.stdout.fnmatch_lines(["*SlowPatchingWarning*path effects*hooks*"])

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from suite_texts import TINY_SUITE, circuit_text, write
 
+from circuit_assertions.assertions.outcomes import OUTCOMES
 from circuit_assertions.plugin.respawn import attach_values
 
 CONFIGURATION = "[pytest]\nmarkers = gate: must hold\naddopts = --strict-markers\n"
@@ -132,7 +133,7 @@ def test_a_folder_that_discover_made_is_no_folder_of_suites(
     asked = [f"--model={tiny_folder}", "--no-diagnosis", "-rs", "-k", "name-movers-read or negative"]
     output = pytester.runpytest_inprocess(*asked).stdout.str()
     assert "name-movers-read-the-indirect-object" in output  # of the packaged suite, bound by the folder's own file
-    assert "circuit tiny.ioi.yaml (fits by shape: its lineage is assumed)" in " ".join(output.split())
+    assert re.search(r"circuit tiny\.ioi\.yaml \([^)]*lineage[^)]*assumed\)", " ".join(output.split()))
 
 
 def test_suites_of_the_root_are_run_and_nothing_else(
@@ -197,16 +198,16 @@ def test_a_file_that_is_given_and_is_no_suite_is_an_error(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--model=../nope"], "ERROR: no such path: ../nope *"),
-        (["--model="], "ERROR: the model is an empty string: *"),
-        (["--model=empty"], "ERROR: empty is an empty folder: *"),
-        (["--model=config"], "ERROR: config holds a config but no weights: *"),
-        (["--model=TINY", "--baseline=../nope"], "ERROR: no such path: ../nope *"),
-        (["--model=TINY", "--model-dtype=int8"], "ERROR: --model-dtype is 'int8': use one of float32, *"),
-        (["--model=TINY", "--model-device=cuda:77"], "ERROR: device cuda:77 is not available: *"),
-        (["--model=TINY", "--model-device=toaster"], "ERROR: 'toaster' is not a device: *"),
-        (["--model=TINY", "-o", "circuit_dtype=int8"], "ERROR: circuit_dtype in * is 'int8': use one of *"),
-        (["--model=TINY", "-o", "circuit_unresolved=maybe"], "ERROR: circuit_unresolved is 'maybe' in *"),
+        (["--model=../nope"], "ERROR: *../nope*"),
+        (["--model="], "ERROR: *model*empty string*"),
+        (["--model=empty"], "ERROR: empty *empty folder*"),
+        (["--model=config"], "ERROR: config *no weights*"),
+        (["--model=TINY", "--baseline=../nope"], "ERROR: *../nope*"),
+        (["--model=TINY", "--model-dtype=int8"], "ERROR: --model-dtype *'int8'*float32*"),
+        (["--model=TINY", "--model-device=cuda:77"], "ERROR: *cuda:77 *"),
+        (["--model=TINY", "--model-device=toaster"], "ERROR: *'toaster'*device*"),
+        (["--model=TINY", "-o", "circuit_dtype=int8"], "ERROR: circuit_dtype *'int8'*float32*"),
+        (["--model=TINY", "-o", "circuit_unresolved=maybe"], "ERROR: circuit_unresolved *'maybe' *"),
     ],
 )
 @pytest.mark.usefixtures("opened_once")
@@ -249,7 +250,7 @@ def test_a_checkpoint_that_cannot_be_read_is_an_error_and_no_failure(
     result.assert_outcomes(errors=4, deselected=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert result.stdout.str().count("(as above)") >= 3
-    result.stdout.fnmatch_lines(["*verdicts  4 could not be read"])
+    result.stdout.fnmatch_lines([f"verdicts  4 {OUTCOMES['ERROR'].said}"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
@@ -257,9 +258,7 @@ def test_a_checkpoint_that_cannot_be_read_is_an_error_and_no_failure(
 def test_a_hub_id_that_cannot_be_had_is_one_clear_sentence(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--model=no-such-org/no-such-model")
     result.assert_outcomes(errors=5)
-    result.stdout.fnmatch_lines(
-        ["*no-such-org/no-such-model is not a local folder, and download from the Hub failed: *"]
-    )
+    result.stdout.fnmatch_lines(["*no-such-org/no-such-model *local folder*Hub*"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 

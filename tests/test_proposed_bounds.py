@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from auditing import HEALTHY, Audited
+from said import says
 from suite_texts import write
 
 from circuit_assertions.assertions import (
@@ -139,7 +140,7 @@ def test_without_a_bound_the_assertion_is_skipped_or_only_what_is_left_is_judged
     bare = file_with(tmp_path, {("found", "thresholds"): []})
     skipped = put(tmp_path, RATE % "proposed", bare)
     assert isinstance(skipped, NotApplicable)
-    assert "no circuit file of this model or its baseline proposes a bound for it" in skipped.reason
+    assert says(skipped.reason, "at-least", "circuit file", "bound")
     left = judged(tmp_path, (MOVERS % "proposed").replace("{at-least", "{sign: positive, at-least"), bare)
     assert left.expected == "positive"
     assert left.not_judged[0].startswith("at-least (no circuit file")
@@ -174,11 +175,9 @@ def test_a_file_that_only_fits_by_shape_proposes_nothing_and_is_named_in_a_failu
     assert judged(tmp_path, RATE % "{proposed: 100%, otherwise: 0.9}", no_base).expected == "at least 0.9"
     by_role = judged(tmp_path, MOVERS % "{proposed: 100%, otherwise: 0.9}", EMBEDDED, model=POISONED)
     assert by_role.expected == "at least 0.9"
-    assert by_role.assumed == (
-        "embedded.ioi.yaml (fits by shape: its lineage is assumed; it was found on fixtures/checkpoints/healthy, which "
-        "is neither this model nor its baseline); find this model's own with `circuit-assertions discover`, or give "
-        "its base with --baseline"
-    )
+    assert by_role.assumed.startswith("embedded.ioi.yaml (")
+    assert says(by_role.assumed, "lineage", "assumed", "fixtures/checkpoints/healthy")
+    assert says(by_role.assumed, "`circuit-assertions discover`", "--baseline")
     assert judged(tmp_path, MOVERS % "0.1", EMBEDDED, model=POISONED, baseline=HEALTHY).assumed == ""
 
 
@@ -223,40 +222,37 @@ THRESHOLD = ("found", "thresholds", 3)  # attention of the name movers from end 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "named"),
     [
-        ({(*THRESHOLD, "measure"): "atention"}, "unknown measure 'atention' (did you mean 'attention'?)"),
-        ({(*THRESHOLD, "heads"): "name-movr"}, "the circuit has no role 'name-movr' (did you mean 'name-mover'?)"),
-        ({(*THRESHOLD, "heads"): "induction"}, "the circuit has no role 'induction'"),
-        ({(*THRESHOLD, "without"): "nobody"}, "the circuit has no role 'nobody'"),
-        ({(*THRESHOLD, "heads"): None}, "attention needs `heads:`, a role or `circuit`"),
-        ({("found", "thresholds", 0, "heads"): "circuit"}, "logit-difference has no heads: leave them out"),
-        ({(*THRESHOLD, "at-least"): 95}, "attention lies between 0 and 1: at-least 95 can never hold"),
-        ({(*THRESHOLD, "at-least"): 0}, "attention lies between 0 and 1: at-least 0 can never fail"),
-        ({(*THRESHOLD, "at-least"): "much"}, "'much' is not a number"),
-        ({(*THRESHOLD, "at-least"): float("nan")}, "nan should be a finite number"),
-        ({(*THRESHOLD, "at-most"): 0.9}, "a threshold has one bound: give either at-least or at-most"),
-        ({(*THRESHOLD, "at-lest"): 0.9}, "unknown key 'at-lest' (did you mean 'at-least'?)"),
-        ({(*THRESHOLD, "quantifier"): "some"}, "unknown word 'some'"),
-        ({(*THRESHOLD, "ablation"): "mean"}, "attention takes no `ablation`"),
-        ({("found", "thresholds", 5, "semantics"): "derect"}, "unknown word 'derect' (did you mean 'direct'?)"),
-        ({("found", "thresholds", 5, "receiver"): {"query": "nobody"}}, "the circuit has no role 'nobody'"),
-        ({("found", "thresholds", 5, "receiver"): {"qury": "name-mover"}}, "unknown key 'qury'"),
-        ({("found", "thresholds", 5, "receiver"): "logit"}, "unknown receiver 'logit'"),
-        ({("found", "thresholds"): "none"}, "is text where a list is expected"),
-        ({("found", "thresholds", 1): 0.98}, "is a number where a mapping of keys to values is expected"),
-        (
-            {("found", "thresholds", 1): {"measure": "logit-difference", "at-least": 3}},
-            "the same reading as threshold 1",
-        ),
-        ({("found",): ["evidence"]}, "is a list where a mapping of keys to values is expected"),
+        ({(*THRESHOLD, "measure"): "atention"}, ["'atention'", "'attention'"]),
+        ({(*THRESHOLD, "heads"): "name-movr"}, ["role 'name-movr'", "'name-mover'"]),
+        ({(*THRESHOLD, "heads"): "induction"}, ["role 'induction'"]),
+        ({(*THRESHOLD, "without"): "nobody"}, ["role 'nobody'"]),
+        ({(*THRESHOLD, "heads"): None}, ["attention", "`heads:`"]),
+        ({("found", "thresholds", 0, "heads"): "circuit"}, ["logit-difference", "no heads"]),
+        ({(*THRESHOLD, "at-least"): 95}, ["attention", "between 0 and 1", "at-least 95", "hold"]),
+        ({(*THRESHOLD, "at-least"): 0}, ["attention", "between 0 and 1", "at-least 0", "fail"]),
+        ({(*THRESHOLD, "at-least"): "much"}, ["'much'", "number"]),
+        ({(*THRESHOLD, "at-least"): float("nan")}, ["nan", "finite"]),
+        ({(*THRESHOLD, "at-most"): 0.9}, ["one bound", "at-least", "at-most"]),
+        ({(*THRESHOLD, "at-lest"): 0.9}, ["key 'at-lest'", "'at-least'"]),
+        ({(*THRESHOLD, "quantifier"): "some"}, ["'some'"]),
+        ({(*THRESHOLD, "ablation"): "mean"}, ["attention", "`ablation`"]),
+        ({("found", "thresholds", 5, "semantics"): "derect"}, ["'derect'", "'direct'"]),
+        ({("found", "thresholds", 5, "receiver"): {"query": "nobody"}}, ["role 'nobody'"]),
+        ({("found", "thresholds", 5, "receiver"): {"qury": "name-mover"}}, ["key 'qury'"]),
+        ({("found", "thresholds", 5, "receiver"): "logit"}, ["receiver 'logit'"]),
+        ({("found", "thresholds"): "none"}, ["text", "list"]),
+        ({("found", "thresholds", 1): 0.98}, ["number", "mapping"]),
+        ({("found", "thresholds", 1): {"measure": "logit-difference", "at-least": 3}}, ["same reading", "threshold 1"]),
+        ({("found",): ["evidence"]}, ["list", "mapping"]),
     ],
 )
-def test_a_mistake_in_a_threshold_is_told_where_it_stands(tmp_path: Path, change: Change, said: str) -> None:
+def test_a_mistake_in_a_threshold_is_told_where_it_stands(tmp_path: Path, change: Change, named: list[str]) -> None:
     file = file_with(tmp_path, change)
     with pytest.raises(SuiteError) as raised:
         load_circuit(file)
-    (line,) = [text for text in str(raised.value).splitlines() if said in text]
+    (line,) = [text for text in str(raised.value).splitlines() if says(text, *named)]
     path = next(iter(change))
     where = read_source(file).place
     first, last = where(path[:3])[0], where((*path[:2], int(path[2]) + 1))[0] if len(path) > 2 else where(path)[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,14 +74,15 @@ def test_an_audit_that_is_cut_off_before_its_verdicts_is_no_success() -> None:
 def test_a_full_disk_is_said_in_one_sentence(arguments: list[str | Path]) -> None:
     done = redirected(f"> {FULL}", *arguments)
     assert done.returncode == 2
-    assert done.stderr.endswith(": No space left on device\n")
+    assert done.stderr.endswith(f": {os.strerror(errno.ENOSPC)}\n")
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_closed_output_is_said_before_any_work() -> None:
     done = redirected(">&-", "diagnose", "--model", "nowhere", "--baseline", "nowhere")
     assert done.returncode == 2
-    assert done.stderr.startswith("circuit-assertions: there is no standard output to print on: ")
+    assert done.stderr.startswith("circuit-assertions: ")
+    assert "standard output" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

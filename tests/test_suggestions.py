@@ -348,9 +348,7 @@ def test_the_command_that_finds_missing_roles_can_be_run(
     write(pytester.path, files | ({"suites/test_it.py": test} if in_python else {}))
     asked = ["suites/test_it.py"] if in_python else ["suites/x.yaml", "-k", "a"]
     result = pytester.runpytest_inprocess(f"--model={tiny_folder}", *asked, "-rs")
-    command = re.search(
-        r"find the heads with `(circuit-assertions discover .*?)`", " ".join(result.stdout.str().split())
-    )
+    command = re.search(r"`(circuit-assertions discover .*?)`", " ".join(result.stdout.str().split()))
     assert command is not None, result.stdout.str()
     task = shlex.split(command[1])[shlex.split(command[1]).index("--task") + 1]
     assert find_task(task)[1].kind == "ioi"

@@ -205,24 +205,24 @@ def test_names_that_are_one_token_to_the_vocabulary_are_one_name() -> None:
     uncased.backend_tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Replace("mary", "Mary"), normalizers.Replace("MARY", "Mary")]
     )
-    with pytest.raises(TaskError, match=r"only 1 of 5 are for this tokenizer \(Mary\)"):
+    with pytest.raises(TaskError, match=r"ioi .*\b1 of 5 .*\(Mary\)"):
         _ioi(names=("Mary", "mary", "MARY", "Mary", "mary")).build(uncased)
 
 
 def test_too_few_single_token_names_are_refused_with_the_way_out() -> None:
-    with pytest.raises(TaskError, match="give `names:` from the model's own vocabulary in the suite"):
+    with pytest.raises(TaskError, match=r"ioi .*\b4 of 5 .*`names:`"):
         _ioi(names=("Mary", "John", "Tom", "Kate", "Xyzzy")).build(WORDS)
 
 
 def test_places_or_objects_are_only_needed_where_a_template_names_them() -> None:
-    with pytest.raises(TaskError, match="no place of task ioi is a single token"):
+    with pytest.raises(TaskError, match=r"place of task ioi .*`places:`"):
         _ioi(places=("Atlantis",)).build(WORDS)
     assert len(_ioi(places=(), objects=(), templates=SHORT).build(WORDS)) == 60
 
 
 def test_a_name_that_melts_into_its_neighbours_is_refused() -> None:
     tokenizer = _tokenizer("gpt2-tokenizer")
-    with pytest.raises(TaskError, match="put a space before each name slot"):
+    with pytest.raises(TaskError, match=r"\bspace .*\bslot\b"):
         _ioi(templates=("{first} and {second} met. {subject} spoke to",)).build(tokenizer)
 
 
@@ -298,7 +298,7 @@ def test_marks_become_positions_and_leave_the_text(name: str) -> None:
     task = _given(PAIR)
     assert task.labels() == {"giver", "taker", END}
     (prompt,) = task.build(tokenizer).prompts
-    assert prompt.text == "Then, Mary and John went to the store. Mary gave a ring to"
+    assert prompt.text == PAIR["clean"].replace("{giver:Mary}", "Mary").replace("{taker:John}", "John")
     assert _word_at(prompt, "giver", tokenizer) == "Mary"
     assert _word_at(prompt, "taker", tokenizer) == "John"
     assert (prompt.right, prompt.wrong) == (prompt.tokens[4], prompt.tokens[2])
@@ -312,9 +312,9 @@ def test_a_mark_over_several_tokens_points_at_the_last() -> None:
 
 def test_text_that_the_tokenizer_does_not_know_is_refused_by_name() -> None:
     asked = ({"clean": "When Mary zapped the frobs"},), "'zapped', 'frobs'"
-    with pytest.raises(TaskError, match=f"does not know {asked[1]} in .* use words that it knows"):
+    with pytest.raises(TaskError, match=f"tokenizer .* {asked[1]} in "):
         _given(*asked[0]).build(WORDS)
-    with pytest.raises(TaskError, match=r"does not know 'zapped' in"):
+    with pytest.raises(TaskError, match=r"tokenizer .* 'zapped' in "):
         _ioi(templates=("Then, {first} and {second} zapped. {subject} gave to",)).build(WORDS)
 
 
@@ -338,12 +338,12 @@ def test_doubled_braces_are_braces() -> None:
     ["{Mary} went", "{a:Mary went", "Mary} went", "{A:Mary}", "{a:}", "{a: } b", "{a:x} {a:y}", "{end:x}", "{:x}"],
 )
 def test_a_bad_mark_is_refused_at_once(text: str) -> None:
-    with pytest.raises(ValidationError, match=r"is not a mark|is given twice"):
+    with pytest.raises(ValidationError, match=r"\b(mark|twice)\b"):
         _given({"clean": text})
 
 
 def test_twins_of_unequal_length_are_refused_with_both_lengths() -> None:
-    with pytest.raises(TaskError, match=r"prompt 2: .* has 15 tokens for this tokenizer and its counterfactual 16"):
+    with pytest.raises(TaskError, match=r"prompt 2: .*\b15 tokens .*counterfactual 16\b"):
         _given(PAIR, PAIR | {"counterfactual": "Then, Tom and Kate went to the the store. Anna gave a ring to"}).build(
             WORDS
         )
@@ -351,7 +351,7 @@ def test_twins_of_unequal_length_are_refused_with_both_lengths() -> None:
 
 @pytest.mark.parametrize("word", ["Xyzzy", "Mary Ann", ""])
 def test_an_answer_that_is_no_next_token_is_refused(word: str) -> None:
-    with pytest.raises(TaskError, match=r"prompt 1: .* is not a single token after"):
+    with pytest.raises(TaskError, match=rf"prompt 1: {word!r} .*\btoken\b"):
         _given(PAIR | {"right": word}).build(WORDS)
 
 
@@ -378,12 +378,12 @@ def test_prompts_are_read_from_a_file_beside_the_suite(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("{", "Invalid JSON"),
-        ("[]", "Input should be an object"),
-        ('{"right": "x"}', "'clean' is missing"),
-        ('{"clean": ""}', "clean: String should have at least 1 character"),
-        ('{"clean": "{Mary}"}', "clean: '{' in '{Mary}' is not a mark"),
-        ('{"clean": "x", "rigth": "y"}', r"unknown key 'rigth' \(did you mean 'right'\?\)"),
+        ("{", r"\bJSON\b"),
+        ("[]", r"\bobject\b"),
+        ('{"right": "x"}', r"'clean' .*\bmissing\b"),
+        ('{"clean": ""}', r"clean: .*\b1 character\b"),
+        ('{"clean": "{Mary}"}', r"clean: '{' in '{Mary}' "),
+        ('{"clean": "x", "rigth": "y"}', r"'rigth' .*'right'"),
     ],
 )
 def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str, problem: str) -> None:
@@ -395,12 +395,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"clean": "\xe9t\xe9"}')
     (tmp_path / "folder.jsonl").mkdir()
     for name in ("latin.jsonl", "folder.jsonl", "missing.jsonl"):
-        with pytest.raises(ValidationError, match=rf"{name} cannot be read"):
+        with pytest.raises(ValidationError, match=rf"\b{name} .*\bread\b"):
             GivenPromptsTask.model_validate({"kind": "prompts", "file": name}, context={"folder": tmp_path})
 
 
 def test_prompts_come_from_exactly_one_place(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="needs `pairs` or a `file`"):
+    with pytest.raises(ValidationError, match=r"`pairs` or .*`file`"):
         _from_file(tmp_path, "\n")
     with pytest.raises(ValidationError, match="not both"):
         _given(PAIR, file="mine.jsonl")
@@ -437,7 +437,7 @@ def test_a_tokenizer_that_reports_no_offsets_is_refused() -> None:
     class Slow:
         is_fast = False
 
-    with pytest.raises(TaskError, match=r"does not report offsets.*--tokenizer=path/"):
+    with pytest.raises(TaskError, match=r"\bSlow .*\boffsets\b.*--tokenizer=path/"):
         _ioi().build(Slow())
 
 
@@ -454,5 +454,5 @@ def test_tokenizers_with_other_ids_for_what_is_asked_cannot_be_compared() -> Non
     check_same_tokens(prompts, WORDS, word_tokenizer(), whose="the baseline")
     check_same_tokens(prompts, WORDS, _swapped("Tom", "Kate"), whose="the baseline")  # neither is asked
     for one, other in (("Mary", "Tom"), ("store", "park"), ("garden", "park")):
-        with pytest.raises(TaskError, match=r"the baseline has another tokenizer: token .* so their readings"):
+        with pytest.raises(TaskError, match=rf"the baseline .*\btokenizer\b.* '({one}|{other})' .*'({one}|{other})'"):
             check_same_tokens(prompts, WORDS, _swapped(one, other), whose="the baseline")

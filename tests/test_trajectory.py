@@ -95,7 +95,7 @@ def test_a_run_is_not_followed_by_fewer_prompts_than_intervals_need(run: Path) -
     (baseline,), checkpoints = find_checkpoints(str(HEALTHY)), find_checkpoints(str(run))[:1]
     audit = Audit(Opening(device="cpu", base=baseline), baseline)
     check_run(audit, checkpoints, baseline, ioi(prompts=16))
-    with pytest.raises(DiagnosisError, match=r"^15 different prompts are too few to follow a run by: use at least 16"):
+    with pytest.raises(DiagnosisError, match=r"^15 different prompts .*\b16\b"):
         check_run(audit, checkpoints, baseline, ioi(prompts=15))
 
 

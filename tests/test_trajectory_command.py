@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from auditing import HEALTHY
 from checkpoint_files import WEIGHTS, copy_of
 from diagnosis_cases import kept, on_the_way_to
+from said import says
 
 from circuit_assertions.cli import main
 
@@ -53,7 +55,8 @@ def test_a_run_that_ends_broken_is_told_and_drawn(tmp_path: Path, capsys: pytest
     assert trajectory(run, "-o", "run.svg") == 1
     printed = capsys.readouterr().out
     assert "behaviour  sentences logit difference" in printed  # the first task of the suite that can be patched
-    assert "prefers-the-right-name  broke at step 2 (held at step 1), still broken at step 2" in printed
+    (told,) = (line for line in printed.splitlines() if line.split()[1:2] == ["prefers-the-right-name"])
+    assert says(told, "broke at step 2", "held at step 1", "still broken")
     ElementTree.parse(tmp_path / "run.svg")
 
 
@@ -117,23 +120,23 @@ def test_diagnose_of_a_training_run_is_its_trajectory(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "named"),
     [
-        (["--suite=nowhere.yaml"], "nowhere.yaml"),
-        (["--task", "ioy"], "no task 'ioy' (did you mean 'ioi'?)"),
-        (["--task", "gifts.yaml"], "there is no suites/gifts.yaml: give the suite to judge with --suite=FILE"),
-        (["--suite=short.yaml", "--task", "short.yaml::again"], "needs a task with right and wrong answers"),
-        (["--suite=short.yaml", "-o", "run.png"], "run.png cannot be a picture: give -o FILE.svg"),
-        (["--suite=short.yaml", "-o", "nowhere/run.svg"], "nowhere/run.svg cannot be a picture"),
-        (["--suite=short.yaml", "-o", "drawn.svg"], "drawn.svg is a folder: give a file, as in -o drawn.svg/run.svg"),
-        (["--suite=short.yaml", "-o", f"{'r' * 300}.svg"], "cannot be written: File name too long; give -o FILE"),
-        (["--suite=short.yaml", "-o", "closed/run.svg"], "closed cannot be written to: give -o FILE"),
-        (["--suite=short.yaml", "--circuit", str(INDUCTION)], "and sentences is of kind ioi, with the circuit 'ioi'"),
+        (["--suite=nowhere.yaml"], ["nowhere.yaml"]),
+        (["--task", "ioy"], ["task 'ioy'", "'ioi'"]),
+        (["--task", "gifts.yaml"], ["suites/gifts.yaml", "--suite=FILE"]),
+        (["--suite=short.yaml", "--task", "short.yaml::again"], ["right", "wrong", "counterfactual"]),
+        (["--suite=short.yaml", "-o", "run.png"], ["run.png", "picture", "-o FILE.svg"]),
+        (["--suite=short.yaml", "-o", "nowhere/run.svg"], ["nowhere/run.svg", "picture"]),
+        (["--suite=short.yaml", "-o", "drawn.svg"], ["folder", "-o drawn.svg/run.svg"]),
+        (["--suite=short.yaml", "-o", f"{'r' * 300}.svg"], [os.strerror(errno.ENAMETOOLONG), "-o FILE"]),
+        (["--suite=short.yaml", "-o", "closed/run.svg"], ["closed", "written", "-o FILE"]),
+        (["--suite=short.yaml", "--circuit", str(INDUCTION)], ["sentences", "kind ioi", "circuit 'ioi'"]),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_any_work(
     arguments: list[str],
-    said: str,
+    named: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -147,15 +150,14 @@ def test_what_is_wrong_is_said_in_one_line_before_any_work(
     assert trajectory(run, *arguments, suite="") == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert said in printed.err
+    assert says(printed.err, *named)
     assert len(printed.err.splitlines()) == 1
 
 
 def test_a_single_checkpoint_is_sent_to_diagnose(capsys: pytest.CaptureFixture[str]) -> None:
     assert trajectory(str(POISONED)) == 2
     said = capsys.readouterr().err
-    assert f"{POISONED} is not a training run" in said
-    assert "use `circuit-assertions diagnose` for a single checkpoint" in said
+    assert says(said, POISONED, "training run", "`circuit-assertions diagnose`")
 
 
 def test_a_run_and_a_baseline_that_do_not_fit_are_refused(
@@ -169,10 +171,10 @@ def test_a_run_and_a_baseline_that_do_not_fit_are_refused(
     assert "3 layers" in printed.err
     assert "5 layers" in printed.err
     assert trajectory(run, baseline=Path(run)) == 2
-    assert "run is a training run: name one of its checkpoints" in capsys.readouterr().err
+    assert says(capsys.readouterr().err, run, "training run")
 
 
 def test_a_run_of_which_nothing_can_be_opened_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = copy_of(HEALTHY, tmp_path / "empty", without=WEIGHTS)
     assert trajectory(run_of(tmp_path / "run", empty, empty)) == 2
-    assert "no checkpoint of run can be opened: " in capsys.readouterr().err
+    assert says(capsys.readouterr().err, "run", WEIGHTS)
