@@ -16,9 +16,9 @@ from circuit_assertions.components import Component, kind_of
 from circuit_assertions.measures.reading import Array, Reading, interval_of_mean
 from circuit_assertions.ordering import ranked
 
-__all__ = ["AMPLIFIED", "describe", "judge"]
+__all__ = ["AMPLIFIED_ABOVE", "describe", "judge"]
 
-AMPLIFIED = 1.25  # a reading whose interval lies above this multiple of the baseline's is noted as amplified
+AMPLIFIED_ABOVE = 1.25  # a reading whose interval lies above this multiple of the baseline's is noted as amplified
 
 
 def judge(
@@ -130,7 +130,7 @@ def _is_amplified(values: Array, baseline: Array) -> bool:
     if before.low <= 0 <= before.high:
         return False
     direction = 1.0 if before.low > 0 else -1.0
-    return interval_of_mean(direction * (values - AMPLIFIED * baseline)).low > 0
+    return interval_of_mean(direction * (values - AMPLIFIED_ABOVE * baseline)).low > 0
 
 
 def _quantify(rows: Sequence[Row], needed: int | str) -> Verdict:
