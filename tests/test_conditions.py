@@ -17,6 +17,7 @@ import pytest
 from auditing import Audited, repeated
 from suite_texts import write
 
+from circuit_assertions import assertions
 from circuit_assertions.assertions import Expectation
 from circuit_assertions.assertions.registry import GROUP, read_registry, registry
 
@@ -30,9 +31,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from circuit_assertions.assertions import Finding
 from circuit_assertions.assertions.condition import Condition, place
 from circuit_assertions.assertions.spelling import Number, Share
-from circuit_assertions.assertions.verdicts import Finding
 from circuit_assertions.measures.reading import Interval, bootstrap_means, interval_of_mean
 
 
@@ -207,6 +208,24 @@ def test_a_condition_of_another_package_is_judged_in_a_suite_and_in_python(
     assert re.search(r"spread.yaml:9:\d+: '110%' is more than the whole", said)
     schema = json.loads(run(env, "circuit_assertions", "schema").stdout)
     assert "spread-at-most" in schema["$defs"]["Expectation"]["properties"]
+
+
+def test_the_package_may_be_imported_before_the_conditions_are_collected(tmp_path: Path) -> None:
+    """As its own tests do: then the entry point is not loaded from a module that is half imported."""
+    env = installed(tmp_path, ENTRY_POINTS, spread_conditions=PACKAGE)
+    look = "from circuit_assertions.assertions.schema import condition_problems as told; print(told())"
+    for first in ("import spread_conditions; ", ""):
+        told = subprocess.run(
+            [sys.executable, "-c", first + look], env=env, capture_output=True, text=True, check=False
+        )
+        assert told.stdout == "()\n", told.stderr
+
+
+def test_every_name_of_the_package_can_be_imported() -> None:
+    for name in assertions.__all__:
+        assert name == "ROLES" or getattr(assertions, name).__module__.startswith("circuit_assertions")
+    with pytest.raises(AttributeError, match="has no attribute 'retains'"):
+        assertions.retains  # noqa: B018
 
 
 BROKEN_PACKAGES = {
