@@ -20,7 +20,6 @@ from circuit_assertions.diagnosis.expression import Expression
 from circuit_assertions.diagnosis.function import Change, Inside
 from circuit_assertions.diagnosis.lenses import Behaviour
 from circuit_assertions.diagnosis.origin import Healing
-from circuit_assertions.diagnosis.overall_verdict import Overall
 from circuit_assertions.diagnosis.recovery import Carrier, Recovery
 from circuit_assertions.diagnosis.rediscovery import Circuits, Rediscovered
 from circuit_assertions.diagnosis.suite_verdicts import Judged
@@ -28,6 +27,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.report.diagnosed import diagnosis_lines
 from circuit_assertions.report.diagnosed_data import diagnosis_data, diagnosis_json
+from circuit_assertions.verdict_words import OriginVerdict, Overall, RecoveryVerdict
 
 
 def figure(mean: float, reach: float = 0.02) -> Figure:
@@ -55,7 +55,7 @@ MOVERS = RoleChange(
 )
 UNCLEAR = replace(changed(Head(3, 1), "sign unclear", 1.5, -2.07), after=Figure(-2.07, Interval(-4.22, 0.08)))
 LOCALIZED = Origin(
-    "LOCALIZED",
+    OriginVerdict.LOCALIZED,
     32,
     (Head(3, 0), Head(3, 1), Norms(3), Mlp(4)),
     {Head(3, 0): figure(0.41), Mlp(4): figure(0.0)},
@@ -66,9 +66,9 @@ LOCALIZED = Origin(
     {"all heads": figure(0.98), "all MLPs": figure(0.01)},
 )
 DIFFUSE = replace(
-    LOCALIZED, verdict="DIFFUSE", curve=(Healing((Mlp(0), Mlp(1), Head(2, 2)), figure(0.61), random=None),)
+    LOCALIZED, verdict=OriginVerdict.DIFFUSE, curve=(Healing((Mlp(0), Mlp(1), Head(2, 2)), figure(0.61), random=None),)
 )
-UNCHANGED = Origin("UNCHANGED", 32, (Head(3, 0), Mlp(4)))
+UNCHANGED = Origin(OriginVerdict.UNCHANGED, 32, (Head(3, 0), Mlp(4)))
 EXPRESSED = Expression(
     (Mlp(4), Head(3, 1)), figure(0.92), {Mlp(4): figure(0.7)}, {Head(3, 1): figure(0.3)}, {Head(3, 0): figure(0.5)}
 )
@@ -87,7 +87,7 @@ HEALTHY = Diagnosis(
     corrupted=None,
     task="ioi",
     circuit="ioi",
-    verdict="INTACT",
+    verdict=Overall.INTACT,
     why="101% of the behaviour is kept, and every role works",
     behaviour=Behaviour(figure(6.62), figure(6.67), figure(1.01)),
     function=Function((INTACT,), inside(0.96, 0.71)),
@@ -98,7 +98,7 @@ HEALTHY = Diagnosis(
 )
 BROKEN = replace(
     HEALTHY,
-    verdict="CORRUPTED",
+    verdict=Overall.CORRUPTED,
     why="the behaviour is reversed: the model prefers the wrong answer",
     behaviour=Behaviour(figure(6.62), figure(-2.55), figure(-0.38)),
     function=Function((MOVERS, INTACT), inside(0.96, 0.71)),
@@ -110,7 +110,7 @@ HEALED = replace(
     corrupted=Checkpoint("poisoned"),
     behaviour=replace(HEALTHY.behaviour, corrupted=figure(-2.55)),
     recovery=Recovery(
-        "RECOVERED",
+        RecoveryVerdict.RECOVERED,
         figure(0.91),
         figure(0.97),
         ("s-inhibition", figure(1.03)),
@@ -122,11 +122,11 @@ NO_HEAD = "no head carries 2% of the logit difference"
 NOT_NAMED = "no head is named so"
 AROUND = replace(
     HEALED,
-    verdict="CORRUPTED",
+    verdict=Overall.CORRUPTED,
     why="the behaviour holds, but name-mover keeps 0% of its effect",
     function=Function((replace(MOVERS, retained=figure(-0.001)), INTACT), inside(0.99, 0.96)),
     recovery=Recovery(
-        "BYPASSED",
+        RecoveryVerdict.BYPASSED,
         figure(1.02),
         figure(0.1),
         ("name-mover", figure(-0.001)),
@@ -140,16 +140,16 @@ CASES: Mapping[str, Diagnosis] = {
     "corrupted and diffuse": replace(BROKEN, origin=DIFFUSE),
     "corrupted, nothing heals": replace(BROKEN, origin=replace(DIFFUSE, curve=())),
     "intact": HEALTHY,
-    "intact, the very weights": replace(HEALTHY, origin=Origin("UNCHANGED", 32)),
+    "intact, the very weights": replace(HEALTHY, origin=Origin(OriginVerdict.UNCHANGED, 32)),
     "amplified": replace(
         HEALTHY,
-        verdict="AMPLIFIED",
+        verdict=Overall.AMPLIFIED,
         why="stronger than on the baseline: name-mover",
         function=Function((RoleChange("name-mover", figure(1.6), MOVERS.heads[2:]), INTACT), inside(0.9, 0.7)),
     ),
     "degraded": replace(
         HEALTHY,
-        verdict="DEGRADED",
+        verdict=Overall.DEGRADED,
         why="86% [84%, 88%] of the behaviour is left, and every role works",
         behaviour=Behaviour(figure(6.62), figure(5.69), figure(0.86)),
         origin=LOCALIZED,
@@ -168,7 +168,7 @@ CASES: Mapping[str, Diagnosis] = {
         BROKEN,
         corrupted=Checkpoint("poisoned"),
         recovery=Recovery(
-            "NOT RECOVERED",
+            RecoveryVerdict.NOT_RECOVERED,
             figure(0.03),
             None,
             None,

@@ -18,12 +18,13 @@ from circuit_assertions.diagnosis import Figure, Function, HeadChange, RoleChang
 from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.head_change import Seen, change_of
-from circuit_assertions.diagnosis.overall_verdict import CLEAN_BEHAVIOUR, CLEAN_ROLE, WORST_FIRST, Behaviour, overall
+from circuit_assertions.diagnosis.overall_verdict import CLEAN_BEHAVIOUR, CLEAN_ROLE, Behaviour, overall
 from circuit_assertions.diagnosis.view import Array, ByHead, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.head_sets import random_sets
 from circuit_assertions.measures.shares import above_zero
+from circuit_assertions.verdict_words import Overall
 
 HEAD = Head(3, 2)
 TRIFLE = 0.1
@@ -179,7 +180,7 @@ def test_intact_is_never_said_of_what_is_clearly_less_than_clean_fine_tuning_lea
     found, _ = overall(replace(AS_BEFORE, retained=kept), Function((role(movers),)))
     less = kept.interval.high < CLEAN_BEHAVIOUR or movers.interval.high < CLEAN_ROLE
     assert (found in ("DEGRADED", "CORRUPTED")) == less or found == "CORRUPTED"
-    assert found in WORST_FIRST
+    assert found in Overall
 
 
 def test_what_was_not_compared_is_not_said_to_work() -> None:

@@ -20,6 +20,7 @@ from circuit_assertions.diagnosis.lenses import diagnose
 from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.diagnosis.recovery import _how
 from circuit_assertions.measures import Interval
+from circuit_assertions.verdict_words import OriginVerdict
 from fixtures.shelf import MADE
 
 POISONED = COMMITTED / "poisoned"
@@ -34,7 +35,7 @@ def side() -> Side:
 @pytest.fixture
 def no_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what is not asked about here."""
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
 
 
 def recovery_of(side: Side, folder: Path, prompts: int = 48) -> Recovery:

@@ -17,6 +17,7 @@ from circuit_assertions.diagnosis.lenses import Diagnosis, diagnose
 from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.heads import Head
 from circuit_assertions.report.diagnosed import diagnosis_lines
+from circuit_assertions.verdict_words import OriginVerdict
 
 NOT_BROKEN = {"INTACT", "DEGRADED"}  # how much of it is recovered hangs on how long it was retrained
 KNOWN = {
@@ -162,7 +163,7 @@ HARMLESS = [
 def test_damage_that_costs_nothing_is_no_corruption(
     side: Side, damage: tuple[str, tuple[Head, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
     found = side.diagnose(kept(damaged([damage]), tmp_path / "copy"))
     assert found.behaviour.retained.interval.low > 0.9
     assert found.verdict != "CORRUPTED", found.why
@@ -172,7 +173,7 @@ def test_damage_that_costs_nothing_is_no_corruption(
 def test_a_head_that_was_turned_around_is_named_however_few_prompts_are_asked(
     side: Side, prompts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
     folder = kept(damaged([("negate", (Head(3, 2),))]), tmp_path / "copy")
     found = side.diagnose(folder, task=ioi(prompts=prompts))
     assert [one.head for one in found.function.heads if one.kind == "sign flipped"] == [Head(3, 2)]
@@ -185,7 +186,7 @@ def test_a_head_that_was_turned_around_is_named_however_few_prompts_are_asked(
 def test_on_few_prompts_no_head_of_a_sound_checkpoint_is_said_to_have_turned(
     side: Side, name: str, prompts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
     found = side.diagnose(COMMITTED / name, task=ioi(prompts=prompts))
     assert found.verdict in KNOWN[name]
     assert not {"sign flipped", "sign unclear"} & {one.kind for one in found.function.heads}
@@ -193,7 +194,7 @@ def test_on_few_prompts_no_head_of_a_sound_checkpoint_is_said_to_have_turned(
 
 @pytest.mark.parametrize("seed", [11, 12])
 def test_other_prompts_give_the_same_verdicts(side: Side, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin("UNCHANGED", 32))
+    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
     task = ioi(prompts=32, seed=seed)
     found = {name: side.diagnose(COMMITTED / name, task=task).verdict for name in KNOWN}
     assert [name for name, verdict in found.items() if verdict not in KNOWN[name]] == []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from circuit_assertions.assertions import ROLES
 from circuit_assertions.measures.catalogue import MEASURES
+from circuit_assertions.verdict_words import FAMILIES, GateResult
 
 ROOT = Path(__file__).parents[1]
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
@@ -25,41 +25,29 @@ TERMS = (
     *("checkpoint", "baseline", "corrupted", "counterfactual", "path patching", "ablation", "faithfulness", "graft"),
     *("transplant", "lineage", "fingerprint", "logit difference", "interval", "circuit", "suite", "role", "task"),
 )
-OUTCOMES = ("SKIPPED", "ERROR", "WAIVED", "DEGRADED", "GATE PASS", "GATE FAIL")
-VERDICT = re.compile(r"[A-Z]+(?: [A-Z]+)*\Z")
-
-
-def words_of_verdicts() -> Iterator[str]:
-    """Words in capitals that a `Literal` or an enumeration of the code declares."""
-    for file in sorted((ROOT / "circuit_assertions").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            declares = (
-                isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal"
-            )
-            of_enum = isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("Enum") for base in node.bases)
-            if declares or of_enum:
-                values = (one.value for one in ast.walk(node) if isinstance(one, ast.Constant))
-                yield from (value for value in values if isinstance(value, str) and VERDICT.match(value))
+VERDICTS = {("GATE " if family is GateResult else "") + word: word for family in FAMILIES for word in family}
 
 
 def states_of_a_head() -> list[str]:
     """What `Change` declares."""
-    tree = ast.parse((ROOT / "circuit_assertions" / "diagnosis" / "headchange.py").read_text())
+    tree = ast.parse((ROOT / "circuit_assertions" / "diagnosis" / "head_change.py").read_text())
     (change,) = (
         node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "Change"
     )
     return [str(one.value) for one in ast.walk(change) if isinstance(one, ast.Constant)]
 
 
-def test_verdicts_are_found_where_they_are_declared() -> None:
-    assert {"HELD", "BROKEN", "UNRESOLVED", "INTACT", "BYPASSED", "NOT RECOVERED", "DIFFUSE"} <= set(
-        words_of_verdicts()
-    )
+def test_the_states_of_a_head_are_found_where_they_are_declared() -> None:
     assert "sign flipped" in states_of_a_head()
 
 
-@pytest.mark.parametrize("word", sorted({*words_of_verdicts(), *OUTCOMES, *states_of_a_head()}))
-def test_every_verdict_is_explained(word: str) -> None:
+@pytest.mark.parametrize("word", VERDICTS)
+def test_every_verdict_has_its_meaning_out_of_the_table(word: str) -> None:
+    assert ENTRIES[word][1] == VERDICTS[word].meaning
+
+
+@pytest.mark.parametrize("word", states_of_a_head())
+def test_every_state_of_a_head_is_explained(word: str) -> None:
     assert len(ENTRIES[word][1].split()) >= 3
 
 

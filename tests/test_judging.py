@@ -15,7 +15,7 @@ from said import says
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Expectation, Judgement, Verdict, describe, judge
-from circuit_assertions.assertions.judging import NO_SIGN
+from circuit_assertions.assertions.condition import NO_SIGN
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
 

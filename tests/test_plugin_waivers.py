@@ -13,11 +13,11 @@ from suite_texts import write
 from test_plugin_gate import BREAKS, HOLDS, SKIPS, gate_of, run, suite
 
 from circuit_assertions.assertions import SuiteError, load_suite
-from circuit_assertions.assertions.outcomes import OUTCOMES
 from circuit_assertions.assertions.waivers import PYTEST_MARKS
 from circuit_assertions.cli import main
 from circuit_assertions.plugin.gate import Rules, fails
 from circuit_assertions.report import AuditLine
+from circuit_assertions.verdict_words import Outcome
 
 TODAY = datetime.date.today()
 LATER, TOMORROW, YESTERDAY = (TODAY + datetime.timedelta(days) for days in (400, 1, -1))
@@ -107,7 +107,7 @@ def test_validate_tells_which_waivers_have_expired(tmp_path: Path, capsys: pytes
 # -- what a waiver does, in every case -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("outcome", [word for word in OUTCOMES if word != "WAIVED"])
+@pytest.mark.parametrize("outcome", [word for word in Outcome if word != "WAIVED"])
 @pytest.mark.parametrize("waiver", ["none", "in force", "expired"])
 @pytest.mark.parametrize("required", [False, True])
 @pytest.mark.parametrize("rules", [Rules(one, two) for one in ("report", "fail") for two in ("report", "fail")])

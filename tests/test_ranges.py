@@ -16,7 +16,6 @@ from suite_texts import write
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Expectation, SuiteError, Verdict, judge, load_circuits, load_suite
-from circuit_assertions.assertions.ranges import range_problems
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.audit import Request
 from circuit_assertions.heads import Head
@@ -105,7 +104,7 @@ def test_a_bound_that_is_refused_could_not_have_told_two_models_apart(spec: Any)
             expect = Expectation.model_validate({key: bound})
             judged = [judge(reading, expect, "each") for reading in readings]
             verdicts = {one.verdict for one in judged if one is not None}
-            refused = list(range_problems(spec, expect))
+            refused = list(expect.problems(spec))
             if refused:
                 never = Verdict.HELD if says(refused[0][1], "hold") else Verdict.BROKEN
                 assert never not in verdicts
@@ -182,10 +181,10 @@ def test_a_share_that_so_few_prompts_cannot_show_is_refused(bound: float, prompt
         best = Reading(spec.name, spec.unit, spec.kind, np.full(prompts, rights))
         judgement = judge(best, expect, "each")
         assert judgement is not None
-        never = [message for _, message in range_problems(spec, expect, task) if says(message, "hold")]
+        never = [message for _, message in expect.problems(spec, task) if says(message, "hold")]
         assert bool(never) == (judgement.verdict is not Verdict.HELD)
     mostly = Expectation.model_validate({"at-least": 0.5, "mostly": bound})
-    refused = list(range_problems(MEASURES["logit-difference"], mostly, task))
+    refused = list(mostly.problems(MEASURES["logit-difference"], task))
     assert bool(refused) == (interval_of_share(np.ones(prompts)).low < bound)
 
 

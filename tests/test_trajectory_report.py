@@ -11,19 +11,19 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from circuit_assertions.assertions.outcomes import OUTCOMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from said import says
 
-from circuit_assertions.assertions.outcomes import OUTCOMES
 from circuit_assertions.checkpoints import Checkpoint
-from circuit_assertions.diagnosis.overall_verdict import Overall
 from circuit_assertions.diagnosis.trajectory import Step, Trajectory
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report import AuditLine
 from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines, turning_lines
+from circuit_assertions.verdict_words import Overall
 
 CUT_OFF = "model.safetensors is cut off"
 NO_EFFECT = "it has no effect"
@@ -56,7 +56,7 @@ def trajectory(*verdicts: str, bisected: bool = False, lost: Sequence[int] = ())
 
 def test_the_overall_verdict_has_a_column_and_the_last_one_its_reason() -> None:
     found = trajectory(".....")
-    words: tuple[Overall, ...] = ("INTACT", "AMPLIFIED", "DEGRADED", "CORRUPTED", "DEGRADED")
+    words: tuple[Overall, ...] = tuple(map(Overall.of, ("INTACT", "AMPLIFIED", "DEGRADED", "CORRUPTED", "DEGRADED")))
     steps = tuple(replace(step, overall=word, why="so") for step, word in zip(found.steps, words, strict=True))
     printed = list(trajectory_lines(replace(found, steps=steps, prompts=(128, 256))))
     heading = next(index for index, line in enumerate(printed) if line.startswith(" step"))

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions.bounds import BoundCondition
+from circuit_assertions.assertions.conditions.at_least import AtLeast
+from circuit_assertions.assertions.conditions.at_most import AtMost
 from circuit_assertions.assertions.schema import ReceiverOf
 from circuit_assertions.assertions.spelling import HeadList, Number
 from circuit_assertions.heads import Head
@@ -86,6 +89,14 @@ class Threshold(Strict):
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("a threshold has one bound: give either at-least or at-most")
         return self
+
+    @property
+    def bound(self) -> BoundCondition:
+        """The bound as a condition of a suite."""
+        if self.at_least is not None:
+            return AtLeast(self.at_least)
+        assert self.at_most is not None
+        return AtMost(self.at_most)
 
     @property
     def operands(self) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from circuit_assertions.assertions.circuit_names import Unbound, check_circuit, default_circuit
 from circuit_assertions.assertions.circuits import Circuit, Circuits, Unread, unread_of
 from circuit_assertions.assertions.errors import SuiteError
-from circuit_assertions.assertions.ranges import range_problems
-from circuit_assertions.assertions.schema import ROLES, Assertion, ReceiverHeads, Suite
+from circuit_assertions.assertions.schema import ROLES, Assertion, ReceiverHeads, Suite, condition_problems
 from circuit_assertions.assertions.thresholds import threshold_problems
 from circuit_assertions.assertions.validation import KINDS, problems_of, validate
 from circuit_assertions.assertions.yaml_source import Problem, Source, read_source
@@ -65,6 +64,7 @@ def check_suite(
 ) -> tuple[Suite | None, list[Problem]]:
     """A suite out of its plain values, checked against itself, the measures and the circuits; and all its problems."""
     suite, problems = validate(Suite, source)
+    problems += [Problem((), sentence) for sentence in condition_problems()]
     roles = {*ROLES, *(role for circuit in circuits for role in circuit.roles)}
     if suite is not None and unread_of(circuits, LoadedSuite(suite, source).circuit):
         roles |= {role for assertion in suite.assertions for role in _roles_in(assertion)}  # it may be bound there
@@ -168,7 +168,8 @@ def _cross_check(
             ):
                 yield Problem((*here, key), message)
         known_task = tasks.get(assertion.task)
-        for keys, message in range_problems(MEASURES[assertion.measure], assertion.expect, known_task):
+        spec = MEASURES[assertion.measure]
+        for keys, message in assertion.expect.problems(spec, known_task, assertion.needed):
             yield Problem((*here, "expect", *keys), message)
         yield from _check_heads(assertion, roles, here)
 
@@ -196,10 +197,6 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
             )
     if spec.compares and spec.joint and assertion.role is None and assertion.heads != "circuit":
         yield Problem((*here, "heads"), f"{spec.name} is read of a role, or of `circuit`: the baseline's heads")
-    if spec.compares and assertion.expect.retains is not None:
-        yield Problem((*here, "expect", "retains"), f"{spec.name} is a share of the baseline already: use at-least")
-    if assertion.expect.rank_within is not None and (spec.joint or not spec.by_head):
-        yield Problem((*here, "expect", "rank-within"), f"{spec.name} has no heads to rank")
     if not spec.by_head and not spec.joint:
         return
     if assertion.components is not None and assertion.heads is not None:
@@ -223,5 +220,3 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
         yield Problem((*here, "at-least-heads"), f"only {len(listed)} {called} are listed: this can never hold")
     if assertion.at_least_heads is not None and assertion.quantifier is not None:
         yield Problem((*here, "at-least-heads"), "give either `quantifier` or `at-least-heads`")
-    if assertion.expect.rank_within is not None and assertion.needed == "mean":
-        yield Problem((*here, "expect", "rank-within"), "a mean over heads has no rank: use `each` or `any`")

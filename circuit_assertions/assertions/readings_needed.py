@@ -42,7 +42,7 @@ class Requesting:
         if spec.joint:
             return [Request(assertion.measure, task, (*operands, ("set", heads)))]
         own = Request(assertion.measure, task, operands, heads)
-        if assertion.expect.rank_within is None:
+        if not assertion.expect.ranks:
             return [own]
         return [own, Request(assertion.measure, task, operands, self._everyone(asked, assertion.kinds or ("head",)))]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions.judging import NO_SIGN
+from circuit_assertions.assertions.condition import NO_SIGN
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError

@@ -12,11 +12,10 @@ from circuit_assertions.assertions.circuits import Binding, Circuit, Roles
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
-from circuit_assertions.assertions.proposed import Proposed
 from circuit_assertions.assertions.readings_needed import Requesting
 from circuit_assertions.assertions.recovered_share import Recovering
 from circuit_assertions.assertions.schema import Expectation, ReceiverHeads
-from circuit_assertions.assertions.thresholds import same_prompts, take_over
+from circuit_assertions.assertions.thresholds import asks_circuit_file, same_prompts, take_over
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
@@ -93,12 +92,11 @@ class SuiteRunner:
         if heads is not None and (assertion.at_least_heads or 0) > len(heads):
             return NotApplicable(f"at least {assertion.at_least_heads} heads are required, and there are {len(heads)}")
         expect, left_out = assertion.expect, tuple[str, ...]()
-        if isinstance(expect.at_least, Proposed) or isinstance(expect.at_most, Proposed):
+        if asks_circuit_file(expect):
             expect, left_out = take_over(assertion, *self._proposing(asked))
-        ranked = requests[1].heads if len(requests) > 1 else None
-        if ranked is not None and (expect.rank_within or 0) >= len(ranked):
-            rank = f"rank within {expect.rank_within} (it can never fail: there are {len(ranked)} to rank)"
-            expect, left_out = expect.model_copy(update={"rank_within": None}), (*left_out, rank)
+        if len(requests) > 1:
+            expect, never_fails = expect.among(len(requests[1].heads or ()))
+            left_out += never_fails
         if expect.is_empty:
             return NotApplicable(f"no bound is left to judge: {'; '.join(left_out)}")
         return expect, left_out

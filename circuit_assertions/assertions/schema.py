@@ -15,8 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from circuit_assertions.assertions.proposed import Bound, Proposed
-from circuit_assertions.assertions.spelling import COMPONENT_WORDS, Components, Heads, Mark, NamedHeads, Number, Share
+from circuit_assertions.assertions.expectation import Expectation
+from circuit_assertions.assertions.registry import registry
+from circuit_assertions.assertions.spelling import COMPONENT_WORDS, Components, Heads, Mark, NamedHeads
 from circuit_assertions.assertions.waivers import Waiver, refuse_pytest_marks
 from circuit_assertions.components import kind_of
 from circuit_assertions.heads import Head
@@ -24,7 +25,7 @@ from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import Strict, closest
 
-__all__ = ["ROLES", "Assertion", "Expectation", "Suite"]
+__all__ = ["ROLES", "Assertion", "Expectation", "Suite", "condition_problems"]
 
 ROLES = (
     "name-mover",
@@ -35,64 +36,6 @@ ROLES = (
     "duplicate-token",
     "previous-token",
 )
-
-
-class Expectation(Strict):
-    """What a reading must satisfy. Several together must all hold."""
-
-    at_least: Bound | None = Field(None, description="the mean is at least this")
-    at_most: Bound | None = Field(None, description="the mean is at most this")
-    between: tuple[Number, Number] | None = Field(None, description="the mean lies between these two")
-    sign: Literal["positive", "negative"] | None = Field(None, description="the mean is clear of zero on this side")
-    rank_within: int | None = Field(
-        None,
-        ge=1,
-        strict=True,
-        description="among all heads the head is one of the k highest (of the k lowest with sign: negative)",
-    )
-    retains: Share | None = Field(None, description="share of the baseline's reading that must be left, 80%")
-    mostly: Share | None = Field(None, description="share of prompts for which the bounds must hold, 90%")
-
-    @field_validator("between")
-    @classmethod
-    def _ordered(cls, between: tuple[float, float] | None) -> tuple[float, float] | None:
-        if between is not None and between[0] == between[1]:
-            raise ValueError(f"both bounds are {between[0]:g}: give a lower and a higher one, or at-least or at-most")
-        if between is not None and between[0] > between[1]:
-            raise ValueError(f"the lower bound comes first: [{between[1]}, {between[0]}]")
-        return between
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Expectation:
-        bounds = (self.at_least, self.at_most, self.between, self.sign)
-        if all(bound is None for bound in (*bounds, self.rank_within, self.retains)):
-            raise ValueError("nothing is expected: give at-least, at-most, between, sign, rank-within or retains")
-        if self.mostly is not None and all(bound is None for bound in bounds):
-            raise ValueError("`mostly` needs a bound that prompts can meet: at-least, at-most, between or sign")
-        if self.lower is not None and self.upper is not None and self.lower > self.upper:
-            raise ValueError("at-least lies above at-most: nothing can meet both")
-        return self
-
-    @property
-    def lower(self) -> float | None:
-        """What the mean is at least; of a bound that a circuit file may propose, what stands where it proposes none."""
-        return self.at_least.otherwise if isinstance(self.at_least, Proposed) else self.at_least
-
-    @property
-    def upper(self) -> float | None:
-        """What the mean is at most, in the same way."""
-        return self.at_most.otherwise if isinstance(self.at_most, Proposed) else self.at_most
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is expected; of what a suite says, only once what cannot be judged was taken out."""
-        return self.only_relative and self.retains is None
-
-    @property
-    def only_relative(self) -> bool:
-        """Whether nothing is expected but a share of the baseline's reading."""
-        absolute = (self.at_least, self.at_most, self.between, self.sign, self.rank_within)
-        return all(bound is None for bound in absolute)
 
 
 class ReceiverHeads(Strict):
@@ -255,3 +198,11 @@ class Suite(Strict):
     required: StrictBool = Field(False, description="whether the gate fails where an assertion is skipped")
     tasks: dict[str, Task] = Field(min_length=1, description="where prompts come from, by name")
     assertions: tuple[Assertion, ...] = Field(min_length=1, description="what must hold")
+
+
+def condition_problems() -> tuple[str, ...]:
+    """Why conditions of other packages cannot be used, one sentence each."""
+    # A key of both would be ambiguous in Python, where both are arguments of `audit.expect`.
+    twice = sorted(set(Expectation.model_fields) & set(Assertion.model_fields))
+    keys = (name.replace("_", "-") for name in twice)
+    return (*registry().problems, *(f"the condition {key!r} cannot be used: an assertion has this key" for key in keys))

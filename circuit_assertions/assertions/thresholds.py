@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from circuit_assertions.assertions.bounds import BoundCondition
 from circuit_assertions.assertions.circuits import Binding, Circuit, Threshold
 from circuit_assertions.assertions.proposed import Proposed, Sourced
-from circuit_assertions.assertions.ranges import bound_problem
 from circuit_assertions.assertions.schema import Assertion, Expectation, ReceiverHeads
 from circuit_assertions.measures.catalogue import MEASURES, MeasureSpec
 from circuit_assertions.tasks import END
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["same_prompts", "take_over", "threshold_problems"]
+__all__ = ["asks_circuit_file", "same_prompts", "take_over", "threshold_problems"]
 
 _SETS = ("circuit",)
 _WHICH = ("prompts", "seed")  # how many prompts are asked, and which of them
@@ -30,10 +30,9 @@ def threshold_problems(circuit: Circuit) -> Iterator[tuple[tuple[str | int, ...]
             yield (*here, "measure"), f"unknown measure {threshold.measure!r}{hint}"
             continue
         yield from (((*here, key), message) for key, message in _wrong_operands(spec, threshold, circuit))
-        bound, at_least = _bound_of(threshold)
-        problem = bound_problem(spec, bound, at_least)
-        if problem:
-            yield (*here, "at-least" if at_least else "at-most"), problem
+        bound = threshold.bound
+        if problem := bound.range_problem(spec):
+            yield (*here, bound.key), problem
         first = seen.setdefault(
             _key(threshold.measure, threshold.heads, threshold.quantifier, threshold.operands), index
         )
@@ -70,16 +69,23 @@ def take_over(assertion: Assertion, binding: Binding | None, usable: bool) -> tu
         usable: whether its thresholds were measured on the model that this one is compared with, on such prompts.
     """
     expect, left_out = assertion.expect, []
-    for field in ("at_least", "at_most"):
-        asked = getattr(expect, field)
-        if not isinstance(asked, Proposed):
-            continue
-        bound = _taken(assertion, asked, binding, field == "at_least") if usable and binding is not None else None
+    for condition, asked in _asking(expect):
+        bound = _taken(assertion, condition, asked, binding) if usable and binding is not None else None
         if bound is None and asked.otherwise is None:
-            key = field.replace("_", "-")
-            left_out.append(f"{key} (no circuit file of this model or its baseline proposes a bound for it)")
-        expect = expect.model_copy(update={field: asked.otherwise if bound is None else bound})
+            left_out.append(f"{condition.key} (no circuit file of this model or its baseline proposes a bound for it)")
+        expect = expect.with_value(condition, asked.otherwise if bound is None else bound)
     return expect, tuple(left_out)
+
+
+def asks_circuit_file(expect: Expectation) -> bool:
+    """Whether a circuit file may propose a bound of it."""
+    return any(_asking(expect))
+
+
+def _asking(expect: Expectation) -> Iterator[tuple[BoundCondition, Proposed]]:
+    for condition in expect.conditions:
+        if isinstance(condition, BoundCondition) and isinstance(condition.value, Proposed):
+            yield condition, condition.value
 
 
 def same_prompts(circuit: Circuit, settings: Mapping[str, Any]) -> bool:
@@ -100,7 +106,7 @@ def same_prompts(circuit: Circuit, settings: Mapping[str, Any]) -> bool:
     return asked(found_on) == asked(settings)
 
 
-def _taken(assertion: Assertion, asked: Proposed, binding: Binding, at_least: bool) -> Sourced | None:
+def _taken(assertion: Assertion, condition: BoundCondition, asked: Proposed, binding: Binding) -> Sourced | None:
     """The bound for an assertion, where the circuit file proposes one that asks something."""
     if assertion.layers is not None or assertion.components is not None or assertion.at_least_heads is not None:
         return None
@@ -108,22 +114,12 @@ def _taken(assertion: Assertion, asked: Proposed, binding: Binding, at_least: bo
     for threshold in binding.circuit.found.thresholds if binding.circuit.found is not None else ():
         if _key(threshold.measure, threshold.heads, threshold.quantifier, threshold.operands) != wanted:
             continue
-        bound, lower = _bound_of(threshold)
-        if lower is not at_least or (lower and bound <= 0):  # at least nothing, which all but a reversed effect has
+        proposed = threshold.bound
+        if proposed.key != condition.key or proposed.requires_nothing:
             return None
-        # A share of a bound is easier to meet: less of what must be there, more of what must not.
-        eased = bound * asked.proposed if lower or bound < 0 else bound / asked.proposed
-        share = "" if asked.proposed == 1 else f"{100 * asked.proposed:g}% of {bound:g}, "
-        return Sourced.of(float(f"{eased:.6g}"), f"{share}from {binding.name}")
+        share = "" if asked.proposed == 1 else f"{100 * asked.proposed:g}% of {proposed.number:g}, "
+        return Sourced.of(float(f"{proposed.eased(asked.proposed):.6g}"), f"{share}from {binding.name}")
     return None
-
-
-def _bound_of(threshold: Threshold) -> tuple[float, bool]:
-    """The bound, and whether it is a lower one."""
-    if threshold.at_least is not None:
-        return threshold.at_least, True
-    assert threshold.at_most is not None
-    return threshold.at_most, False
 
 
 def _key(measure: str, heads: Any, quantifier: str | None, operands: Mapping[str, Any]) -> Any:

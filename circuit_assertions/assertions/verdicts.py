@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.measures.reading import Interval, Reading
+from circuit_assertions.verdict_words import Outcome
 
 __all__ = ["Finding", "Judgement", "Row", "Verdict", "worst"]
 
@@ -15,9 +16,9 @@ __all__ = ["Finding", "Judgement", "Row", "Verdict", "worst"]
 class Verdict(enum.Enum):
     """HELD: the interval lies on the good side. BROKEN: on the bad side. UNRESOLVED: the bound lies inside it."""
 
-    HELD = "HELD"
-    BROKEN = "BROKEN"
-    UNRESOLVED = "UNRESOLVED"
+    HELD = Outcome.HELD
+    BROKEN = Outcome.BROKEN
+    UNRESOLVED = Outcome.UNRESOLVED
 
     def __str__(self) -> str:
         return self.value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.cli.options import add_opening, one_checkpoint
 from circuit_assertions.places import shown_path, suite_path
+from circuit_assertions.verdict_words import Overall
 
 if TYPE_CHECKING:
     from circuit_assertions.assertions import Circuit, LoadedSuite
@@ -35,7 +36,7 @@ def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | N
         "--circuit-degraded",
         choices=("report", "fail"),
         default="report",
-        help="what DEGRADED does to the exit code: `report` (default) nothing, `fail` makes it 1",
+        help=f"what {Overall.DEGRADED} does to the exit code: `report` (default) nothing, `fail` makes it 1",
     )
     verb.add_argument(
         "--bisect", action="store_true", help=f"{of_runs}audit only the checkpoints that finding the turns needs"

@@ -19,6 +19,7 @@ from circuit_assertions.cli.baseline_options import (
 )
 from circuit_assertions.cli.options import open_audit, progress_on_stderr
 from circuit_assertions.cli.output import Outcome
+from circuit_assertions.verdict_words import Overall
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -95,8 +96,7 @@ def _diagnosed(given: argparse.Namespace, model: Checkpoint, progress: Progress)
 
 
 def _code(found: Diagnosis, degraded_fails: bool) -> int:
-    if degraded_fails and found.verdict == "DEGRADED":
+    if degraded_fails and found.verdict == Overall.DEGRADED:
         return 1
-    if found.recovery is not None:
-        return 0 if found.recovery.how == "RECOVERED" else 1
-    return 1 if found.verdict == "CORRUPTED" else 0
+    decides = found.verdict if found.recovery is None else found.recovery.how
+    return decides.exit.code

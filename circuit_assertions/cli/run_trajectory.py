@@ -24,11 +24,15 @@ from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.files import write_whole
 from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines
+from circuit_assertions.verdict_words import Outcome as AssertionOutcome
+from circuit_assertions.verdict_words import Overall
 
 if TYPE_CHECKING:
-    from circuit_assertions.diagnosis.trajectory import Trajectory
+    from circuit_assertions.diagnosis.trajectory import Step, Trajectory
 
 __all__ = ["follow_run"]
+
+_NOT_JUDGED = AssertionOutcome.ERROR.exit.followed
 
 
 def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcome:
@@ -94,7 +98,12 @@ def _draw(found: Trajectory, picture: Path) -> None:
 
 
 def _code(found: Trajectory, degraded_fails: bool) -> int:
-    last = found.steps[-1].verdicts.values()
-    if any(step.problem or "ERROR" in step.verdicts.values() for step in found.steps) or set(last) <= {"SKIPPED"}:
-        return 2
-    return 1 if "BROKEN" in last or (degraded_fails and found.steps[-1].overall == "DEGRADED") else 0
+    last = found.steps[-1]
+    unread = any(step.problem or _NOT_JUDGED in _codes(step) for step in found.steps)
+    if unread or set(last.verdicts.values()) <= {AssertionOutcome.SKIPPED}:
+        return _NOT_JUDGED
+    return max([*_codes(last), int(degraded_fails and last.overall == Overall.DEGRADED)])
+
+
+def _codes(step: Step) -> list[int]:
+    return [AssertionOutcome.of(verdict).exit.followed for verdict in step.verdicts.values()]

@@ -9,6 +9,7 @@ from typing import Any
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.cli.baseline_options import add_comparing
 from circuit_assertions.cli.output import Outcome
+from circuit_assertions.verdict_words import Overall
 
 __all__ = ["add_trajectory"]
 
@@ -19,7 +20,7 @@ def add_trajectory(verbs: Any) -> None:
     add_comparing(verb, "a folder with checkpoint-N/ folders", metavar="RUN")
     verb.epilog = (
         "Exit code 0: nothing is broken at the last checkpoint. 1: something is, or with --circuit-degraded=fail it is "
-        "DEGRADED. 2: a checkpoint or an assertion could not be judged."
+        f"{Overall.DEGRADED}. 2: a checkpoint or an assertion could not be judged."
     )
     verb.set_defaults(run=_trajectory)
 

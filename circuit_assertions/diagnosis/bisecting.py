@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from circuit_assertions.assertions.outcomes import BROKEN, HELD, NOT_JUDGED
+from circuit_assertions.verdict_words import NOT_JUDGED, Outcome
 
 __all__ = ["Spell", "bisect", "next_place", "spells"]
 
@@ -38,9 +38,9 @@ def spells(seen: Mapping[int, str]) -> list[Spell]:
     held: int | None = None
     broken: list[int] = []
     for place in sorted(seen):
-        if seen[place] == BROKEN:
+        if seen[place] == Outcome.BROKEN:
             broken.append(place)
-        elif seen[place] == HELD:
+        elif seen[place] == Outcome.HELD:
             if broken:
                 found.append(Spell(held, broken[0], broken[-1], place))
                 broken = []
@@ -62,7 +62,7 @@ def next_place(seen: Mapping[int, str], places: Sequence[int]) -> int | None:
     """
     if any(verdict in NOT_JUDGED for verdict in seen.values()):
         return None
-    broken = [place for place in places if seen.get(place) == BROKEN]
+    broken = [place for place in places if seen.get(place) == Outcome.BROKEN]
     looked_at = [places[0], places[-1], *([] if broken else _samples(places))]
     return next((place for place in (*looked_at, *_between(seen, broken, places)) if place not in seen), None)
 
@@ -96,7 +96,7 @@ def _between(seen: Mapping[int, str], broken: Sequence[int], places: Sequence[in
     """The midpoints that would narrow down the first broken place, and the first that holds again after the last."""
     for edge in (
         next(iter(broken), None),
-        next((place for place in sorted(seen) if seen[place] == HELD and broken and place > broken[-1]), None),
+        next((place for place in sorted(seen) if seen[place] == Outcome.HELD and broken and place > broken[-1]), None),
     ):
         before = [place for place in seen if edge is not None and place < edge]
         if edge is not None and before:

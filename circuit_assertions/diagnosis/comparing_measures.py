@@ -19,6 +19,7 @@ from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
 from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import Task
+from circuit_assertions.verdict_words import OriginVerdict
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.origin import Origin
@@ -100,7 +101,7 @@ class ComparingMeasures:
             self._origins[key] = find_origin(*models, prompts, self.tell)
         origin = self._origins[key]
         few = [one for one in origin.curve if len(one.parts) <= origin.few]
-        if origin.verdict == "UNCHANGED":
+        if origin.verdict == OriginVerdict.UNCHANGED:
             then, now = (
                 View(self.audit, one, task).by_prompt("logit-difference") for one in (self.baseline, model.checkpoint)
             )

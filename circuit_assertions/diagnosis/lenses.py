@@ -15,7 +15,7 @@ from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
 from circuit_assertions.diagnosis.function import Function, announce, compare_functions
 from circuit_assertions.diagnosis.origin import Origin, find_origin
-from circuit_assertions.diagnosis.overall_verdict import SOMETHING_LOST, Behaviour, Overall, overall
+from circuit_assertions.diagnosis.overall_verdict import Behaviour, overall
 from circuit_assertions.diagnosis.prompt_counts import EXPRESSED_BY, PROMPTS, fewer, prompts_read
 from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
 from circuit_assertions.diagnosis.rediscovery import rediscover
@@ -25,6 +25,7 @@ from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
 from circuit_assertions.tasks import PromptSet, Task
+from circuit_assertions.verdict_words import SOMETHING_LOST, OriginVerdict, Overall
 
 __all__ = ["Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose"]
 
@@ -214,7 +215,7 @@ def _expression(
     tell: Callable[[str, int, int], None],
 ) -> Expression | None:
     """By the first `count` prompts."""
-    if origin.verdict == "UNCHANGED":
+    if origin.verdict == OriginVerdict.UNCHANGED:
         return None
     now, then, rows = sides.now, sides.then, slice(0, count)
     lost = (then.by_prompt("logit-difference") - now.by_prompt("logit-difference"))[rows]

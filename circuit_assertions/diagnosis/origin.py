@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, has_lost
 from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import PromptSet
+from circuit_assertions.verdict_words import OriginVerdict
 
 __all__ = ["HEALS", "Healing", "Origin", "find_origin"]
 
@@ -65,7 +65,7 @@ class Origin:
         confirmed: by which prompts, by index, what the curve and the groups say was confirmed; the others searched.
     """
 
-    verdict: Literal["LOCALIZED", "DIFFUSE", "UNCHANGED"]
+    verdict: OriginVerdict
     parts: int
     changed: tuple[Part, ...] = ()
     breaks: Mapping[Part, Figure] = field(default_factory=dict)
@@ -109,7 +109,7 @@ def find_origin(
     everything = Grafting(model, baseline, prompts)
     count, changed = len(everything.parts), everything.changed
     if not changed or not search:
-        return Origin("UNCHANGED", count, changed)
+        return Origin(OriginVerdict.UNCHANGED, count, changed)
     halves = halves_of(prompts)
     searched, confirm = (
         Grafts(model, baseline, PromptSet(tuple(prompts.prompts[row] for row in rows), prompts.settings))
@@ -117,7 +117,7 @@ def find_origin(
     )
     both = (searched, confirm)
     if not has_lost(np.concatenate([half.then for half in both]), np.concatenate([half.now for half in both])):
-        return Origin("UNCHANGED", count, changed)
+        return Origin(OriginVerdict.UNCHANGED, count, changed)
     searching = _Search(searched, _few(count), tell)
     sets = searching.sets(changed)
     needed = searching.matters if len(changed) > _few(count) else None  # of few that differ, each is at fault
@@ -164,11 +164,12 @@ def _confirmed(confirm: Grafts, parts: Sequence[Part], random: Figure | None = N
     return Healing(tuple(sorted_parts(parts)), Figure.of_values(shares), random, shares)
 
 
-def _verdict(curve: Sequence[Healing], count: int) -> Literal["LOCALIZED", "DIFFUSE"]:
+def _verdict(curve: Sequence[Healing], count: int) -> OriginVerdict:
     if not curve or len(curve[-1].parts) > _few(count) or curve[-1].healed.mean < HEALS:
-        return "DIFFUSE"
+        return OriginVerdict.DIFFUSE
     by_chance = curve[-1].random
-    return "LOCALIZED" if by_chance is None or by_chance.mean < HEALS / 2 else "DIFFUSE"
+    restored_by_chance = by_chance is not None and by_chance.mean >= HEALS / 2
+    return OriginVerdict.DIFFUSE if restored_by_chance else OriginVerdict.LOCALIZED
 
 
 @dataclass

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from circuit_assertions.diagnosis.discovery.follow_chain import UNEXPLAINED
 from circuit_assertions.diagnosis.function import Function, RoleChange, what_it_keeps
 from circuit_assertions.measures.figures import LEAST_LOST, Figure
+from circuit_assertions.verdict_words import Overall
 
-__all__ = ["CLEAN_BEHAVIOUR", "CLEAN_ROLE", "SOMETHING_LOST", "WORST_FIRST", "Behaviour", "Overall", "overall"]
+__all__ = ["CLEAN_BEHAVIOUR", "CLEAN_ROLE", "Behaviour", "overall"]
 
 _KEPT = 0.75  # of the baseline's behaviour, below which it is corrupted
 _MORE = 1.25  # of the baseline's, above which behaviour or role is amplified
@@ -19,10 +19,6 @@ _MORE = 1.25  # of the baseline's, above which behaviour or role is amplified
 # them with its whole interval is less than clean fine-tuning leaves.
 CLEAN_BEHAVIOUR = 0.96
 CLEAN_ROLE = 0.92
-
-Overall = Literal["INTACT", "AMPLIFIED", "DEGRADED", "CORRUPTED"]
-WORST_FIRST: tuple[Overall, ...] = ("CORRUPTED", "DEGRADED", "AMPLIFIED", "INTACT")
-SOMETHING_LOST: tuple[Overall, ...] = ("CORRUPTED", "DEGRADED")  # that may have an origin
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     """The verdict, and what it rests on."""
     if behaviour.retained.mean < _KEPT and behaviour.retained.interval.high < 1 - LEAST_LOST:
         turned = "the behaviour is reversed: the model prefers the wrong answer"
-        return "CORRUPTED", turned if behaviour.after.interval.high < 0 else f"{_shown(behaviour)} is left"
+        return Overall.CORRUPTED, turned if behaviour.after.interval.high < 0 else f"{_shown(behaviour)} is left"
     lost = [
         f"{role.role} {what_it_keeps(role.retained, in_sentence=True)}"
         for role in function.roles
@@ -47,7 +43,7 @@ def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     ]
     flipped = _flipped(function)
     if lost or flipped:
-        return "CORRUPTED", f"the behaviour {'' if lost else 'mostly '}holds, but {', '.join([*lost, *flipped])}"
+        return Overall.CORRUPTED, f"the behaviour {'' if lost else 'mostly '}holds, but {', '.join([*lost, *flipped])}"
     stronger = ["the behaviour"] * (behaviour.retained.interval.low > _MORE)
     stronger += [role.role for role in function.roles if role.retained.interval.low > _MORE and not role.asleep]
     more = f"stronger than on the baseline: {', '.join(stronger)}" if stronger else ""
@@ -55,10 +51,10 @@ def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
     weaker = behaviour.retained.interval.high < CLEAN_BEHAVIOUR
     if weaker or less:  # a stronger role does not make up for a weaker one
         there = f"{_shown(behaviour)} is {'left' if weaker else 'kept'}"
-        return "DEGRADED", f"{there}, {_of_roles(function, less)}{f'; {more}' * bool(more)}"
+        return Overall.DEGRADED, f"{there}, {_of_roles(function, less)}{f'; {more}' * bool(more)}"
     if more:
-        return "AMPLIFIED", more
-    return "INTACT", f"{_shown(behaviour)} is kept, {_of_roles(function)}"
+        return Overall.AMPLIFIED, more
+    return Overall.INTACT, f"{_shown(behaviour)} is kept, {_of_roles(function)}"
 
 
 def _of_roles(function: Function, degraded: Sequence[RoleChange] = ()) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import TRIFLE, Array, Figure, has_lost, share_of
 from circuit_assertions.measures.reading import CONFIDENCE, bootstrap_means
 from circuit_assertions.ordering import ranked
+from circuit_assertions.verdict_words import RecoveryVerdict
 
 __all__ = ["Carrier", "Recovery", "judge_recovery"]
 
@@ -26,8 +26,6 @@ _ALIKE = 0.5  # rank correlation of the circuit's effects with the baseline's
 _FEWEST_RANKED = 3  # heads
 _SHOWN = 5  # carriers
 _CARRIES = 0.5  # of the baseline's, for the weakest role and for the knock-out of the writers
-
-How = Literal["RECOVERED", "BYPASSED", "PARTIAL", "NOT RECOVERED"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Recovery:
         circuits: the baseline's circuit, and the one rediscovered on the model.
     """
 
-    how: How
+    how: RecoveryVerdict
     share: Figure
     alike: Figure | None
     weakest: tuple[str, Figure] | None
@@ -97,12 +95,12 @@ def _weakest(shares: Mapping[str, Figure]) -> tuple[str, Figure] | None:
     return (named[0], shares[named[0]]) if named else None
 
 
-def _how(share: Figure, ahead: bool, same_heads: bool) -> How:
+def _how(share: Figure, ahead: bool, same_heads: bool) -> RecoveryVerdict:
     if share.mean < _PARTLY:
-        return "NOT RECOVERED"
+        return RecoveryVerdict.NOT_RECOVERED
     if share.mean < _BACK or not ahead:
-        return "PARTIAL"
-    return "RECOVERED" if same_heads else "BYPASSED"
+        return RecoveryVerdict.PARTIAL
+    return RecoveryVerdict.RECOVERED if same_heads else RecoveryVerdict.BYPASSED
 
 
 def _alike(function: Function) -> Figure | None:

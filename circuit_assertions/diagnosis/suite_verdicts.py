@@ -15,6 +15,7 @@ from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.places import shown_path
 from circuit_assertions.unexpected import tell_unexpected
+from circuit_assertions.verdict_words import Outcome
 
 __all__ = ["Bound", "Judged", "Suites", "judge_all", "named", "runner_for"]
 
@@ -76,7 +77,7 @@ def _judged(runner: SuiteRunner, asked: PlannedAssertion) -> Judged:
         with tell_unexpected(f"{asked.assertion.id} cannot be judged on {asked.checkpoint}"):
             judged = runner.judge(asked)
     except CircuitAssertionsError as error:
-        return Judged("ERROR", str(error))
+        return Judged(Outcome.ERROR, str(error))
     if isinstance(judged, NotApplicable):
-        return Judged("SKIPPED", judged.reason)
+        return Judged(Outcome.SKIPPED, judged.reason)
     return Judged(judged.verdict.value, recovered=judged.recovered)

@@ -16,7 +16,7 @@ from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.lenses import behaviour_before
-from circuit_assertions.diagnosis.overall_verdict import Behaviour, Overall, overall
+from circuit_assertions.diagnosis.overall_verdict import Behaviour, overall
 from circuit_assertions.diagnosis.prompt_counts import PROMPTS, fewer
 from circuit_assertions.diagnosis.sides import check_fit
 from circuit_assertions.diagnosis.suite_verdicts import Bound, Suites, judge_all, named, runner_for
@@ -24,6 +24,7 @@ from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.measures.figures import Figure, share_of
 from circuit_assertions.tasks import TO_PATCH, Task
 from circuit_assertions.unexpected import tell_unexpected
+from circuit_assertions.verdict_words import Overall
 
 __all__ = ["Step", "Trajectory", "check_run", "follow"]
 

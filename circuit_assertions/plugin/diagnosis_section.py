@@ -12,13 +12,13 @@ import pytest
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit, LoadedSuite, load_suite
-from circuit_assertions.assertions.outcomes import ERROR, NOT_RUN
 from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.places import suite_path
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import TO_PATCH, Task
 from circuit_assertions.unexpected import tell_unexpected
+from circuit_assertions.verdict_words import Outcome, Overall, colour_of
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.session import AuditPlugin
@@ -26,13 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DiagnosingPlugin"]
 
-_COLOURS = {
-    **dict.fromkeys(("INTACT", "RECOVERED"), "green"),
-    **dict.fromkeys(("AMPLIFIED", "DEGRADED", "PARTIAL", "DIFFUSE", "LOCALIZED"), "yellow"),
-    **dict.fromkeys(("CORRUPTED", "BYPASSED", "NOT RECOVERED", "ERROR"), "red"),
-}
-_WORST_FIRST = ("CORRUPTED", "ERROR", "DEGRADED", "AMPLIFIED", "INTACT")
-_FAILS = "DEGRADED fails this run, as --circuit-degraded=fail asks"
+_NOT_MADE = Outcome.ERROR
+_WORST_FIRST: tuple[str, ...] = (Overall.CORRUPTED, _NOT_MADE, Overall.DEGRADED, Overall.AMPLIFIED, Overall.INTACT)
+_FAILS = f"{Overall.DEGRADED} fails this run, as --circuit-degraded=fail asks"
 
 Lines = list[tuple[str, str]]
 
@@ -61,7 +57,7 @@ class DiagnosingPlugin:
     @property
     def fails(self) -> bool:
         """Whether what was found makes the run fail: a DEGRADED model, where that is asked for."""
-        return self._auditing.options.degraded == "fail" and "DEGRADED" in self.overall
+        return self._auditing.options.degraded == "fail" and Overall.DEGRADED in self.overall
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -74,7 +70,7 @@ class DiagnosingPlugin:
                 self._auditing.runner.forget(checkpoint)
         except KeyboardInterrupt:  # it would take the verdicts with it, which are yet to be printed
             alone = "interrupted; `circuit-assertions diagnose` makes it alone, --no-diagnosis leaves it out"
-            self._found.append([(alone, "ERROR")])
+            self._found.append([(alone, _NOT_MADE)])
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -82,8 +78,8 @@ class DiagnosingPlugin:
         for number, lines in enumerate(self._found):
             terminalreporter.section("circuit diagnosis") if number == 0 else terminalreporter.write_line("")
             for text, verdict in lines:
-                colour = {_COLOURS[verdict]: True} if verdict in _COLOURS else {}
-                terminalreporter.write_line(printable(text), **colour)
+                colour = colour_of(verdict)
+                terminalreporter.write_line(printable(text), **({colour: True} if colour else {}))
         if self.fails:
             terminalreporter.write_line(_FAILS, red=True)
 
@@ -113,7 +109,7 @@ class DiagnosingPlugin:
             line.suite
             for line in self._telling.lines
             if line.model == str(checkpoint)
-            and line.outcome not in (ERROR, NOT_RUN)
+            and line.outcome not in (Outcome.ERROR, Outcome.NOT_RUN)
             and line.suite.endswith((".yaml", ".yml"))
         ]
         for name in dict.fromkeys(judged):
@@ -152,11 +148,11 @@ class DiagnosingPlugin:
                 )
                 return list(diagnosis_lines(found))
         except CircuitAssertionsError as error:
-            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", "ERROR")]
+            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", _NOT_MADE)]
         except Exception as error:
             # Where the traceback is asked for; the verdicts stand and are yet to be printed.
             reason = "".join(traceback.format_exception(error))
-            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {reason}", "ERROR")]
+            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {reason}", _NOT_MADE)]
 
 
 def _severity(lines: Lines) -> int:

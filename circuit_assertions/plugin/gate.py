@@ -7,24 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from circuit_assertions.assertions.outcomes import (
-    BROKEN,
-    ERROR,
-    HELD,
-    NOT_JUDGED,
-    NOT_RUN,
-    OUTCOMES,
-    SKIPPED,
-    UNRESOLVED,
-)
 from circuit_assertions.report import AuditLine
+from circuit_assertions.verdict_words import NOT_JUDGED, GateResult, Outcome, Overall
 
 __all__ = ["FAILED", "Gate", "Rules", "fails"]
 
-FAILED = 1  # pytest's own code for tests that failed
+FAILED = GateResult.FAIL.exit.code  # pytest's own code for tests that failed
 _NO_TESTS = 5
 _CODES = {2: "interrupted", 3: "internal error of pytest", 4: "mistake in the command", _NO_TESTS: "no tests collected"}
-_WORST_FIRST = (ERROR, BROKEN, *(word for word in OUTCOMES if word not in (ERROR, BROKEN)))
+_WORST = (Outcome.ERROR, Outcome.BROKEN)
+_WORST_FIRST = (*_WORST, *(word for word in Outcome if word not in _WORST))
 
 
 @dataclass(frozen=True)
@@ -34,18 +26,21 @@ class Rules:
     unresolved: str = "report"
     skipped: str = "report"
 
+    def fails(self, word: Outcome) -> bool:
+        """Whether an option makes this outcome fail."""
+        return bool(word.exit.option) and getattr(self, word.exit.option) == "fail"
+
 
 def fails(line: AuditLine, rules: Rules) -> bool:
     """Whether one assertion fails the gate."""
-    if line.outcome == ERROR:
-        return True  # not even a waiver covers a model that could not be read
-    if line.counted != line.outcome or line.outcome in (HELD, NOT_RUN, ""):
+    if not line.outcome or line.counted != line.outcome:
         return False
-    if line.outcome == BROKEN or line.expired:
+    word = Outcome.of(line.outcome)
+    if not (word.exit.code or word.exit.option):
+        return False
+    if word.exit.code or line.expired or (word == Outcome.SKIPPED and line.required):
         return True
-    if line.outcome == UNRESOLVED:
-        return rules.unresolved == "fail"
-    return line.required or rules.skipped == "fail"
+    return rules.fails(word)
 
 
 @dataclass(frozen=True)
@@ -94,18 +89,19 @@ class Gate:
         if code == 0 and not self.lines and not self.audits_passed:
             return "GATE: not judged (no assertion of a suite was selected)"
         said = ", ".join([*(self._reasons(code) if code else ()), *self._counted(code)])
-        return f"GATE: {'FAIL' if code else 'PASS'} ({said or f'exit code {code}'})"
+        result = GateResult.FAIL if code else GateResult.PASS
+        return f"GATE: {result} ({said or f'exit code {code}'})"
 
     def _counted(self, code: int) -> Iterator[str]:
         """The counts; where the gate fails, what fails it first."""
         failing = {line.counted for line in self.lines if fails(line, self.rules)}
-        for word in sorted(_WORST_FIRST, key=lambda word: word not in failing) if code else OUTCOMES:
+        for word in sorted(_WORST_FIRST, key=lambda word: word not in failing) if code else Outcome:
             if count := self.counts[word]:
-                required = sum(line.required for line in self.lines if line.counted == word == SKIPPED)
-                late = sum(line.expired for line in self.lines if line.counted == word != HELD)
+                required = sum(line.required for line in self.lines if line.counted == word == Outcome.SKIPPED)
+                late = sum(line.expired for line in self.lines if line.counted == word != Outcome.HELD)
                 note = f" ({required} required)" if required else ""
                 note += f" ({late} with an expired waiver)" if late else ""
-                yield f"{count} {OUTCOMES[word].said}{note}"
+                yield f"{count} {word.said}{note}"
         if self.audits_passed:
             yield f"{self.audits_passed} Python {_tests(self.audits_passed)} passed"
 
@@ -120,7 +116,7 @@ class Gate:
         if self.others_failed:
             yield f"{self.others_failed} other {_tests(self.others_failed)} failed"
         if self.degraded:
-            yield "the diagnosis is DEGRADED"
+            yield f"the diagnosis is {Overall.DEGRADED}"
         explained = self.others_failed or self.degraded or self.nothing_judged
         if code == FAILED and not explained and not any(fails(line, self.rules) for line in self.lines):
             yield "pytest's exit code is 1"
@@ -146,13 +142,13 @@ class Gate:
 
     def _advice(self, line: AuditLine) -> str:
         again = f"; reproduce: {line.command}" if line.command else ""
-        if line.outcome == ERROR:
+        if line.outcome == Outcome.ERROR:
             return f"{line.id} could not be judged: fix the error shown above{again}"
         if line.expired:
             return f"the waiver of {line.id} has expired: fix the model, or extend the waiver{again}"
-        if line.outcome == SKIPPED:
+        if line.outcome == Outcome.SKIPPED:
             return f"{line.id} must not be skipped: {line.way_out or line.reason}"
-        if line.outcome == UNRESOLVED:
+        if line.outcome == Outcome.UNRESOLVED:
             return f"{line.id} is too close to its bound to decide: raise `prompts:` of its task{again}"
         if self.diagnosed:
             return f"the circuit diagnosis above shows what changed{again}"
@@ -163,14 +159,14 @@ class Gate:
 
     def _hints(self) -> Iterator[str]:
         """What would get more assertions judged, and which waivers are not needed any more."""
-        if self.counts[NOT_RUN]:
-            yield f"run again for the {self.counts[NOT_RUN]} that were not run"
-        if self.counts[UNRESOLVED]:
-            yield f"raise `prompts:` to settle the {self.counts[UNRESOLVED]} unresolved"
-        ways_out = Counter(line.way_out for line in self.lines if line.counted == SKIPPED and line.way_out)
+        if self.counts[Outcome.NOT_RUN]:
+            yield f"run again for the {self.counts[Outcome.NOT_RUN]} that were not run"
+        if self.counts[Outcome.UNRESOLVED]:
+            yield f"raise `prompts:` to settle the {self.counts[Outcome.UNRESOLVED]} unresolved"
+        ways_out = Counter(line.way_out for line in self.lines if line.counted == Outcome.SKIPPED and line.way_out)
         for way_out, count in ways_out.most_common(1):
-            yield f"to judge {count} of the {self.counts[SKIPPED]} skipped: {way_out}"
-        if held := [line.id for line in self.lines if line.outcome == HELD and line.waived_until]:
+            yield f"to judge {count} of the {self.counts[Outcome.SKIPPED]} skipped: {way_out}"
+        if held := [line.id for line in self.lines if line.outcome == Outcome.HELD and line.waived_until]:
             yield f"remove the waiver of {', '.join(held)}, which held"
 
 

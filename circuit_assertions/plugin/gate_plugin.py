@@ -10,6 +10,7 @@ import pytest
 from circuit_assertions.plugin.gate import Gate, Rules
 from circuit_assertions.plugin.items import AssertionItem, selected_line
 from circuit_assertions.printable import printable
+from circuit_assertions.verdict_words import GateResult
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.session import AuditPlugin
@@ -96,8 +97,8 @@ class GatePlugin:
         terminal = self._auditing.config.pluginmanager.getplugin("terminalreporter")
         if terminal is None:
             return
-        gate = self._gate()
-        terminal.write_line(printable(gate.line(code)), bold=True, **({"red": True} if code else {"green": True}))
+        gate, result = self._gate(), GateResult.FAIL if code else GateResult.PASS
+        terminal.write_line(printable(gate.line(code)), bold=True, **{result.colour: True})
         if what := gate.next(code):
             terminal.write_line(printable(what))
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_suite
-from circuit_assertions.assertions.outcomes import SKIPPED, WAIVED
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion
 from circuit_assertions.assertions.yaml_source import MOST_BYTES
 from circuit_assertions.places import PACKAGED, packaged_name
@@ -23,6 +22,7 @@ from circuit_assertions.plugin.terminal import LINE, record
 from circuit_assertions.plugin.workers import group_of
 from circuit_assertions.printable import printable
 from circuit_assertions.report import AuditLine, explain
+from circuit_assertions.verdict_words import Outcome
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.session import AuditPlugin
@@ -111,7 +111,7 @@ class AssertionItem(pytest.Function):
     def line_of(self, judged: Judgement | NotApplicable) -> AuditLine:
         """The line of the assertion with its outcome."""
         if isinstance(judged, NotApplicable):
-            return replace(self.to_come, outcome=SKIPPED, reason=judged.reason, way_out=judged.way_out)
+            return replace(self.to_come, outcome=Outcome.SKIPPED, reason=judged.reason, way_out=judged.way_out)
         return self.to_come.judged(self.asked, judged)
 
     def conclude(self, judged: Judgement | NotApplicable) -> None:
@@ -122,12 +122,12 @@ class AssertionItem(pytest.Function):
             if not failing:
                 pytest.skip(f"{_waiver(line)}{judged.reason}")
             needed = " (required)" if line.required else ""
-            pytest.fail(f"SKIPPED{needed}: {judged.reason}{_expired(line)}", pytrace=False)
+            pytest.fail(f"{Outcome.SKIPPED}{needed}: {judged.reason}{_expired(line)}", pytrace=False)
         text = explain(judged, self.asked.assertion, self.again()) + _expired(line)
         if failing:
             raise NotHeldError(text, judged)
         if judged.verdict is not Verdict.HELD:
-            pytest.skip(_waiver(line) + (text if line.counted == WAIVED else f"UNRESOLVED: {text}"))
+            pytest.skip(_waiver(line) + (text if line.counted == Outcome.WAIVED else f"{judged.verdict}: {text}"))
 
     @property
     def plugin(self) -> AuditPlugin:
@@ -199,7 +199,7 @@ _is_suite = functools.cache(is_suite)
 
 
 def _waiver(line: AuditLine) -> str:
-    return f"WAIVED until {line.waived_until} ({line.waiver}): " if line.counted == WAIVED else ""
+    return f"{Outcome.WAIVED} until {line.waived_until} ({line.waiver}): " if line.counted == Outcome.WAIVED else ""
 
 
 def _expired(line: AuditLine) -> str:

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from circuit_assertions.plugin.short_options import PLAIN, spelled
+from circuit_assertions.verdict_words import Outcome, Overall
 
 __all__ = ["Options", "add_options", "chosen_models", "read_options"]
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _REPORT_OR_FAIL = ("report", "fail")
 _EFFECTS = {
-    "unresolved": "an UNRESOLVED verdict",
+    "unresolved": f"an {Outcome.UNRESOLVED} verdict",
     "skipped": "an assertion that was skipped",
-    "degraded": "a diagnosis of DEGRADED",
+    "degraded": f"a diagnosis of {Overall.DEGRADED}",
 }
 
 

@@ -15,6 +15,7 @@ from circuit_assertions.plugin.items import NotHeldError
 from circuit_assertions.plugin.options import Options
 from circuit_assertions.plugin.terminal import EXPECTED, FACTS, facts_of, record
 from circuit_assertions.report import AuditLine, explain
+from circuit_assertions.verdict_words import Outcome
 
 __all__ = ["Expecting", "outcome_of_expectations"]
 
@@ -48,7 +49,9 @@ class Expecting:
         self.item.stash[_PENDING] = self
         if isinstance(judged, NotApplicable):
             self._not_asked.append(judged.reason)
-            skipped = AuditLine(str(asked.checkpoint), self._file, self._name(asked), "SKIPPED", reason=judged.reason)
+            skipped = AuditLine(
+                str(asked.checkpoint), self._file, self._name(asked), Outcome.SKIPPED, reason=judged.reason
+            )
             self._add(replace(skipped, way_out=judged.way_out))
             return
         self._add(AuditLine.of(asked, self._file, judged, self._name(asked)))
@@ -61,7 +64,7 @@ class Expecting:
     def finish(self) -> None:
         """Give a finished test the outcome of its expectations."""
         if self._open:
-            pytest.skip(f"UNRESOLVED: {self._open[0]}")
+            pytest.skip(f"{Outcome.UNRESOLVED}: {self._open[0]}")
         if self._not_asked and len(self._not_asked) == len(self._lines):
             pytest.skip(self._not_asked[0])
 

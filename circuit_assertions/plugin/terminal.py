@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from circuit_assertions.assertions.outcomes import ERROR, NOT_RUN, OUTCOMES, SKIPPED, UNRESOLVED, WAIVED
 from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.printable import printable
 from circuit_assertions.report import Audited, AuditLine, Progress, summary_lines
 from circuit_assertions.report.trajectory import turning_lines
+from circuit_assertions.verdict_words import Outcome, colour_of
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.session import AuditPlugin
@@ -84,7 +84,7 @@ class TerminalPlugin:
         known = [line for _, _, line in sorted(self._lines.values(), key=lambda placed: placed[:2])]
         reported = {(line.suite, line.id, line.model) for line in known}
         unrun = (line for line in self._expected.values() if (line.suite, line.id, line.model) not in reported)
-        return [*known, *(replace(line, outcome=NOT_RUN) for line in unrun)]
+        return [*known, *(replace(line, outcome=Outcome.NOT_RUN) for line in unrun)]
 
     def expect(self, nodeid: str, line: AuditLine) -> None:
         """Say that an assertion was selected."""
@@ -124,11 +124,11 @@ class TerminalPlugin:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_teststatus"""
         if report.when == "call" and report.skipped:
             line = _read(report, LINE)
-            shown = OUTCOMES.get(AuditLine(**line).counted) if line is not None else None
-            if UNRESOLVED in [one["outcome"] for one in _read(report, EXPECTED) or []]:
-                shown = OUTCOMES[UNRESOLVED]
-            if shown is not None and shown.word in (UNRESOLVED, WAIVED):
-                return shown.said, shown.letter, (shown.word, {shown.colour: True})
+            shown = Outcome.of(AuditLine(**line).counted) if line is not None and line["outcome"] else None
+            if Outcome.UNRESOLVED in [one["outcome"] for one in _read(report, EXPECTED) or []]:
+                shown = Outcome.UNRESOLVED
+            if shown in (Outcome.UNRESOLVED, Outcome.WAIVED):
+                return shown.said, shown.letter, (str(shown), {shown.colour: True})
         return None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -144,7 +144,7 @@ class TerminalPlugin:
         line = AuditLine(**plain) if plain is not None else self._expected[report.nodeid]
         if (report.when == "setup" and not report.passed) or (plain is None and report.failed):  # or its worker crashed
             reason = _read(report, REASON) or _reason(report)
-            line = replace(line, outcome=SKIPPED if report.skipped else ERROR, reason=reason)
+            line = replace(line, outcome=Outcome.SKIPPED if report.skipped else Outcome.ERROR, reason=reason)
         if line.outcome:
             file, number, _ = report.location
             key = (report.nodeid, line.suite, line.id, line.model)
@@ -173,7 +173,7 @@ class TerminalPlugin:
 
 
 def _colour(outcome: str) -> dict[str, bool]:
-    return {OUTCOMES[outcome].colour: True} if outcome in OUTCOMES else {}
+    return {colour: True} if (colour := colour_of(outcome)) else {}
 
 
 def _read(report: pytest.TestReport, name: str) -> Any:

@@ -12,13 +12,13 @@ from textwrap import wrap
 
 from circuit_assertions.diagnosis import Diagnosis, Figure, Function, HeadChange, Origin, Recovery, RoleChange
 from circuit_assertions.diagnosis.function import Inside, what_it_keeps
-from circuit_assertions.diagnosis.overall_verdict import SOMETHING_LOST
 from circuit_assertions.diagnosis.rediscovery import Circuits
 from circuit_assertions.diagnosis.suite_verdicts import Judged
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import LEAST_LOST
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import share_text
+from circuit_assertions.verdict_words import SOMETHING_LOST, OriginVerdict, Outcome, RecoveryVerdict
 
 __all__ = ["diagnosis_lines"]
 
@@ -52,7 +52,7 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
         healed = _share(diagnosis.expression.healed)
         text = f"in {through}: transplanting their outputs from the baseline restores {healed} of the loss"
         yield from _labelled("expressed", text)
-    if diagnosis.origin.verdict == "LOCALIZED" and diagnosis.verdict in SOMETHING_LOST:
+    if diagnosis.origin.verdict == OriginVerdict.LOCALIZED and diagnosis.verdict in SOMETHING_LOST:
         yield f"{'fix':<{_LABEL}}{_fix(diagnosis)}", ""
 
 
@@ -132,11 +132,11 @@ def _turn(before: Figure, after: Figure) -> str:
 def _origin(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     origin = diagnosis.origin
     found = origin.found
-    if origin.verdict == "UNCHANGED" or diagnosis.verdict not in SOMETHING_LOST:
+    if origin.verdict == OriginVerdict.UNCHANGED or diagnosis.verdict not in SOMETHING_LOST:
         yield from _labelled("origin", _nothing_to_find(origin, diagnosis.behaviour.retained))
         return
     if found is None:
-        yield from _labelled("origin", "DIFFUSE: no single component restores anything", "DIFFUSE")
+        yield from _labelled("origin", f"{origin.verdict}: no single component restores anything", origin.verdict)
     else:
         names = "  ".join(str(part) for part in found.parts)
         size = f"{len(found.parts)} of {origin.parts} components"
@@ -144,7 +144,7 @@ def _origin(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
         yield from _labelled("origin", text, origin.verdict)
         alike = "" if found.random is None else f"; matched random sets restore {_percent(found.random.mean)}"
         yield from _labelled("", f"{len(origin.changed)} of {origin.parts} have different weights{alike}")
-    if origin.verdict == "DIFFUSE":
+    if origin.verdict == OriginVerdict.DIFFUSE:
         groups = ", ".join(f"{name} {_percent(figure.mean)}" for name, figure in origin.groups.items())
         yield from _labelled("", f"restored together: {groups}")
 
@@ -176,9 +176,9 @@ def _recovery(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
         return
     text = f"{recovery.how}: {_share(recovery.share)} of what the corrupted checkpoint lost is recovered"
     yield from _labelled("recovery", text, recovery.how)
-    if recovery.how != "NOT RECOVERED":  # a behaviour that is not there has no carriers
+    if recovery.how != RecoveryVerdict.NOT_RECOVERED:  # a behaviour that is not there has no carriers
         yield from _labelled("", _by_whom(recovery))
-    if recovery.how in ("BYPASSED", "PARTIAL") and recovery.carriers:
+    if recovery.how in (RecoveryVerdict.BYPASSED, RecoveryVerdict.PARTIAL) and recovery.carriers:
         carriers = ", ".join(_unbroken(f"{one.head} {_turn(one.before, one.after)}") for one in recovery.carriers)
         yield from _labelled("", f"now carried by {carriers}")
     if recovery.circuits is not None:
@@ -187,8 +187,8 @@ def _recovery(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
 
 def _assertions(judged: Mapping[str, Judged]) -> Iterator[tuple[str, str]]:
     """What was judged, one per line, and how much of it is recovered where it was lost."""
-    told = {name: one for name, one in judged.items() if one.verdict != "SKIPPED"}
-    skipped = Counter(one.reason for one in judged.values() if one.verdict == "SKIPPED")
+    told = {name: one for name, one in judged.items() if one.verdict != Outcome.SKIPPED}
+    skipped = Counter(one.reason for one in judged.values() if one.verdict == Outcome.SKIPPED)
     width = max((len(name) for name in told), default=0)
     for number, (name, one) in enumerate(told.items()):
         more = one.reason if one.recovered is None else f"{share_text(one.recovered)} recovered"

@@ -131,7 +131,7 @@ def _worst_prompts(judgement: Judgement, expect: Expectation) -> Iterator[str]:
 
 def _errs_upwards(judgement: Judgement, expect: Expectation) -> bool:
     """Whether high values are the bad ones; between two bounds, those on the side where the row lies."""
-    lower, upper = expect.between or (expect.lower, expect.upper)
+    lower, upper = expect.limits
     if lower is None or upper is None:
         return judgement.low_is_good
     return judgement.rows[0].mean > (lower + upper) / 2

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from circuit_assertions.assertions import Judgement, Verdict
-from circuit_assertions.assertions.outcomes import BROKEN, ERROR, HELD, NOT_RUN, OUTCOMES, SKIPPED, WAIVED
 from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import interval_text, number, share_text
+from circuit_assertions.verdict_words import Outcome
 
 __all__ = ["AuditLine", "Audited", "summary_lines"]
 
@@ -21,7 +21,7 @@ class AuditLine:
     """The outcome of one assertion, in plain values, so that a test worker can send it.
 
     Attributes:
-        outcome: HELD, BROKEN, UNRESOLVED, SKIPPED, ERROR or NOT RUN; empty until it is known.
+        outcome: HELD, BROKEN, UNRESOLVED, Outcome.SKIPPED, ERROR or NOT RUN; empty until it is known.
         read: the decisive row: `L3H1 0.92 [0.91, 0.93] share of attention`.
         recovered: how much of what the corrupted checkpoint had lost is recovered: `91% [88%, 94%]`.
         reason: why it was skipped, or could not be read.
@@ -95,9 +95,13 @@ class AuditLine:
 
     @property
     def counted(self) -> str:
-        """What the gate counts it as: WAIVED where it is not held and a waiver in force excuses that."""
-        excused = bool(self.waived_until) and not self.expired and self.outcome not in (HELD, ERROR, NOT_RUN, "")
-        return WAIVED if excused else self.outcome
+        """What the gate counts it as: Outcome.WAIVED where it is not held and a waiver in force excuses that."""
+        excused = (
+            bool(self.waived_until)
+            and not self.expired
+            and self.outcome not in (Outcome.HELD, Outcome.ERROR, Outcome.NOT_RUN, "")
+        )
+        return Outcome.WAIVED if excused else self.outcome
 
     def plain(self) -> dict[str, Any]:
         """The line as JSON can carry it."""
@@ -149,36 +153,36 @@ def summary_lines(audited: Iterable[Audited], lines: Sequence[AuditLine]) -> Ite
 def _table(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     width = max(len(line.id) for line in lines)
     for suite in dict.fromkeys(line.suite for line in lines):
-        own = [line for line in lines if line.suite == suite and line.outcome != NOT_RUN]
+        own = [line for line in lines if line.suite == suite and line.outcome != Outcome.NOT_RUN]
         if own:
             yield suite, ""
         for line in own:
-            if line.outcome not in (SKIPPED, ERROR):
+            if line.outcome not in (Outcome.SKIPPED, Outcome.ERROR):
                 note = f"; {line.recovered} recovered" if line.recovered else ""
                 note += "  (amplified)" if line.amplified else ""
                 text = f"  {line.outcome:<10} {line.id:<{width}}  {line.read}, expected {line.expected}"
                 yield text + note + _waived(line), line.outcome
             else:
-                needed = "  (required)" if line.required and line.outcome == SKIPPED else ""
+                needed = "  (required)" if line.required and line.outcome == Outcome.SKIPPED else ""
                 yield f"  {line.outcome:<10} {line.id}{needed}{_waived(line)}", line.outcome
-            if line.outcome == BROKEN and line.why:
+            if line.outcome == Outcome.BROKEN and line.why:
                 yield f"{'':<13}why: {line.why}", ""
 
 
 def _waived(line: AuditLine) -> str:
-    return "  (waived)" if line.counted == WAIVED else ""
+    return "  (waived)" if line.counted == Outcome.WAIVED else ""
 
 
 def _waivers(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     """Every waiver, with what it does now."""
     for line in lines:
-        if not line.waived_until or line.outcome == NOT_RUN:
+        if not line.waived_until or line.outcome == Outcome.NOT_RUN:
             continue
-        if line.outcome == HELD:
+        if line.outcome == Outcome.HELD:
             does = "it holds: remove the waiver"
         elif line.expired:
             does = "the waiver has EXPIRED and has no effect"
-        elif line.counted == WAIVED:
+        elif line.counted == Outcome.WAIVED:
             does = f"{line.outcome.lower()}, does not fail the gate"
         else:
             does = "it could not be read, which a waiver does not cover"
@@ -188,15 +192,15 @@ def _waivers(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
 
 def _reasons(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     """Why assertions were skipped or could not be read, each reason once."""
-    for outcome in (ERROR, SKIPPED):
+    for outcome in (Outcome.ERROR, Outcome.SKIPPED):
         reasons = Counter(line.reason for line in lines if line.outcome == outcome)
         for reason, count in reasons.items():
             first, *more = reason.split("\n")
-            yield f"{count} {OUTCOMES[outcome].said}: {first}", outcome
+            yield f"{count} {outcome.said}: {first}", outcome
             yield from ((f"  {line}", outcome) for line in more)
 
 
 def _counts(lines: Sequence[AuditLine]) -> str:
     counts = Counter(line.outcome for line in lines)
-    said = (f"{counts[outcome]} {one.said}" for outcome, one in OUTCOMES.items() if counts[outcome])
+    said = (f"{counts[outcome]} {outcome.said}" for outcome in Outcome if counts[outcome])
     return "verdicts  " + ", ".join(said)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions import __version__
-from circuit_assertions.assertions.outcomes import BROKEN, HELD, NOT_JUDGED, NOT_RUN, OUTCOMES, SKIPPED
 from circuit_assertions.diagnosis.bisecting import Spell, spells
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.summary import AuditLine
+from circuit_assertions.verdict_words import NOT_JUDGED, Outcome
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.trajectory import Step, Trajectory
@@ -77,25 +77,27 @@ def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tu
     seen: dict[str, dict[str, dict[int, str]]] = {}
     for line in lines:
         if line.model in run:
-            unseen = dict.fromkeys(range(len(run)), NOT_RUN)
+            unseen: dict[int, str] = dict.fromkeys(range(len(run)), Outcome.NOT_RUN)
             seen.setdefault(line.suite, {}).setdefault(line.id, unseen)[run.index(line.model)] = line.outcome
     for suite, assertions in seen.items():
         judged = {name: places for name, places in assertions.items() if not set(places.values()) <= set(NOT_JUDGED)}
-        broke = {name: places for name, places in judged.items() if BROKEN in places.values()}
-        unrun = [place for place in range(len(run)) if all(places[place] == NOT_RUN for places in assertions.values())]
+        broke = {name: places for name, places in judged.items() if Outcome.BROKEN in places.values()}
+        unrun = [
+            place for place in range(len(run)) if {places[place] for places in assertions.values()} == {Outcome.NOT_RUN}
+        ]
         if judged or unrun:
             yield suite, ""
         width = max(map(len, broke), default=0)
         for name, places in broke.items():
             yield f"  {name:<{width}}  {_turning(places, names)}", places[max(places)]
         if others := len(judged) - len(broke):
-            everywhere = all(NOT_RUN not in places.values() for places in judged.values())
+            everywhere = all(Outcome.NOT_RUN not in places.values() for places in judged.values())
             if everywhere:
                 yield f"  {others} {'other ' if broke else ''}assertion{'s' * (others != 1)} never broke", ""
             else:
                 yield f"  {others} did not break where {'it was' if others == 1 else 'they were'} run", ""
         if unrun:
-            yield f"  not run at {', '.join(names[place] for place in unrun)}", NOT_RUN
+            yield f"  not run at {', '.join(names[place] for place in unrun)}", Outcome.NOT_RUN
 
 
 def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
@@ -107,7 +109,7 @@ def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
         shares = [f"{step.roles[role].mean:.0%}" if role in step.roles else "" for step in trajectory.steps]
         columns.append((_over_lines(role), shares))
     letters = [
-        "".join(OUTCOMES[step.verdicts[name]].letter for name in judged if step.verdicts) for step in trajectory.steps
+        "".join(Outcome.of(step.verdicts[name]).letter for name in judged if step.verdicts) for step in trajectory.steps
     ]
     columns.append((_numbers(len(judged)), letters))
     if any(step.overall for step in trajectory.steps):
@@ -139,7 +141,7 @@ def _numbers(count: int) -> list[str]:
 
 def _letters_used(trajectory: Trajectory, judged: Sequence[str]) -> list[str]:
     used = {step.verdicts[name] for step in trajectory.steps if step.verdicts for name in judged}
-    return [f"{one.letter} {one.word.lower()}" for one in OUTCOMES.values() if one.word in used]
+    return [f"{one.letter} {one.lower()}" for one in Outcome if one in used]
 
 
 def _turning(seen: Mapping[int, str], names: Sequence[str], everywhere: bool = True) -> str:
@@ -154,9 +156,9 @@ def _turning(seen: Mapping[int, str], names: Sequence[str], everywhere: bool = T
     told = "; ".join(_spell(spell, judged, names) for spell in spells(judged))
     if not told:
         held = "held at each" if everywhere else "held at each that was read"
-        open_at = [names[place] for place, verdict in sorted(judged.items()) if verdict != HELD]
+        open_at = [names[place] for place, verdict in sorted(judged.items()) if verdict != Outcome.HELD]
         told = f"never broken, unresolved at {', '.join(open_at)}" if open_at else held
-    for said, outcomes in (("not judged", {*NOT_JUDGED} - {NOT_RUN}), ("not run", {NOT_RUN})):
+    for said, outcomes in (("not judged", {*NOT_JUDGED} - {Outcome.NOT_RUN}), ("not run", {Outcome.NOT_RUN})):
         if lost := [names[place] for place in sorted(seen) if seen[place] in outcomes]:
             told += f"; {said} at {', '.join(lost)}"
     return told
@@ -170,9 +172,9 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
     if spell.back is not None:
         return f"{began}, held again at {names[spell.back]} (broken at {names[spell.last]})"
     last = max(judged)
-    if judged[last] == BROKEN and last == len(names) - 1:
+    if judged[last] == Outcome.BROKEN and last == len(names) - 1:
         return f"{began}, still broken at {names[last]}"
-    if judged[last] == BROKEN:  # of the checkpoints after it nothing is known
+    if judged[last] == Outcome.BROKEN:  # of the checkpoints after it nothing is known
         if spell.held is None:
             began = f"broken from {names[spell.first]} to" if spell.first != last else "broken at"
             return f"{began} {names[last]}, the last checkpoint where it was judged"
@@ -184,7 +186,7 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
 
 
 def _skipped(trajectory: Trajectory, name: str) -> bool:
-    return all(verdict == SKIPPED for verdict in trajectory.seen(name).values())
+    return all(verdict == Outcome.SKIPPED for verdict in trajectory.seen(name).values())
 
 
 def _left_out(trajectory: Trajectory) -> Iterator[str]:
@@ -213,7 +215,7 @@ def _conclusion(trajectory: Trajectory) -> str:
     if last is None:
         return "last       no checkpoint could be read"
     counts = Counter(last.verdicts.values())
-    said = ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in OUTCOMES if counts[verdict])
+    said = ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in Outcome if counts[verdict])
     overall = f"; {last.overall}: {last.why}" if last.overall else ""
     return f"last       {_step_name(str(last.checkpoint))}: {said}{overall}"
 

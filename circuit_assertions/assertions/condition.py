@@ -1,0 +1,167 @@
+"""What a condition of `expect` is: its key and type, how it is judged and described, and what can be wrong with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from circuit_assertions.assertions.verdicts import Finding, Verdict
+from circuit_assertions.components import Component
+from circuit_assertions.measures.catalogue import MeasureSpec
+from circuit_assertions.measures.reading import Array, Interval, Reading
+from circuit_assertions.tasks import Task
+
+__all__ = ["NO_SIGN", "Condition", "Evidence", "Told", "Use", "place", "smallest_sign"]
+
+NO_SIGN = 1e-5  # logits: what lies closer to zero is rounding, in float32, and neither positive nor negative
+_SMALLEST = float(np.nextafter(0.0, 1.0))  # zero is neither, in any unit
+
+Value = TypeVar("Value")
+Told = tuple[tuple[str, ...], str]  # keys below the condition's own, and what is wrong
+
+
+@dataclass(frozen=True)
+class Condition(ABC, Generic[Value]):
+    """One condition of `expect`, with the value that a suite gives it.
+
+    A class of this kind is all that there is to know of a condition. Those of this package are the modules of
+    `assertions/conditions`; other packages offer theirs by an entry point of the group `circuit_assertions.conditions`.
+
+    Attributes:
+        key: its key under `expect:`, in kebab-case.
+        value_type: the type of the value, as pydantic validates it.
+        description: what the value means, for the JSON Schema of suites.
+        order: where it stands among the conditions in texts; lower ones come first.
+        needs_baseline: whether it is judged against the same reading of the baseline.
+        ranks: whether it is judged against the reading of all heads (or other components) of the model.
+        by_prompt: whether single prompts can meet it; then `good_range` says which do.
+        modifies: whether it only changes how other conditions are judged, and expects nothing alone.
+    """
+
+    key: ClassVar[str]
+    value_type: ClassVar[Any]
+    description: ClassVar[str]
+    order: ClassVar[int] = 100
+    needs_baseline: ClassVar[bool] = False
+    ranks: ClassVar[bool] = False
+    by_prompt: ClassVar[bool] = False
+    modifies: ClassVar[bool] = False
+
+    value: Value
+
+    @abstractmethod
+    def describe(self, beside: tuple[Condition[Any], ...] = ()) -> str:
+        """The condition in words, as they follow "expected": `at least 0.45`.
+
+        Args:
+            beside: all conditions of the same expectation.
+        """
+
+    @abstractmethod
+    def judge(self, evidence: Evidence) -> Finding:
+        """Judge one head, or one mean, or the whole model.
+
+        It is asked only where there is what `needs_baseline` and `ranks` say that it needs.
+        """
+
+    def problems(self, use: Use) -> Iterator[Told]:
+        """What can never hold or never fail, whatever the model: (keys below its own, message) pairs."""
+        yield from ()
+
+    def never_fails_among(self, ranked: int) -> bool:
+        """Whether it holds for every head where there are only so many to rank."""
+        return False
+
+    def good_range(self, unit: str) -> tuple[float, float]:
+        """The range, ends included, of the values that meet it, where it can be met by single prompts.
+
+        Args:
+            unit: of the readings.
+        """
+        raise NotImplementedError(f"{self.key} cannot be met by single prompts")
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """The numbers between which the mean must lie, lower one first; None where there is none."""
+        return None, None
+
+    @property
+    def low_is_good(self) -> bool:
+        """Whether the best readings are the lowest."""
+        return False
+
+    @property
+    def ranks_from_below(self) -> bool:
+        """Whether ranks beside it are counted from the lowest reading."""
+        return False
+
+    def takes_in(self, other: Condition[Any]) -> bool:
+        """Whether it judges another condition of the same expectation in that one's place."""
+        return False
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one row is judged by.
+
+    Attributes:
+        values: one for each prompt [prompts].
+        interval: that of their mean.
+        unit: of the values.
+        component: the head or other component that was read; None for means and for the whole model.
+        baseline: the same reading of the baseline [prompts]; None where there is none.
+        everyone: the reading of all components of the model, where ranks are judged.
+        beside: all conditions of the expectation.
+    """
+
+    values: Array
+    interval: Interval
+    unit: str
+    component: Component | None = None
+    baseline: Array | None = None
+    everyone: Reading | None = None
+    beside: tuple[Condition[Any], ...] = field(default=())
+
+    def suffices(self, condition: Condition[Any]) -> bool:
+        """Whether there is what a condition needs."""
+        if condition.needs_baseline and self.baseline is None:
+            return False
+        return not condition.ranks or (self.component is not None and self.everyone is not None)
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a suite uses an expectation: what is known of it without a model.
+
+    Attributes:
+        task: what is asked; None where it is not valid.
+        needed: how many heads must meet the expectation, `each`, or `mean`.
+        beside: all conditions of the expectation.
+    """
+
+    spec: MeasureSpec
+    task: Task | None = None
+    needed: int | str = "each"
+    beside: tuple[Condition[Any], ...] = ()
+
+    def taken_in(self, condition: Condition[Any]) -> bool:
+        """Whether another condition judges this one, prompt by prompt."""
+        return any(one.takes_in(condition) for one in self.beside)
+
+
+def place(interval: Interval, low: float, high: float) -> Verdict:
+    """The verdict of an interval where the values from `low` to `high` are good."""
+    if low <= interval.low and interval.high <= high:
+        return Verdict.HELD
+    if interval.high < low or interval.low > high:
+        return Verdict.BROKEN
+    return Verdict.UNRESOLVED
+
+
+def smallest_sign(unit: str) -> float:
+    """The smallest value that counts as positive."""
+    return NO_SIGN if unit == "logits" else _SMALLEST

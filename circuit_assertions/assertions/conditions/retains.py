@@ -1,0 +1,43 @@
+"""`retains: 80%`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from circuit_assertions.assertions.condition import Condition, Evidence, Told, Use, place
+from circuit_assertions.assertions.spelling import Share
+from circuit_assertions.assertions.verdicts import Finding, Verdict
+from circuit_assertions.measures.reading import interval_of_mean
+
+__all__ = ["Retains"]
+
+
+class Retains(Condition[float]):
+    """A share of the baseline's reading is left, paired by prompt; in the direction that the reading has there."""
+
+    key: ClassVar[str] = "retains"
+    value_type: ClassVar[Any] = Share
+    description: ClassVar[str] = "share of the baseline's reading that must be left, 80%"
+    order: ClassVar[int] = 70
+    needs_baseline: ClassVar[bool] = True
+
+    def describe(self, beside: tuple[Condition[Any], ...] = ()) -> str:
+        return f"retains {self.value:.0%} of the baseline"
+
+    def judge(self, evidence: Evidence) -> Finding:
+        values, baseline = evidence.values, evidence.baseline
+        assert baseline is not None
+        before = interval_of_mean(baseline)
+        if before.low <= 0 <= before.high:
+            unclear = f"the baseline's own reading is not clear of zero {before}"
+            return Finding(Verdict.UNRESOLVED, self.describe(), unclear)
+        direction = 1.0 if before.low > 0 else -1.0
+        left = interval_of_mean(direction * (values - self.value * baseline))
+        return Finding(place(left, 0.0, np.inf), self.describe(), f"{values.mean() / baseline.mean():.0%} of it")
+
+    def problems(self, use: Use) -> Iterator[Told]:
+        if use.spec.compares:
+            yield (), f"{use.spec.name} is a share of the baseline already: use at-least"

@@ -1,0 +1,211 @@
+"""The words of all verdicts, in one table: meaning, colour, letter, and what each does to the exit code.
+
+Nothing of the package is imported here, so that every room can use the same words.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Self
+
+__all__ = [
+    "FAMILIES",
+    "NOT_JUDGED",
+    "SOMETHING_LOST",
+    "Exit",
+    "GateResult",
+    "OriginVerdict",
+    "Outcome",
+    "Overall",
+    "RecoveryVerdict",
+    "Word",
+    "colour_of",
+]
+
+GREEN, YELLOW, RED, NO_COLOUR = "green", "yellow", "red", ""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """What a verdict does to the exit code.
+
+    Attributes:
+        code: that of pytest for assertions and for the gate, that of `diagnose` for verdicts on a checkpoint.
+        option: where the code is 0, `--circuit-OPTION=fail` makes it 1; empty where no option does.
+        followed: the code of `trajectory`, which follows assertions over checkpoints.
+    """
+
+    code: int = 0
+    option: str = ""
+    followed: int = 0
+
+
+PASSES = Exit()
+FAILS = Exit(1)
+FAILS_EVERYWHERE = Exit(1, followed=1)
+CANNOT_BE_JUDGED = Exit(1, followed=2)
+
+
+def _fails_by(option: str) -> Exit:
+    return Exit(0, option)
+
+
+class Word(enum.StrEnum):
+    """A verdict. It is the word itself, as a string.
+
+    Attributes:
+        meaning: in one sentence, as the glossary has it.
+        colour: of pytest's terminal; empty for none.
+        exit: what it does to the exit code.
+        letter: in tables of one letter for each assertion; pytest's own letters where it has one.
+        said: after a number: `3 broken`.
+    """
+
+    meaning: str
+    colour: str
+    exit: Exit
+    letter: str
+    said: str
+
+    def __new__(cls, word: str, meaning: str, colour: str, exit: Exit, letter: str = "", said: str = "") -> Word:  # noqa: A002
+        self = str.__new__(cls, word)
+        self._value_ = word
+        self.meaning, self.colour, self.exit, self.letter = meaning, colour, exit, letter
+        self.said = said or word.lower()
+        return self
+
+    @classmethod
+    def of(cls, word: str) -> Self:
+        """The verdict with this word, which may come out of JSON.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        (found,) = (one for one in cls if one == word)
+        return found
+
+
+class Outcome(Word):
+    """Of one assertion, in the order in which reports count them."""
+
+    HELD = "HELD", "the whole interval satisfies the expectation", GREEN, PASSES, "."
+    BROKEN = "BROKEN", "the whole interval violates the expectation", RED, FAILS_EVERYWHERE, "F"
+    UNRESOLVED = (
+        "UNRESOLVED",
+        "the bound lies within the interval: these prompts do not decide it, and more prompts usually do",
+        YELLOW,
+        _fails_by("unresolved"),
+        "u",
+    )
+    WAIVED = (
+        "WAIVED",
+        "the assertion is broken, unresolved or skipped, and the suite accepts that until a date (`waive:`)",
+        YELLOW,
+        PASSES,
+        "w",
+    )
+    SKIPPED = (
+        "SKIPPED",
+        "the assertion does not apply to this model, for the printed reason: no circuit file for its roles, no "
+        "baseline, or nothing to measure",
+        YELLOW,
+        _fails_by("skipped"),
+        "s",
+    )
+    ERROR = (
+        "ERROR",
+        "the assertion could not be measured, which always fails the gate: an unreadable checkpoint, an unsuitable "
+        "tokenizer, NaN",
+        RED,
+        CANNOT_BE_JUDGED,
+        "E",
+        "could not be read",
+    )
+    NOT_RUN = "NOT RUN", "the assertion was selected, but the run ended before it", YELLOW, PASSES, "-"
+
+
+NOT_JUDGED = (Outcome.SKIPPED, Outcome.ERROR, Outcome.NOT_RUN)
+
+
+class Overall(Word):
+    """Of a checkpoint compared with its baseline, the worst first."""
+
+    CORRUPTED = (
+        "CORRUPTED",
+        "less than 75 % of the behaviour or clearly less than half of a role is left, or a head with a role has "
+        "reversed its sign",
+        RED,
+        FAILS,
+    )
+    DEGRADED = (
+        "DEGRADED",
+        "behaviour or a role is clearly less than clean fine-tuning leaves (96 % and 92 %), but not CORRUPTED",
+        YELLOW,
+        _fails_by("degraded"),
+    )
+    AMPLIFIED = (
+        "AMPLIFIED",
+        "behaviour or a role is clearly above 125 % of the baseline's, and none is weaker",
+        YELLOW,
+        PASSES,
+    )
+    INTACT = "INTACT", "behaviour and roles are as on the baseline, within the thresholds", GREEN, PASSES
+
+
+SOMETHING_LOST = (Overall.CORRUPTED, Overall.DEGRADED)  # a loss that may have an origin
+
+
+class RecoveryVerdict(Word):
+    """Of a checkpoint's recovery from a corrupted one. Where there is one, it decides the exit code of `diagnose`."""
+
+    RECOVERED = "RECOVERED", "at least 75 % of the lost behaviour is recovered, by the baseline's heads", GREEN, PASSES
+    BYPASSED = "BYPASSED", "at least 75 % of the lost behaviour is recovered, by other heads", RED, FAILS
+    PARTIAL = "PARTIAL", "25 % to 75 % of the lost behaviour is recovered", YELLOW, FAILS
+    NOT_RECOVERED = "NOT RECOVERED", "less than 25 % of the lost behaviour is recovered", RED, FAILS
+
+
+class OriginVerdict(Word):
+    """Of the origin of a loss."""
+
+    LOCALIZED = (
+        "LOCALIZED",
+        "restoring the weights of a few components restores 90 % of the loss, and matched random sets restore much "
+        "less",
+        YELLOW,
+        PASSES,
+    )
+    DIFFUSE = "DIFFUSE", "no few components restore 90 % of the loss", YELLOW, PASSES
+    UNCHANGED = (
+        "UNCHANGED",
+        "no weight differs, or it is not clear that a tenth of the behaviour is lost: there is no loss to trace",
+        NO_COLOUR,
+        PASSES,
+    )
+
+
+class GateResult(Word):
+    """Of the whole run."""
+
+    PASS = (
+        "PASS",
+        "at least one assertion was judged, and nothing that must hold failed: exit code 0",
+        GREEN,
+        PASSES,
+    )
+    FAIL = (
+        "FAIL",
+        "an assertion is broken or could not be measured, a required one was skipped, nothing was judged, or an "
+        "option makes another outcome fail",
+        RED,
+        FAILS,
+    )
+
+
+FAMILIES: tuple[type[Word], ...] = (Outcome, GateResult, Overall, RecoveryVerdict, OriginVerdict)
+_COLOURS: dict[str, str] = {word: word.colour for family in FAMILIES for word in family}
+
+
+def colour_of(word: str) -> str:
+    """The colour of a verdict; empty for any other text."""
+    return _COLOURS.get(word, NO_COLOUR)
