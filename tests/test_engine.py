@@ -307,7 +307,7 @@ def test_questions_that_make_no_sense(
 def test_a_copy_score_needs_the_answers_in_the_prompt(exact: Audited) -> None:
     task = given({"clean": "Then, the store had a", "right": "ring", "wrong": "bone"})
     assert exact.read("logit-difference", task).prompts == 1
-    with pytest.raises(MeasuringError, match="contains neither of its two"):
+    with pytest.raises(MeasuringError, match="contains none of them"):
         exact.read("copy-score", task)
 
 

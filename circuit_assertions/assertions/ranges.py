@@ -11,7 +11,7 @@ from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.spelling import Percent
 from circuit_assertions.measures.catalogue import MeasureSpec
 from circuit_assertions.measures.reading import interval_of_share
-from circuit_assertions.tasks import GivenPromptsTask, Task
+from circuit_assertions.tasks import Task
 
 __all__ = ["bound_problem", "range_problems"]
 
@@ -83,7 +83,7 @@ def _unit_problem(spec: MeasureSpec, bound: float) -> str:
 
 def _too_few_prompts(spec: MeasureSpec, expect: Expectation, task: Task) -> Iterator[Told]:
     """Shares of prompts that stay open even where every prompt is met, or none is: the interval is Wilson's."""
-    prompts = len(task.pairs) if isinstance(task, GivenPromptsTask) else task.prompts
+    prompts = task.count
     most, least = interval_of_share(np.ones(prompts)).low, interval_of_share(np.zeros(prompts)).high
     asked: list[tuple[tuple[str, ...], bool, float]] = []
     if expect.mostly is not None:
