@@ -37,14 +37,6 @@ ANSWERING = (
     "copy-score",
     "negative-copy-score",
 )
-    "probability-difference",
-    "logit-difference",
-    "answer-rate",
-    "probability",
-    "loss",
-    "copy-score",
-    "negative-copy-score",
-)
 LOOKING_BACK = ("previous-token-score", "duplicate-token-score", "induction-score")
 
 
