@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.kind import TaskKind
 
-__all__ = ["GROUP", "Task", "kinds", "known_circuits", "task_offering"]
+__all__ = ["GROUP", "Task", "forget", "kinds", "known_circuits", "task_offering"]
 
 GROUP = "circuit_assertions.tasks"
 
@@ -44,6 +44,12 @@ def kinds() -> Mapping[str, Kind]:
             )
     ordered = sorted(found, key=lambda name: (not found[name][0].by_name, name))
     return {name: found[name][0] for name in ordered}
+
+
+def forget() -> None:
+    """Look for the kinds again the next time: for a process in which packages were installed meanwhile."""
+    kinds.cache_clear()
+    _union.cache_clear()
 
 
 def known_circuits() -> tuple[str, ...]:
