@@ -64,7 +64,6 @@ class WhoTask(SeededTask):
 
 SUITE = """\
 suite: who gets it
-circuit: who
 tasks:
   gifts: {kind: who, prompts: 32}
 assertions:
@@ -186,7 +185,7 @@ def test_a_circuit_is_discovered_by_it_in_its_unit(
 
 BROKEN = {
     "who = who_kind:WhoTask": ("import nothing_like_it", r"'who' of who-kind cannot be loaded \(No module named"),
-    "who = who_kind:NAME": ("NAME = 3", "'who' of who-kind names who_kind:NAME, which is no kind of task"),
+    "who = who_kind:NAME": ("NAME = 3", "'who' of who-kind names who_kind:NAME, which is not a kind of task"),
     "who = who_kind:Bare": (
         "from circuit_assertions.tasks import TaskKind\nclass Bare(TaskKind):\n    pass",
         r"names Bare, which has no name: declare `kind: Literal\[...\]` in it",
@@ -198,7 +197,7 @@ BROKEN = {
     ),
     "ioi = who_kind:WhoTask": (
         KIND.replace('Literal["who"]', 'Literal["ioi"]'),
-        "'ioi' comes from circuit_assertions.tasks.ioi and from the entry point 'ioi' of who-kind: rename one",
+        "'ioi' comes from circuit_assertions.tasks.ioi and from the entry point 'ioi' of who-kind: remove or rename one",
     ),
 }
 

@@ -149,7 +149,7 @@ class SaidOfRows:
 
 @dataclass(frozen=True)
 class SaidInFull:
-    """What a model says where all logits of each prompt are there already [prompts, d_vocab]."""
+    """What a model says, given all logits of each prompt [prompts, d_vocab]."""
 
     whole: Tensor
 

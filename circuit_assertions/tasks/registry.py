@@ -91,7 +91,7 @@ def _installed() -> Iterator[tuple[Kind, str]]:
                 f"the task kind of {origin} cannot be loaded ({said}): correct or remove the package"
             ) from error
         if not (isinstance(kind, type) and issubclass(kind, TaskKind)):
-            raise TaskError(f"{origin} names {point.value}, which is no kind of task: name a subclass of TaskKind")
+            raise TaskError(f"{origin} names {point.value}, which is not a kind of task: name a subclass of TaskKind")
         yield kind, origin
 
 
