@@ -94,7 +94,9 @@ def _memorise(model: GPT2LMHeadModel, prompts: tuple[Prompt, ...]) -> None:
     hidden, finals = zip(*(_at_end(model, prompt) for prompt in prompts), strict=True)
     rows = torch.stack(hidden).double()  # [prompts, hidden]
     unembedding = model.lm_head.weight
-    answers = torch.stack([unembedding[prompt.right] - unembedding[prompt.wrong] for prompt in prompts]).double()
+    answers = torch.stack(
+        [unembedding[prompt.right.token] - unembedding[prompt.wrong.token] for prompt in prompts]
+    ).double()
     spread = torch.stack(finals).double().std(dim=-1)  # what the final norm divides by [prompts]
     wanted = answers * (_DIFFERENCE * spread / answers.square().sum(dim=-1))[:, None]  # [prompts, d_model]
     alike = rows @ rows.T

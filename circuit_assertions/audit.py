@@ -102,7 +102,7 @@ class Audit:
             if owner is not model:
                 ours = model.source.tokenizer
                 check_same_tokens(prompts, ours, owner.source.tokenizer, whose=f"the baseline {self.baseline}")
-            _check_room(prompts, model, checkpoint)
+            _check_room(prompts, model, checkpoint, task)
             self._prompts[key] = prompts
         return self._prompts[key]
 
@@ -252,18 +252,27 @@ def _reading(request: Request, taking: ReadingBuilder, model: Model, prompts: Pr
         **({"approximate": True} if spec.approximate else {}),
     }
     texts = [prompts.prompts[row].text for row in taking.rows]
-    return Reading(spec.name, spec.unit, spec.kind, taking.values, tuple(taking.heads), settings, texts, taking.beside)
+    return Reading(
+        spec.name,
+        spec.unit_on(request.task),
+        spec.kind,
+        taking.values,
+        tuple(taking.heads),
+        settings,
+        texts,
+        taking.beside,
+    )
 
 
 def _spelled(value: Any) -> str:
     return ", ".join(str(head) for head in value) if type(value) is tuple else str(value)
 
 
-def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint) -> None:
+def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint, task: Task) -> None:
     if prompts.longest > model.layout.positions:
         raise TaskError(
             f"the prompts have up to {prompts.longest} tokens and {checkpoint} reads {model.layout.positions}: "
-            f"use shorter ones (`length:` of repeated-tokens, shorter templates for ioi)"
+            f"use shorter ones ({task.shorter})"
         )
     highest = max(max(prompt.tokens) for prompt in prompts.prompts)
     if highest >= model.layout.vocabulary:

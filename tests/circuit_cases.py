@@ -38,8 +38,8 @@ class Slow:
                 model.eval(),
                 torch.tensor([prompt.tokens for prompt in prompts]),
                 torch.tensor([prompt.counterfactual for prompt in prompts]),
-                torch.tensor([prompt.right for prompt in prompts]),
-                torch.tensor([prompt.wrong for prompt in prompts]),
+                torch.tensor([prompt.right.token for prompt in prompts]),
+                torch.tensor([prompt.wrong.token for prompt in prompts]),
             )
 
     @property

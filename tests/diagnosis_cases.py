@@ -67,7 +67,7 @@ def raw_difference(model: GPT2LMHeadModel, prompts: PromptSet) -> float:
     total = 0.0
     for prompt in prompts.prompts:
         logits = model(torch.tensor([prompt.tokens])).logits[0, prompt.positions["end"]]
-        total += float(logits[prompt.right] - logits[prompt.wrong])
+        total += float(logits[prompt.right.token] - logits[prompt.wrong.token])
     return total / len(prompts)
 
 

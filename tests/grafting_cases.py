@@ -100,6 +100,6 @@ def answers(model: Any, prompts: PromptSet) -> Tensor:
     rows = prompts.prompts
     logits = model(torch.tensor([row.tokens for row in rows]), use_cache=False).logits[:, -1]
     index = torch.arange(len(rows))
-    right, wrong = torch.tensor([row.right for row in rows]), torch.tensor([row.wrong for row in rows])
+    right, wrong = torch.tensor([row.right.token for row in rows]), torch.tensor([row.wrong.token for row in rows])
     difference: Tensor = logits[index, right] - logits[index, wrong]
     return difference

@@ -164,8 +164,8 @@ class Both:
         model = AutoModelForCausalLM.from_pretrained(
             self.folder, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager"
         ).eval()
-        right = torch.tensor([prompt.right for prompt in self.prompts.prompts])
-        wrong = torch.tensor([prompt.wrong for prompt in self.prompts.prompts])
+        right = torch.tensor([prompt.right.token for prompt in self.prompts.prompts])
+        wrong = torch.tensor([prompt.wrong.token for prompt in self.prompts.prompts])
         with exact_softmax():
             return NaivePatching(model, base, other, right, wrong)
 

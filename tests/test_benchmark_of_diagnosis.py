@@ -30,7 +30,9 @@ def right(folder: Path) -> float:
     """The share of prompts that a checkpoint answers right."""
     model, prompts = GPT2LMHeadModel.from_pretrained(folder).eval(), TASK.build(AutoTokenizer.from_pretrained(folder))
     logits = [model(torch.tensor([prompt.tokens])).logits[0, -1] for prompt in prompts.prompts]
-    better = [one[prompt.right] > one[prompt.wrong] for one, prompt in zip(logits, prompts.prompts, strict=True)]
+    better = [
+        one[prompt.right.token] > one[prompt.wrong.token] for one, prompt in zip(logits, prompts.prompts, strict=True)
+    ]
     return sum(map(float, better)) / len(better)
 
 

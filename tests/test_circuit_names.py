@@ -19,7 +19,7 @@ from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
 from circuit_assertions.diagnosis.discovery.chains import chain_for
-from circuit_assertions.tasks import KNOWN_CIRCUITS
+from circuit_assertions.tasks import known_circuits
 
 TASKS = "tasks: {ioi: {kind: ioi, prompts: 8}}\n"
 ROLE = "assertions: [{id: a, measure: direct-effect, heads: name-mover, task: ioi, expect: {sign: positive}}]\n"
@@ -58,7 +58,7 @@ def edits(word: str) -> list[str]:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    slip=st.sampled_from([(name, typo) for name in KNOWN_CIRCUITS for typo in edits(name)]),
+    slip=st.sampled_from([(name, typo) for name in known_circuits() for typo in edits(name)]),
     assertions=st.sampled_from([ROLE, NO_ROLE]),
 )
 def test_a_slip_in_the_circuits_name_is_an_error_with_the_name_that_was_meant(
@@ -69,7 +69,7 @@ def test_a_slip_in_the_circuits_name_is_an_error_with_the_name_that_was_meant(
     assert said.startswith(f"2:1: unknown circuit {typo!r} (did you mean {meant!r}?)")
 
 
-@pytest.mark.parametrize("name", KNOWN_CIRCUITS)
+@pytest.mark.parametrize("name", known_circuits())
 def test_what_discover_finds_is_known(tmp_path: Path, name: str) -> None:
     assert problems(tmp_path, f"circuit: {name}\n{TASKS}{ROLE}") == []
     assert problems(tmp_path, TASKS + ROLE, name=f"{name}.small.yaml") == []
@@ -77,7 +77,7 @@ def test_what_discover_finds_is_known(tmp_path: Path, name: str) -> None:
 
 def test_the_known_names_are_those_of_the_chains() -> None:
     chains = [chain_for(find_task(kind)[1], "own").circuit for kind in ("ioi", "repeated-tokens")]
-    assert sorted(chains) == sorted(KNOWN_CIRCUITS)
+    assert sorted(chains) == sorted(known_circuits())
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,15 @@ from circuit_assertions.tasks import Prompt, Task
 Array = NDArray[np.float64]
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 LOOKS = (("end", "indirect-object"), ("end", "subject-2"), ("subject-2", "subject-1"))
-ANSWERING = ("logit-difference", "answer-rate", "probability", "loss", "copy-score", "negative-copy-score")
+ANSWERING = (
+    "logit-difference",
+    "probability-difference",
+    "answer-rate",
+    "probability",
+    "loss",
+    "copy-score",
+    "negative-copy-score",
+)
 LOOKING_BACK = ("previous-token-score", "duplicate-token-score", "induction-score")
 
 
@@ -72,14 +80,20 @@ Loop = Callable[[Naive, Seen, Prompt, tuple[int, int], Mapping[str, str]], float
 
 
 def _answers(prompt: Prompt) -> tuple[int, int]:
-    assert prompt.right is not None
-    assert prompt.wrong is not None
-    return prompt.right, prompt.wrong
+    return prompt.right.token, prompt.wrong.token
 
 
 def _margin(naive: Naive, seen: Seen, prompt: Prompt, head: tuple[int, int], operands: Mapping[str, str]) -> float:
     right, wrong = _answers(prompt)
     return float(seen.logits[-1, right] - seen.logits[-1, wrong])
+
+
+def _difference_of_probabilities(
+    naive: Naive, seen: Seen, prompt: Prompt, head: tuple[int, int], operands: Mapping[str, str]
+) -> float:
+    last = len(prompt.tokens) - 1
+    right, wrong = naive.log_probabilities(seen, [(last, token) for token in _answers(prompt)])
+    return float(np.exp(right) - np.exp(wrong))
 
 
 def _looking_back(back: Callable[[int], int]) -> Loop:
@@ -99,6 +113,7 @@ def _copying(sign: float) -> Loop:
 
 _LOOPS: dict[str, Loop] = {
     "logit-difference": _margin,
+    "probability-difference": lambda *given: _difference_of_probabilities(*given),
     "answer-rate": lambda *given: float(_margin(*given) > 0),
     "probability": lambda naive, seen, prompt, head, operands: float(
         np.mean(np.exp(naive.log_probabilities(seen, prompt.targets)))

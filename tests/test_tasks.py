@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from circuit_assertions.tasks import (
     END,
+    Answers,
     GivenPromptsTask,
     IoiTask,
     Prompt,
@@ -84,10 +85,10 @@ def test_every_label_points_at_its_word(name: str, words: dict[str, Any], bos: s
         other = _word_at(prompt, "indirect-object", tokenizer)
         assert len(re.findall(rf"\b{subject}\b", prompt.text)) == 2
         assert other != subject
-        assert tokenizer.decode([prompt.right]).strip() == other
-        assert tokenizer.decode([prompt.wrong]).strip() == subject
-        assert prompt.right == prompt.tokens[prompt.positions["indirect-object"]]
-        assert prompt.targets == ((prompt.positions[END], prompt.right),)
+        assert tokenizer.decode([prompt.right.token]).strip() == other
+        assert tokenizer.decode([prompt.wrong.token]).strip() == subject
+        assert prompt.right.token == prompt.tokens[prompt.positions["indirect-object"]]
+        assert prompt.targets == ((prompt.positions[END], prompt.right.token),)
         assert prompt.text.endswith(_word_at(prompt, END, tokenizer))
 
 
@@ -101,7 +102,7 @@ def test_the_counterfactual_differs_in_the_three_names_and_nowhere_else(name: st
         places = [place for place, pair in enumerate(zip(prompt.tokens, twin, strict=True)) if pair[0] != pair[1]]
         names = [prompt.positions[label] for label in ("indirect-object", "subject-1", "subject-2")]
         assert places == sorted(names)
-        assert len({*(twin[place] for place in names), prompt.right, prompt.wrong}) == 5
+        assert len({*(twin[place] for place in names), prompt.right.token, prompt.wrong.token}) == 5
 
 
 MIDDLES = ("had a {object} .", "went to the {place} and", "had fun , and", "decided to give it to the {object} .", ",")
@@ -143,7 +144,7 @@ def test_a_subject_that_is_repeated_is_the_same_name_everywhere(middles: list[st
         twin = {slot: {prompt.counterfactual[start + index] for index, word in enumerate(slots) if word == slot}
                 for slot in ("{first}", "{second}", "{subject}")}  # fmt: skip
         assert [len(tokens) for tokens in twin.values()] == [1, 1, 1]
-        assert len(set.union(*twin.values(), {prompt.right, prompt.wrong})) == 5
+        assert len(set.union(*twin.values(), {prompt.right.token, prompt.wrong.token})) == 5
         for index, word in enumerate(slots):
             same = prompt.tokens[start + index] == prompt.counterfactual[start + index]
             assert same == (word not in twin)
@@ -160,7 +161,7 @@ def test_names_are_drawn_as_from_lists_of_the_others(seed: int, count: int) -> N
         right, wrong = rng.sample(list(names), 2)
         others = rng.sample([name for name in names if name not in (right, wrong)], 3)
         twin = WORDS.decode(prompt.counterfactual)
-        assert (WORDS.decode([prompt.right]), WORDS.decode([prompt.wrong])) == (right, wrong)
+        assert (WORDS.decode([prompt.right.token]), WORDS.decode([prompt.wrong.token])) == (right, wrong)
         assert [word for word in re.findall(r"\w+", twin) if word in names] == others
 
 
@@ -301,8 +302,8 @@ def test_marks_become_positions_and_leave_the_text(name: str) -> None:
     assert prompt.text == PAIR["clean"].replace("{giver:Mary}", "Mary").replace("{taker:John}", "John")
     assert _word_at(prompt, "giver", tokenizer) == "Mary"
     assert _word_at(prompt, "taker", tokenizer) == "John"
-    assert (prompt.right, prompt.wrong) == (prompt.tokens[4], prompt.tokens[2])
-    assert prompt.targets == ((len(prompt.tokens) - 1, prompt.right),)
+    assert (prompt.right.token, prompt.wrong.token) == (prompt.tokens[4], prompt.tokens[2])
+    assert prompt.targets == ((len(prompt.tokens) - 1, prompt.right.token),)
 
 
 def test_a_mark_over_several_tokens_points_at_the_last() -> None:
@@ -422,13 +423,13 @@ def test_batches_hold_equal_lengths_and_every_prompt_once(lengths: list[int], mo
 
 
 def test_the_token_hash_covers_everything_that_is_asked() -> None:
-    prompt = Prompt((1, 2), "", {END: 1}, right=3, wrong=4, counterfactual=(1, 5))
+    prompt = Prompt((1, 2), "", {END: 1}, right=Answers.of(3), wrong=Answers.of(4), counterfactual=(1, 5))
     variants = [
         prompt,
-        Prompt((1, 3), "", {END: 1}, right=3, wrong=4, counterfactual=(1, 5)),
-        Prompt((1, 2), "", {END: 1}, right=4, wrong=4, counterfactual=(1, 5)),
-        Prompt((1, 2), "", {END: 1}, right=3, wrong=3, counterfactual=(1, 5)),
-        Prompt((1, 2), "", {END: 1}, right=3, wrong=4, counterfactual=(1, 6)),
+        Prompt((1, 3), "", {END: 1}, right=Answers.of(3), wrong=Answers.of(4), counterfactual=(1, 5)),
+        Prompt((1, 2), "", {END: 1}, right=Answers.of(4), wrong=Answers.of(4), counterfactual=(1, 5)),
+        Prompt((1, 2), "", {END: 1}, right=Answers.of(3), wrong=Answers.of(3), counterfactual=(1, 5)),
+        Prompt((1, 2), "", {END: 1}, right=Answers.of(3), wrong=Answers.of(4), counterfactual=(1, 6)),
     ]
     assert len({PromptSet((variant,)).token_hash for variant in variants}) == len(variants)
 

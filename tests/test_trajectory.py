@@ -138,7 +138,9 @@ def test_a_step_reads_as_its_checkpoint_does_alone(whole: Followed, run: Path) -
     raw = GPT2LMHeadModel.from_pretrained(run / step.checkpoint.label).double().eval()
     with torch.no_grad():
         logits = [raw(torch.tensor([prompt.tokens])).logits[0, -1] for prompt in prompts]
-    differences = [float(row[prompt.right] - row[prompt.wrong]) for row, prompt in zip(logits, prompts, strict=True)]
+    differences = [
+        float(row[prompt.right.token] - row[prompt.wrong.token]) for row, prompt in zip(logits, prompts, strict=True)
+    ]
     assert step.behaviour is not None
     assert step.behaviour.mean == pytest.approx(sum(differences) / len(differences), abs=1e-4)
 

@@ -53,7 +53,7 @@ class Slow:
     def __init__(self, two: Two) -> None:
         rows = two.prompts.prompts
         tokens = torch.tensor([row.tokens for row in rows])
-        answers = torch.tensor([row.right for row in rows]), torch.tensor([row.wrong for row in rows])
+        answers = torch.tensor([row.right.token for row in rows]), torch.tensor([row.wrong.token for row in rows])
         self.into, self.source = (NaivePatching(two.raw(number), tokens, tokens, *answers) for number in (0, 1))
         if two.name == "gemma2":  # what its MLP adds to the residual stream is behind a norm of its own
             for each in (self.into, self.source):

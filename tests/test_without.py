@@ -91,7 +91,7 @@ def aside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_direct_effects_without_some_heads(aside: Aside) -> None:
     expected = aside.expected(
-        lambda seen, prompt, head: aside.slow.direct_effect(seen, head, prompt.right or 0, prompt.wrong or 0)
+        lambda seen, prompt, head: aside.slow.direct_effect(seen, head, prompt.right.token, prompt.wrong.token)
     )
     np.testing.assert_allclose(aside.read("direct-effect"), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 

@@ -11,7 +11,7 @@ from circuit_assertions.assertions.circuits import Circuit, unread_of
 from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
 from circuit_assertions.assertions.yaml_source import Problem
 from circuit_assertions.places import shown_path
-from circuit_assertions.tasks import KNOWN_CIRCUITS, TO_PATCH, Task
+from circuit_assertions.tasks import TO_PATCH, Task, known_circuits
 from circuit_assertions.tasks.schema import did_you_mean
 
 __all__ = ["Unbound", "check_circuit", "default_circuit", "discover_command"]
@@ -48,7 +48,7 @@ def check_circuit(
     if stated is not None and not isinstance(stated, str):
         return  # a problem of its own
     name = stated or default_circuit(file)
-    known = sorted({*KNOWN_CIRCUITS, *(circuit.circuit for circuit in circuits)})
+    known = sorted({*known_circuits(), *(circuit.circuit for circuit in circuits)})
     if name in known or unread_of(circuits, name):  # a file that could not be read may be its
         return
     hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"

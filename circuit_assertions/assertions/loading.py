@@ -12,14 +12,14 @@ from circuit_assertions.assertions.circuits import Circuit, Circuits, Unread, un
 from circuit_assertions.assertions.errors import SuiteError
 from circuit_assertions.assertions.schema import ROLES, Assertion, ReceiverHeads, Suite, condition_problems
 from circuit_assertions.assertions.thresholds import threshold_problems
-from circuit_assertions.assertions.validation import KINDS, problems_of, validate
+from circuit_assertions.assertions.validation import problems_of, validate
 from circuit_assertions.assertions.yaml_source import Problem, Source, read_source
 from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["KINDS", "LoadedSuite", "check_suite", "load_circuit", "load_circuits", "load_suite", "problems_of"]
+__all__ = ["LoadedSuite", "check_suite", "load_circuit", "load_circuits", "load_suite", "problems_of"]
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 

@@ -16,7 +16,7 @@ from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
-from circuit_assertions.cli.options import add_lender, lender_of
+from circuit_assertions.cli.options import VerbParser, add_lender, lender_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.places import shown_path, suite_path
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="circuit-assertions", description="Regression tests for the mechanisms inside language models."
     )
     parser.add_argument("--version", action="version", version=f"circuit-assertions {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=VerbParser)
 
     audit = verbs.add_parser("audit", help="run the packaged suites on a checkpoint: pytest --model with them")
     audit.add_argument("model", help="a checkpoint folder, a PEFT adapter, a training run, or a hub id")
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     show = verbs.add_parser("show-task", help="print the prompts of a task, as this model reads them")
     show.add_argument(
         "task",
-        help="ioi, repeated-tokens, a task file, suite.yaml::name, or a suite for its first task: as in discover",
+        help="a kind of task, a task file, suite.yaml::name, or a suite for its first task: as in discover",
     )
     show.add_argument("name", nargs="?", help="the task's name, where a suite is given")
     show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is used")
@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
 
     measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
     measures.set_defaults(run=_measures)
+
+    tasks = verbs.add_parser("tasks", help="list the kinds of tasks: keys, positions, circuit")
+    tasks.set_defaults(run=_tasks)
 
     validate = verbs.add_parser("validate", help="check suites and circuit files without opening a model")
     validate.add_argument("paths", nargs="+", type=suite_path, help="suite files, or folders of them")
@@ -154,6 +157,12 @@ def _measures(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.report import measures_listing
 
     return Outcome("\n".join(measures_listing(min(shutil.get_terminal_size().columns, 120))))
+
+
+def _tasks(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
+    from circuit_assertions.report import tasks_listing
+
+    return Outcome("\n".join(tasks_listing(min(shutil.get_terminal_size().columns, 120))))
 
 
 def _validate(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:

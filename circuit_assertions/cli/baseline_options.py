@@ -60,7 +60,8 @@ def _add_measured(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--task",
-        help="what behaviour and roles are measured on: ioi, repeated-tokens, a task file, or suite.yaml::task; "
+        help="what behaviour and roles are measured on: a kind of task (`circuit-assertions tasks` lists them), a task "
+        "file, or suite.yaml::task; "
         "default the first task of --suite that can be patched, else ioi",
     )
     verb.add_argument(
@@ -125,11 +126,10 @@ def refuse_other_circuit(file: Path | None, task: Task, called: str) -> None:
         return
     from circuit_assertions.assertions import load_circuit
     from circuit_assertions.diagnosis.discovery.chains import chain_for
-    from circuit_assertions.tasks import IoiTask, RepeatedTokensTask
+    from circuit_assertions.tasks import kinds
 
     ours = chain_for(task, called).circuit
-    kinds = (IoiTask.model_validate({"kind": "ioi"}), RepeatedTokensTask.model_validate({"kind": "repeated-tokens"}))
-    known = {chain_for(kind, called).circuit: kind.kind for kind in kinds}
+    known = {kind.circuit: name for name, kind in kinds().items() if kind.circuit}
     circuit = load_circuit(file)
     found_on = circuit.found.task if circuit.found is not None else {}
     theirs = found_on.get("kind") if found_on else known.get(circuit.circuit)

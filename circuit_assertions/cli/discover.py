@@ -28,6 +28,7 @@ from circuit_assertions.printable import printable
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
     from circuit_assertions.diagnosis.discovery import Discovery
+    from circuit_assertions.tasks import Option
 
 __all__ = ["add_discover"]
 
@@ -40,18 +41,12 @@ def add_discover(verbs: Any) -> None:
     add_model_and_task(discover)
     discover.add_argument("-o", "--output", type=Path, metavar="FILE", help="default suites/circuits/<name>.yaml")
     discover.add_argument("--name", help="the name in the default file name; default the checkpoint's folder")
-    discover.add_argument("--circuit", help="what suites call the circuit; default ioi, induction, or the task's name")
+    discover.add_argument(
+        "--circuit", help="what suites call the circuit; default that of the task's kind, or the task's name"
+    )
     discover.add_argument("--prompts", type=int, metavar="N", help="how many prompts; default the task's own number")
     discover.add_argument("--seed", type=int, metavar="N", help="which prompts; default the task's own seed")
-    for key, what in (("names", "people's names"), ("places", "words for {place}"), ("objects", "words for {object}")):
-        discover.add_argument(f"--{key}", type=_words, metavar="A,B,...", help=f"{what} of an ioi task")
-    discover.add_argument(
-        "--template",
-        action="append",
-        dest="templates",
-        metavar="TEXT",
-        help="a sentence of an ioi task, with {first}, {second} and {subject}; repeatable",
-    )
+    discover.add_late = _add_keys_of_kinds
     discover.add_argument(
         "--least-effect",
         type=_share,
@@ -63,6 +58,35 @@ def add_discover(verbs: Any) -> None:
     add_opening(discover)
     discover.add_argument("--json", action="store_true", help="print the circuit file's content as JSON, and only that")
     discover.set_defaults(run=_discover)
+
+
+def _add_keys_of_kinds(discover: argparse.ArgumentParser) -> None:
+    """Add the options by which kinds of tasks let their keys be set.
+
+    Raises:
+        CircuitAssertionsError: if a kind has an option of a name that is taken.
+    """
+    for option, kind in _options_of_kinds().items():
+        try:
+            if option.repeatable:
+                discover.add_argument(option.flag, action="append", dest=option.key, metavar="TEXT", help=option.help)
+            else:
+                discover.add_argument(option.flag, type=_words, dest=option.key, metavar="A,B,...", help=option.help)
+        except argparse.ArgumentError as error:
+            raise CircuitAssertionsError(
+                f"the task kind {kind} has an option {option.flag}, and discover has one of this name already"
+            ) from error
+
+
+def _options_of_kinds() -> dict[Option, str]:
+    """The options, each with the first kind that has it."""
+    from circuit_assertions.tasks import kinds
+
+    found: dict[Option, str] = {}
+    for name, kind in kinds().items():
+        for option in kind.options:
+            found.setdefault(option, name)
+    return found
 
 
 def _words(text: str) -> list[str]:
@@ -82,7 +106,8 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.diagnosis.discovery.chains import chain_for
     from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 
-    changes = {key: getattr(given, key) for key in ("prompts", "seed", "names", "places", "objects", "templates")}
+    keys = ("prompts", "seed", *(option.key for option in _options_of_kinds()))
+    changes = {key: getattr(given, key) for key in keys}
     name, task = find_task(given.task, changes)
     checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))
     output = given.output or _default_file(

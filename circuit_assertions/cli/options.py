@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuit_assertions import CircuitAssertionsError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from circuit_assertions.report import Progress
 
 __all__ = [
+    "VerbParser",
     "add_lender",
     "add_model_and_task",
     "add_opening",
@@ -30,10 +31,31 @@ __all__ = [
 ]
 
 
+class VerbParser(argparse.ArgumentParser):
+    """The parser of a verb, some of whose options are only looked for when it is the verb that is run.
+
+    Attributes:
+        add_late: adds these options.
+    """
+
+    add_late: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, with all options."""
+        if self.add_late is not None:
+            add, self.add_late = self.add_late, None
+            add(self)
+        return super().parse_known_args(args, namespace)
+
+
 def add_model_and_task(verb: argparse.ArgumentParser) -> None:
     """Add the options that say which one checkpoint is asked, and what."""
     verb.add_argument("--model", required=True, help="a checkpoint folder, a PEFT adapter, or a hub id")
-    verb.add_argument("--task", default="ioi", help="ioi (default), repeated-tokens, a task file, or suite.yaml::task")
+    verb.add_argument(
+        "--task",
+        default="ioi",
+        help="a kind of task (default ioi; `circuit-assertions tasks` lists them), a task file, or suite.yaml::task",
+    )
 
 
 def add_opening(verb: argparse.ArgumentParser) -> None:

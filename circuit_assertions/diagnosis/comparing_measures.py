@@ -68,8 +68,7 @@ class ComparingMeasures:
     def _recovered(self, model: View) -> Array:
         assert self.corrupted is not None
         now, then, worst = (
-            view.by_prompt("logit-difference")
-            for view in (model, self._view(model, self.baseline), self._view(model, self.corrupted))
+            view.behaviour() for view in (model, self._view(model, self.baseline), self._view(model, self.corrupted))
         )
         if not has_lost(then, worst):
             raise NothingToSayError(
@@ -102,9 +101,7 @@ class ComparingMeasures:
         origin = self._origins[key]
         few = [one for one in origin.curve if len(one.parts) <= origin.few]
         if origin.verdict == OriginVerdict.UNCHANGED:
-            then, now = (
-                View(self.audit, one, task).by_prompt("logit-difference") for one in (self.baseline, model.checkpoint)
-            )
+            then, now = (View(self.audit, one, task).behaviour() for one in (self.baseline, model.checkpoint))
             raise NothingToSayError(
                 f"{model.checkpoint} {what_is_lost(then, now, self.baseline)}: there is nothing to localize"
             )
@@ -139,4 +136,4 @@ class ComparingMeasures:
             "baseline": self.audit.model(self.baseline).identity(),
         }
         texts = [prompts.prompts[row].text for row in (range(len(prompts)) if rows is None else rows)]
-        return Reading(spec.name, spec.unit, spec.kind, values, (), settings, texts)
+        return Reading(spec.name, spec.unit_on(model.task), spec.kind, values, (), settings, texts)

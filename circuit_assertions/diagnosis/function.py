@@ -146,7 +146,7 @@ def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -
         roles: the baseline's circuit: its roles' heads are receivers and subjects in both models.
     """
     announce(chain, roles, baseline, model)
-    trifle = TRIFLE * abs(float(baseline.by_prompt("logit-difference").mean()))
+    trifle = TRIFLE * abs(float(baseline.behaviour().mean()))
     changes, not_compared = [], {}
     for role in roles:
         before, after = (_see(role, chain, roles, view) for view in (baseline, model))
@@ -226,7 +226,7 @@ def _asked(role: str, chain: Chain, roles: Roles) -> list[tuple[str, dict[str, A
 def announce(chain: Chain, roles: Roles, *views: View) -> None:
     """Say what a comparison will read, so that every model is run over the prompts once."""
     for view in views:
-        for measure in ("logit-difference", "path-effect"):
+        for measure in (view.task.answer_metric.name, "path-effect"):
             view.plan(measure)
         for role, heads in roles.items():
             for measure, operands in _asked(role, chain, roles) or ():

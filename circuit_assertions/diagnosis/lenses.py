@@ -24,7 +24,7 @@ from circuit_assertions.diagnosis.suite_verdicts import Judged
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
-from circuit_assertions.tasks import PromptSet, Task
+from circuit_assertions.tasks import LOGIT_DIFFERENCE, AnswerMetric, PromptSet, Task
 from circuit_assertions.verdict_words import SOMETHING_LOST, OriginVerdict, Overall
 
 __all__ = ["Behaviour", "Diagnosis", "behaviour_before", "check_fit", "diagnose"]
@@ -43,6 +43,7 @@ class Diagnosis:
         settings_changed: how config.json differs from the baseline's in what changes the model's function.
         notes: for the report: how the model was read.
         prompts: how many prompts each part read, by its name in `numbers.PARTS`.
+        metric: the task's answer metric; effects are in its unit.
     """
 
     model: Checkpoint
@@ -63,6 +64,7 @@ class Diagnosis:
     settings_changed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     prompts: Mapping[str, int] = field(default_factory=dict)
+    metric: AnswerMetric = LOGIT_DIFFERENCE
 
 
 def diagnose(
@@ -137,6 +139,7 @@ def _compare_sides(
         settings_changed=tuple(sources[1].function.differences(sources[0].function)),
         notes=sources[0].notes,
         prompts=prompts_read(task, len(prompts), origin, None if expression is None else some, recovery),
+        metric=task.answer_metric,
     )
 
 
@@ -144,21 +147,21 @@ def _why_nothing_came_back(sides: Sides, recovery: Recovery | None) -> str:
     """Why nothing is said of recovery, where the corrupted checkpoint has not lost enough for certain; else nothing."""
     if sides.worst is None or recovery is not None:
         return ""
-    then, worst = (view.by_prompt("logit-difference") for view in (sides.then, sides.worst))
+    then, worst = (view.behaviour() for view in (sides.then, sides.worst))
     return "" if has_lost(then, worst) else f"{sides.worst.checkpoint} {what_is_lost(then, worst)}"
 
 
 def behaviour_before(baseline: View) -> Array:
-    """The baseline's logit difference [prompts].
+    """The baseline's answer metric [prompts].
 
     Raises:
         DiagnosisError: if the baseline does not do the task itself, or that is not certain.
     """
-    before = baseline.by_prompt("logit-difference")
+    before = baseline.behaviour()
     figure = Figure.of_values(before)
     low, high = figure.interval
     if not low > 0:
-        number = f"its logit difference is {figure.mean:.2f} [{low:.2f}, {high:.2f}]"
+        number = f"its {baseline.task.answer_metric.called} is {figure.mean:.2f} [{low:.2f}, {high:.2f}]"
         if high > 0:
             raise DiagnosisError(
                 f"undecided whether the baseline {baseline.checkpoint} does the task itself: {number}, which is not "
@@ -169,12 +172,12 @@ def behaviour_before(baseline: View) -> Array:
 
 
 def _behaviour(sides: Sides) -> Behaviour:
-    before, after = behaviour_before(sides.then), sides.now.by_prompt("logit-difference")
+    before, after = behaviour_before(sides.then), sides.now.behaviour()
     return Behaviour(
         Figure.of_values(before),
         Figure.of_values(after),
         Figure.of_values(share_of(after, before)),
-        None if sides.worst is None else Figure.of_values(sides.worst.by_prompt("logit-difference")),
+        None if sides.worst is None else Figure.of_values(sides.worst.behaviour()),
     )
 
 
@@ -218,7 +221,7 @@ def _expression(
     if origin.verdict == OriginVerdict.UNCHANGED:
         return None
     now, then, rows = sides.now, sides.then, slice(0, count)
-    lost = (then.by_prompt("logit-difference") - now.by_prompt("logit-difference"))[rows]
+    lost = (then.behaviour() - now.behaviour())[rows]
     some = PromptSet(prompts.prompts[rows], prompts.settings)
     model, baseline = (view.audit.model(view.checkpoint) for view in (now, then))
     suspects: list[Head | Mlp] = [one.head for one in function.heads if one.kind == "sign flipped"]

@@ -14,11 +14,10 @@ PARTS = ("task", "behaviour", "origin-search", "origin-confirmation", "expressio
 
 
 def fewer(task: Task, most: int | None) -> Task:
-    """The task, with at most so many prompts; as it is for None."""
-    asked = getattr(task, "prompts", None)
-    if most is None or not isinstance(asked, int) or asked <= most:
+    """The task, with at most so many prompts; as it is for None, and if their number is fixed."""
+    if most is None or task.count <= most:
         return task
-    return task.model_copy(update={"prompts": most})
+    return task.with_count(most) or task
 
 
 def prompts_read(
@@ -32,7 +31,7 @@ def prompts_read(
     """
     confirmed = len(origin.confirmed) or None
     numbers = (
-        getattr(task, "prompts", read),
+        task.count,
         read,
         None if confirmed is None else read - confirmed,
         confirmed,

@@ -69,7 +69,7 @@ def judge_recovery(
         function: what the baseline's heads do in the model.
         writers: the heads of the baseline's circuit that write the answer.
     """
-    now, then, worst = (view.by_prompt("logit-difference") for view in (model, baseline, corrupted))
+    now, then, worst = (view.behaviour() for view in (model, baseline, corrupted))
     if not has_lost(then, worst):
         return None
     share = Figure.of_values(share_of(now - worst, then - worst))
@@ -131,7 +131,7 @@ def _rank_correlations(first: Array, second: Array) -> Array:
 def _carriers(writers: Sequence[Head], model: View, baseline: View) -> tuple[Carrier, ...]:
     """Heads that carry clearly more to the logits than on the baseline."""
     now, then = model.by_head("path-effect"), baseline.by_head("path-effect")
-    floor = TRIFLE * abs(float(baseline.by_prompt("logit-difference").mean()))
+    floor = TRIFLE * abs(float(baseline.behaviour().mean()))
     gained = {head: now.of(head) - then.of(head) for head in now.heads if head not in writers}
     clear = [
         head
@@ -147,4 +147,4 @@ def _carriers(writers: Sequence[Head], model: View, baseline: View) -> tuple[Car
 def _knocked_out(view: View, writers: Sequence[Head]) -> Figure:
     """By resampling: a mean or zero also wakes stand-ins that the answer of another prompt leaves asleep."""
     lost = view.by_prompt("ablation-effect", set=tuple(writers), ablation="resample")
-    return Figure.of_values(share_of(lost, view.by_prompt("logit-difference")))
+    return Figure.of_values(share_of(lost, view.behaviour()))

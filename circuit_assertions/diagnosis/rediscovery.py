@@ -89,7 +89,7 @@ def rediscover(
         check_behaviour(model, chain)
         after = _alone(model, frozen)
         followed = _followed(chain, model, tell)
-        found = heads_of(followed, LEAST_EFFECT)
+        found = heads_of(followed, LEAST_EFFECT, model.task.answer_metric)
     except CircuitAssertionsError as error:  # whatever it is, the diagnosis stands without
         return Circuits(len(frozen), prompts, (before, after), reason=str(error))
     kept = tuple(head for head in found if head in frozen)

@@ -73,7 +73,7 @@ def _worst(then: View, corrupted: Checkpoint) -> View:
     worst = View(then.audit, corrupted, then.task)
     check_fit(then.audit, then.checkpoint, corrupted)
     _check_prompts(then.audit, then.task, then.checkpoint, corrupted)
-    worst.by_prompt("logit-difference")
+    worst.behaviour()
     return worst
 
 

@@ -22,7 +22,7 @@ from circuit_assertions.diagnosis.sides import check_fit
 from circuit_assertions.diagnosis.suite_verdicts import Bound, Suites, judge_all, named, runner_for
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.measures.figures import Figure, share_of
-from circuit_assertions.tasks import TO_PATCH, Task
+from circuit_assertions.tasks import LOGIT_DIFFERENCE, TO_PATCH, AnswerMetric, Task
 from circuit_assertions.unexpected import tell_unexpected
 from circuit_assertions.verdict_words import Overall
 
@@ -37,8 +37,8 @@ class Step:
 
     Attributes:
         place: which of the run's checkpoints it is, from 0.
-        behaviour: its logit difference; None where the checkpoint could not be read.
-        retained: the share of the baseline's logit difference that is left.
+        behaviour: its answer metric; None where the checkpoint could not be read.
+        retained: the share of the baseline's answer metric that is left.
         roles: the share of the baseline's effect that is left, by role.
         not_compared: the circuit's other roles, each with the reason.
         verdicts: HELD, BROKEN, UNRESOLVED, SKIPPED or ERROR, by assertion.
@@ -67,7 +67,8 @@ class Trajectory:
     """A behaviour and its circuit along a training run.
 
     Attributes:
-        before: the baseline's logit difference.
+        before: the baseline's answer metric.
+        metric: the task's answer metric.
         steps: the checkpoints that were looked at, in the run's order.
         assertions: the names by which they stand in the steps.
         bisected: whether only those checkpoints were looked at that bisection asked for.
@@ -83,6 +84,7 @@ class Trajectory:
     assertions: tuple[str, ...]
     bisected: bool
     prompts: tuple[int, int] | None = None
+    metric: AnswerMetric = LOGIT_DIFFERENCE
 
     def seen(self, assertion: str) -> dict[int, str]:
         """An assertion's verdicts by place, of the checkpoints that could be read."""
@@ -168,7 +170,8 @@ def follow(
         steps=steps,
         assertions=tuple(follower.assertions),
         bisected=bisecting,
-        prompts=(read, getattr(task, "prompts", read)),
+        prompts=(read, task.count),
+        metric=task.answer_metric,
     )
 
 
@@ -206,7 +209,7 @@ class _Follower:
                 check_fit(then.audit, then.checkpoint, checkpoint)
                 chain = chain_for(then.task, self.circuit.circuit)
                 function = compare_functions(chain, self.circuit.roles, then, now)
-                before, after = (view.by_prompt("logit-difference") for view in (then, now))
+                before, after = (view.behaviour() for view in (then, now))
                 judged = judge_all(self.runner, checkpoint, self.assertions)
         except CircuitAssertionsError as error:
             return Step(place, checkpoint, problem=str(error))

@@ -67,6 +67,10 @@ class View:
         """A measure that has no heads, for this view's prompts [prompts]."""
         return self.seen(self.reading(measure, **operands).values)
 
+    def behaviour(self) -> Array:
+        """The task's answer metric, for this view's prompts [prompts]."""
+        return self.by_prompt(self.task.answer_metric.name)
+
     def _request(self, measure: str, heads: Sequence[Head] | None, operands: Mapping[str, Any]) -> Request:
         return Request(measure, self.task, tuple(sorted(operands.items())), None if heads is None else tuple(heads))
 

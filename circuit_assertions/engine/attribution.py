@@ -2,7 +2,7 @@
 
 An edge runs from a sender's write to one receiver's own reading of the residual stream: a head's query, key or value
 input, an MLP's input, the logits. Its score is the change of the sender's write between the two runs, times the
-gradient of the logit difference with respect to what that receiver reads, before the receiver's norm. EAP takes the
+gradient of the answer metric with respect to what that receiver reads, before the receiver's norm. EAP takes the
 gradient at the clean run (Syed et al. 2023, arXiv 2310.10348); EAP-IG averages it over `steps` points on the line from
 the counterfactual's embeddings to the clean ones (Hanna et al. 2024, arXiv 2403.17806, EAP-IG-inputs).
 """
@@ -76,7 +76,7 @@ class Attribution:
     def scores(self, receivers: Sequence[EdgeReceiver], labels: Sequence[str] = ()) -> Tensor:
         """Scores of the edges from every sender to these receivers [1 + labels, prompts, senders, receivers].
 
-        Positive pushes towards the right answer: about what is lost of the logit difference when the edge carries the
+        Positive pushes towards the right answer: about what is lost of the answer metric when the edge carries the
         counterfactual's output. First summed over all positions, then at each labelled position alone. Where a sender
         stands above a receiver there is no edge, and the score is 0.
 
@@ -138,7 +138,7 @@ class Attribution:
     def _gradients(
         self, rows: slice, share: float, stations: dict[tuple[int, str], _Station]
     ) -> Iterator[tuple[_Station, Tensor]]:
-        """Gradients of the logit difference with respect to what each receiver reads of the residual stream.
+        """Gradients of the answer metric with respect to what each receiver reads of the residual stream.
 
         Args:
             share: where the embeddings lie on the line from the counterfactual (0) to the clean run (1).
@@ -207,14 +207,11 @@ class Attribution:
 
     @torch.enable_grad()
     def _difference(self, rows: slice, final: Tensor) -> Tensor:
-        """The logit difference at `end` of final rows [prompts, positions, d_model], summed over the prompts."""
+        """The answer metric at `end` of final rows [prompts, positions, d_model], summed over the prompts."""
         prompts, device = self.patching.prompts[rows], self.patching.model.device
-        end, right, wrong = (
-            torch.tensor(values, device=device)
-            for values in zip(*((prompt.positions[END], prompt.right, prompt.wrong) for prompt in prompts), strict=True)
-        )
+        end = torch.tensor([prompt.positions[END] for prompt in prompts], device=device)
         at_end = final[torch.arange(len(prompts), device=device), end]  # [prompts, d_model]
-        return self.patching.model.readout.logit_difference(at_end, right, wrong).sum()
+        return self.patching.model.readout.difference(at_end, prompts).sum()
 
     @property
     def _most(self) -> int:

@@ -79,7 +79,7 @@ class Grafting:
 
     @torch.no_grad()
     def difference(self, parts: Collection[Part] = ()) -> Tensor:
-        """Logit difference at `end` of `into` with these parts grafted [prompts], float64 on the CPU.
+        """The answer metric at `end` of `into` with these parts grafted [prompts], float64 on the CPU.
 
         Where the two have the same weights in all of them, the very numbers of `into` as it is.
         """
@@ -93,13 +93,9 @@ class Grafting:
         return result
 
     def _answers(self, batch: _Batch, lowest: int, parts: Collection[Part]) -> Tensor:
-        """Logit differences [prompts] of a batch with whatever is grafted now, from the lowest changed layer on."""
+        """The answer metric [prompts] of a batch with whatever is grafted now, from the lowest changed layer on."""
         layout, run = self.into.layout, batch.run
         ends = [prompt.positions[END] for prompt in batch.prompts]
-        right, wrong = (
-            torch.tensor(values, device=run.final.device)
-            for values in ([prompt.right for prompt in batch.prompts], [prompt.wrong for prompt in batch.prompts])
-        )
         prompts = torch.arange(len(batch.prompts), device=run.final.device)
         if Embedding() in parts or batch.blocks is None:
             rows = (widened(batch.blocks, capture(self.into, run.tokens)) if parts else run).final[prompts, ends]
@@ -107,7 +103,7 @@ class Grafting:
             rows = run.final[prompts, ends]
         else:
             rows = Live(batch.blocks, run, lowest, 0, 1).final_at(ends)[0]
-        return self.into.readout.logit_difference(rows, right, wrong)
+        return self.into.readout.difference(rows, batch.prompts)
 
     @contextlib.contextmanager
     def _grafted(self, parts: Collection[Part]) -> Iterator[None]:

@@ -89,10 +89,8 @@ class Pair:
         return rows[..., prompts, self.positions(END), :]
 
     def difference_of(self, rows: Tensor) -> Tensor:
-        """Logit difference of final residual rows at `end` [..., prompts, d_model] -> [..., prompts]."""
-        right = torch.tensor([prompt.right for prompt in self.prompts], device=rows.device)
-        wrong = torch.tensor([prompt.wrong for prompt in self.prompts], device=rows.device)
-        return self.model.readout.logit_difference(rows, right, wrong)
+        """The answer metric of final residual rows at `end` [..., prompts, d_model] -> [..., prompts]."""
+        return self.model.readout.difference(rows, self.prompts)
 
     def effect_of(self, rows: Tensor) -> Tensor:
         """Signed effects of patched final rows at `end` [..., prompts, d_model] -> [..., prompts].
@@ -132,5 +130,5 @@ class Pair:
 
     @cached_property
     def difference(self) -> Tensor:
-        """Logit difference of the base run at `end` [prompts]."""
+        """The answer metric of the base run at `end` [prompts]."""
         return self.difference_of(self.at_end(self.base.final))

@@ -57,7 +57,7 @@ class Pass:
         attention_outputs: the attention blocks' outputs at `end`, before any post-norm [prompts, d_model].
         final_residual: the residual stream at `end`, before the final norm [prompts, d_model].
         after_block_0: the residual stream leaving block 0 [prompts, positions, d_model].
-        target_logits: logits at every target position [prompts, targets, d_vocab].
+        target_logits: logits at the positions `read_at` of each prompt [prompts, positions read, d_vocab].
         patching: the clean and the counterfactual run, ready to be patched into each other.
         replacements: what ablated heads put out, by the kind of ablation, kept by the code that ablates.
         ablated: logit difference without a set of heads [prompts], by kind of ablation and set, kept likewise.
@@ -81,10 +81,6 @@ class Pass:
     def positions(self, label: str) -> Tensor:
         """Where each prompt has `label` [prompts]."""
         return torch.tensor([prompt.positions[label] for prompt in self.prompts], device=self.model.device)
-
-    def tokens_of(self, which: Callable[[Prompt], int | None]) -> Tensor:
-        """One token id a prompt [prompts]; every prompt must have it."""
-        return torch.tensor([which(prompt) for prompt in self.prompts], device=self.model.device)
 
 
 def knocked_out(taken: Pass, heads: Collection[Head], replacement: Sequence[Tensor]) -> Pass:
@@ -135,8 +131,8 @@ def _of_patching(model: Model, indices: tuple[int, ...], batch: tuple[Prompt, ..
     taken.final_residual = clean.final[rows, end]
     taken.after_block_0 = clean.residual[1] if len(clean.residual) > 1 else clean.final
     if wanted.target_logits:
-        places = torch.tensor([[place for place, _ in prompt.targets] for prompt in batch], device=model.device)
-        targets = clean.final[rows[:, None], places]  # [prompts, targets, d_model]
+        places = torch.tensor([prompt.read_at for prompt in batch], device=model.device)
+        targets = clean.final[rows[:, None], places]  # [prompts, positions read, d_model]
         taken.target_logits = model.readout.all_logits(targets.flatten(0, 1)).view(*places.shape, -1)
     return taken
 
@@ -152,8 +148,7 @@ def _run(
     taken = Pass(model, batch, indices)
     rows = torch.arange(len(batch), device=model.device)
     end = taken.positions(END)
-    read_at = [[place for place, _ in prompt.targets] or [prompt.positions[END]] for prompt in batch]
-    places = torch.tensor(read_at, device=model.device)  # [prompts, targets]
+    places = torch.tensor([prompt.read_at for prompt in batch], device=model.device)  # [prompts, positions read]
 
     def at_end(value: Tensor) -> Tensor:
         return value[rows, end]
@@ -201,6 +196,6 @@ def _batch_size(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
         numbers += 2 * layout.layers * length * (7 * layout.d_model + layout.heads * length)
         numbers += layout.layers * (layout.heads + 1) * layout.d_model
     if wanted.target_logits:
-        numbers += 2 * layout.vocabulary * max(len(prompt.targets) or 1 for prompt in prompts.prompts)
+        numbers += 2 * layout.vocabulary * max(len(prompt.read_at) for prompt in prompts.prompts)
     width = 4 if wanted.patching and model.source.dtype in HALVES else model.source.dtype.itemsize
     return max(1, budget(model.device) // (width * numbers))

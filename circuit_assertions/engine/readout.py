@@ -1,7 +1,8 @@
-"""From rows of the final residual stream to answer logits: exact final norm, and no vocabulary that nobody reads."""
+"""From rows of the final residual stream to answers: exact final norm, and no vocabulary that nobody reads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ from torch import Tensor
 
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.memory import in_pieces, piece_of_rows
-from circuit_assertions.engine.module_calls import apply_norm
+from circuit_assertions.engine.module_calls import HALVES, apply_norm
+from circuit_assertions.tasks import Prompt
 
-__all__ = ["Readout"]
+__all__ = ["Readout", "SaidInFull", "SaidOfRows", "unrounded"]
+
+_FEW = 2  # tokens of each prompt, one right and one wrong, that are read column by column
 
 
 @dataclass(frozen=True)
@@ -27,33 +31,38 @@ class Readout:
     layout: Layout
     runs: bool = False
 
+    def difference(self, rows: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        """The prompts' answer metric for final residual rows at `end` [..., prompts, d_model] -> [..., prompts]."""
+        right, wrong = [prompt.right for prompt in prompts], [prompt.wrong for prompt in prompts]
+        return prompts[0].metric.of(SaidOfRows(self, rows), right, wrong)
+
     def logits_of(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Logits of one token a prompt.
+        """Logits of some tokens of each prompt.
 
         Args:
             rows: final residual rows [..., prompts, d_model]; the norm is recomputed for each of them.
-            tokens: token ids [prompts].
+            tokens: token ids [prompts, tokens].
 
         Returns:
-            [..., prompts]
+            [..., prompts, tokens]
         """
         if self.runs:
-            logits = self._run(rows.flatten(0, -2), tokens.expand(rows.shape[:-1]).flatten()[:, None])
-            return logits[:, 0].view(rows.shape[:-1])
+            return self._of_tokens(rows, tokens, lambda logits, chosen: logits.gather(1, chosen))
         normed = apply_norm(self.layout.final_norm, rows)  # [..., prompts, d_model]
-        chosen = tokens.tolist()
-        columns = self.layout.bridge.unembed.W_U[:, chosen].to(normed)  # [d_model, prompts]
-        logits = torch.einsum("...pd,dp->...p", normed, columns)
-        bias = self.layout.bridge.unembed.b_U
-        return self._transformed(logits if bias is None else logits + bias[chosen].to(logits))
+        size = piece_of_rows(rows.device, normed.element_size() * len(tokens) * self.layout.d_model)
+        pieces = []
+        for piece, fits in in_pieces(range(tokens.shape[1]), size):
+            with fits:
+                pieces.append(self._columns(normed, tokens[:, piece[0] : piece[-1] + 1]))
+        return torch.cat(pieces, dim=-1)
 
-    def logit_difference(self, rows: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
-        """logit(right) - logit(wrong) for final residual rows [..., prompts, d_model] -> [..., prompts]."""
-        if self.runs:
-            chosen = torch.stack((right, wrong), dim=-1).expand(*rows.shape[:-1], 2)
-            logits = self._run(rows.flatten(0, -2), chosen.reshape(-1, 2))
-            return (logits[:, 0] - logits[:, 1]).view(rows.shape[:-1])
-        return self.logits_of(rows, right) - self.logits_of(rows, wrong)
+    def probabilities_of(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Probabilities of some tokens of each prompt; shapes as `logits_of`. Forms all logits of every row."""
+
+        def chosen_of(logits: Tensor, chosen: Tensor) -> Tensor:
+            return (logits.gather(1, chosen) - logits.logsumexp(dim=1, keepdim=True)).exp()
+
+        return self._of_tokens(rows, tokens, lambda logits, chosen: chosen_of(unrounded(logits), chosen))
 
     def all_logits(self, rows: Tensor) -> Tensor:
         """Logits of the whole vocabulary for rows [rows, d_model] -> [rows, d_vocab]. Large: call it on few rows."""
@@ -69,16 +78,45 @@ class Readout:
         transformed: Tensor = self.layout.bridge.adapter.apply_output_logits_transform(logits)
         return transformed
 
-    def _run(self, rows: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Logits [rows, d_vocab], or of chosen tokens [rows, tokens], where the model's own end is run on rows."""
-        width = self.layout.vocabulary if chosen is None else chosen.shape[1]
-        found = rows.new_empty(len(rows), width)
+    def _columns(self, normed: Tensor, tokens: Tensor) -> Tensor:
+        """Logits of normed rows [..., prompts, d_model] for tokens [prompts, tokens] -> [..., prompts, tokens]."""
+        weights, bias = self.layout.bridge.unembed.W_U, self.layout.bridge.unembed.b_U
+        if tokens.shape[1] <= _FEW:
+            by_token = [weights[:, chosen].to(normed) for chosen in tokens.T.tolist()]  # each [d_model, prompts]
+            logits = torch.stack([torch.einsum("...pd,dp->...p", normed, columns) for columns in by_token], dim=-1)
+        else:
+            columns = weights[:, tokens.flatten().tolist()].to(normed).unflatten(1, tuple(tokens.shape))
+            logits = torch.einsum("...pd,dpt->...pt", normed, columns)
+        if bias is not None:
+            logits = logits + bias[tokens.flatten().tolist()].to(logits).view(tokens.shape)
+        return self._transformed(logits)
+
+    def _of_tokens(self, rows: Tensor, tokens: Tensor, read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """What is read of all logits of each row, piece by piece [..., prompts, tokens].
+
+        Args:
+            read: logits [rows, d_vocab] and token ids [rows, tokens] -> [rows, tokens].
+        """
+        flat = rows.flatten(0, -2)
+        chosen = tokens.to(rows.device).expand(*rows.shape[:-1], -1).flatten(0, -2)
+        size = piece_of_rows(rows.device, 2 * rows.element_size() * self.layout.vocabulary)
+        pieces = []
+        for piece, fits in in_pieces(range(len(flat)), size):
+            span = slice(piece[0], piece[-1] + 1)
+            with fits:
+                logits = self._own_end(flat[span]) if self.runs else self.all_logits(flat[span])
+                pieces.append(read(logits, chosen[span]))
+        found = torch.cat(pieces) if pieces else rows.new_empty(0, tokens.shape[1])
+        return found.view(*rows.shape[:-1], tokens.shape[1])
+
+    def _run(self, rows: Tensor) -> Tensor:
+        """Logits [rows, d_vocab], where the model's own end is run on rows."""
+        found = rows.new_empty(len(rows), self.layout.vocabulary)
         size = piece_of_rows(rows.device, 2 * rows.element_size() * self.layout.vocabulary)
         for piece, fits in in_pieces(range(len(rows)), size):
             span = slice(piece[0], piece[-1] + 1)
             with fits:
-                logits = self._own_end(rows[span])
-                found[span] = logits if chosen is None else logits.gather(1, chosen[span])
+                found[span] = self._own_end(rows[span])
         return found
 
     def _own_end(self, rows: Tensor) -> Tensor:
@@ -91,3 +129,40 @@ class Readout:
         hooks = [(self.layout.final_residual, put)]
         logits: Tensor = self.layout.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
         return logits[:, 0].to(rows)
+
+
+@dataclass(frozen=True)
+class SaidOfRows:
+    """What the end of a model says after rows of the final residual stream [..., prompts, d_model]."""
+
+    readout: Readout
+    rows: Tensor
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Logits of tokens [prompts, tokens] -> [..., prompts, tokens]."""
+        return self.readout.logits_of(self.rows, tokens)
+
+    def probabilities(self, tokens: Tensor) -> Tensor:
+        """Probabilities of tokens [prompts, tokens] -> [..., prompts, tokens]."""
+        return self.readout.probabilities_of(self.rows, tokens)
+
+
+@dataclass(frozen=True)
+class SaidInFull:
+    """What a model says, given all logits of each prompt [prompts, d_vocab]."""
+
+    whole: Tensor
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Logits of tokens [prompts, tokens] -> [prompts, tokens]."""
+        return self.whole.gather(1, tokens.to(self.whole.device))
+
+    def probabilities(self, tokens: Tensor) -> Tensor:
+        """Probabilities of tokens [prompts, tokens] -> [prompts, tokens]."""
+        wide = unrounded(self.whole)
+        return (wide.gather(1, tokens.to(wide.device)) - wide.logsumexp(dim=1, keepdim=True)).exp()
+
+
+def unrounded(logits: Tensor) -> Tensor:
+    """Logits in float32 where they are in half precision: a sum over the vocabulary would round too much."""
+    return logits.float() if logits.dtype in HALVES else logits

@@ -29,7 +29,7 @@ _TOGETHER = 32  # prompts whose activations are kept for the way back
 
 
 def slopes(into: Model, source: Model, prompts: PromptSet, parts: Sequence[Part]) -> dict[Part, float]:
-    """About what each part of `source`, a model of the same shape, adds to the mean logit difference of `into`.
+    """About what each part of `source`, a model of the same shape, adds to the mean answer metric of `into`.
 
     The change of its weights, times the gradient at `into`. Both models are left as they were.
     """
@@ -45,7 +45,7 @@ def slopes(into: Model, source: Model, prompts: PromptSet, parts: Sequence[Part]
 
 
 def _slope(model: Model, prompts: PromptSet) -> dict[int, Tensor]:
-    """Gradient of the mean logit difference, laid out as the weights' memory is, by the place of that memory.
+    """Gradient of the mean answer metric, laid out as the weights' memory is, by the place of that memory.
 
     Several parameters may be views of one another: a fused projection, and its queries, keys and values.
     """
@@ -78,7 +78,7 @@ class Slopes:
 
 
 def slopes_of_activations(into: Model, source: Model, runs: Iterable[Pair]) -> Slopes:
-    """About what activations of `source` add to the mean logit difference of `into`.
+    """About what activations of `source` add to the mean answer metric of `into`.
 
     Args:
         runs: batch by batch, the run of `into` as `base` and the run of `source` as `other`.
@@ -117,7 +117,7 @@ def _add_outputs(
 
 
 def _differences(model: Model, prompts: Sequence[Prompt], names: Sequence[str] = ()) -> tuple[Tensor, list[Tensor]]:
-    """Logit differences at `end` [prompts] and the activations of these names, with what they were computed from."""
+    """The answer metric at `end` [prompts] and the activations of these names, with what they were computed from."""
     kept: dict[str, Tensor] = {}
 
     def keeping(name: str) -> Any:
@@ -133,15 +133,8 @@ def _differences(model: Model, prompts: Sequence[Prompt], names: Sequence[str] =
     model.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
     final = kept[model.layout.final_residual]
     rows = torch.arange(len(prompts), device=final.device)
-    ends, right, wrong = (
-        torch.tensor(values, device=final.device)
-        for values in (
-            [prompt.positions[END] for prompt in prompts],
-            [prompt.right for prompt in prompts],
-            [prompt.wrong for prompt in prompts],
-        )
-    )
-    return model.readout.logit_difference(final[rows, ends], right, wrong), [kept[name] for name in names]
+    ends = torch.tensor([prompt.positions[END] for prompt in prompts], device=final.device)
+    return model.readout.difference(final[rows, ends], prompts), [kept[name] for name in names]
 
 
 def _place(weight: Tensor) -> int:

@@ -51,7 +51,8 @@ _LOGITS = Wanted(target_logits=True)
 _BLOCK_0 = Wanted(after_block_0=True)
 
 COMPUTED: dict[str, Computation] = {
-    "logit-difference": Computation(_LOGITS, behaving.logit_difference),
+    "logit-difference": Computation(_LOGITS, behaving.answer_metric("logit-difference")),
+    "probability-difference": Computation(_LOGITS, behaving.answer_metric("probability-difference")),
     "answer-rate": Computation(_LOGITS, behaving.answer_rate),
     "probability": Computation(_LOGITS, behaving.probability),
     "loss": Computation(_LOGITS, behaving.loss),

@@ -56,12 +56,12 @@ def _name_rows(taken: Pass) -> tuple[Tensor, Tensor, Tensor]:
         (row, place, token)
         for row, prompt in enumerate(taken.prompts)
         for place, token in enumerate(prompt.tokens)
-        if token in (prompt.right, prompt.wrong)
+        if token in (*prompt.right.tokens, *prompt.wrong.tokens)
     ]
     for row in set(range(len(taken.prompts))) - {row for row, _, _ in found}:
         raise MeasuringError(
-            f"a copy score needs the answers in the prompt, and {taken.prompts[row].text!r} contains neither of its "
-            f"two: use a task whose prompts contain their answers, such as ioi"
+            f"a copy score needs the answers in the prompt, and {taken.prompts[row].text!r} contains none of them: "
+            f"use a task whose prompts contain their answers, such as ioi"
         )
     owners, places, names = torch.tensor(found, device=taken.model.device).T
     return owners, places, names

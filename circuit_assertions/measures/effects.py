@@ -20,19 +20,20 @@ __all__ = ["attention_effect", "direct_effect", "path_effect", "pattern_effect",
 
 @torch.no_grad()
 def direct_effect(taken: Pass, heads: Sequence[Head], operands: Mapping[str, str]) -> Tensor:
-    """Logit difference lost when a head's write at `end` is taken out of the final residual stream [prompts, heads].
+    """What is lost of the answer metric when a head's write at `end` is taken out of the final residual stream.
+
+    One value for each prompt and head [prompts, heads].
 
     The final norm is recomputed for each head, not frozen; everything between head and final residual stays as it was.
     Where the architecture norms the attention block's output, that norm is recomputed without the head as well.
     """
     assert taken.final_residual is not None
-    right = taken.tokens_of(lambda prompt: prompt.right)
-    wrong = taken.tokens_of(lambda prompt: prompt.wrong)
-    full = taken.model.readout.logit_difference(taken.final_residual, right, wrong)  # [prompts]
+    readout = taken.model.readout
+    full = readout.difference(taken.final_residual, taken.prompts)  # [prompts]
     lost = []
     for head in heads:
         rows = taken.final_residual - _write(taken, head)  # [prompts, d_model]
-        lost.append(full - taken.model.readout.logit_difference(rows, right, wrong))
+        lost.append(full - readout.difference(rows, taken.prompts))
     return torch.stack(lost, dim=1)
 
 

@@ -23,7 +23,7 @@ def shares_of(whole: Array, parts: Array) -> Array:
         MeasuringError: if the mean of `whole` is zero.
     """
     if float(whole.mean()) == 0.0:
-        raise MeasuringError("the mean logit difference is zero, so a share of it cannot be computed")
+        raise MeasuringError("the mean of the answer metric is zero, so a share of it cannot be computed")
     shares: Array = np.stack([share_of(part, whole) for part in parts.T], axis=1)
     return shares
 

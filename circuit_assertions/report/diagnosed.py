@@ -43,7 +43,7 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield from _assertions(diagnosis.assertions)
     yield from _labelled("behaviour", _behaviour(diagnosis))
     yield from _prompts(diagnosis)
-    yield from _roles(diagnosis.function)
+    yield from _roles(diagnosis.function, diagnosis.metric.unit)
     for number, changed in enumerate(diagnosis.settings_changed):
         yield from _labelled("settings" if number == 0 else "", changed)
     yield from _origin(diagnosis)
@@ -59,7 +59,8 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
 def _behaviour(diagnosis: Diagnosis) -> str:
     behaviour = diagnosis.behaviour
     worst = f" (corrupted {_number(behaviour.corrupted)})" if behaviour.corrupted is not None else ""
-    return f"{diagnosis.task} logit difference {behaviour.before.mean:.2f} -> {_number(behaviour.after)} logits{worst}"
+    change = f"{behaviour.before.mean:.2f} -> {_number(behaviour.after)}"
+    return f"{diagnosis.task} {diagnosis.metric.called} {change} {diagnosis.metric.unit}{worst}"
 
 
 def _prompts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
@@ -78,7 +79,7 @@ def _prompts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield from _labelled("prompts", ", ".join(told))
 
 
-def _roles(function: Function) -> Iterator[tuple[str, str]]:
+def _roles(function: Function, unit: str) -> Iterator[tuple[str, str]]:
     told = {role.role: _role(role) for role in function.roles}
     told |= {role: f"not compared: {why}" for role, why in function.not_compared.items()}
     if not told:
@@ -87,7 +88,7 @@ def _roles(function: Function) -> Iterator[tuple[str, str]]:
     for number, (role, text) in enumerate(told.items()):
         yield from _labelled(f"{'roles' if number == 0 else '':<{_LABEL}}{role}", text, width=width)
     if function.inside is not None:
-        yield from _labelled("", f"{_inside(function.inside)}; effects are in logits")
+        yield from _labelled("", f"{_inside(function.inside)}; effects are in {unit}")
 
 
 def _inside(inside: Inside) -> str:
@@ -177,7 +178,7 @@ def _recovery(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     text = f"{recovery.how}: {_share(recovery.share)} of what the corrupted checkpoint lost is recovered"
     yield from _labelled("recovery", text, recovery.how)
     if recovery.how != RecoveryVerdict.NOT_RECOVERED:  # a behaviour that is not there has no carriers
-        yield from _labelled("", _by_whom(recovery))
+        yield from _labelled("", _by_whom(recovery, diagnosis.metric.called))
     if recovery.how in (RecoveryVerdict.BYPASSED, RecoveryVerdict.PARTIAL) and recovery.carriers:
         carriers = ", ".join(_unbroken(f"{one.head} {_turn(one.before, one.after)}") for one in recovery.carriers)
         yield from _labelled("", f"now carried by {carriers}")
@@ -222,11 +223,11 @@ def _circuits(circuits: Circuits) -> Iterator[tuple[str, str]]:
     yield from _labelled(label, text)
 
 
-def _by_whom(recovery: Recovery) -> str:
+def _by_whom(recovery: Recovery, behaviour: str) -> str:
     before, after = recovery.knocked_out
     what = "knocking out the heads that write the answer on the baseline"
     if after:
-        text = f"{what} costs the model {_percent(after.mean)} of the logit difference (the baseline "
+        text = f"{what} costs the model {_percent(after.mean)} of the {behaviour} (the baseline "
         text += f"{_percent(before.mean)})"
     else:
         text = f"the right answer is not clearly ahead, so {what} is not informative (it costs the baseline "

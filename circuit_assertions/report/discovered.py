@@ -23,6 +23,7 @@ def map_of(discovery: Discovery) -> HeadMap:
         heads=discovery.model["heads"],
         effects={one.head: one.telling.mean for one in placed},
         roles={one.head: one.role for one in placed},
+        unit=discovery.metric.unit,
     )
 
 
@@ -52,7 +53,7 @@ def _facts(discovery: Discovery) -> Iterator[str]:
         yield f"              scores of repeated tokens on {discovery.on_repeated} sequences"
     behaviour = discovery.behaviour
     yield (
-        f"behaviour     logit difference {_shown(behaviour['logit-difference'])}, "
+        f"behaviour     {discovery.metric.called} {_shown(behaviour[discovery.metric.name])}, "
         f"answers right on {behaviour['answer-rate'].mean:.0%} of the prompts"
     )
     if discovery.kinds:
@@ -64,7 +65,7 @@ def _table(discovery: Discovery) -> Iterator[str]:
     placed = discovery.followed.placed
     wide = max(len(one.telling.stage) for one in placed)
     role_wide = max(len(one.role) for one in placed)
-    yield f"{'role':<{role_wide}}  {'head':<7} {'effect on':<{wide}}  {'logits':<22} judged by"
+    yield f"{'role':<{role_wide}}  {'head':<7} {'effect on':<{wide}}  {discovery.metric.unit:<22} judged by"
     for role, heads in discovery.followed.roles.items():
         own = sorted(
             (one for one in placed if one.role == role), key=lambda one: (-round(abs(one.telling.mean), 2), one.head)

@@ -15,7 +15,7 @@ from circuit_assertions.engine.edges import EdgeReceiver, EdgeSender, Input
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.measures.attributing import Edge, score_edges
 from circuit_assertions.printable import printable
-from circuit_assertions.tasks import Task
+from circuit_assertions.tasks import LOGIT_DIFFERENCE, Task
 
 __all__ = ["EdgeReport", "report_edges"]
 
@@ -37,6 +37,7 @@ class EdgeReport:
     prompts: int
     settings: dict[str, Any]
     edges: list[Edge]
+    unit: str = LOGIT_DIFFERENCE.unit
 
     def lines(self, most: int) -> list[str]:
         """The strongest edges as a table."""
@@ -48,7 +49,7 @@ class EdgeReport:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         shown = sum(edge.share for edge in self.edges[:most])
         lines = [
-            f"{self.checkpoint} on {self.task}: {self.prompts} prompts, scores in logits",
+            f"{self.checkpoint} on {self.task}: {self.prompts} prompts, scores in {self.unit}",
             f"approximate ({method}), for triage only; to confirm an edge, put this into a suite:",
             *(f"  {line}" for line in self.assertion()),
             "",
@@ -128,7 +129,7 @@ def report_edges(
         "balance": prompts.balance,
         "model": model.identity(),
     }
-    return EdgeReport(str(checkpoint), named, steps, len(prompts), settings, edges)
+    return EdgeReport(str(checkpoint), named, steps, len(prompts), settings, edges, spec.unit_on(task))
 
 
 def _name(component: EdgeSender | EdgeReceiver) -> str:

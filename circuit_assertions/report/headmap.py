@@ -8,6 +8,7 @@ from html import escape
 
 from circuit_assertions.heads import Head
 from circuit_assertions.printable import printable
+from circuit_assertions.tasks import LOGIT_DIFFERENCE
 
 __all__ = ["HeadMap", "map_lines", "map_picture"]
 
@@ -31,7 +32,7 @@ class HeadMap:
     """What is drawn.
 
     Attributes:
-        effects: logits by head, positive towards the right answer; heads that are missing have none.
+        effects: by head, in `unit`, positive towards the right answer; heads that are missing have none.
         roles: what is written into a head's cell.
     """
 
@@ -40,6 +41,7 @@ class HeadMap:
     heads: int
     effects: Mapping[Head, float]
     roles: Mapping[Head, str]
+    unit: str = LOGIT_DIFFERENCE.unit
 
     @property
     def largest(self) -> float:
@@ -98,7 +100,7 @@ def map_picture(drawn: HeadMap) -> str:
         f'font-family="system-ui, sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         f'<text x="16" y="28" font-size="15" font-weight="600" fill="#1a1a1a">{escape(drawn.title)}</text>',
-        '<text x="16" y="46" fill="#555555">effect of each head by which it has its role, logits</text>',
+        f'<text x="16" y="46" fill="#555555">effect of each head by which it has its role, {drawn.unit}</text>',
     ]
     for head in range(drawn.heads):
         parts.append(_text(_LEFT + _CELL * (head + 0.5), _TOP - 6, f"H{head}", "#555555"))

@@ -82,7 +82,7 @@ def run_picture(trajectory: Trajectory) -> str:
             f"<style>\n{_STYLE}\n{_colours()}\n</style>",
             f'<rect class="page" width="{_WIDTH}" height="{_HEIGHT}"/>',
             _text(16, 26, title, "title"),
-            *_axes(upper, f"{trajectory.task} logit difference, with 95 % intervals", before, "{:g}", ()),
+            *_axes(upper, f"{trajectory.task} {trajectory.metric.called}, with 95 % intervals", before, "{:g}", ()),
             *_band(upper, behaviour),
             *_lines(upper, ["behaviour"], [[(x, figure.mean) for x, figure in behaviour]], before),
             *_axes(lower, "share of the baseline's effect that is left, by role", 1.0, "{:.0%}", ticks),

@@ -34,7 +34,7 @@ def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
     """The trajectory: facts, the table, and every assertion in words."""
     run, steps = trajectory.run, trajectory.steps
     yield f"run        {run[0].given}   baseline {trajectory.baseline}"
-    yield f"behaviour  {trajectory.task} logit difference, {_number(trajectory.before)} on the baseline"
+    yield f"behaviour  {trajectory.task} {trajectory.metric.called}, {_number(trajectory.before)} on the baseline"
     if trajectory.prompts is not None:
         read, asked = trajectory.prompts
         more = f" of the {asked} of {trajectory.task}" if read != asked else ""
@@ -104,7 +104,7 @@ def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
     roles = list(dict.fromkeys(role for step in trajectory.steps for role in step.roles))
     columns: list[tuple[list[str], list[str]]] = [(["step"], [_short(step) for step in trajectory.steps])]
     behaviours = [_number(step.behaviour) if step.behaviour else "" for step in trajectory.steps]
-    columns.append((["logit", "difference"], behaviours))
+    columns.append((trajectory.metric.called.split(), behaviours))
     for role in roles:
         shares = [f"{step.roles[role].mean:.0%}" if role in step.roles else "" for step in trajectory.steps]
         columns.append((_over_lines(role), shares))

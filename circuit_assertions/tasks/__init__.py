@@ -6,31 +6,36 @@ once a tokenizer is there.
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
+from circuit_assertions.tasks.answers import Answers
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.given import GivenPromptsTask
 from circuit_assertions.tasks.ioi import IoiTask
+from circuit_assertions.tasks.kind import Option, SeededTask, TaskKind
+from circuit_assertions.tasks.metrics import LOGIT_DIFFERENCE, METRICS, AnswerMetric
 from circuit_assertions.tasks.prompts import END, TO_PATCH, Prompt, PromptSet
+from circuit_assertions.tasks.registry import Task, kinds, known_circuits, task_offering
 from circuit_assertions.tasks.repeated import RepeatedTokensTask
 from circuit_assertions.tasks.retokenize import check_same_tokens
 
 __all__ = [
     "END",
-    "KNOWN_CIRCUITS",
+    "LOGIT_DIFFERENCE",
+    "METRICS",
     "TO_PATCH",
+    "AnswerMetric",
+    "Answers",
     "GivenPromptsTask",
     "IoiTask",
+    "Option",
     "Prompt",
     "PromptSet",
     "RepeatedTokensTask",
+    "SeededTask",
     "Task",
     "TaskError",
+    "TaskKind",
     "check_same_tokens",
+    "kinds",
+    "known_circuits",
+    "task_offering",
 ]
-
-KNOWN_CIRCUITS = (IoiTask.circuit, RepeatedTokensTask.circuit)  # by name, whoever has found them
-
-Task = Annotated[IoiTask | RepeatedTokensTask | GivenPromptsTask, Field(discriminator="kind")]

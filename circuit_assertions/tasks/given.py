@@ -2,19 +2,33 @@
 
 Positions are marked in the text itself: `{giver:Tim} gave a ball to` labels the last token of `Tim` as `giver`; a
 literal brace is doubled, `{{`. `end` is the last token and needs no mark.
+
+An answer is one word, a list of words of which any will do, or words with their weights.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from circuit_assertions.bounded import UnreadableError, read_bounded
+from circuit_assertions.tasks.answers import Answers
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
 from circuit_assertions.tasks.errors import TaskError
+from circuit_assertions.tasks.kind import TaskKind
+from circuit_assertions.tasks.metrics import LOGIT_DIFFERENCE, METRICS, AnswerMetric, MetricName
 from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
 from circuit_assertions.tasks.schema import Strict
 
@@ -24,6 +38,47 @@ _MARK = re.compile(r"\{\{|\}\}|\{([^{}:]*):([^{}]*)\}|[{}]")
 _LABEL = re.compile(r"[a-z][a-z0-9-]*")
 _MOST_BYTES = 64_000_000  # of a file of prompts
 _MOST_PAIRS = 100_000  # as many prompts as the other tasks make at most
+_MOST_WORDS = 10_000  # of one answer
+
+_Words = tuple[tuple[str, float], ...]
+
+
+def _answer_words(value: Any) -> _Words:
+    """An answer as words with their weights, however it was written."""
+    if isinstance(value, str):
+        return ((value, 1.0),)
+    if isinstance(value, Mapping):
+        pairs = tuple(value.items())
+    elif isinstance(value, tuple) and all(isinstance(one, tuple) for one in value):
+        pairs = value
+    elif isinstance(value, (list, tuple)):
+        pairs = tuple((word, 1.0) for word in value)
+    else:
+        raise ValueError(f"{value!r} is not a word, a list of words, or words with their weights (quote numbers)")
+    return tuple((_word(word), _weight(word, weight)) for word, weight in _counted(pairs))
+
+
+def _counted(pairs: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not 1 <= len(pairs) <= _MOST_WORDS:
+        raise ValueError(f"an answer has 1 to {_MOST_WORDS} words, and {len(pairs)} are given")
+    return pairs
+
+
+def _word(word: Any) -> str:
+    if not isinstance(word, str):
+        raise ValueError(f"{word!r} is not a word: quote it")
+    return word
+
+
+def _weight(word: str, weight: Any) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight <= 1:
+        raise ValueError(f"the weight of {word!r} is {weight!r}: give a number above 0 and at most 1")
+    return float(weight)
+
+
+_AnswerWords = Annotated[
+    _Words, PlainValidator(_answer_words, json_schema_input_type=str | list[str] | dict[str, float])
+]
 
 
 class GivenPrompt(Strict):
@@ -31,8 +86,10 @@ class GivenPrompt(Strict):
 
     clean: str = Field(min_length=1, description="the text, positions marked as {label:words}")
     counterfactual: str | None = Field(None, description="the counterfactual text, with as many tokens")
-    right: str | None = Field(None, description="the next word that is right")
-    wrong: str | None = Field(None, description="the wrong next word that it is compared with")
+    right: _AnswerWords | None = Field(
+        None, description="the next word that is right; a list of words, or words with their weights, each up to 1"
+    )
+    wrong: _AnswerWords | None = Field(None, description="the wrong next word that it is compared with, likewise")
 
     @field_validator("clean", "counterfactual")
     @classmethod
@@ -42,13 +99,19 @@ class GivenPrompt(Strict):
         return text
 
 
-class GivenPromptsTask(Strict):
+class GivenPromptsTask(TaskKind):
     """The user's own prompts, inline or from a JSONL file."""
 
     kind: Literal["prompts"]
     pairs: tuple[GivenPrompt, ...] = Field((), max_length=_MOST_PAIRS, description="the prompts, inline")
     file: str | None = Field(None, description="a JSONL file with one prompt per line, relative to the suite")
     bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
+    metric: MetricName = Field(LOGIT_DIFFERENCE.name, description="by what right and wrong answers are compared")
+
+    help: ClassVar[str] = "your own pairs"
+    positions: ClassVar[Mapping[str, str]] = {END: "the last token, where the answer is read"}
+    by_name: ClassVar[bool] = False
+    shorter: ClassVar[str] = "shorter texts"
 
     @model_validator(mode="before")
     @classmethod
@@ -76,16 +139,27 @@ class GivenPromptsTask(Strict):
         }
         return frozenset({"positions", *(name for name, given in has.items() if given)})
 
+    @property
+    def count(self) -> int:
+        """How many prompts there are."""
+        return len(self.pairs)
+
+    @property
+    def answer_metric(self) -> AnswerMetric:
+        """By what right and wrong answers are compared."""
+        return METRICS[self.metric]
+
     def labels(self) -> frozenset[str]:
         """The positions that every one of these prompts names."""
         shared = frozenset.intersection(*(frozenset(read_marks(pair.clean).spans) for pair in self.pairs))
         return shared | {END}
 
-    def build(self, tokenizer: Any) -> PromptSet:
+    def make(self, tokenizer: Any) -> PromptSet:
         """Tokenize the prompts.
 
         Raises:
-            TaskError: if an answer is not a single token, or a counterfactual has another length.
+            TaskError: if a word of an answer is not a single token, or two are the same one, or a counterfactual has
+                another length.
         """
         encoder = Encoder(tokenizer, self.bos)
         made = tuple(_prompt(number, pair, encoder) for number, pair in enumerate(self.pairs, start=1))
@@ -152,7 +226,7 @@ def _prompt(number: int, pair: GivenPrompt, encoder: Encoder) -> Prompt:
             f"prompt {number}: {marked.text!r} has {len(tokens)} tokens for this tokenizer and its counterfactual "
             f"{len(twin)}: choose words that give both the same length"
         )
-    right, wrong = (_answer(number, encoder, marked.text, word) for word in (pair.right, pair.wrong))
+    right, wrong = (_answer(number, encoder, marked.text, words) for words in (pair.right, pair.wrong))
     end = len(tokens) - 1
     return Prompt(
         tokens=tokens,
@@ -162,14 +236,17 @@ def _prompt(number: int, pair: GivenPrompt, encoder: Encoder) -> Prompt:
         wrong=wrong,
         counterfactual=twin,
         template=f"prompt of {len(tokens)} tokens",
-        targets=((end, right),) if right is not None else (),
+        targets=tuple((end, token) for token in right.tokens),
     )
 
 
-def _answer(number: int, encoder: Encoder, text: str, word: str | None) -> int | None:
-    if word is None:
-        return None
-    token = encoder.next_token(text, word)
-    if token is None:
-        raise TaskError(f"prompt {number}: {word!r} is not a single token after {text!r} for this tokenizer")
-    return token
+def _answer(number: int, encoder: Encoder, text: str, words: _Words | None) -> Answers:
+    found: dict[int, tuple[str, float]] = {}
+    for word, weight in words or ():
+        token = encoder.next_token(text, word)
+        if token is None:
+            raise TaskError(f"prompt {number}: {word!r} is not a single token after {text!r} for this tokenizer")
+        if token in found:
+            raise TaskError(f"prompt {number}: {found[token][0]!r} and {word!r} are one token here: leave one out")
+        found[token] = word, weight
+    return Answers(tuple(found), tuple(weight for _, weight in found.values()))

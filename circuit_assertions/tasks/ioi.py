@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from circuit_assertions.tasks.answers import Answers
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
 from circuit_assertions.tasks.errors import TaskError
+from circuit_assertions.tasks.kind import Option, SeededTask
 from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
-from circuit_assertions.tasks.schema import Strict
 from circuit_assertions.tasks.words import NAMES, OBJECTS, PLACES, TEMPLATES
 
 __all__ = ["IoiTask"]
@@ -31,7 +33,7 @@ _FEWEST_NAMES = 5  # two for the prompt, three others for its counterfactual
 _MOST_WORDS = 10_000
 
 
-class IoiTask(Strict):
+class IoiTask(SeededTask):
     """Indirect object identification."""
 
     kind: Literal["ioi"]
@@ -49,8 +51,30 @@ class IoiTask(Strict):
         TEMPLATES, min_length=1, max_length=_MOST_WORDS, description="sentences that stop before the answer"
     )
 
+    help: ClassVar[str] = (
+        "indirect object identification, half ABBA and half BABA; the counterfactual has three unrelated names"
+    )
+    positions: ClassVar[Mapping[str, str]] = {
+        "subject-1": "the subject where it is introduced",
+        "after-subject-1": "the token after it",
+        "subject-2": "the subject where it is named again, the last time before the answer",
+        "indirect-object": "the other person, who is the answer",
+        END: "the last token, where the answer is read",
+    }
+    circuit: ClassVar[str] = "ioi"
+    shorter: ClassVar[str] = "shorter `templates:`"
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("--names", "names", "people's names of an ioi task"),
+        Option("--places", "places", "words for {place} of an ioi task"),
+        Option("--objects", "objects", "words for {object} of an ioi task"),
+        Option(
+            "--template",
+            "templates",
+            "a sentence of an ioi task, with {first}, {second} and {subject}; repeatable",
+            repeatable=True,
+        ),
+    )
     offers: ClassVar[frozenset[str]] = frozenset({"answer", "wrong-answer", "positions", "counterfactual"})
-    circuit: ClassVar[str] = "ioi"  # what suites call the circuit that `discover` finds by it
 
     @field_validator("templates")
     @classmethod
@@ -71,11 +95,7 @@ class IoiTask(Strict):
                 raise ValueError(f"{template!r} must end with the word before the answer, without a space")
         return templates
 
-    def labels(self) -> frozenset[str]:
-        """The positions that every prompt of this task names."""
-        return frozenset({"subject-1", "after-subject-1", "subject-2", "indirect-object", END})
-
-    def build(self, tokenizer: Any) -> PromptSet:
+    def make(self, tokenizer: Any) -> PromptSet:
         """Make the prompts for one tokenizer. Words that are not single tokens there are left out.
 
         Raises:
@@ -150,8 +170,8 @@ class IoiTask(Strict):
             tokens=tokens,
             text=clean.text,
             positions=positions,
-            right=names[right],
-            wrong=names[wrong],
+            right=Answers.of(names[right]),
+            wrong=Answers.of(names[wrong]),
             counterfactual=twin_tokens,
             template=f"{order}/{number}",
             targets=((len(tokens) - 1, names[right]),),

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from circuit_assertions.tasks.answers import NO_ANSWER, Answers
+from circuit_assertions.tasks.metrics import LOGIT_DIFFERENCE, AnswerMetric
+
 __all__ = ["END", "TO_PATCH", "Prompt", "PromptSet"]
 
 END = "end"  # where the answer is read, which every prompt has: the last token, or the last but one of a repetition
@@ -23,23 +26,39 @@ class Prompt:
         tokens: token ids, a BOS included where the policy asks for one.
         text: what was tokenized; empty for random tokens.
         positions: label -> index into `tokens`; `end` is always among them.
-        right: the token id that should come after `end`, where the task has an answer.
-        wrong: the token id that the right one is compared with.
+        right: the tokens that should come after `end`; empty where the task has no answer.
+        wrong: the tokens that the right ones are compared with.
         counterfactual: the counterfactual's token ids, of the same length.
         template: the group that balance is counted in, `ABBA/3`.
-        targets: (position, next token id) pairs that loss and probability are averaged over.
+        targets: (position, next token id) pairs that loss and probability are averaged over; several tokens of one
+            position are alternatives.
         repeat: (first index, period) of a sequence that is repeated once.
+        metric: by what right and wrong are compared; the task's.
     """
 
     tokens: tuple[int, ...]
     text: str
     positions: Mapping[str, int]
-    right: int | None = None
-    wrong: int | None = None
+    right: Answers = NO_ANSWER
+    wrong: Answers = NO_ANSWER
     counterfactual: tuple[int, ...] | None = None
     template: str = ""
     targets: tuple[tuple[int, int], ...] = ()
     repeat: tuple[int, int] | None = None
+    metric: AnswerMetric = LOGIT_DIFFERENCE
+
+    @property
+    def read_at(self) -> tuple[int, ...]:
+        """The positions whose logits are read: those of the targets, in their order, and `end`."""
+        return tuple(dict.fromkeys((*(place for place, _ in self.targets), self.positions[END])))
+
+    @property
+    def alternatives(self) -> tuple[tuple[int, ...], ...]:
+        """For each position of a target, in their order, the tokens of which one should come next."""
+        by_place: dict[int, tuple[int, ...]] = {}
+        for place, token in self.targets:
+            by_place[place] = (*by_place.get(place, ()), token)
+        return tuple(by_place.values())
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,8 @@ class PromptSet:
         """SHA-256 over every token id, clean and counterfactual: two readings share it or are not comparable."""
         digest = hashlib.sha256()
         for prompt in self.prompts:
-            digest.update(repr((prompt.tokens, prompt.counterfactual, prompt.right, prompt.wrong)).encode())
+            answers = prompt.right.plain, prompt.wrong.plain
+            digest.update(repr((prompt.tokens, prompt.counterfactual, *answers)).encode())
         return digest.hexdigest()
 
     @property

@@ -11,21 +11,23 @@ counterfactual is another sequence, repeated as well, that does not contain the 
 from __future__ import annotations
 
 import random
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from circuit_assertions.tasks.answers import Answers
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder
 from circuit_assertions.tasks.errors import TaskError
+from circuit_assertions.tasks.kind import SeededTask
 from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
-from circuit_assertions.tasks.schema import Strict
 
 __all__ = ["RepeatedTokensTask"]
 
 _MOST_TOKENS = 20_000_000  # of all sequences together, with their counterfactuals some gigabytes
 
 
-class RepeatedTokensTask(Strict):
+class RepeatedTokensTask(SeededTask):
     """Random tokens, repeated."""
 
     kind: Literal["repeated-tokens"]
@@ -36,8 +38,17 @@ class RepeatedTokensTask(Strict):
     length: int = Field(24, ge=3, le=10_000, strict=True, description="tokens before the repetition")
     bos: BosPolicy = Field("tokenizer", description="whether sequences begin with a BOS token")
 
+    help: ClassVar[str] = (
+        "random tokens, repeated once, none twice within the first half; the counterfactual is another such sequence"
+    )
+    positions: ClassVar[Mapping[str, str]] = {
+        "earlier": "where the token at `end` stood before",
+        "after-earlier": "the token that followed it there, which is the answer",
+        END: "the last token but one, where the answer is read",
+    }
+    circuit: ClassVar[str] = "induction"
+    shorter: ClassVar[str] = "a smaller `length:`"
     offers: ClassVar[frozenset[str]] = frozenset({"repeat", "answer", "wrong-answer", "positions", "counterfactual"})
-    circuit: ClassVar[str] = "induction"  # what suites call the circuit that `discover` finds by it
 
     @model_validator(mode="after")
     def _fits_the_memory(self) -> RepeatedTokensTask:
@@ -49,11 +60,12 @@ class RepeatedTokensTask(Strict):
             )
         return self
 
-    def labels(self) -> frozenset[str]:
-        """The positions that every prompt of this task names."""
-        return frozenset({"earlier", "after-earlier", END})
+    @classmethod
+    def fitting(cls, positions: int) -> Self:
+        """Sequences of the default length, or as long as so many positions allow, with room for a BOS token."""
+        return cls.model_validate({"kind": "repeated-tokens", "length": max(3, min(24, (positions - 2) // 2))})
 
-    def build(self, tokenizer: Any) -> PromptSet:
+    def make(self, tokenizer: Any) -> PromptSet:
         """Make the sequences for one tokenizer, from all of its tokens that are not special.
 
         Raises:
@@ -86,8 +98,8 @@ class RepeatedTokensTask(Strict):
             tokens=tokens,
             text="",
             positions={"earlier": last - 1, "after-earlier": last, END: len(tokens) - 2},
-            right=drawn[-1],
-            wrong=rng.choice(drawn[:-2]),
+            right=Answers.of(drawn[-1]),
+            wrong=Answers.of(rng.choice(drawn[:-2])),
             counterfactual=(*encoder.prefix, *others, *others),
             template=f"length {self.length}",
             targets=targets,

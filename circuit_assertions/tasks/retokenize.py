@@ -40,7 +40,7 @@ def _tokens(prompt: Prompt) -> Iterator[int]:
     yield from prompt.tokens
     yield from prompt.counterfactual or ()
     yield from (token for _, token in prompt.targets)
-    yield from (token for token in (prompt.right, prompt.wrong) if token is not None)
+    yield from (*prompt.right.tokens, *prompt.wrong.tokens)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -11,7 +11,7 @@ from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.ordering import ranked
-from circuit_assertions.tasks import PromptSet, Task
+from circuit_assertions.tasks import LOGIT_DIFFERENCE, AnswerMetric, PromptSet, Task
 
 __all__ = ["LEAST_RATE", "Doing", "check_behaviour", "rates_shown", "with_enough_prompts"]
 
@@ -24,34 +24,35 @@ class Doing:
     """What a model does of a task.
 
     Attributes:
-        behaviour: `logit-difference` and `answer-rate`.
+        behaviour: the answer metric and `answer-rate`, by the measure's name.
         kinds: the answer rate for each kind of prompt (ABBA, BABA), where two of them clearly differ; else empty.
     """
 
     behaviour: Mapping[str, Figure]
     prompts: int
     kinds: Mapping[str, Figure] = field(default_factory=dict)
+    metric: AnswerMetric = LOGIT_DIFFERENCE
 
     @property
     def certain(self) -> bool | None:
         """Whether the model does the task; None where the intervals leave that open."""
-        rate, difference = (self.behaviour[name].interval for name in ("answer-rate", "logit-difference"))
+        rate, difference = (self.behaviour[name].interval for name in ("answer-rate", self.metric.name))
         if rate.low >= LEAST_RATE and difference.low > 0:
             return True
         return False if rate.high < LEAST_RATE or difference.high <= 0 else None
 
     def __str__(self) -> str:
-        rate, difference = self.behaviour["answer-rate"], self.behaviour["logit-difference"]
+        rate, difference = self.behaviour["answer-rate"], self.behaviour[self.metric.name]
         kinds = f" (by kind of prompt: {rates_shown(self.kinds)})" if self.kinds else ""
         if self.certain is None:
             text = f"undecided: {_percent(rate)} right on {self.prompts} prompts; at least {LEAST_RATE:.0%} is needed"
             if difference.interval.low <= 0:
-                text += f", and a logit difference above zero, which is {_number(difference)}"
+                text += f", and a {self.metric.called} above zero, which is {_number(difference)}"
             return f"{text}{kinds}; use more prompts"
         return (
             f"the model does not do the task: it answers right on {rate.mean:.0%} of the prompts "
-            f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is needed), with a logit "
-            f"difference of {_number(difference)}{kinds}"
+            f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is needed), with a "
+            f"{self.metric.called} of {_number(difference)}{kinds}"
         )
 
 
@@ -62,14 +63,16 @@ def check_behaviour(view: View, chain: Chain) -> Doing:
         NoCircuitError: if it does not do it, so that there is no circuit to find.
         UndecidedError: if it is undecided on these prompts.
     """
+    metric = view.task.answer_metric
     view.plan("answer-rate")
-    difference, rate = view.reading("logit-difference"), view.reading("answer-rate")
+    difference, rate = view.reading(metric.name), view.reading("answer-rate")
     prompts = view.audit.prompts(view.task, view.checkpoint)
     kinds = {kind: rate.values[rows] for kind, rows in _kinds(prompts).items()}
     doing = Doing(
-        {"logit-difference": Figure.of(difference), "answer-rate": Figure.of(rate)},
+        {metric.name: Figure.of(difference), "answer-rate": Figure.of(rate)},
         len(prompts),
         _if_they_differ({kind: Figure(float(hits.mean()), rate.interval(hits)) for kind, hits in kinds.items()}),
+        metric,
     )
     if doing.certain:
         return doing
@@ -88,7 +91,7 @@ def with_enough_prompts(view: View, chain: Chain, tell: Callable[[str], None]) -
         NoCircuitError: if the model does not do the task, or (an UndecidedError) if it is undecided on four times
             as many prompts.
     """
-    most = _MOST * getattr(view.task, "prompts", 0)
+    most = _MOST * view.task.count
     while True:
         try:
             return view, check_behaviour(view, chain)
@@ -102,10 +105,7 @@ def with_enough_prompts(view: View, chain: Chain, tell: Callable[[str], None]) -
 
 def _doubled(task: Task, most: int) -> Task | None:
     """The task with twice as many prompts; None where these would be too many, or it has no more."""
-    asked = getattr(task, "prompts", None)
-    if not isinstance(asked, int) or 2 * asked > most:
-        return None
-    return task.model_copy(update={"prompts": 2 * asked})
+    return task.with_count(2 * task.count) if 2 * task.count <= most else None
 
 
 def _kinds(prompts: PromptSet) -> dict[str, list[int]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from circuit_assertions.tasks import END, IoiTask, RepeatedTokensTask, Task
+from circuit_assertions.tasks import END, Task
 
 __all__ = ["LOOKS", "Anywhere", "Chain", "Inputs", "KnockOut", "Logits", "Look", "Rule", "Score", "Stage", "chain_for"]
 
@@ -136,7 +136,7 @@ _PREVIOUS_IN_IOI = Rule(
     (Score("previous-token-score", SCORES, repeated=True),),
 )
 _IOI = Chain(
-    IoiTask.circuit,
+    "ioi",
     (
         Stage(
             Logits(),
@@ -172,7 +172,7 @@ _IOI = Chain(
 
 _PREVIOUS = Rule("previous-token", Look("after-earlier", "earlier"), (Score("previous-token-score", SCORES),))
 _REPEATED = Chain(
-    RepeatedTokensTask.circuit,
+    "induction",
     (
         Stage(
             Logits(),
@@ -184,10 +184,10 @@ _REPEATED = Chain(
     alone=(_PREVIOUS,),
 )
 
-_CHAINS: Mapping[type, Chain] = {IoiTask: _IOI, RepeatedTokensTask: _REPEATED}
+_CHAINS: Mapping[str, Chain] = {chain.circuit: chain for chain in (_IOI, _REPEATED)}
 
 
 def chain_for(task: Task, name: str) -> Chain:
-    """The chain of a task's kind; for tasks of the user's own one without roles, called `name`."""
-    plain = Chain(name, (Stage(Logits()), Stage(Inputs("q", "logits", END)), Stage(Anywhere())))
-    return _CHAINS.get(type(task), plain)
+    """The chain that a task's kind names; for kinds without one, a chain without roles, called `name`."""
+    plain = Chain(task.circuit or name, (Stage(Logits()), Stage(Inputs("q", "logits", END)), Stage(Anywhere())))
+    return _CHAINS.get(task.circuit, plain)

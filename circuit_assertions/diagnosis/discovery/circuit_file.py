@@ -19,7 +19,7 @@ _DIGITS = 3  # significant ones: what is further behind is not known anyway, and
 
 _HEADER = """\
 # Written by `circuit-assertions discover`. Suites take the heads of a role from `roles`; `found` is the evidence.
-# Effects are in logits; positive effects favour the right answer. Figures are [mean, low, high] with 95 % intervals,
+# Effects are in {unit}; positive effects favour the right answer. Figures are [mean, low, high] with 95 % intervals,
 # corrected for the number of heads. `unexplained` heads have an effect, and the function of none of the roles.
 """
 
@@ -37,7 +37,8 @@ class _Dumper(yaml.SafeDumper):
 def circuit_file(discovery: Discovery, notes: str | None = None) -> str:
     """The circuit file's text, with the notes that people made in it."""
     content = circuit_content(discovery, notes)
-    return _HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, default_flow_style=None)
+    header = _HEADER.format(unit=discovery.metric.unit)
+    return header + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, default_flow_style=None)
 
 
 def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError, 
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Figure
-from circuit_assertions.tasks import TO_PATCH, PromptSet, RepeatedTokensTask, Task, TaskError
+from circuit_assertions.tasks import LOGIT_DIFFERENCE, TO_PATCH, AnswerMetric, PromptSet, Task, TaskError, task_offering
 
 if TYPE_CHECKING:
     from circuit_assertions.engine import Model
@@ -59,7 +59,8 @@ class Discovery:
     """A circuit that was found, and everything that tells how far to trust it.
 
     Attributes:
-        behaviour: `logit-difference` and `answer-rate`.
+        behaviour: the answer metric and `answer-rate`, by the measure's name.
+        metric: the task's answer metric; effects are in its unit.
         kinds: the answer rate for each kind of prompt, where two of them clearly differ.
         asked: how many prompts were asked for, where more were drawn because these did not tell.
         on_repeated: on how many sequences of random tokens heads were scored; 0 where they were not.
@@ -80,6 +81,7 @@ class Discovery:
     kinds: Mapping[str, Figure] = field(default_factory=dict)
     asked: int | None = None
     on_repeated: int = 0
+    metric: AnswerMetric = LOGIT_DIFFERENCE
 
     @property
     def everyone(self) -> tuple[Head, ...]:
@@ -117,7 +119,7 @@ def discover(
     prompts = audit.prompts(view.task, checkpoint)
     repeated = repeated_for(view, chain)
     followed, *halves = follow(chain, (view, *view.halves()), repeated, least, stage)
-    everyone = heads_of(followed, least)
+    everyone = heads_of(followed, least, task.answer_metric)
     stage("faithfulness, compared with random circuits")
     faithfulness = _faithfulness(view, followed, everyone)
     return Discovery(
@@ -134,6 +136,7 @@ def discover(
         kinds=doing.kinds,
         asked=None if len(prompts) == len(asked) else len(asked),
         on_repeated=0 if repeated is None else len(audit.prompts(repeated.task, checkpoint)),
+        metric=task.answer_metric,
     )
 
 
@@ -159,7 +162,7 @@ def _facts(model: Model) -> dict[str, Any]:
     }
 
 
-def heads_of(followed: Followed, least: float) -> tuple[Head, ...]:
+def heads_of(followed: Followed, least: float, metric: AnswerMetric) -> tuple[Head, ...]:
     """The heads that a chain led to.
 
     Raises:
@@ -168,11 +171,11 @@ def heads_of(followed: Followed, least: float) -> tuple[Head, ...]:
     if not followed.placed and followed.unclear:
         heads = ", ".join(map(str, followed.unclear))
         raise UndecidedError(
-            f"undecided: no head has an effect of {least:.0%} of the logit difference or more that is clear of zero; "
+            f"undecided: no head has an effect of {least:.0%} of the {metric.called} or more that is clear of zero; "
             f"{heads} may have one: use more prompts"
         )
     if not followed.placed:
-        raise NoCircuitError(f"no head carries {least:.0%} of the logit difference or more on a path of its own")
+        raise NoCircuitError(f"no head carries {least:.0%} of the {metric.called} or more on a path of its own")
     return tuple(one.head for one in followed.placed)
 
 
@@ -181,8 +184,9 @@ def repeated_for(view: View, chain: Chain) -> View | None:
     if not any(score.repeated for stage in chain.stages for rule in stage.rules for score in rule.scores):
         return None
     room = view.audit.model(view.checkpoint).layout.positions
-    asked = {"kind": "repeated-tokens", "length": max(3, min(24, (room - 2) // 2))}
-    task = RepeatedTokensTask.model_validate(asked)
+    task = task_offering("repeat", room)
+    if task is None:
+        return None
     try:
         view.audit.prompts(task, view.checkpoint)
     except TaskError:

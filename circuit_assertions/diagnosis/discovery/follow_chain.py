@@ -114,7 +114,7 @@ def follow(
         least: the smallest effect that counts, as a share of the logit difference.
         stage: told which stage comes next.
     """
-    sides = [_Side(view, repeated, least * abs(float(view.by_prompt("logit-difference").mean()))) for view in views]
+    sides = [_Side(view, repeated, least * abs(float(view.behaviour().mean()))) for view in views]
     _plan_what_is_known(chain, views[0], repeated)
     for number, step in enumerate(chain.stages, 1):
         stage(f"step {number} of {len(chain.stages)}: {step.name}")

@@ -52,7 +52,7 @@ def propose(
 ) -> list[Proposal]:
     """Bounds for the behaviour, for what each role's heads do and look at, and for the circuit as a whole."""
     wanted: list[tuple[dict[str, Any], Array]] = [
-        ({"measure": measure}, view.by_prompt(measure)) for measure in ("logit-difference", "answer-rate")
+        ({"measure": measure}, view.by_prompt(measure)) for measure in (view.task.answer_metric.name, "answer-rate")
     ]
     for stage, rule in _first_given(chain, followed):
         heads = followed.groups[rule.role]

@@ -40,6 +40,7 @@ class MeasureSpec:
         lowest: the smallest value that a prompt can have, included; None if there is no such limit.
         highest: the largest value that a prompt can have, included.
         of_means: whether these limits hold only for means over prompts, and not for each prompt.
+        metric: the answer metric that it reads, if it is one; others read answers by the task's own metric.
     """
 
     name: str
@@ -63,11 +64,16 @@ class MeasureSpec:
     lowest: float | None = None
     highest: float | None = None
     of_means: bool = False
+    metric: str = ""
 
     @property
     def is_share(self) -> bool:
         """Whether its readings are shares, so that a bound may be written as 95%."""
         return self.unit.startswith("share") or self.highest == 1
+
+    def unit_on(self, task: Task) -> str:
+        """The unit of its readings of a task: that of the catalogue, or in the unit of the task's answer metric."""
+        return self.unit if self.metric else task.answer_metric.in_its_unit(self.unit)
 
     @property
     def range_text(self) -> str:

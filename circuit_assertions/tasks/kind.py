@@ -1,0 +1,134 @@
+"""What a kind of task declares. A kind is one subclass of `TaskKind`, in one file: of this folder, or of a package that
+names the class under the entry points `circuit_assertions.tasks`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, Self
+
+from circuit_assertions.tasks.errors import TaskError
+from circuit_assertions.tasks.metrics import LOGIT_DIFFERENCE, AnswerMetric
+from circuit_assertions.tasks.prompts import PromptSet
+from circuit_assertions.tasks.schema import Strict
+
+__all__ = ["Option", "SeededTask", "TaskKind"]
+
+
+class Option(NamedTuple):
+    """An option of the command line that sets one key of a task.
+
+    Attributes:
+        flag: as people type it, `--names`.
+        key: as suites write it, `names`.
+        repeatable: whether it is given once for each text; otherwise it takes words with commas between them.
+    """
+
+    flag: str
+    key: str
+    help: str
+    repeatable: bool = False
+
+
+class TaskKind(Strict):
+    """One kind of task. Its fields are what a suite may say about a task; what follows is the same for all of a kind.
+
+    A subclass declares `kind: Literal["my-kind"]`, `help`, `positions` and `offers`, and computes `count` and `make`.
+
+    Attributes:
+        kind: the name of the kind.
+        help: one line about its prompts.
+        positions: the labels that every prompt has, each with a line of help.
+        circuit: the name of its circuit, and of the chain by which it is found; empty for a chain without roles, whose
+            circuit is called as the task is.
+        by_name: whether the name of the kind alone makes a task.
+        shorter: what to change where prompts are too long for a model.
+        options: options of `discover` that set its keys.
+    """
+
+    kind: str
+
+    help: ClassVar[str] = ""
+    positions: ClassVar[Mapping[str, str]] = {}
+    circuit: ClassVar[str] = ""
+    by_name: ClassVar[bool] = True
+    shorter: ClassVar[str] = "shorter prompts"
+    options: ClassVar[tuple[Option, ...]] = ()
+
+    @property
+    @abstractmethod
+    def offers(self) -> frozenset[str]:
+        """What measures can ask of its prompts: `answer`, `wrong-answer`, `counterfactual`, `positions`, `repeat`."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many prompts it makes."""
+
+    @abstractmethod
+    def make(self, tokenizer: Any) -> PromptSet:
+        """The prompts for one tokenizer.
+
+        Raises:
+            TaskError: if the tokenizer does not allow it.
+        """
+
+    @property
+    def answer_metric(self) -> AnswerMetric:
+        """By what right and wrong answers are compared."""
+        return LOGIT_DIFFERENCE
+
+    def labels(self) -> frozenset[str]:
+        """The positions that every prompt of this task names."""
+        return frozenset(self.positions)
+
+    def with_count(self, count: int) -> Self | None:
+        """The task with so many prompts, the first ones the same; None where their number is fixed."""
+        return None
+
+    def with_seed(self, seed: int) -> Self | None:
+        """The task with other prompts of the same kind; None where nothing is drawn."""
+        return None
+
+    @classmethod
+    def fitting(cls, positions: int) -> Self | None:
+        """A task of this kind, with its defaults, for a model of so many positions; None where it has no such size."""
+        return None
+
+    def build(self, tokenizer: Any) -> PromptSet:
+        """The prompts for one tokenizer, with the task's answer metric.
+
+        Raises:
+            TaskError: if the tokenizer does not allow it, or a prompt lacks what the kind declares.
+        """
+        made, metric = self.make(tokenizer), self.answer_metric
+        for number, prompt in enumerate(made.prompts, start=1):
+            missing = sorted(self.labels() - set(prompt.positions))
+            if missing:
+                raise TaskError(f"kind {self.kind} promises a position {missing[0]!r}, and prompt {number} has none")
+        if metric is LOGIT_DIFFERENCE:
+            return made
+        prompts = tuple(replace(prompt, metric=metric) for prompt in made.prompts)
+        return PromptSet(prompts, {**made.settings, "metric": metric.name})
+
+
+class SeededTask(TaskKind):
+    """A kind whose prompts are drawn, as many as are asked for. Subclasses declare its fields with their help."""
+
+    prompts: int
+    seed: int
+
+    @property
+    def count(self) -> int:
+        """How many prompts it makes."""
+        return self.prompts
+
+    def with_count(self, count: int) -> Self:
+        """The task with so many prompts of the same seed."""
+        return self.model_copy(update={"prompts": count})
+
+    def with_seed(self, seed: int) -> Self:
+        """The task with prompts of another seed."""
+        return self.model_copy(update={"seed": seed})
