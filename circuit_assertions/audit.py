@@ -265,7 +265,7 @@ def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint) -> Non
     if prompts.longest > model.layout.positions:
         raise TaskError(
             f"the prompts have up to {prompts.longest} tokens and {checkpoint} reads {model.layout.positions}: "
-            f"use shorter ones (`length:` of repeated-tokens, shorter templates for ioi)"
+            f"use shorter ones (a smaller `length:`, or shorter templates)"
         )
     highest = max(max(prompt.tokens) for prompt in prompts.prompts)
     if highest >= model.layout.vocabulary:

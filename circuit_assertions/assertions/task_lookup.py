@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions.assertions.errors import SuiteError
-from circuit_assertions.assertions.loading import KINDS, load_suite, problems_of
+from circuit_assertions.assertions.loading import load_suite, problems_of
 from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.yaml_source import Problem, read_source
 from circuit_assertions.places import suite_path
-from circuit_assertions.tasks import Task
+from circuit_assertions.tasks import Task, kinds
 from circuit_assertions.tasks.schema import closest, did_you_mean
 
 __all__ = ["find_task"]
@@ -22,25 +22,27 @@ _OF_SUITE = "::"
 _PROMPTS = "prompts"  # the kind that is nothing without a file
 
 
-def find_task(said: str, changes: Mapping[str, Any] | None = None) -> tuple[str, Task]:
+def find_task(said: str | None, changes: Mapping[str, Any] | None = None) -> tuple[str, Task]:
     """The task that a person named, and its short name.
 
     Args:
-        said: `ioi` or `repeated-tokens`; a task file (what stands under a task's name in a suite); `suite.yaml::name`,
-            or a suite file alone for its first task.
+        said: a kind of task, None for the first one; a task file (what stands under a task's name in a suite);
+            `suite.yaml::name`, or a suite file alone for its first task.
         changes: keys to be set in it, as the suite format spells them: `prompts`, `names`.
 
     Raises:
         SuiteError: if there is no such task, or it is not valid; with file, line and column where there is a file.
     """
     given = {key: value for key, value in (changes or {}).items() if value is not None}
+    said = next(iter(kinds())) if said is None else said
     path, _, wanted = said.partition(_OF_SUITE)
-    if path in KINDS and path != _PROMPTS:
+    if path in kinds() and path != _PROMPTS:
         return path, _valid({"kind": path}, given, said)
     file = suite_path(path)
     if not path or (not file.exists() and not file.suffix):
-        hint = did_you_mean(said, [kind for kind in KINDS if kind != _PROMPTS])
-        raise SuiteError(f"no task {said!r}{hint}: give ioi, repeated-tokens, a task file, or suite.yaml::name")
+        alone = [kind for kind in kinds() if kind != _PROMPTS]
+        hint = did_you_mean(said, alone)
+        raise SuiteError(f"no task {said!r}{hint}: give {', '.join(alone)}, a task file, or suite.yaml::name")
     source = read_source(file)
     values = source.values if isinstance(source.values, dict) else {}
     if "kind" in values and "tasks" not in values and not wanted:

@@ -11,13 +11,12 @@ from pydantic import BaseModel, ValidationError
 from circuit_assertions.assertions.proposed import BOUND_KINDS
 from circuit_assertions.assertions.schema import RECEIVER_KINDS
 from circuit_assertions.assertions.yaml_source import Problem, Source
+from circuit_assertions.tasks import kinds
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["KINDS", "problems_of", "validate"]
+__all__ = ["problems_of", "validate"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
-
-KINDS = ("ioi", "repeated-tokens", "prompts")
 
 
 def validate(model: type[Loaded], source: Source) -> tuple[Loaded | None, list[Problem]]:
@@ -74,9 +73,9 @@ def _problem_of(found: Mapping[str, Any]) -> Problem:
     if kind == "missing":
         message = f"{path[-1]!r} is missing"
     elif kind == "union_tag_invalid":
-        message, path = f"unknown kind {context['tag']!r}{closest(str(context['tag']), list(KINDS))}", (*path, "kind")
+        message, path = f"unknown kind {context['tag']!r}{closest(str(context['tag']), list(kinds()))}", (*path, "kind")
     elif kind == "union_tag_not_found":
-        message = f"'kind' is missing: {', '.join(KINDS)}"
+        message = f"'kind' is missing: {', '.join(kinds())}"
     elif kind == "literal_error" and isinstance(given, str):
         message = f"unknown word {given!r}: {context['expected']}"
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
@@ -104,8 +103,10 @@ def _called(value: Any) -> str:
 
 
 def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Pydantic puts the chosen kind of a task or a receiver into the path, where the file has no such level."""
-    if path[:1] == ("tasks",) and path[2:3] and path[2] in KINDS:
+    """Pydantic puts the chosen kind of a task, receiver or stage into the path, where the file has no such level."""
+    if path[:1] == ("stages",):
+        return (*path[:2], *path[3:])
+    if path[:1] == ("tasks",) and path[2:3] and path[2] in kinds():
         return (*path[:2], *path[3:])
     where = path.index("receiver") if "receiver" in path[2:4] else 0
     if where and path[where + 1 : where + 2] and path[where + 1] in RECEIVER_KINDS:

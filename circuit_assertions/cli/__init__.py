@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     show = verbs.add_parser("show-task", help="print the prompts of a task, as this model reads them")
     show.add_argument(
         "task",
-        help="ioi, repeated-tokens, a task file, suite.yaml::name, or a suite for its first task: as in discover",
+        help="a kind of task, a task file, suite.yaml::name, or a suite for its first task: as in discover",
     )
     show.add_argument("name", nargs="?", help="the task's name, where a suite is given")
     show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is used")

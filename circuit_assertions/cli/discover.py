@@ -40,17 +40,20 @@ def add_discover(verbs: Any) -> None:
     add_model_and_task(discover)
     discover.add_argument("-o", "--output", type=Path, metavar="FILE", help="default suites/circuits/<name>.yaml")
     discover.add_argument("--name", help="the name in the default file name; default the checkpoint's folder")
-    discover.add_argument("--circuit", help="what suites call the circuit; default ioi, induction, or the task's name")
+    discover.add_argument("--circuit", help="what suites call the circuit; default the chain's name, or the task's")
+    discover.add_argument(
+        "--chain", metavar="NAME|FILE", help="the chain that is followed; default that of the task, or of its kind"
+    )
     discover.add_argument("--prompts", type=int, metavar="N", help="how many prompts; default the task's own number")
     discover.add_argument("--seed", type=int, metavar="N", help="which prompts; default the task's own seed")
     for key, what in (("names", "people's names"), ("places", "words for {place}"), ("objects", "words for {object}")):
-        discover.add_argument(f"--{key}", type=_words, metavar="A,B,...", help=f"{what} of an ioi task")
+        discover.add_argument(f"--{key}", type=_words, metavar="A,B,...", help=f"{what}, for tasks that take them")
     discover.add_argument(
         "--template",
         action="append",
         dest="templates",
         metavar="TEXT",
-        help="a sentence of an ioi task, with {first}, {second} and {subject}; repeatable",
+        help="a sentence, for tasks that take them, with {first}, {second} and {subject}; repeatable",
     )
     discover.add_argument(
         "--least-effect",
@@ -78,15 +81,15 @@ def _share(text: str) -> float:
 
 
 def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
+    from circuit_assertions.assertions.chains import chain_for
     from circuit_assertions.assertions.task_lookup import find_task
-    from circuit_assertions.diagnosis.discovery.chains import chain_for
     from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 
     changes = {key: getattr(given, key) for key in ("prompts", "seed", "names", "places", "objects", "templates")}
     name, task = find_task(given.task, changes)
     checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))
     output = given.output or _default_file(
-        given.name or _short_name(checkpoint), given.circuit or chain_for(task, name).circuit
+        given.name or _short_name(checkpoint), given.circuit or chain_for(task, name, given.chain).name
     )
     _check_place(output)
     notes = _notes_in(output)
@@ -102,7 +105,14 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     try:
         with in_one_go(audit, lambda what: stage[0]):
             found = discover(
-                audit, checkpoint, task, least=given.least_effect, name=name, circuit=given.circuit, stage=say
+                audit,
+                checkpoint,
+                task,
+                least=given.least_effect,
+                name=name,
+                circuit=given.circuit,
+                chain=given.chain,
+                stage=say,
             )
     except NoCircuitError as error:
         undecided = isinstance(error, UndecidedError)
@@ -125,7 +135,7 @@ def _short_name(checkpoint: Checkpoint) -> str:
 
 def _check_place(output: Path) -> None:
     """Check the circuit file's name, and that the file and its head map can be written."""
-    check_writable(output, "model.ioi.yaml")
+    check_writable(output, "model.circuit.yaml")
     if output.suffix not in (".yaml", ".yml"):
         raise CircuitAssertionsError(f"{output} is not a name for a circuit file: it must end in .yaml")
     check_writable(output.with_suffix(".svg"))

@@ -33,7 +33,9 @@ __all__ = [
 def add_model_and_task(verb: argparse.ArgumentParser) -> None:
     """Add the options that say which one checkpoint is asked, and what."""
     verb.add_argument("--model", required=True, help="a checkpoint folder, a PEFT adapter, or a hub id")
-    verb.add_argument("--task", default="ioi", help="ioi (default), repeated-tokens, a task file, or suite.yaml::task")
+    verb.add_argument(
+        "--task", help="a kind of task (default indirect object identification), a task file, or suite.yaml::task"
+    )
 
 
 def add_opening(verb: argparse.ArgumentParser) -> None:

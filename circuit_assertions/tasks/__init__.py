@@ -6,7 +6,9 @@ once a tokenizer is there.
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from collections.abc import Mapping
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -19,7 +21,6 @@ from circuit_assertions.tasks.retokenize import check_same_tokens
 
 __all__ = [
     "END",
-    "KNOWN_CIRCUITS",
     "TO_PATCH",
     "GivenPromptsTask",
     "IoiTask",
@@ -29,8 +30,14 @@ __all__ = [
     "Task",
     "TaskError",
     "check_same_tokens",
+    "kinds",
 ]
 
-KNOWN_CIRCUITS = (IoiTask.circuit, RepeatedTokensTask.circuit)  # by name, whoever has found them
-
 Task = Annotated[IoiTask | RepeatedTokensTask | GivenPromptsTask, Field(discriminator="kind")]
+
+
+@functools.cache
+def kinds() -> Mapping[str, type[IoiTask | RepeatedTokensTask | GivenPromptsTask]]:
+    """The kinds of tasks by name, the default one first."""
+    listed = get_args(get_args(Task)[0])
+    return {get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in listed}

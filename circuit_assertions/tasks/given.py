@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
 from circuit_assertions.bounded import UnreadableError, read_bounded
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
@@ -49,6 +49,16 @@ class GivenPromptsTask(Strict):
     pairs: tuple[GivenPrompt, ...] = Field((), max_length=_MOST_PAIRS, description="the prompts, inline")
     file: str | None = Field(None, description="a JSONL file with one prompt per line, relative to the suite")
     bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
+    chain: str | None = Field(
+        None,
+        min_length=1,
+        description="the chain by which `discover` finds their circuit: a file of chains/ that says so, or one of the "
+        "package's; default one without roles",
+    )
+
+    circuit: ClassVar[str] = ""  # it has the name of the task or of its chain
+
+    _folder: Path | None = PrivateAttr(None)
 
     @model_validator(mode="before")
     @classmethod
@@ -65,6 +75,17 @@ class GivenPromptsTask(Strict):
         if not self.pairs:
             raise ValueError("a task of kind prompts needs `pairs` or a `file`")
         return self
+
+    @model_validator(mode="after")
+    def _remember_where(self, info: ValidationInfo) -> GivenPromptsTask:
+        if self.chain is not None and self._folder is None:
+            self._folder = (info.context or {}).get("folder")
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the file that the task stands in, beside which its chain is looked for; None if it has none."""
+        return self._folder
 
     @property
     def offers(self) -> frozenset[str]:
