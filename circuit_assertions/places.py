@@ -6,9 +6,19 @@ from pathlib import Path
 
 import circuit_assertions
 
-__all__ = ["PACKAGED", "packaged_name", "packaged_suites", "shown_path", "suite_folders", "suite_path"]
+__all__ = [
+    "CHAINS",
+    "CIRCUITS",
+    "PACKAGED",
+    "packaged_name",
+    "packaged_suites",
+    "shown_path",
+    "suite_folders",
+    "suite_path",
+]
 
 PACKAGED = "packaged:"
+CIRCUITS, CHAINS = "circuits", "chains"  # the folders beside suites whose YAML files are no suites
 
 
 def packaged_suites() -> Path:

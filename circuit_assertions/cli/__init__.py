@@ -19,7 +19,7 @@ from circuit_assertions.cli.graft import add_graft
 from circuit_assertions.cli.options import add_lender, lender_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
-from circuit_assertions.places import shown_path, suite_path
+from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
 from circuit_assertions.printable import printable
 from circuit_assertions.unexpected import tell_unexpected
 
@@ -106,11 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
     measures.set_defaults(run=_measures)
 
-    validate = verbs.add_parser("validate", help="check suites and circuit files without opening a model")
+    validate = verbs.add_parser("validate", help="check suites, circuit and chain files without opening a model")
     validate.add_argument("paths", nargs="+", type=suite_path, help="suite files, or folders of them")
     validate.set_defaults(run=_validate)
 
-    schema = verbs.add_parser("schema", help="print the JSON Schema of the suite format, for editors")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of the suite or chain format, for editors")
+    schema.add_argument("format", nargs="?", choices=("suite", "chain"), default="suite", help="default suite")
     schema.set_defaults(run=_schema)
     return parser
 
@@ -182,10 +183,14 @@ def _doubt(file: Path) -> str:
         SuiteError: if it is not valid.
     """
     from circuit_assertions.assertions import load_circuit, load_suite
+    from circuit_assertions.assertions.chains import load_chain
     from circuit_assertions.assertions.packaged import circuits_beside
 
-    if file.parent.name == "circuits":
+    if file.parent.name == CIRCUITS:
         load_circuit(file)
+        return ""
+    if file.parent.name == CHAINS:
+        load_chain(file)
         return ""
     assertions = load_suite(file, circuits_beside(file)).suite.assertions
     over = [f"{one.id} ({one.waive.until})" for one in assertions if one.waive is not None and one.waive.expired()]
@@ -194,5 +199,7 @@ def _doubt(file: Path) -> str:
 
 def _schema(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions import Suite
+    from circuit_assertions.assertions.chains import Chain
 
-    return Outcome(json.dumps(Suite.model_json_schema(by_alias=True), indent=2))
+    described = {"suite": Suite, "chain": Chain}[given.format]
+    return Outcome(json.dumps(described.model_json_schema(by_alias=True), indent=2))

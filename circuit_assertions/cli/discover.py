@@ -23,6 +23,7 @@ from circuit_assertions.cli.options import (
 from circuit_assertions.cli.output import Outcome
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import NotWrittenError, write_whole
+from circuit_assertions.places import CIRCUITS
 from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
 
 
 def _default_file(model: str, circuit: str) -> Path:
-    return Path("suites", "circuits", f"{model.replace('/', '-')}.{circuit}.yaml")
+    return Path("suites", CIRCUITS, f"{model.replace('/', '-')}.{circuit}.yaml")
 
 
 def _short_name(checkpoint: Checkpoint) -> str:

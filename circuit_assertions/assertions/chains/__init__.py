@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from circuit_assertions.assertions.chains.checks import UNEXPLAINED, unfit_for
 from circuit_assertions.assertions.chains.loading import (
-    CHAINS,
     Chains,
     chain_for,
     chain_named,
@@ -17,7 +16,6 @@ from circuit_assertions.assertions.chains.schema import Chain
 from circuit_assertions.assertions.chains.stage import Stage
 
 __all__ = [
-    "CHAINS",
     "COLOURS",
     "LOOKS",
     "UNEXPLAINED",

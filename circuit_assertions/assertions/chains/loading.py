@@ -14,13 +14,12 @@ from circuit_assertions.assertions.errors import SuiteError
 from circuit_assertions.assertions.folders import read_folder
 from circuit_assertions.assertions.validation import validate
 from circuit_assertions.assertions.yaml_source import read_source
-from circuit_assertions.places import suite_folders, suite_path
+from circuit_assertions.places import CHAINS, suite_folders, suite_path
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
-__all__ = ["CHAINS", "Chains", "chain_for", "chain_named", "chain_of", "chains_beside", "load_chain"]
+__all__ = ["Chains", "chain_for", "chain_named", "chain_of", "chains_beside", "load_chain"]
 
-CHAINS = "chains"  # the folder of chain files, beside the suites
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -110,7 +109,7 @@ def chain_named(said: str, beside: Iterable[Path] = ()) -> Chain:
 
 def chain_of(task: Task) -> str | None:
     """The name of the chain that a task names, or else its kind has."""
-    return getattr(task, "chain", None) or getattr(task, "circuit", None)
+    return getattr(task, "chain", None) or task.circuit or None
 
 
 def chain_for(task: Task, name: str, said: str | None = None) -> Chain:

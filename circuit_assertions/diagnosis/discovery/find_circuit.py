@@ -146,7 +146,7 @@ def discover(
 def _settings(least: float, task: Task, chain: Chain) -> dict[str, Any]:
     """How it was looked for; a chain is named where the kind of task does not tell."""
     settings = {"least-effect": least, "semantics": "through-mlps", "ablation": "mean"}
-    told = getattr(task, "circuit", None) == chain.name or not chain.roles
+    told = task.circuit == chain.name or not chain.roles
     return settings if told else {"chain": chain.name, **settings}
 
 
