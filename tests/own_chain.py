@@ -50,9 +50,9 @@ def own_chain(name: str = "gifts") -> str:
     return text
 
 
-def own_suite(tokenizer: Any, count: int = 16, assertions: list[dict[str, Any]] | None = None, **keys: Any) -> str:
+def own_suite(tokenizer: Any, count: int = 16, **keys: Any) -> str:
     """A suite of that task."""
-    asked = assertions or [{"id": "answers", "measure": "answer-rate", "task": "gifts", "expect": {"at-least": 0.5}}]
+    asked = [{"id": "answers", "measure": "logit-difference", "task": "gifts", "expect": {"at-least": 0.5}}]
     suite = {"suite": "gifts", "tasks": {"gifts": own_prompts(tokenizer, count, **keys)}, "assertions": asked}
     return yaml.safe_dump(suite, sort_keys=False)
 

@@ -95,20 +95,21 @@ def test_without_a_chain_the_same_prompts_give_heads_without_roles(suite: Path, 
     assert without.circuit == "gifts"
 
 
-def problems(folder: Path, chain: str, **keys: str) -> list[str]:
-    file = write_project(folder, own_suite(word_tokenizer(), 2, **keys), chain)
+def problems(folder: Path, named: str) -> list[str]:
+    """What is wrong with a suite whose task names a chain."""
+    file = write_project(folder, own_suite(word_tokenizer(), 2, chain=named), own_chain())
     with pytest.raises(SuiteError) as raised:
         load_suite(file, circuits_beside(file, own=folder))
     return [line.removeprefix(f"{file}:") for line in str(raised.value).splitlines()]
 
 
 def test_an_unknown_chain_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
-    (said,) = problems(tmp_path, own_chain(), chain="gift")
+    (said,) = problems(tmp_path, "gift")
     assert said.endswith("unknown chain 'gift' (did you mean 'gifts'?)")
 
 
 def test_positions_that_the_task_does_not_label_are_named(tmp_path: Path) -> None:
-    (said,) = problems(tmp_path, own_chain(), chain="ioi")
+    (said,) = problems(tmp_path, "ioi")
     missing = ", ".join(sorted(POSITIONS))
     assert f"the chain 'ioi' reads the positions {missing}, which the prompts of the task 'gifts' do not label" in said
     assert "they label after-giver, end, giver, giver-again, receiver" in said

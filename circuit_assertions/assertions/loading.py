@@ -75,6 +75,8 @@ def check_suite(
     problems += _wrong_chains(tasks)
     stated = source.values.get("circuit") if isinstance(source.values, dict) else None
     problems += check_circuit(source.file, stated, tasks, assertions, circuits, chains, roles, unbound)
+    if any(problem.message.startswith(("unknown role", "unknown circuit")) for problem in problems):
+        problems += [Problem((), f"its roles are unknown: {one}") for one in chains.unread]
     return suite, problems
 
 

@@ -198,8 +198,10 @@ def _doubt(file: Path) -> str:
 
 
 def _schema(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
+    from pydantic import BaseModel
+
     from circuit_assertions.assertions import Suite
     from circuit_assertions.assertions.chains import Chain
 
-    described = {"suite": Suite, "chain": Chain}[given.format]
-    return Outcome(json.dumps(described.model_json_schema(by_alias=True), indent=2))
+    formats: dict[str, type[BaseModel]] = {"suite": Suite, "chain": Chain}
+    return Outcome(json.dumps(formats[given.format].model_json_schema(by_alias=True), indent=2))
