@@ -26,14 +26,14 @@ from benchmarks.machine import Machine
 from benchmarks.models import SHAPES
 from benchmarks.situations import CIRCUIT, Situation, heads_of, make_situation
 from circuit_assertions.assertions import load_circuit
+from circuit_assertions.assertions.chains import Chain
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
-from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Logits, Stage
 from circuit_assertions.diagnosis.discovery.follow_chain import follow
 from circuit_assertions.diagnosis.discovery.thresholds import propose
 from circuit_assertions.diagnosis.lenses import diagnose
 from circuit_assertions.diagnosis.view import View
-from circuit_assertions.tasks import END, IoiTask, RepeatedTokensTask
+from circuit_assertions.tasks import IoiTask, RepeatedTokensTask
 
 _LEAST = 0.02  # the smallest effect that discovery counts, as a share of the logit difference; as in `discover`
 _AIMS = {"diagnosis": 180.0, "discovery": 300.0}  # seconds on two cores
@@ -138,11 +138,16 @@ def _discover(audit: Audit, model: Checkpoint, task: IoiTask, watch: _Watch) -> 
 
 def _chain() -> Chain:
     """The stages of the IOI chain, each receiving where the one before found an effect, not a role."""
-    queries = Inputs("q", "logits", END)
-    values = Inputs("v", str(queries), "subject-2")
-    keys = Inputs("k", str(queries), "after-subject-1")
-    receivers = (Logits(), queries, values, keys, Anywhere(), KnockOut("logits"))
-    return Chain("ioi", tuple(Stage(to) for to in receivers))
+    queries = "queries of logits at end"
+    stages = [
+        {"to": "logits"},
+        {"to": {"queries-of": "logits", "at": "end"}},
+        {"to": {"values-of": queries, "at": "subject-2"}},
+        {"to": {"keys-of": queries, "at": "after-subject-1"}},
+        {"to": "anywhere"},
+        {"knocked-out": "logits"},
+    ]
+    return Chain.model_validate({"chain": "ioi", "stages": stages})
 
 
 def _forward(audit: Audit, checkpoint: Checkpoint, task: IoiTask) -> None:

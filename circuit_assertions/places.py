@@ -6,9 +6,19 @@ from pathlib import Path
 
 import circuit_assertions
 
-__all__ = ["PACKAGED", "packaged_name", "packaged_suites", "shown_path", "suite_path"]
+__all__ = [
+    "CHAINS",
+    "CIRCUITS",
+    "PACKAGED",
+    "packaged_name",
+    "packaged_suites",
+    "shown_path",
+    "suite_folders",
+    "suite_path",
+]
 
 PACKAGED = "packaged:"
+CIRCUITS, CHAINS = "circuits", "chains"  # the folders beside suites whose YAML files are no suites
 
 
 def packaged_suites() -> Path:
@@ -47,3 +57,19 @@ def suite_path(text: str | Path, start: Path = Path()) -> Path:
     if found and not head.strip("./\\"):
         return packaged_suites() / name
     return start / typed
+
+
+def suite_folders(*suites: Path, own: Path) -> list[Path]:
+    """The folders beside whose suites other files are looked for: of these suites, the user's own, the packaged one.
+
+    Args:
+        suites: files, or folders of suites.
+        own: the user's folder of suites.
+    """
+    beside = [suite.parent if suite.is_file() else suite for suite in suites]
+    packaged = packaged_suites()
+    folders: dict[Path, Path] = {}
+    for folder in (*beside, own, packaged):
+        folders.setdefault(folder.resolve(), folder)
+    last = folders.pop(packaged.resolve())  # also where they are the suites
+    return [*folders.values(), last]

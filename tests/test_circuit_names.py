@@ -14,13 +14,14 @@ from said import says
 from suite_texts import circuit_text, write
 
 from circuit_assertions.assertions import SuiteError, load_suite
+from circuit_assertions.assertions.chains import chain_for, chains_beside
 from circuit_assertions.assertions.circuit_names import Unbound
 from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
-from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.tasks import known_circuits
 
+KNOWN_CIRCUITS = chains_beside().names
 TASKS = "tasks: {ioi: {kind: ioi, prompts: 8}}\n"
 ROLE = "assertions: [{id: a, measure: direct-effect, heads: name-mover, task: ioi, expect: {sign: positive}}]\n"
 WHOLE = "assertions: [{id: a, measure: faithfulness, heads: circuit, task: ioi, expect: {at-least: 0.5}}]\n"
@@ -76,7 +77,7 @@ def test_what_discover_finds_is_known(tmp_path: Path, name: str) -> None:
 
 
 def test_the_known_names_are_those_of_the_chains() -> None:
-    chains = [chain_for(find_task(kind)[1], "own").circuit for kind in ("ioi", "repeated-tokens")]
+    chains = [chain_for(find_task(kind)[1], "own").name for kind in ("ioi", "repeated-tokens")]
     assert sorted(chains) == sorted(known_circuits())
 
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from said import says
 
+from circuit_assertions.assertions.chains import chain_for
 from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis import Figure, Function, HeadChange, RoleChange
-from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.head_change import Seen, change_of
 from circuit_assertions.diagnosis.overall_verdict import CLEAN_BEHAVIOUR, CLEAN_ROLE, Behaviour, overall

@@ -19,11 +19,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from said import says
 
+from circuit_assertions.assertions.chains import chain_for
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.cli import main
 from circuit_assertions.diagnosis.discovery.behaviour import LEAST_RATE, check_behaviour, with_enough_prompts
-from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import Reading

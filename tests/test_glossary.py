@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from circuit_assertions.assertions import ROLES
+from circuit_assertions.assertions.chains import chains_beside
 from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.verdict_words import FAMILIES, GateResult
 
@@ -51,7 +51,7 @@ def test_every_state_of_a_head_is_explained(word: str) -> None:
     assert len(ENTRIES[word][1].split()) >= 3
 
 
-@pytest.mark.parametrize("role", [*ROLES, "unexplained"])
+@pytest.mark.parametrize("role", [*chains_beside().roles, "unexplained"])
 def test_every_role_is_explained(role: str) -> None:
     assert len(ENTRIES[role][1].split()) >= 5
 

@@ -14,7 +14,8 @@ import yaml
 from suite_texts import write
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import ROLES, Circuit, SuiteError, load_circuit, load_suite
+from circuit_assertions.assertions import Circuit, SuiteError, load_circuit, load_suite
+from circuit_assertions.assertions.chains import chains_beside
 from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
 from circuit_assertions.assertions.schema import Assertion, Expectation, Suite
 from circuit_assertions.assertions.task_lookup import find_task
@@ -111,6 +112,7 @@ def put(values: Any, place: Place, value: Any, key: bool = False) -> Any:
     return values
 
 
+ROLES = tuple(chains_beside().roles)
 POSITIONS = ("subject-1", "after-subject-1", "subject-2", "indirect-object", "end")
 # Where a word of a suite stands, and the words that may stand there.
 WORDS: list[tuple[Place, tuple[str, ...]]] = [

@@ -14,12 +14,12 @@ from transformers import GPT2LMHeadModel
 from transformers.utils import logging
 
 from circuit_assertions.assertions import load_suite
+from circuit_assertions.assertions.chains import chain_for
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
 from circuit_assertions.diagnosis import DiagnosisError
 from circuit_assertions.diagnosis.binding import circuit_of
 from circuit_assertions.diagnosis.bisecting import bisect, spells
-from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.trajectory import Trajectory, check_run, follow
 from circuit_assertions.diagnosis.view import View

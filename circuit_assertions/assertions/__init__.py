@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from circuit_assertions.assertions.errors import SuiteError
     from circuit_assertions.assertions.judging import describe, judge
     from circuit_assertions.assertions.loading import LoadedSuite, load_circuit, load_circuits, load_suite
-    from circuit_assertions.assertions.schema import ROLES, Assertion, Expectation, Suite
+    from circuit_assertions.assertions.schema import Assertion, Expectation, Suite
     from circuit_assertions.assertions.verdicts import Finding, Judgement, Row, Verdict
 
 __all__ = [
-    "ROLES",
     "Assertion",
     "Binding",
     "Circuit",

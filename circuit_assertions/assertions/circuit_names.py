@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from circuit_assertions.assertions.chains import Chains
 from circuit_assertions.assertions.circuits import Circuit, unread_of
 from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
 from circuit_assertions.assertions.yaml_source import Problem
@@ -30,6 +31,7 @@ def check_circuit(
     tasks: Mapping[str, Task],
     assertions: Iterable[tuple[int, Assertion]],
     circuits: Iterable[Circuit],
+    chains: Chains,
     roles: Collection[str],
     unbound: Unbound,
 ) -> Iterator[Problem]:
@@ -38,6 +40,7 @@ def check_circuit(
     Args:
         stated: the value of `circuit:` in the suite; None if it has none.
         circuits: those of the circuit files that were found for the suite.
+        chains: those that were found for it, each of which has a circuit of its name.
         roles: all that are known.
         unbound: `refused` where the name must be known; `discovered` where a circuit of any name is found on the spot,
             provided that a task can be patched; `allowed` where no role is bound.
@@ -48,7 +51,7 @@ def check_circuit(
     if stated is not None and not isinstance(stated, str):
         return  # a problem of its own
     name = stated or default_circuit(file)
-    known = sorted({*known_circuits(), *(circuit.circuit for circuit in circuits)})
+    known = sorted({*chains.names, *known_circuits(), *(circuit.circuit for circuit in circuits)})
     if name in known or unread_of(circuits, name):  # a file that could not be read may be its
         return
     hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"

@@ -125,7 +125,7 @@ class Found(Strict):
 class Circuit(Strict):
     """A circuit file."""
 
-    circuit: str = Field(min_length=1, description="the circuit's name, which suites refer to: `ioi`")
+    circuit: str = Field(min_length=1, description="the circuit's name, which suites refer to")
     fits: Fits
     base: Base | None = None
     source: str | None = Field(None, description="the paper or run that named the heads")

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from circuit_assertions.assertions.chains import chain_for, chains_beside
 from circuit_assertions.assertions.circuit_names import Unbound, check_circuit, default_circuit
-from circuit_assertions.assertions.circuits import Circuit, Circuits, Unread, unread_of
+from circuit_assertions.assertions.circuits import Circuit, Circuits, unread_of
 from circuit_assertions.assertions.errors import SuiteError
-from circuit_assertions.assertions.schema import ROLES, Assertion, ReceiverHeads, Suite, condition_problems
+from circuit_assertions.assertions.folders import read_folder
+from circuit_assertions.assertions.schema import Assertion, ReceiverHeads, Suite, condition_problems
 from circuit_assertions.assertions.thresholds import threshold_problems
 from circuit_assertions.assertions.validation import problems_of, validate
 from circuit_assertions.assertions.yaml_source import Problem, Source, read_source
 from circuit_assertions.measures.catalogue import MEASURES
-from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
@@ -65,13 +66,17 @@ def check_suite(
     """A suite out of its plain values, checked against itself, the measures and the circuits; and all its problems."""
     suite, problems = validate(Suite, source)
     problems += [Problem((), sentence) for sentence in condition_problems()]
-    roles = {*ROLES, *(role for circuit in circuits for role in circuit.roles)}
+    chains = chains_beside(source.file)
+    roles = {*chains.roles, *(role for circuit in circuits for role in circuit.roles)}
     if suite is not None and unread_of(circuits, LoadedSuite(suite, source).circuit):
         roles |= {role for assertion in suite.assertions for role in _roles_in(assertion)}  # it may be bound there
     tasks, assertions, task_names = _valid_parts(source) if suite is None else _parts_of(suite)
     problems += _cross_check(assertions, tasks, task_names, roles)
+    problems += _wrong_chains(tasks)
     stated = source.values.get("circuit") if isinstance(source.values, dict) else None
-    problems += check_circuit(source.file, stated, tasks, assertions, circuits, roles, unbound)
+    problems += check_circuit(source.file, stated, tasks, assertions, circuits, chains, roles, unbound)
+    if any(problem.message.startswith(("unknown role", "unknown circuit")) for problem in problems):
+        problems += [Problem((), f"its roles are unknown: {one}") for one in chains.unread]
     return suite, problems
 
 
@@ -100,27 +105,7 @@ def load_circuit(file: Path) -> Circuit:
 
 def load_circuits(folder: Path) -> Circuits:
     """Every circuit file in a folder, in the order of their names; none where there is no such folder."""
-    files = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
-    read: list[Circuit] = []
-    unread: list[Unread] = []
-    for file in sorted(files):
-        try:
-            read.append(load_circuit(file))
-        except SuiteError as error:
-            reason = str(error.args[0]).removeprefix(f"{printable(str(file))}:").strip()
-            more = f" (and {len(error.args) - 1} more)" if len(error.args) > 1 else ""
-            unread.append(Unread(file, _name_in(file), f"{reason}{more}"))
-    return Circuits(read, unread)
-
-
-def _name_in(file: Path) -> str | None:
-    """What a circuit file that is not valid calls its circuit, where it can be read so far."""
-    try:
-        values = read_source(file).values
-    except SuiteError:
-        return None
-    name = values.get("circuit") if isinstance(values, dict) else None
-    return name if isinstance(name, str) and name else None
+    return Circuits(*read_folder(folder, load_circuit, "circuit"))
 
 
 def _parts_of(suite: Suite) -> tuple[dict[str, Task], list[tuple[int, Assertion]], list[str]]:
@@ -147,6 +132,16 @@ def _valid_parts(source: Source) -> tuple[dict[str, Task], list[tuple[int, Asser
         except ValidationError:
             continue
     return tasks, assertions, list(named)
+
+
+def _wrong_chains(tasks: Mapping[str, Task]) -> Iterator[Problem]:
+    """The chains that tasks name and cannot be followed by."""
+    for name, task in tasks.items():
+        if getattr(task, "chain", None) is not None:
+            try:
+                chain_for(task, name)
+            except SuiteError as error:
+                yield Problem(("tasks", name, "chain"), "; ".join(map(str, error.args)))
 
 
 def _cross_check(

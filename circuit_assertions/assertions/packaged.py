@@ -7,7 +7,7 @@ from pathlib import Path
 
 from circuit_assertions.assertions.circuits import Circuits
 from circuit_assertions.assertions.loading import load_circuits
-from circuit_assertions.places import packaged_suites
+from circuit_assertions.places import CIRCUITS, packaged_suites, suite_folders
 
 __all__ = ["circuits_beside", "packaged_suites"]
 
@@ -20,11 +20,5 @@ def circuits_beside(*suites: Path, own: Path = Path("suites")) -> Circuits:
     Args:
         own: the folder whose `circuits/` `discover` writes into.
     """
-    beside = [suite.parent if suite.is_file() else suite for suite in suites]
-    packaged = packaged_suites()
-    folders: dict[Path, Path] = {}
-    for folder in (*beside, own, packaged):
-        folders.setdefault(folder.resolve(), folder)
-    last = folders.pop(packaged.resolve())  # also where they are the suites
-    found = [load_circuits(folder / "circuits") for folder in (*folders.values(), last)]
+    found = [load_circuits(folder / CIRCUITS) for folder in suite_folders(*suites, own=own)]
     return Circuits(chain.from_iterable(found), (unread for circuits in found for unread in circuits.unread))

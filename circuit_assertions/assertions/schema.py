@@ -25,17 +25,7 @@ from circuit_assertions.measures.catalogue import MEASURES
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import Strict, closest
 
-__all__ = ["ROLES", "Assertion", "Expectation", "Suite", "condition_problems"]
-
-ROLES = (
-    "name-mover",
-    "negative-name-mover",
-    "backup-name-mover",
-    "s-inhibition",
-    "induction",
-    "duplicate-token",
-    "previous-token",
-)
+__all__ = ["Assertion", "Expectation", "Suite", "condition_problems"]
 
 
 class ReceiverHeads(Strict):
@@ -52,7 +42,7 @@ class ReceiverHeads(Strict):
     def _exactly_one(self) -> ReceiverHeads:
         given = [heads for heads in (self.query, self.key, self.value) if heads is not None]
         if len(given) != 1:
-            raise ValueError("a receiver is one of query, key and value: {query: name-mover, at: end}")
+            raise ValueError("a receiver is one of query, key and value: {query: ROLE, at: end}")
         return self
 
     @property
@@ -70,7 +60,7 @@ class ReceiverHeads(Strict):
 
 def _logits(value: Any) -> Any:
     if value != "logits":
-        raise ValueError(f"unknown receiver {value!r}: write logits, or {{query: name-mover, at: end}}")
+        raise ValueError(f"unknown receiver {value!r}: write logits, or {{query: ROLE, at: end}}")
     return value
 
 
@@ -194,7 +184,7 @@ class Suite(Strict):
 
     suite: str = Field(min_length=1, description="what the suite is about")
     source: str | None = Field(None, description="the paper or report behind it")
-    circuit: str | None = Field(None, description="the circuit whose roles are used: `ioi`; default the file's name")
+    circuit: str | None = Field(None, description="the circuit whose roles are used; default the file's name")
     required: StrictBool = Field(False, description="whether the gate fails where an assertion is skipped")
     tasks: dict[str, Task] = Field(min_length=1, description="where prompts come from, by name")
     assertions: tuple[Assertion, ...] = Field(min_length=1, description="what must hold")

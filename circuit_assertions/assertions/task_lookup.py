@@ -21,18 +21,19 @@ _TASK: TypeAdapter[Task] = TypeAdapter(Task)
 _OF_SUITE = "::"
 
 
-def find_task(said: str, changes: Mapping[str, Any] | None = None) -> tuple[str, Task]:
+def find_task(said: str | None, changes: Mapping[str, Any] | None = None) -> tuple[str, Task]:
     """The task that a person named, and its short name.
 
     Args:
-        said: a kind whose name alone makes a task, `ioi`; a task file (what stands under a task's name in a suite);
-            `suite.yaml::name`, or a suite file alone for its first task.
+        said: a kind whose name alone makes a task, None for the first one; a task file (what stands under a task's
+            name in a suite); `suite.yaml::name`, or a suite file alone for its first task.
         changes: keys to be set in it, as the suite format spells them: `prompts`, `names`.
 
     Raises:
         SuiteError: if there is no such task, or it is not valid; with file, line and column where there is a file.
     """
     given = {key: value for key, value in (changes or {}).items() if value is not None}
+    said = next(iter(kinds())) if said is None else said
     path, _, wanted = said.partition(_OF_SUITE)
     named = [name for name, kind in kinds().items() if kind.by_name]
     if path in named:

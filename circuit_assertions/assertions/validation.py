@@ -103,7 +103,9 @@ def _called(value: Any) -> str:
 
 
 def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Pydantic puts the chosen kind of a task or a receiver into the path, where the file has no such level."""
+    """Pydantic puts the chosen kind of a task, receiver or stage into the path, where the file has no such level."""
+    if path[:1] == ("stages",):
+        return (*path[:2], *path[3:])
     if path[:1] == ("tasks",) and path[2:3] and path[2] in kinds():
         return (*path[:2], *path[3:])
     where = path.index("receiver") if "receiver" in path[2:4] else 0

@@ -19,7 +19,7 @@ from circuit_assertions.cli.graft import add_graft
 from circuit_assertions.cli.options import VerbParser, add_lender, lender_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
-from circuit_assertions.places import shown_path, suite_path
+from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
 from circuit_assertions.printable import printable
 from circuit_assertions.unexpected import tell_unexpected
 
@@ -109,11 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     tasks = verbs.add_parser("tasks", help="list the kinds of tasks: keys, positions, circuit")
     tasks.set_defaults(run=_tasks)
 
-    validate = verbs.add_parser("validate", help="check suites and circuit files without opening a model")
+    validate = verbs.add_parser("validate", help="check suites, circuit and chain files without opening a model")
     validate.add_argument("paths", nargs="+", type=suite_path, help="suite files, or folders of them")
     validate.set_defaults(run=_validate)
 
-    schema = verbs.add_parser("schema", help="print the JSON Schema of the suite format, for editors")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of the suite or chain format, for editors")
+    schema.add_argument("format", nargs="?", choices=("suite", "chain"), default="suite", help="default suite")
     schema.set_defaults(run=_schema)
     return parser
 
@@ -191,10 +192,14 @@ def _doubt(file: Path) -> str:
         SuiteError: if it is not valid.
     """
     from circuit_assertions.assertions import load_circuit, load_suite
+    from circuit_assertions.assertions.chains import load_chain
     from circuit_assertions.assertions.packaged import circuits_beside
 
-    if file.parent.name == "circuits":
+    if file.parent.name == CIRCUITS:
         load_circuit(file)
+        return ""
+    if file.parent.name == CHAINS:
+        load_chain(file)
         return ""
     assertions = load_suite(file, circuits_beside(file)).suite.assertions
     over = [f"{one.id} ({one.waive.until})" for one in assertions if one.waive is not None and one.waive.expired()]
@@ -202,6 +207,10 @@ def _doubt(file: Path) -> str:
 
 
 def _schema(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
-    from circuit_assertions.assertions import Suite
+    from pydantic import BaseModel
 
-    return Outcome(json.dumps(Suite.model_json_schema(by_alias=True), indent=2))
+    from circuit_assertions.assertions import Suite
+    from circuit_assertions.assertions.chains import Chain
+
+    formats: dict[str, type[BaseModel]] = {"suite": Suite, "chain": Chain}
+    return Outcome(json.dumps(formats[given.format].model_json_schema(by_alias=True), indent=2))

@@ -62,7 +62,7 @@ def _add_measured(verb: argparse.ArgumentParser) -> None:
         "--task",
         help="what behaviour and roles are measured on: a kind of task (`circuit-assertions tasks` lists them), a task "
         "file, or suite.yaml::task; "
-        "default the first task of --suite that can be patched, else ioi",
+        "default the first task of --suite that can be patched, else indirect object identification",
     )
     verb.add_argument(
         "--circuit",
@@ -70,6 +70,9 @@ def _add_measured(verb: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the baseline's circuit; default the file of suites/circuits that was found on the baseline, else it is "
         "discovered",
+    )
+    verb.add_argument(
+        "--chain", metavar="NAME|FILE", help="the chain that --circuit was found by; default that of the task"
     )
     verb.add_argument(
         "--prompts",
@@ -99,7 +102,7 @@ def asked_task(given: argparse.Namespace) -> tuple[str, Task]:
     from circuit_assertions.assertions.task_lookup import find_task
     from circuit_assertions.tasks import TO_PATCH
 
-    said = given.task or "ioi"
+    said = given.task
     if given.task is None and given.suite:
         suite, _ = _with_circuits(given.suite[0], given.circuit)
         tasks = suite.suite.tasks
@@ -125,10 +128,10 @@ def refuse_other_circuit(file: Path | None, task: Task, called: str) -> None:
     if file is None:
         return
     from circuit_assertions.assertions import load_circuit
-    from circuit_assertions.diagnosis.discovery.chains import chain_for
+    from circuit_assertions.assertions.chains import chain_for
     from circuit_assertions.tasks import kinds
 
-    ours = chain_for(task, called).circuit
+    ours = chain_for(task, called).name
     known = {kind.circuit: name for name, kind in kinds().items() if kind.circuit}
     circuit = load_circuit(file)
     found_on = circuit.found.task if circuit.found is not None else {}
@@ -146,7 +149,7 @@ def suites_for(given: argparse.Namespace, task: Task, called: str) -> Suites:
     Raises:
         SuiteError: if one of them is not valid.
     """
-    return [_with_circuits(file, given.circuit) for file in given.suite or _named_like_the_circuit(task, called)]
+    return [_with_circuits(file, given.circuit) for file in given.suite or _named_like_the_circuit(given, task, called)]
 
 
 def bound_to(circuit: Circuit, suites: Suites) -> Suites:
@@ -154,11 +157,11 @@ def bound_to(circuit: Circuit, suites: Suites) -> Suites:
     return [(suite, (circuit,) if suite.circuit == circuit.circuit else others) for suite, others in suites]
 
 
-def _named_like_the_circuit(task: Task, called: str) -> list[Path]:
+def _named_like_the_circuit(given: argparse.Namespace, task: Task, called: str) -> list[Path]:
+    from circuit_assertions.assertions.chains import chain_for
     from circuit_assertions.assertions.packaged import packaged_suites
-    from circuit_assertions.diagnosis.discovery.chains import chain_for
 
-    name = f"{chain_for(task, called).circuit}.yaml"
+    name = f"{chain_for(task, called, given.chain).name}.yaml"
     files = (folder / name for folder in (Path("suites"), packaged_suites()))
     return [file for file in files if file.is_file()][:1]
 

@@ -78,7 +78,7 @@ def _diagnosed(given: argparse.Namespace, model: Checkpoint, progress: Progress)
     audit = open_audit(given, baseline)
     audit.progress = progress
     check_fit(audit, model, baseline, *([corrupted] if corrupted else []))
-    circuit = circuit_of(audit, baseline, task, called, given.circuit)
+    circuit = circuit_of(audit, baseline, task, called, given.circuit, given.chain)
     found = diagnose(
         audit,
         model,
@@ -86,6 +86,7 @@ def _diagnosed(given: argparse.Namespace, model: Checkpoint, progress: Progress)
         task,
         circuit.roles,
         circuit=circuit.circuit,
+        chain=given.chain,
         called=called,
         corrupted=corrupted,
         most=at_most(given),

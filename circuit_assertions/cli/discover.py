@@ -23,6 +23,7 @@ from circuit_assertions.cli.options import (
 from circuit_assertions.cli.output import Outcome
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import NotWrittenError, write_whole
+from circuit_assertions.places import CIRCUITS
 from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def add_discover(verbs: Any) -> None:
     add_model_and_task(discover)
     discover.add_argument("-o", "--output", type=Path, metavar="FILE", help="default suites/circuits/<name>.yaml")
     discover.add_argument("--name", help="the name in the default file name; default the checkpoint's folder")
+    discover.add_argument("--circuit", help="what suites call the circuit; default the chain's name, or the task's")
     discover.add_argument(
-        "--circuit", help="what suites call the circuit; default that of the task's kind, or the task's name"
+        "--chain", metavar="NAME|FILE", help="the chain that is followed; default that of the task, or of its kind"
     )
     discover.add_argument("--prompts", type=int, metavar="N", help="how many prompts; default the task's own number")
     discover.add_argument("--seed", type=int, metavar="N", help="which prompts; default the task's own seed")
@@ -102,8 +104,8 @@ def _share(text: str) -> float:
 
 
 def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
+    from circuit_assertions.assertions.chains import chain_for
     from circuit_assertions.assertions.task_lookup import find_task
-    from circuit_assertions.diagnosis.discovery.chains import chain_for
     from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 
     keys = ("prompts", "seed", *(option.key for option in _options_of_kinds()))
@@ -111,7 +113,7 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     name, task = find_task(given.task, changes)
     checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))
     output = given.output or _default_file(
-        given.name or _short_name(checkpoint), given.circuit or chain_for(task, name).circuit
+        given.name or _short_name(checkpoint), given.circuit or chain_for(task, name, given.chain).name
     )
     _check_place(output)
     notes = _notes_in(output)
@@ -127,7 +129,14 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     try:
         with in_one_go(audit, lambda what: stage[0]):
             found = discover(
-                audit, checkpoint, task, least=given.least_effect, name=name, circuit=given.circuit, stage=say
+                audit,
+                checkpoint,
+                task,
+                least=given.least_effect,
+                name=name,
+                circuit=given.circuit,
+                chain=given.chain,
+                stage=say,
             )
     except NoCircuitError as error:
         undecided = isinstance(error, UndecidedError)
@@ -139,7 +148,7 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
 
 
 def _default_file(model: str, circuit: str) -> Path:
-    return Path("suites", "circuits", f"{model.replace('/', '-')}.{circuit}.yaml")
+    return Path("suites", CIRCUITS, f"{model.replace('/', '-')}.{circuit}.yaml")
 
 
 def _short_name(checkpoint: Checkpoint) -> str:
@@ -150,7 +159,7 @@ def _short_name(checkpoint: Checkpoint) -> str:
 
 def _check_place(output: Path) -> None:
     """Check the circuit file's name, and that the file and its head map can be written."""
-    check_writable(output, "model.ioi.yaml")
+    check_writable(output, "model.circuit.yaml")
     if output.suffix not in (".yaml", ".yml"):
         raise CircuitAssertionsError(f"{output} is not a name for a circuit file: it must end in .yaml")
     check_writable(output.with_suffix(".svg"))

@@ -53,8 +53,8 @@ def add_model_and_task(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--model", required=True, help="a checkpoint folder, a PEFT adapter, or a hub id")
     verb.add_argument(
         "--task",
-        default="ioi",
-        help="a kind of task (default ioi; `circuit-assertions tasks` lists them), a task file, or suite.yaml::task",
+        help="a kind of task (default indirect object identification; `circuit-assertions tasks` lists them), a task "
+        "file, or suite.yaml::task",
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions.chains import chain_for
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.cli.baseline_options import (
     asked_task,
@@ -20,7 +21,6 @@ from circuit_assertions.cli.baseline_options import (
 from circuit_assertions.cli.options import in_one_go, open_audit
 from circuit_assertions.cli.output import Outcome
 from circuit_assertions.cli.writable import check_writable
-from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.files import write_whole
 from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines
@@ -49,7 +49,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
     refuse_other_circuit(given.circuit, task, called)
     suites = suites_for(given, task, called)
     if not suites:
-        name = f"{chain_for(task, called).circuit}.yaml"
+        name = f"{chain_for(task, called, given.chain).name}.yaml"
         raise CircuitAssertionsError(f"there is no suites/{name}: give the suite to judge with --suite=FILE")
 
     from circuit_assertions.diagnosis.binding import circuit_of  # with torch, once all options are known to be valid
@@ -63,7 +63,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
 
     with in_one_go(audit, lambda what: f"{doing[0]}, {what}"):
         check_run(audit, run, baseline, task, corrupted, at_most(given))
-        circuit = circuit_of(audit, baseline, task, called, given.circuit)
+        circuit = circuit_of(audit, baseline, task, called, given.circuit, given.chain)
         found = follow(
             audit,
             run,
@@ -75,6 +75,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
             corrupted=corrupted,
             bisecting=given.bisect,
             most=at_most(given),
+            chain=given.chain,
             tell=tell,
         )
     if given.output is not None:

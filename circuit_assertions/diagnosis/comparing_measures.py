@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from circuit_assertions.assertions.chains import chain_for
 from circuit_assertions.assertions.circuits import Roles
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
-from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.function import effect_of_role
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import MEASURES, Reading

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from circuit_assertions.assertions.chains import UNEXPLAINED, Chain, Rule, Stage
 from circuit_assertions.assertions.circuits import Roles, everyone_in
-from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Rule, Stage
-from circuit_assertions.diagnosis.discovery.follow_chain import UNEXPLAINED
 from circuit_assertions.diagnosis.head_change import Change, HeadChange, Seen, change_of
 from circuit_assertions.diagnosis.view import View
-from circuit_assertions.measures import Receiver
 from circuit_assertions.measures.figures import TRIFLE, Array, Figure, share_of
 
 __all__ = [
@@ -151,7 +149,7 @@ def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -
     for role in roles:
         before, after = (_see(role, chain, roles, view) for view in (baseline, model))
         if before is None or after is None:
-            not_compared[role] = f"it is none of the roles that are known of {chain.circuit}"
+            not_compared[role] = f"it is none of the roles that are known of {chain.name}"
         elif (change := _role_change(role, chain, roles, before, after, trifle)) is None:
             not_compared[role] = "its effect on the baseline is not clear of zero on these prompts"
         else:
@@ -170,7 +168,7 @@ def _role_change(role: str, chain: Chain, roles: Roles, before: Seen, after: See
     if not Figure.of_values(then).interval.low > 0:
         return None
     known = places_of(chain, role)
-    asleep = known is not None and isinstance(known[0].to, KnockOut)
+    asleep = known is not None and known[0].asleep
     own = tuple(change_of(head, role, before, after, trifle, len(heads)) for head in heads)
     return RoleChange(role, Figure.of_values(share_of(now, then)), own, asleep)
 
@@ -184,8 +182,7 @@ def effect_of_role(chain: Chain, role: str, roles: Roles, view: View) -> Array:
 
 def places_of(chain: Chain, role: str) -> tuple[Stage, Rule] | None:
     """The stage and rule by which a role is known; the first, where there are several."""
-    found = ((stage, rule) for stage in chain.stages for rule in stage.rules if rule.role == role)
-    return next(found, None)
+    return next(((stage, rule) for stage, rule in chain.rules if rule.role == role), None)
 
 
 def _see(role: str, chain: Chain, roles: Roles, view: View) -> Seen | None:
@@ -207,19 +204,11 @@ def _asked(role: str, chain: Chain, roles: Roles) -> list[tuple[str, dict[str, A
     if known is None:
         return [("total-effect", {})] if role == UNEXPLAINED else None
     stage, rule = known
-    to = stage.to
-    if isinstance(to, (Inputs, KnockOut)) and not roles.get(to.of):
+    effect, look = stage.effect(roles), rule.attends
+    if effect is None:
         return [("total-effect", {})]
-    aside: dict[str, Any] = {}
-    if isinstance(to, KnockOut):
-        aside = {"without": roles[to.of]}
-        effect = ("direct-effect", aside)
-    elif isinstance(to, Inputs):
-        effect = ("path-effect", {"receiver": Receiver(to.which, roles[to.of], to.at)})
-    else:
-        effect = ("total-effect" if isinstance(to, Anywhere) else "path-effect", {})
-    looks = ("attention", {"query": rule.look.query, "key": rule.look.key, **aside})
-    copies: list[tuple[str, dict[str, Any]]] = [(score.measure, {}) for score in rule.scores if not score.repeated]
+    looks = ("attention", {"query": look.query, "key": look.key, **stage.meanwhile(roles)})
+    copies: list[tuple[str, dict[str, Any]]] = [(score.measure, {}) for score in rule.own_scores]
     return [effect, looks, *copies[:1]]
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from circuit_assertions.assertions.chains import Chain, chain_for
 from circuit_assertions.assertions.circuits import everyone_in
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Mlp
-from circuit_assertions.diagnosis.discovery.chains import Chain, Logits, chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
 from circuit_assertions.diagnosis.function import Function, announce, compare_functions
@@ -79,6 +79,7 @@ def diagnose(
     corrupted: Checkpoint | None = None,
     insist: bool = True,
     most: int | None = PROMPTS,
+    chain: str | None = None,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Diagnosis:
     """Diagnose a model beside its baseline.
@@ -88,6 +89,7 @@ def diagnose(
         circuit, called: names of the circuit and the task.
         most: how many of the task's prompts are read at most, of which transplants read 64 at most; None for all of
             them in every part, which is for numbers that somebody asked for.
+        chain: the chain that knows the roles, by its name or its file; default the task's.
         insist: whether a corrupted checkpoint that cannot be read or does not fit is an error; else it is left out.
         tell: what is being done, and how far it is.
 
@@ -97,7 +99,7 @@ def diagnose(
         TaskError: if their tokenizers differ.
     """
     sides = Sides.of(audit, model, baseline, corrupted, fewer(task, most), insist)
-    found = _compare_sides(sides, chain_for(task, circuit), roles, task, most, tell)
+    found = _compare_sides(sides, chain_for(task, circuit, chain), roles, task, most, tell)
     return replace(found, corrupted=corrupted, task=called or task.kind, circuit=circuit)
 
 
@@ -126,7 +128,7 @@ def _compare_sides(
         baseline=baseline,
         corrupted=None if sides.worst is None else sides.worst.checkpoint,
         task=task.kind,
-        circuit=chain.circuit,
+        circuit=chain.name,
         verdict=verdict,
         why=why,
         behaviour=behaviour,
@@ -183,9 +185,7 @@ def _behaviour(sides: Sides) -> Behaviour:
 
 def _writers(chain: Chain, roles: Mapping[str, tuple[Head, ...]]) -> tuple[Head, ...]:
     """The heads whose role is to write the right answer; the whole circuit where no role is."""
-    known = [
-        rule.role for stage in chain.stages if isinstance(stage.to, Logits) for rule in stage.rules if rule.sign > 0
-    ]
+    known = [rule.role for stage, rule in chain.rules if stage.writes_answer and rule.direction > 0]
     writing = sorted({head for role in known for head in roles.get(role, ())})
     return tuple(writing) or everyone_in(roles)
 

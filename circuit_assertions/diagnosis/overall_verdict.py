@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from circuit_assertions.diagnosis.discovery.follow_chain import UNEXPLAINED
+from circuit_assertions.assertions.chains import UNEXPLAINED
 from circuit_assertions.diagnosis.function import Function, RoleChange, what_it_keeps
 from circuit_assertions.measures.figures import LEAST_LOST, Figure
 from circuit_assertions.verdict_words import Overall

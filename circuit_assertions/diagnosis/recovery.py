@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from circuit_assertions.diagnosis.discovery.follow_chain import UNEXPLAINED
+from circuit_assertions.assertions.chains import UNEXPLAINED
 from circuit_assertions.diagnosis.function import Function, share_as_told
 from circuit_assertions.diagnosis.rediscovery import Circuits
 from circuit_assertions.diagnosis.view import View, corrected_interval

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions.chains import Chain
 from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis.discovery.behaviour import check_behaviour
-from circuit_assertions.diagnosis.discovery.chains import Chain
 from circuit_assertions.diagnosis.discovery.find_circuit import (
     LEAST_EFFECT,
     enough_prompts,

@@ -8,11 +8,11 @@ from typing import Literal
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit
+from circuit_assertions.assertions.chains import Chain, chain_for
 from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
 from circuit_assertions.diagnosis.bisecting import bisect
-from circuit_assertions.diagnosis.discovery.chains import chain_for
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.lenses import behaviour_before
@@ -72,6 +72,7 @@ class Trajectory:
         steps: the checkpoints that were looked at, in the run's order.
         assertions: the names by which they stand in the steps.
         bisected: whether only those checkpoints were looked at that bisection asked for.
+        colours: those of roles that have one, by name.
         prompts: by how many prompts behaviour and roles were read, and how many the task has; None if unknown.
     """
 
@@ -85,6 +86,7 @@ class Trajectory:
     bisected: bool
     prompts: tuple[int, int] | None = None
     metric: AnswerMetric = LOGIT_DIFFERENCE
+    colours: Mapping[str, str] = field(default_factory=dict)
 
     def seen(self, assertion: str) -> dict[int, str]:
         """An assertion's verdicts by place, of the checkpoints that could be read."""
@@ -141,6 +143,7 @@ def follow(
     corrupted: Checkpoint | None = None,
     bisecting: bool = False,
     most: int | None = PROMPTS,
+    chain: str | None = None,
     tell: Tell = lambda checkpoint, done: None,
 ) -> Trajectory:
     """Judge every checkpoint of a run, or those that bisection asks for. One is open at a time beside the given ones.
@@ -151,13 +154,15 @@ def follow(
         called: the task's name.
         corrupted: a known-bad checkpoint, where assertions about recovery are to be judged.
         most: how many of the task's prompts behaviour and roles are read by at most; None for all.
+        chain: the chain that knows the roles, by its name or its file; default the task's.
         tell: which checkpoint comes next, and how many there were before it.
 
     Raises:
         DiagnosisError: if the baseline does not do the task.
     """
     runner = runner_for(audit, baseline, corrupted)
-    follower = _Follower(View(audit, baseline, fewer(task, most)), circuit, runner, named(suites))
+    known = chain_for(task, circuit.circuit, chain)
+    follower = _Follower(View(audit, baseline, fewer(task, most)), circuit, known, runner, named(suites))
     read = len(audit.prompts(follower.then.task, baseline))
     before = Figure.of_values(behaviour_before(follower.then))
     steps = follower.steps(run, bisecting, tell)
@@ -172,6 +177,7 @@ def follow(
         bisected=bisecting,
         prompts=(read, task.count),
         metric=task.answer_metric,
+        colours=known.colours,
     )
 
 
@@ -181,6 +187,7 @@ class _Follower:
 
     then: View
     circuit: Circuit
+    chain: Chain
     runner: SuiteRunner
     assertions: Mapping[str, Bound]
 
@@ -207,8 +214,7 @@ class _Follower:
         try:
             with tell_unexpected(f"{checkpoint} cannot be measured"):
                 check_fit(then.audit, then.checkpoint, checkpoint)
-                chain = chain_for(then.task, self.circuit.circuit)
-                function = compare_functions(chain, self.circuit.roles, then, now)
+                function = compare_functions(self.chain, self.circuit.roles, then, now)
                 before, after = (view.behaviour() for view in (then, now))
                 judged = judge_all(self.runner, checkpoint, self.assertions)
         except CircuitAssertionsError as error:

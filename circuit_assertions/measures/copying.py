@@ -61,7 +61,7 @@ def _name_rows(taken: Pass) -> tuple[Tensor, Tensor, Tensor]:
     for row in set(range(len(taken.prompts))) - {row for row, _, _ in found}:
         raise MeasuringError(
             f"a copy score needs the answers in the prompt, and {taken.prompts[row].text!r} contains none of them: "
-            f"use a task whose prompts contain their answers, such as ioi"
+            f"use a task whose prompts contain their answers"
         )
     owners, places, names = torch.tensor(found, device=taken.model.device).T
     return owners, places, names

@@ -12,7 +12,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import ROLES, Binding, Circuit, Judgement
+from circuit_assertions.assertions import Binding, Circuit, Judgement
+from circuit_assertions.assertions.chains import chain_for, chains_beside
 from circuit_assertions.assertions.circuits import unread_of
 from circuit_assertions.assertions.from_python import build_suite
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
@@ -79,7 +80,7 @@ class AuditedCheckpoint:
         if binding is None:
             pytest.skip(printable(f"no circuit file binds the roles of {name!r} for {self.checkpoint}"))
         roles = {role for circuit in self._circuits for role in circuit.roles}
-        return replace(binding, speaks_of=frozenset({*ROLES, *roles}))
+        return replace(binding, speaks_of=frozenset({*chains_beside().roles, *roles}))
 
     def measure(
         self,
@@ -150,13 +151,11 @@ class AuditedCheckpoint:
             CircuitAssertionsError: if a suite could not say so, or the checkpoint does not allow it.
         """
         __tracebackhide__ = True
-        from circuit_assertions.diagnosis.discovery.chains import chain_for
-
         chosen = _task(task)
         known = sorted({one.circuit for one in self._circuits})
         if circuit is not None and circuit not in known and not unread_of(self._circuits, circuit):
             raise CircuitAssertionsError(f"unknown circuit {circuit!r}{closest(circuit, known)}")
-        name = circuit or chain_for(chosen, "circuit").circuit
+        name = circuit or chain_for(chosen, "circuit").name
         suite = build_suite(measure, chosen, said, name, self._circuits)
         asked = PlannedAssertion(suite, suite.suite.assertions[0], self.checkpoint, self._circuits)
         self._runner.announce([asked])
@@ -168,18 +167,16 @@ class AuditedCheckpoint:
         self, measure: str, task: Task, heads: object = None, circuit: str | None = None, **operands: Any
     ) -> Reading:
         """A reading that holds the checkpoint against the baseline, and against the corrupted one."""
-        from circuit_assertions.diagnosis.discovery.chains import chain_for
-
         spec = MEASURES[measure]
         for key, message in spec.problems(repr(task.kind), task, operands):
             raise CircuitAssertionsError(f"{key}: {message}")
         if not spec.joint and (heads is not None or circuit is not None):
             raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave heads and circuit out")
-        role, name, roles = "circuit", circuit or chain_for(task, "circuit").circuit, {}
+        role, name, roles = "circuit", circuit or chain_for(task, "circuit").name, {}
         if spec.joint:
             if not isinstance(heads, str):
                 raise CircuitAssertionsError(
-                    f'{measure} is read of a role, or of the whole circuit: heads="name-mover", or heads="circuit"'
+                    f'{measure} is read of a role, or of the whole circuit: heads="ROLE", or heads="circuit"'
                 )
             role, binding = heads, self.circuit(name)
             if role != "circuit" and not binding.heads(role):
@@ -198,7 +195,7 @@ class AuditedCheckpoint:
     ) -> tuple[Component, ...] | None:
         __tracebackhide__ = True
         if components is None:
-            if isinstance(heads, str) and heads in ROLES:
+            if isinstance(heads, str) and heads in chains_beside().roles:
                 raise CircuitAssertionsError(
                     f"{heads!r} is a role, and {measure} is read of heads: "
                     f"use `heads=audit.circuit(...).heads({heads!r})`"

@@ -12,7 +12,7 @@ import pytest
 from circuit_assertions.assertions import Circuit
 from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError, find_checkpoints
-from circuit_assertions.places import suite_path
+from circuit_assertions.places import CHAINS, CIRCUITS, suite_path
 from circuit_assertions.plugin.options import Options
 from circuit_assertions.printable import printable
 
@@ -114,5 +114,5 @@ class ChosenSuites:
 
 def _holds_suites(folder: Path) -> bool:
     """Whether a folder has suites or tests: `discover` makes one to put its circuit file into, and nothing else."""
-    suites = (path for path in folder.rglob("*.y*ml") if path.parent.name != "circuits")
+    suites = (path for path in folder.rglob("*.y*ml") if path.parent.name not in (CIRCUITS, CHAINS))
     return any(suites) or any(folder.rglob("*.py"))

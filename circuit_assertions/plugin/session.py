@@ -17,7 +17,7 @@ from circuit_assertions.assertions.runner import NotApplicable, SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, DeviceError, Opening, Permissions
 from circuit_assertions.measures import Reading
-from circuit_assertions.places import PACKAGED
+from circuit_assertions.places import CHAINS, CIRCUITS, PACKAGED
 from circuit_assertions.plugin.gate_plugin import note_audit
 from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, node_id
 from circuit_assertions.plugin.options import read_options
@@ -108,7 +108,7 @@ class AuditPlugin:
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_collect_file"""
-        if file_path.suffix not in (".yaml", ".yml") or file_path.parent.name == "circuits":
+        if file_path.suffix not in (".yaml", ".yml") or file_path.parent.name in (CIRCUITS, CHAINS):
             return None
         if not is_suite(file_path) and not parent.session.isinitpath(file_path):
             return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from circuit_assertions.diagnosis.discovery import UNEXPLAINED, Discovery, Placed
+from circuit_assertions.assertions.chains import UNEXPLAINED
+from circuit_assertions.diagnosis.discovery import Discovery, Placed
 from circuit_assertions.diagnosis.discovery.behaviour import rates_shown
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.report.headmap import HeadMap, map_lines
+from circuit_assertions.report.headmap import HeadMap, map_lines, short_roles
 
 __all__ = ["discovery_lines", "map_of"]
 
@@ -24,6 +25,7 @@ def map_of(discovery: Discovery) -> HeadMap:
         effects={one.head: one.telling.mean for one in placed},
         roles={one.head: one.role for one in placed},
         unit=discovery.metric.unit,
+        shorts=short_roles(discovery.roles),
     )
 
 

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
+from circuit_assertions.assertions.chains import UNEXPLAINED, Role
 from circuit_assertions.heads import Head
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import LOGIT_DIFFERENCE
 
 __all__ = ["HeadMap", "map_lines", "map_picture"]
 
-_SHORT = {
-    "name-mover": "NM",
-    "negative-name-mover": "NN",
-    "backup-name-mover": "BN",
-    "s-inhibition": "SI",
-    "induction": "IN",
-    "duplicate-token": "DT",
-    "previous-token": "PT",
-    "unexplained": "?",
-}
 # From ColorBrewer's diverging RdBu: blue pushes towards the right answer, red away from it; safe for colour-blind eyes.
 _TOWARDS, _AWAY, _NONE = (33, 102, 172), (178, 24, 43), (247, 247, 247)
 _CELL, _LEFT, _TOP = 46, 56, 74
@@ -33,7 +24,8 @@ class HeadMap:
 
     Attributes:
         effects: by head, in `unit`, positive towards the right answer; heads that are missing have none.
-        roles: what is written into a head's cell.
+        roles: the heads' roles.
+        shorts: the abbreviations that are written into the cells, in the legend's order; default first letters.
     """
 
     title: str
@@ -42,6 +34,7 @@ class HeadMap:
     effects: Mapping[Head, float]
     roles: Mapping[Head, str]
     unit: str = LOGIT_DIFFERENCE.unit
+    shorts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def largest(self) -> float:
@@ -51,13 +44,17 @@ class HeadMap:
     @property
     def named(self) -> dict[str, str]:
         """The roles that occur, by their abbreviation."""
-        present = [role for role in (*_SHORT, *self.roles.values()) if role in self.roles.values()]
-        return {short_role(role): role for role in dict.fromkeys(present)}
+        present = [role for role in (*self.shorts, *self.roles.values()) if role in self.roles.values()]
+        return {self.short(role): role for role in dict.fromkeys(present)}
+
+    def short(self, role: str) -> str:
+        """What stands for a role in its cells."""
+        return self.shorts.get(role, role[:2].upper())
 
 
-def short_role(role: str) -> str:
-    """Two letters for a role; for an unknown role, its first two."""
-    return _SHORT.get(role, role[:2].upper())
+def short_roles(roles: Mapping[str, Role]) -> dict[str, str]:
+    """The abbreviations of a chain's roles, and what stands for having none."""
+    return {name: role.short for name, role in roles.items() if role.short} | {UNEXPLAINED: "?"}
 
 
 def map_lines(drawn: HeadMap, colours: bool) -> Iterator[str]:
@@ -75,7 +72,7 @@ def map_lines(drawn: HeadMap, colours: bool) -> Iterator[str]:
 def _cell(drawn: HeadMap, head: Head, colours: bool) -> str:
     if head not in drawn.effects:
         return f"{'.':^5}"
-    short, effect = short_role(drawn.roles[head]), drawn.effects[head]
+    short, effect = drawn.short(drawn.roles[head]), drawn.effects[head]
     if not colours:
         return f"{short + ('+' if effect > 0 else '-'):^5}"
     background, dark = _colour(effect / drawn.largest)
@@ -129,7 +126,7 @@ def _square(drawn: HeadMap, head: Head, top: float) -> str:
     middle = left + _CELL / 2 - 1
     return (
         f"{box}<title>{head} {escape(drawn.roles[head])} {effect:+.3g}</title></rect>"
-        + _text(middle, top + 19, short_role(drawn.roles[head]), ink, bold=True)
+        + _text(middle, top + 19, drawn.short(drawn.roles[head]), ink, bold=True)
         + _text(middle, top + 35, f"{effect:+.2g}", ink)
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape as escape_html
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from circuit_assertions.measures.figures import Figure
@@ -24,8 +25,15 @@ _BEHAVIOUR, _ROLES = (64, 170), (300, 210)  # top and height of the two panels
 _LINE = 15  # between two names at the lines' ends
 
 # Okabe and Ito's colours, safe for colour-blind eyes; each a little darker for light pages and lighter for dark ones.
-_LIGHT = ("#0072b2", "#b34f00", "#00795a", "#9c4f86", "#8a6d00", "#2b7fae", "#4d4d4d")
-_DARK = ("#56b4e9", "#f0883e", "#2fc79b", "#e29cc9", "#f0e442", "#9fd3f2", "#c9c9c9")
+_COLOURS = {
+    "blue": ("#0072b2", "#56b4e9"),
+    "orange": ("#b34f00", "#f0883e"),
+    "green": ("#00795a", "#2fc79b"),
+    "purple": ("#9c4f86", "#e29cc9"),
+    "yellow": ("#8a6d00", "#f0e442"),
+    "sky": ("#2b7fae", "#9fd3f2"),
+    "grey": ("#4d4d4d", "#c9c9c9"),
+}
 _STYLE = """\
   text { font: 12px system-ui, sans-serif; fill: #3d4451 }
   .title { font-size: 15px; font-weight: 600; fill: #14181f } .tick { font-size: 11px; fill: #667085 }
@@ -84,9 +92,9 @@ def run_picture(trajectory: Trajectory) -> str:
             _text(16, 26, title, "title"),
             *_axes(upper, f"{trajectory.task} {trajectory.metric.called}, with 95 % intervals", before, "{:g}", ()),
             *_band(upper, behaviour),
-            *_lines(upper, ["behaviour"], [[(x, figure.mean) for x, figure in behaviour]], before),
+            *_lines(upper, ["behaviour"], [[(x, figure.mean) for x, figure in behaviour]], before, {}),
             *_axes(lower, "share of the baseline's effect that is left, by role", 1.0, "{:.0%}", ticks),
-            *_lines(lower, roles, shares, 1.0),
+            *_lines(lower, roles, shares, 1.0, trajectory.colours),
             "</svg>",
             "",
         ]
@@ -130,13 +138,16 @@ def _band(panel: _Panel, behaviour: Sequence[tuple[float, Figure]]) -> Iterator[
     yield f'<polygon class="fill0 band" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in upper + lower)}"/>'
 
 
-def _lines(panel: _Panel, names: Sequence[str], lines: Sequence[Points], whole: float) -> Iterator[str]:
+def _lines(
+    panel: _Panel, names: Sequence[str], lines: Sequence[Points], whole: float, colours: Mapping[str, str]
+) -> Iterator[str]:
     """Lines with a mark at each checkpoint, and their names and the baseline's at their ends, none over another."""
+    looks = _looks(names, colours)
     ends = [("baseline", "tick", panel.at(panel.steps[1], whole)[1])]
-    for index, (name, line) in enumerate(zip(names, lines, strict=True)):
+    for name, line in zip(names, lines, strict=True):
         if not line:
             continue
-        look = index % len(_LIGHT)
+        look = looks[name]
         at = [panel.at(x, y) for x, y in line]
         yield f'<path class="line{look}" d="M{" L".join(f"{x:.1f} {y:.1f}" for x, y in at)}"/>'
         for (x, y), (step, value) in zip(at, line, strict=True):
@@ -149,6 +160,13 @@ def _lines(panel: _Panel, names: Sequence[str], lines: Sequence[Points], whole: 
         yield _text(_LEFT + _ACROSS + 10, below, name, colour)
 
 
+def _looks(names: Sequence[str], colours: Mapping[str, str]) -> dict[str, int]:
+    """The colour of each line by its number: the role's own, else the first that no other line has."""
+    own = {name: list(_COLOURS).index(colours[name]) for name in names if name in colours}
+    free = cycle([look for look in range(len(_COLOURS)) if look not in own.values()] or range(len(_COLOURS)))
+    return {name: own[name] if name in own else next(free) for name in names}
+
+
 def _round_values(low: float, high: float) -> list[float]:
     """Some four to eight round values between two, zero among them."""
     rough = (high - low) / 5
@@ -158,13 +176,14 @@ def _round_values(low: float, high: float) -> list[float]:
 
 
 def _colours() -> str:
-    def rules(colours: Sequence[str]) -> str:
+    def rules(colours: Iterable[str]) -> str:
         return " ".join(
             f"path.line{index} {{ stroke: {colour} }} .fill{index} {{ fill: {colour} }}"
             for index, colour in enumerate(colours)
         )
 
-    return f"  {rules(_LIGHT)}\n  @media (prefers-color-scheme: dark) {{ {rules(_DARK)} }}"
+    light, dark = zip(*_COLOURS.values(), strict=True)
+    return f"  {rules(light)}\n  @media (prefers-color-scheme: dark) {{ {rules(dark)} }}"
 
 
 def _rule(y: float, look: str) -> str:

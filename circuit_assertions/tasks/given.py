@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     Field,
     PlainValidator,
+    PrivateAttr,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -106,12 +107,23 @@ class GivenPromptsTask(TaskKind):
     pairs: tuple[GivenPrompt, ...] = Field((), max_length=_MOST_PAIRS, description="the prompts, inline")
     file: str | None = Field(None, description="a JSONL file with one prompt per line, relative to the suite")
     bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
+    chain: str | None = Field(
+        None,
+        min_length=1,
+        description="the chain by which `discover` finds their circuit: a file of chains/ that says so, or one of the "
+        "package's; default one without roles",
+    )
+
     metric: MetricName = Field(LOGIT_DIFFERENCE.name, description="by what right and wrong answers are compared")
 
     help: ClassVar[str] = "your own pairs"
     positions: ClassVar[Mapping[str, str]] = {END: "the last token, where the answer is read"}
     by_name: ClassVar[bool] = False
     shorter: ClassVar[str] = "shorter texts"
+
+    circuit: ClassVar[str] = ""  # it has the name of the task or of its chain
+
+    _folder: Path | None = PrivateAttr(None)
 
     @model_validator(mode="before")
     @classmethod
@@ -128,6 +140,17 @@ class GivenPromptsTask(TaskKind):
         if not self.pairs:
             raise ValueError("a task of kind prompts needs `pairs` or a `file`")
         return self
+
+    @model_validator(mode="after")
+    def _remember_where(self, info: ValidationInfo) -> GivenPromptsTask:
+        if self.chain is not None and self._folder is None:
+            self._folder = (info.context or {}).get("folder")
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the file that the task stands in, beside which its chain is looked for; None if it has none."""
+        return self._folder
 
     @property
     def offers(self) -> frozenset[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from circuit_assertions.diagnosis.discovery.circuit_file import circuit_content, circuit_file
 from circuit_assertions.diagnosis.discovery.find_circuit import Discovery, Stability, discover
-from circuit_assertions.diagnosis.discovery.follow_chain import UNEXPLAINED, Effect, Followed, Placed
+from circuit_assertions.diagnosis.discovery.follow_chain import Effect, Followed, Placed
 
 __all__ = [
-    "UNEXPLAINED",
     "Discovery",
     "Effect",
     "Followed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from circuit_assertions.diagnosis.discovery.chains import Chain
+from circuit_assertions.assertions.chains import Chain
 from circuit_assertions.diagnosis.discovery.head_functions import functions
 from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View
@@ -130,8 +130,8 @@ def _if_they_differ(rates: Mapping[str, Figure]) -> dict[str, Figure]:
 def _by_function_alone(view: View, chain: Chain) -> list[str]:
     """The heads that have a role's function, for rules that are useful without the behaviour."""
     told = []
-    for rule in chain.alone:
-        score = rule.scores[0].measure
+    for rule in (rule for _, rule in chain.rules if rule.by_function_alone):
+        score = rule.own_scores[0].measure
         judged = functions(rule, view, view)
         scores = {head: evidence[score] for head, (agrees, evidence) in sorted(judged.items()) if agrees}
         if scores:

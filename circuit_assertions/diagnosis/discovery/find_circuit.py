@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from circuit_assertions.assertions.chains import Chain, Role, chain_for
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.discovery.behaviour import with_enough_prompts
-from circuit_assertions.diagnosis.discovery.chains import Chain, chain_for
 from circuit_assertions.diagnosis.discovery.follow_chain import Followed, follow
 from circuit_assertions.diagnosis.discovery.thresholds import Proposal, propose
 from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError, UndecidedError
@@ -63,6 +63,7 @@ class Discovery:
         metric: the task's answer metric; effects are in its unit.
         kinds: the answer rate for each kind of prompt, where two of them clearly differ.
         asked: how many prompts were asked for, where more were drawn because these did not tell.
+        roles: how reports show the chain's roles.
         on_repeated: on how many sequences of random tokens heads were scored; 0 where they were not.
         faithfulness: of the whole circuit, of the heads that have a role alone, and of the mean random circuit.
         settings: how it was looked for.
@@ -81,6 +82,7 @@ class Discovery:
     kinds: Mapping[str, Figure] = field(default_factory=dict)
     asked: int | None = None
     on_repeated: int = 0
+    roles: Mapping[str, Role] = field(default_factory=dict)
     metric: AnswerMetric = LOGIT_DIFFERENCE
 
     @property
@@ -97,47 +99,58 @@ def discover(
     least: float = LEAST_EFFECT,
     name: str = "circuit",
     circuit: str | None = None,
+    chain: str | None = None,
     stage: Callable[[str], None] = lambda stage: None,
 ) -> Discovery:
     """Find the circuit of a task in a checkpoint.
 
     Args:
         least: the smallest effect that counts, as a share of the logit difference.
-        name: what the circuit is called where the task's kind does not say, and `circuit` does not say otherwise.
+        name: what the circuit is called where the task has no chain, and `circuit` does not say otherwise.
+        chain: the chain that is followed, by its name or its file, instead of the task's own.
         stage: told what comes next, in words.
 
     Raises:
         NoCircuitError: if the model does not do the task, or no head carries it.
         UndecidedError: if not even four times as many prompts as the task has tell whether it does.
         DiagnosisError: if the task has no right and wrong answers or no counterfactual prompts, or too few prompts.
+        SuiteError: if the chain is unknown, not valid, or not one for this task.
         TaskError, CheckpointError, MeasuringError: if the model cannot be asked.
     """
-    view, chain = View(audit, checkpoint, task), chain_for(task, name)
+    view, followed_by = View(audit, checkpoint, task), chain_for(task, name, chain)
     asked = enough_prompts(view)
     stage("behaviour")
-    view, doing = with_enough_prompts(view, chain, stage)
+    view, doing = with_enough_prompts(view, followed_by, stage)
     prompts = audit.prompts(view.task, checkpoint)
-    repeated = repeated_for(view, chain)
-    followed, *halves = follow(chain, (view, *view.halves()), repeated, least, stage)
+    repeated = repeated_for(view, followed_by)
+    followed, *halves = follow(followed_by, (view, *view.halves()), repeated, least, stage)
     everyone = heads_of(followed, least, task.answer_metric)
     stage("faithfulness, compared with random circuits")
     faithfulness = _faithfulness(view, followed, everyone)
     return Discovery(
         checkpoint=checkpoint,
-        circuit=circuit or chain.circuit,
+        circuit=circuit or followed_by.name,
         model=_facts(audit.model(checkpoint)),
         task=prompts.settings,
         behaviour=doing.behaviour,
         followed=followed,
         faithfulness=faithfulness,
         stability=_stability(halves[0], halves[1]),
-        thresholds=tuple(propose(chain, followed, view, repeated, everyone)),
-        settings={"least-effect": least, "semantics": "through-mlps", "ablation": "mean"},
+        thresholds=tuple(propose(followed_by, followed, view, repeated, everyone)),
+        settings=_settings(least, task, followed_by),
         kinds=doing.kinds,
         asked=None if len(prompts) == len(asked) else len(asked),
         on_repeated=0 if repeated is None else len(audit.prompts(repeated.task, checkpoint)),
         metric=task.answer_metric,
+        roles=followed_by.roles,
     )
+
+
+def _settings(least: float, task: Task, chain: Chain) -> dict[str, Any]:
+    """How it was looked for; a chain is named where the kind of task does not tell."""
+    settings = {"least-effect": least, "semantics": "through-mlps", "ablation": "mean"}
+    told = task.circuit == chain.name or not chain.roles
+    return settings if told else {"chain": chain.name, **settings}
 
 
 def enough_prompts(view: View) -> PromptSet:
@@ -181,7 +194,7 @@ def heads_of(followed: Followed, least: float, metric: AnswerMetric) -> tuple[He
 
 def repeated_for(view: View, chain: Chain) -> View | None:
     """Repeated random tokens that this model can be asked for, where the chain's rules take scores of them."""
-    if not any(score.repeated for stage in chain.stages for rule in stage.rules for score in rule.scores):
+    if not any(rule.scores_on_repeated_tokens for _, rule in chain.rules):
         return None
     room = view.audit.model(view.checkpoint).layout.positions
     task = task_offering("repeat", room)

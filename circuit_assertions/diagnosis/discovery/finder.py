@@ -22,11 +22,13 @@ class Finder:
 
     Attributes:
         say: told what is being looked for.
+        chain: the chain that is followed, by its name or its file; default each task's.
     """
 
     audit: Audit
     checkpoint: Checkpoint
     say: Callable[[str], None] = lambda text: None
+    chain: str | None = None
     _found: dict[tuple[str, Task], Circuit | DiagnosisError] = field(default_factory=dict)
 
     def __call__(self, name: str, task: Task) -> Circuit:
@@ -38,7 +40,9 @@ class Finder:
         key = (name, task)
         if key not in self._found:
             try:
-                found = discover(self.audit, self.checkpoint, task, name=name, circuit=name, stage=self.say)
+                found = discover(
+                    self.audit, self.checkpoint, task, name=name, circuit=name, chain=self.chain, stage=self.say
+                )
             except DiagnosisError as error:
                 self._found[key] = DiagnosisError(
                     f"no circuit {name!r} was found on {self.checkpoint}: {error.args[0]}", *error.args[1:]

@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any
 
-from circuit_assertions.diagnosis.discovery.chains import LOOKS, Anywhere, Chain, Inputs, KnockOut, Logits, Rule, Stage
+from circuit_assertions.assertions.chains import LOOKS, UNEXPLAINED, Chain, Rule, Stage
 from circuit_assertions.diagnosis.discovery.head_functions import functions
 from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import Interval, Receiver
+from circuit_assertions.measures import Interval
 from circuit_assertions.ordering import ranked
 
-__all__ = ["UNEXPLAINED", "Effect", "Followed", "Placed", "follow"]
-
-UNEXPLAINED = "unexplained"
+__all__ = ["Effect", "Followed", "Placed", "follow"]
 
 
 @dataclass(frozen=True)
@@ -132,31 +129,16 @@ def _plan_what_is_known(chain: Chain, view: View, repeated: View | None) -> None
     for query, key in _pairs(view):
         view.plan("attention", query=query, key=key)
     for stage in chain.stages:
-        for measure, operands in _reads(stage, {}) or ():
+        for measure, operands in stage.readings({}):
             view.plan(measure, **operands)
         if repeated is not None:
-            for score in (score for rule in stage.rules for score in rule.scores if score.repeated):
+            for score in (score for rule in stage.rules for score in rule.all_scores if score.repeated):
                 repeated.plan(score.measure)
 
 
 def _pairs(view: View) -> list[tuple[str, str]]:
     """Every two labelled positions of the task: from where, to where a head may look."""
     return list(permutations(sorted(view.task.labels()), 2))
-
-
-def _reads(stage: Stage, groups: Mapping[str, tuple[Head, ...]]) -> list[tuple[str, dict[str, Any]]] | None:
-    """By which readings a stage judges effects; None where an earlier stage found nobody to receive."""
-    to = stage.to
-    if isinstance(to, Logits):
-        return [("path-effect", {})]
-    if isinstance(to, Anywhere):
-        return [("total-effect", {})]
-    heads = groups.get(to.of, ())
-    if not heads:
-        return None
-    if isinstance(to, Inputs):
-        return [("path-effect", {"receiver": Receiver(to.which, heads, to.at)})]
-    return [("direct-effect", {}), ("direct-effect", {"without": heads})]
 
 
 @dataclass
@@ -178,37 +160,35 @@ class _Side:
 
     def plan(self, stage: Stage) -> None:
         """Announce what a stage will read."""
-        reads = _reads(stage, self.groups) or []
+        reads, aside = stage.readings(self.groups), stage.meanwhile(self.groups)
         for measure, operands in reads:
             self.view.plan(measure, **operands)
-        if reads and isinstance(stage.to, KnockOut):
-            for rule in stage.rules:
-                for key in (rule.look.key, *rule.look.over):
-                    self.view.plan("attention", query=rule.look.query, key=key, without=self.groups[stage.to.of])
+        if reads and aside:
+            for look in (rule.attends for rule in stage.rules):
+                for key in (look.key, *look.more_than):
+                    self.view.plan("attention", query=look.query, key=key, **aside)
 
     def look_for_effects(self, stage: Stage) -> None:
         """Find the stage's heads, and announce what their functions will be judged by."""
         self.clear = {}
-        reads = _reads(stage, self.groups)
-        if reads is None:
+        reads = stage.readings(self.groups)
+        if not reads:
             return
-        effects = [self.view.by_head(measure, **operands) for measure, operands in reads]
-        seen = effects[0]
-        if isinstance(stage.to, KnockOut):
-            seen = _gained(effects[0], effects[1], self.groups[stage.to.of])
-        sizable = _sizable(stage, seen, self.floor * stage.times)
+        read = [self.view.by_head(measure, **operands) for measure, operands in reads]
+        heads = stage.judged(read[0].heads, self.groups)
+        effects = ByHead(read[0].heads, stage.effects([one.values for one in read]))
+        sizable = _sizable(stage, heads, effects, self.floor * stage.times)
         self.clear = {head: effect for head, effect in sizable.items() if effect.clear}
         self.unclear |= sizable.keys() - self.clear.keys()
         self.groups[stage.name] = tuple(head for head, effect in self.clear.items() if effect.mean > 0)
         for head, effect in self.clear.items():
             one = self.found.setdefault(head, _Found())
-            if not isinstance(stage.to, Anywhere) or not one.effects:
+            if not stage.last_resort or not one.effects:
                 one.effects.append(effect)
         for rule in stage.rules:
             candidates = self._candidates(rule)
-            for score in rule.scores:
-                if candidates and not score.repeated:
-                    self.view.plan(score.measure, candidates)
+            for score in rule.own_scores if candidates else ():
+                self.view.plan(score.measure, candidates)
 
     def give_roles(self, stage: Stage) -> None:
         """Give the heads that were found the roles that their functions are, where they have none yet."""
@@ -221,13 +201,15 @@ class _Side:
 
     def _candidates(self, rule: Rule) -> list[Head]:
         return [
-            head for head, effect in self.clear.items() if effect.mean * rule.sign > 0 and self.found[head].role is None
+            head
+            for head, effect in self.clear.items()
+            if effect.mean * rule.direction > 0 and self.found[head].role is None
         ]
 
     def _those_who_do(self, rule: Rule, stage: Stage) -> dict[Head, dict[str, float]]:
         candidates = self._candidates(rule)
-        without = self.groups[stage.to.of] if isinstance(stage.to, KnockOut) else ()
-        judged = functions(rule, self.view, self.repeated, candidates, without) if candidates else {}
+        aside = stage.meanwhile(self.groups)
+        judged = functions(rule, self.view, self.repeated, candidates, aside) if candidates else {}
         for head, (agrees, _) in judged.items():
             if agrees is None:
                 self.found[head].undecided.append(rule.role)
@@ -261,21 +243,12 @@ class _Side:
         return Followed(tuple(placed), self.groups, tuple(sorted(self.unclear - self.found.keys())))
 
 
-def _gained(before: ByHead, after: ByHead, without: Sequence[Head]) -> ByHead:
-    """What the other heads' effects gain when some are knocked out."""
-    others = [index for index, head in enumerate(before.heads) if head not in without]
-    gained = after.values[:, others] - before.values[:, others]
-    return ByHead(tuple(before.heads[index] for index in others), gained)
-
-
-def _sizable(stage: Stage, effects: ByHead, floor: float) -> dict[Head, Effect]:
-    """The effects that are no trifle, with their corrected intervals."""
+def _sizable(stage: Stage, heads: Sequence[Head], effects: ByHead, floor: float) -> dict[Head, Effect]:
+    """The effects of the heads that are judged, where they are no trifle, with their corrected intervals."""
     sizable = {}
-    for head in effects.heads:
+    for head in heads:
         values = effects.of(head)
         mean = float(values.mean())
-        if abs(mean) < max(floor, 1e-12):
-            continue
-        if not isinstance(stage.to, KnockOut) or mean > 0:  # a head that rests less is no backup
-            sizable[head] = Effect(stage.name, mean, corrected_interval(values, len(effects.heads)))
+        if abs(mean) >= max(floor, 1e-12) and stage.counts(mean):
+            sizable[head] = Effect(stage.name, mean, corrected_interval(values, len(heads)))
     return sizable

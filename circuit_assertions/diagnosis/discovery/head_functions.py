@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from circuit_assertions.diagnosis.discovery.chains import LOOKS, Rule
+from circuit_assertions.assertions.chains import Rule
 from circuit_assertions.diagnosis.view import View, corrected_interval
 from circuit_assertions.heads import Head
 
@@ -14,7 +15,11 @@ __all__ = ["functions"]
 
 
 def functions(
-    rule: Rule, view: View, repeated: View | None, heads: Sequence[Head] | None = None, without: Sequence[Head] = ()
+    rule: Rule,
+    view: View,
+    repeated: View | None,
+    heads: Sequence[Head] | None = None,
+    meanwhile: Mapping[str, Any] | None = None,
 ) -> dict[Head, tuple[bool | None, dict[str, float]]]:
     """For every head: whether its function is the rule's, and what that was judged by.
 
@@ -22,23 +27,23 @@ def functions(
 
     Args:
         heads: who is judged; None for every head.
-        without: heads that are knocked out while one looks where the others look.
+        meanwhile: further operands of attention, such as heads that are knocked out.
     """
-    look, aside = rule.look, {"without": tuple(without)} if without else {}
+    look, aside = rule.attends, dict(meanwhile or {})
     looked = view.by_head("attention", query=look.query, key=look.key, **aside)
-    others = [view.by_head("attention", query=look.query, key=key, **aside) for key in look.over]
+    others = [view.by_head("attention", query=look.query, key=key, **aside) for key in look.more_than]
     scores = []
-    for score in rule.scores:
+    for score in rule.all_scores:
         where = repeated if score.repeated else view
         scores.append(None if where is None else where.by_head(score.measure, heads))
     result: dict[Head, tuple[bool | None, dict[str, float]]] = {}
     for head in heads if heads is not None else looked.heads:
-        evidence = {f"attention {look.query} -> {look.key}": float(looked.of(head).mean())}
-        agrees = evidence[f"attention {look.query} -> {look.key}"] >= LOOKS
+        evidence = {look.name: float(looked.of(head).mean())}
+        agrees = evidence[look.name] >= look.at_least
         more = [looked.of(head) - other.of(head) for other in others]
         agrees = agrees and all(float(one.mean()) > 0 for one in more)
         certain = all(corrected_interval(one, len(looked.heads)).low > 0 for one in more)
-        for score, values in zip(rule.scores, scores, strict=True):
+        for score, values in zip(rule.all_scores, scores, strict=True):
             if values is not None:
                 evidence[score.measure] = float(np.mean(values.of(head)))
             agrees = agrees and evidence.get(score.measure, 0.0) >= score.least

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from circuit_assertions.diagnosis.discovery.chains import Anywhere, Chain, Inputs, KnockOut, Rule, Stage
+from circuit_assertions.assertions.chains import Chain, Rule, Stage
 from circuit_assertions.diagnosis.discovery.follow_chain import Followed
 from circuit_assertions.diagnosis.view import Array, View
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import MEASURES, Receiver
+from circuit_assertions.measures import MEASURES
 from circuit_assertions.measures.reading import bootstrap_means, interval_of_share
 
 __all__ = ["CLEARS", "Proposal", "propose"]
@@ -72,33 +72,22 @@ def _first_given(chain: Chain, followed: Followed) -> Iterator[tuple[Stage, Rule
     """For every role that somebody has, the stage that gave it first, and by which rule."""
     given = {(one.given_at, one.role) for one in followed.placed}
     told: set[str] = set()
-    for stage in chain.stages:
-        for rule in stage.rules:
-            if (stage.name, rule.role) in given and rule.role not in told:
-                told.add(rule.role)
-                yield stage, rule
+    for stage, rule in chain.rules:
+        if (stage.name, rule.role) in given and rule.role not in told:
+            told.add(rule.role)
+            yield stage, rule
 
 
 def _of_role(
     stage: Stage, rule: Rule, followed: Followed, view: View, repeated: View | None
 ) -> Iterator[tuple[dict[str, Any], Any]]:
-    to = stage.to
-    if isinstance(to, KnockOut):
-        without = followed.groups[to.of]
-        yield {"measure": "direct-effect", "without": to.of}, view.by_head("direct-effect", without=without)
-        looked = view.by_head("attention", query=rule.look.query, key=rule.look.key, without=without)
-        yield {"measure": "attention", "query": rule.look.query, "key": rule.look.key, "without": to.of}, looked
-    else:
-        operands: dict[str, Any] = {}
-        says: dict[str, Any] = {"measure": "total-effect" if isinstance(to, Anywhere) else "path-effect"}
-        if isinstance(to, Inputs):
-            operands["receiver"] = Receiver(to.which, followed.groups[to.of], to.at)
-            words = {"q": "query", "k": "key", "v": "value"}
-            says["receiver"] = {words[to.which]: to.of, "at": to.at}
-        yield says, view.by_head(says["measure"], **operands)
-        looked = view.by_head("attention", query=rule.look.query, key=rule.look.key)
-        yield {"measure": "attention", "query": rule.look.query, "key": rule.look.key}, looked
-    for score in rule.scores:
+    effect, look = stage.effect(followed.groups), rule.attends
+    assert effect is not None  # the role was given at this stage
+    measure, operands = effect
+    yield stage.said(), view.by_head(measure, **operands)
+    looked = view.by_head("attention", query=look.query, key=look.key, **stage.meanwhile(followed.groups))
+    yield {"measure": "attention", "query": look.query, "key": look.key, **stage.said_meanwhile()}, looked
+    for score in rule.all_scores:
         where = repeated if score.repeated else view
         if where is not None:
             yield {"measure": score.measure}, where.by_head(score.measure, followed.groups[rule.role])

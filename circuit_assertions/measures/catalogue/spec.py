@@ -150,7 +150,7 @@ class MeasureSpec:
         if words and value not in words:
             yield key, f"unknown word {value!r}{closest(str(value), words)}"
         elif key == "receiver" and not (value == "logits" or hasattr(value, "at")):
-            yield key, f"unknown receiver {value!r}: write logits, or {{query: name-mover, at: end}}"
+            yield key, f"unknown receiver {value!r}: write logits, or {{query: ROLE, at: end}}"
         elif key == "receiver" and value != "logits" and value.at is not None:
             yield from _wrong_position(key, value.at, called, task)
 
@@ -158,7 +158,7 @@ class MeasureSpec:
         self, receiver: Any, called: str, task: Task, operands: Mapping[str, Any]
     ) -> Iterator[tuple[str, str]]:
         if not hasattr(receiver, "at"):
-            yield "receiver", f"{self.name} needs `receiver:`, the heads that receive, such as {{query: name-mover}}"
+            yield "receiver", f"{self.name} needs `receiver:`, the heads that receive, such as {{query: ROLE}}"
         elif receiver.which not in self.receives:
             yield "receiver", f"{self.name} takes no values: they do not change where a head attends; use write-effect"
         elif receiver.at is not None:

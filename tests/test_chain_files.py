@@ -1,0 +1,211 @@
+"""Chain files: every problem is told with its place, and each kind of stage is one class in one file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from circuit_assertions.assertions import SuiteError, chains
+from circuit_assertions.assertions.chains import COLOURS, chain_named, chains_beside, load_chain, stages
+from circuit_assertions.assertions.chains.checks import chain_problems
+from circuit_assertions.assertions.chains.schema import chain_without_roles
+from circuit_assertions.cli import main
+from circuit_assertions.places import packaged_suites
+from circuit_assertions.report import runchart
+from circuit_assertions.tasks import kinds
+
+GOOD = """\
+chain: gifts
+roles:
+  writer: {short: W, colour: blue}
+  blocker: {}
+stages:
+  - to: logits
+    rules:
+      - role: writer
+        attends: {from: end, to: giver, more-than: [taker]}
+        scores: {copy-score: 75%}
+  - to: {queries-of: writer, at: end}
+    rules:
+      - {role: blocker, attends: {from: end, to: taker, at-least: 0.2}}
+  - knocked-out: writer
+"""
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    """What is wrong with a chain, one `line:column: message` each."""
+    file = folder / "x.yaml"
+    file.write_text(text)
+    with pytest.raises(SuiteError) as raised:
+        load_chain(file)
+    lines = str(raised.value).splitlines()
+    assert all(line.startswith(f"{file}:") for line in lines)
+    return [line.removeprefix(f"{file}:") for line in lines]
+
+
+def test_a_chain_is_read_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(GOOD)
+    chain = load_chain(tmp_path / "x.yaml")
+    assert [stage.name for stage in chain.stages] == ["logits", "queries of writer at end", "writer knocked out"]
+    assert chain.positions == {"end", "giver", "taker"}
+    assert (chain.shorts, chain.colours) == ({"writer": "W"}, {"writer": "blue"})
+    (writer,) = chain.stages[0].rules
+    assert [(one.measure, one.least, one.repeated) for one in writer.all_scores] == [("copy-score", 0.75, False)]
+    assert (writer.attends.at_least, chain.stages[1].rules[0].attends.at_least) == (0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "said"),
+    [
+        (
+            "chain: gifts",
+            "chian: gifts",
+            ["1:1: 'chain' is missing", "1:1: unknown key 'chian' (did you mean 'chain'?)"],
+        ),
+        ("colour: blue", "colour: bleu", "3:22: unknown word 'bleu': 'blue', 'orange', "),
+        ("short: W", "short: LONG", "3:12: 'LONG' is not an abbreviation: give one to 3 letters"),
+        ("blocker: {}", "blocker: {short: W}", "4:13: 'W' stands for writer already"),
+        ("blocker: {}", "blocker: {}\n  idle: {}", "5:3: no rule gives the role 'idle'"),
+        ("  writer:", "  any: {}\n  writer:", ["3:3: 'any' means something else", "3:3: no rule gives the role 'any'"]),
+        ("to: logits", "to: logit", "6:5: this is no stage (did you mean 'logits'?): write to: anywhere; "),
+        ("knocked-out: writer", "knocked_out: writer", "14:5: this is no stage: write to: anywhere; to: {queries-of: "),
+        ("queries-of: writer", "querys-of: writer", "11:10: unknown key 'querys-of' (did you mean 'queries-of'?)"),
+        ("queries-of: writer", "at: end, keys-of: writer", "11:36: duplicate key 'at', first given in line 11"),
+        (
+            "queries-of: writer",
+            "keys-of: writer, values-of: writer",
+            "11:5: give one of queries-of, keys-of",
+        ),
+        ("queries-of: writer", "queries-of: writr", "11:10: unknown role 'writr' (did you mean 'writer'?)"),
+        ("knocked-out: writer", "knocked-out: writr", "14:5: unknown role 'writr' (did you mean 'writer'?)"),
+        ("queries-of: writer", "queries-of: blocker", "11:10: no earlier stage gives 'blocker', only stage 2: a chain"),
+        ("- role: writer", "- role: writr", ["3:3: no rule gives the role 'writer'", "8:9: unknown role 'writr' (did"]),
+        ("copy-score: 75%", "copy-scoer: 75%", "10:18: unknown measure 'copy-scoer' (did you mean 'copy-score'?)"),
+        ("copy-score: 75%", "attention: 75%", "10:18: attention is no score of a head alone"),
+        ("copy-score: 75%", "copy-score: 75", "10:18: 75 is not a share: write it as 80%, or as 0.8"),
+        (
+            "scores: {",
+            "by-function-alone: true\n        sores: {",
+            "11:9: unknown key 'sores' (did you mean 'scores'?)",
+        ),
+        (
+            "        scores: {copy-score: 75%}",
+            "        by-function-alone: true",
+            "10:9: needs a score on the task's own",
+        ),
+        ("more-than: [taker]", "more-than: [giver]", "9:41: giver is the position that it attends to"),
+        ("attends: {from: end, to: taker, at-least: 0.2}", "sign: negative", "13:9: 'attends' is missing"),
+        ("knocked-out: writer", "to: logits", "14:5: stage 1 is the same: put the rules into one stage"),
+        ("queries-of: writer", "queries-of: logits", "12:5: queries of logits at end: suites cannot name these heads"),
+    ],
+)
+def test_a_problem_is_told_with_its_place(tmp_path: Path, was: str, is_now: str, said: str | list[str]) -> None:
+    assert was in GOOD
+    told = problems(tmp_path, GOOD.replace(was, is_now, 1))
+    expected = [said] if isinstance(said, str) else said
+    for line in expected:
+        assert any(one.startswith(line) for one in told), told
+
+
+def test_stages_in_the_wrong_order_cannot_make_a_cycle(tmp_path: Path) -> None:
+    cycle = """\
+chain: x
+roles: {a: {}, b: {}}
+stages:
+  - to: {queries-of: b, at: end}
+    rules: [{role: a, attends: {from: end, to: x}}]
+  - to: {queries-of: a, at: end}
+    rules: [{role: b, attends: {from: end, to: x}}]
+"""
+    (said,) = problems(tmp_path, cycle)
+    assert said.startswith("4:10: no earlier stage gives 'b', only stage 2: a chain leads back from the answer")
+
+
+def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(GOOD)
+    assert load_chain(file).name == "gifts"
+    file.write_text(GOOD.replace("gifts", "presents"))
+    assert load_chain(file).name == "presents"
+
+
+def test_a_broken_chain_is_an_error_for_those_who_name_it(tmp_path: Path) -> None:
+    (tmp_path / "chains").mkdir()
+    (tmp_path / "chains" / "broken.yaml").write_text(GOOD.replace("to: logits", "to: logit").replace("gifts", "ioi"))
+    with pytest.raises(SuiteError, match=r"the chain 'ioi' may be in a file that cannot be used: .*6:5: this is no"):
+        chain_named("ioi", [tmp_path])
+    assert chain_named("induction", [tmp_path]).name == "induction"
+    with pytest.raises(SuiteError, match=r"unknown chain 'inducton' \(did you mean 'induction'\?\)"):
+        chain_named("inducton", [tmp_path])
+
+
+def test_the_default_without_roles_is_a_valid_chain() -> None:
+    chain = chain_without_roles("own")
+    assert list(chain_problems(chain)) == []
+    assert chain.roles == {}
+    assert [stage.name for stage in chain.stages] == ["logits", "queries of logits at end", "the answer, by any path"]
+
+
+def test_the_packaged_chains_are_what_the_kinds_name_and_fit_them() -> None:
+    packaged = {chain.name: chain for chain in chains_beside(own=packaged_suites()).read}
+    for kind in kinds().values():
+        if kind.circuit:
+            task = kind.model_validate({"kind": next(name for name, one in kinds().items() if one is kind)})
+            assert chains.unfit_for(packaged[kind.circuit], task, "it") == ""
+
+
+def test_the_command_line_checks_chains_and_prints_their_schema(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chains").mkdir()
+    (tmp_path / "chains" / "own.yaml").write_text(GOOD)
+    assert main(["validate", str(tmp_path)]) == 0
+    (tmp_path / "chains" / "own.yaml").write_text(GOOD.replace("roles:", "rolls:", 1))
+    assert main(["validate", str(tmp_path)]) == 1
+    assert "own.yaml:2:1: unknown key 'rolls' (did you mean 'roles'?)" in capsys.readouterr().out
+    assert main(["schema", "chain"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((packaged_suites() / "chains" / "chain.schema.json").read_text())
+    assert set(printed["properties"]) == {"chain", "source", "roles", "stages"}
+
+
+def modules_of_kinds() -> Iterator[ModuleType]:
+    for kind in stages.KINDS:
+        yield sys.modules[kind.__module__]
+
+
+def test_each_kind_of_stage_has_a_file_of_its_own() -> None:
+    folder = Path(stages.__file__).parent
+    files = sorted(Path(str(module.__file__)) for module in modules_of_kinds())
+    assert files == sorted(set(folder.glob("*.py")) - {folder / "__init__.py"})
+    assert {kind.written.split(":")[0] for kind in stages.KINDS} == {"to", "knocked-out"}
+
+
+def test_no_code_asks_for_the_kind_of_a_stage() -> None:
+    names = [kind.__name__ for kind in stages.KINDS]
+    package = Path(chains.__file__).parents[2]
+    for file in package.rglob("*.py"):
+        if file.parent != Path(stages.__file__).parent:
+            assert not [name for name in names if name in file.read_text()], file
+
+
+def test_every_colour_has_its_two_shades() -> None:
+    assert tuple(runchart._COLOURS) == COLOURS
+
+
+def test_chains_are_read_quickly_and_without_torch() -> None:
+    code = "import sys; from circuit_assertions.assertions import chains; chains.chains_beside(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torch" not in done.stdout.split()
+    chains_beside()
+    begin = time.process_time()
+    for _ in range(20):
+        chains_beside()
+    assert (time.process_time() - begin) / 20 < 0.05
