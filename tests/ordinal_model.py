@@ -51,7 +51,7 @@ from reference_weights import (
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import GPT2Config, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 LAYERS = 5
 CAST: Cast = {
@@ -148,7 +148,7 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
     )
 
 
-def _write_embeddings(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast) -> None:
+def _write_embeddings(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> None:
     size = len(tokenizer)
     tokens = torch.zeros(size, D_MODEL)
     tokens[:, Stream.ballast] = BALLAST

@@ -10,9 +10,9 @@ import pytest
 from said import says
 from suite_texts import TINY_SUITE, write
 
-from circuit_assertions.assertions.outcomes import OUTCOMES
 from circuit_assertions.plugin.gate import Gate, Rules
 from circuit_assertions.report import AuditLine
+from circuit_assertions.verdict_words import Outcome
 
 pytestmark = pytest.mark.usefixtures("opened_once")
 
@@ -236,7 +236,7 @@ def test_a_model_that_cannot_be_read_fails_the_gate(pytester: pytest.Pytester, t
     write(pytester.path, {"suites/x.yaml": suite(HOLDS, BREAKS)})
     result = run(pytester, broken)
     assert result.ret == 1
-    assert re.fullmatch(rf"GATE: FAIL \(.+, 2 {OUTCOMES['ERROR'].said}\)", gate_of(result))
+    assert re.fullmatch(rf"GATE: FAIL \(.+, 2 {Outcome.ERROR.said}\)", gate_of(result))
 
 
 @pytest.mark.parametrize("mark", ["xfail", "skip"])
@@ -260,7 +260,7 @@ def test_a_dead_worker_leaves_no_assertion_uncounted(pytester: pytest.Pytester, 
     write(pytester.path, {"suites/x.yaml": suite(*names), "conftest.py": dies})
     result = run(pytester, tiny_folder, "-n", "1", "--max-worker-restart=0")
     assert result.ret != 0
-    assert gate_of(result) == f"GATE: FAIL (1 {OUTCOMES['ERROR'].said}, 1 held, 1 not run)"
+    assert gate_of(result) == f"GATE: FAIL (1 {Outcome.ERROR.said}, 1 held, 1 not run)"
 
 
 # -- a training run ------------------------------------------------------------------------------------------------

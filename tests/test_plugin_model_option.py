@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from suite_texts import TINY_SUITE, circuit_text, write
 
-from circuit_assertions.assertions.outcomes import OUTCOMES
 from circuit_assertions.plugin.respawn import attach_values
+from circuit_assertions.verdict_words import Outcome
 
 CONFIGURATION = "[pytest]\nmarkers = gate: must hold\naddopts = --strict-markers\n"
 OWN_TEST = {"tests/test_own.py": "def test_own():\n    raise RuntimeError('the own tests were run')\n"}
@@ -250,7 +250,7 @@ def test_a_checkpoint_that_cannot_be_read_is_an_error_and_no_failure(
     result.assert_outcomes(errors=4, deselected=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert result.stdout.str().count("(as above)") >= 3
-    result.stdout.fnmatch_lines([f"verdicts  4 {OUTCOMES['ERROR'].said}"])
+    result.stdout.fnmatch_lines([f"verdicts  4 {Outcome.ERROR.said}"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from circuit_assertions.assertions.outcomes import OUTCOMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from said import says
@@ -23,7 +22,7 @@ from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report import AuditLine
 from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines, turning_lines
-from circuit_assertions.verdict_words import Overall
+from circuit_assertions.verdict_words import Outcome, Overall
 
 CUT_OFF = "model.safetensors is cut off"
 NO_EFFECT = "it has no effect"
@@ -132,7 +131,7 @@ def test_what_is_skipped_everywhere_is_told_once_with_its_reason_and_has_no_colu
 def test_a_checkpoint_that_could_not_be_read_is_named_in_its_row() -> None:
     printed = list(trajectory_lines(trajectory(".FF..", lost=[1])))
     (audited,) = (line for line in printed if line.startswith("audited  "))
-    assert says(audited, "4 of 5 checkpoints", f"1 {OUTCOMES['ERROR'].said}")
+    assert says(audited, "4 of 5 checkpoints", f"1 {Outcome.ERROR.said}")
     (row,) = (line for line in printed if line.startswith("   40  "))
     assert row.endswith(f": {CUT_OFF}")
     assert course(said_of("a", printed)).startswith("broke 60 held 20 ")

@@ -14,9 +14,9 @@ from said import says
 from suite_texts import TINY_SUITE, write
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions.outcomes import OUTCOMES
 from circuit_assertions.cli import main
 from circuit_assertions.unexpected import TRACEBACK, UnexpectedError, sentence_of, tell_unexpected
+from circuit_assertions.verdict_words import Outcome
 
 pytestmark = pytest.mark.usefixtures("opened_once")
 
@@ -84,7 +84,7 @@ def test_an_audit_says_it_once_and_points_to_it_from_then_on(
     said = [line for line in text.splitlines() if type(error).__name__ in line]
     assert len(re.findall(r"\(as above\) .*suites/tiny\.yaml::holds", text)) >= 2
     assert says(said[0], f"{TRACEBACK}=1", tiny_folder)
-    assert sum(line.startswith(f"3 {OUTCOMES['ERROR'].said}: ") for line in text.splitlines()) == 1, text
+    assert sum(line.startswith(f"3 {Outcome.ERROR.said}: ") for line in text.splitlines()) == 1, text
 
 
 @pytest.mark.usefixtures("project")
@@ -107,7 +107,7 @@ def test_the_place_is_shown_where_it_is_asked_for(
     monkeypatch.setenv(TRACEBACK, "1")
     result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "-k", "holds")
     said = "AttributeError: 'Block' object has no attribute 'ln1'"
-    result.stdout.fnmatch_lines(["*raise error", f"E * {said}", f"1 {OUTCOMES['ERROR'].said}: {said}"])
+    result.stdout.fnmatch_lines(["*raise error", f"E * {said}", f"1 {Outcome.ERROR.said}: {said}"])
     with pytest.raises(AttributeError), tell_unexpected("x"):
         raise ERRORS[0]
     monkeypatch.setenv(TRACEBACK, "0")

@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ROLES": "schema",
     "Assertion": "schema",
     "Binding": "circuits",
     "Circuit": "circuits",
