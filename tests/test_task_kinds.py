@@ -197,7 +197,7 @@ BROKEN = {
     ),
     "ioi = who_kind:WhoTask": (
         KIND.replace('Literal["who"]', 'Literal["ioi"]'),
-        "'ioi' comes from circuit_assertions.tasks.ioi and from the entry point 'ioi' of who-kind: remove or rename one",
+        "'ioi' comes from circuit_assertions.tasks.ioi and from the entry point 'ioi' of who-kind: ",
     ),
 }
 

@@ -1,6 +1,7 @@
 """Answer metrics: how much a model favours the right answers over the wrong ones, as one number for each prompt.
 
-A metric reads what a model says at `end`, after a whole forward pass or for patched rows of the final residual stream. Effects are differences of the metric, in its unit. Torch is imported when a metric is computed.
+A metric reads what a model says at `end`, after a whole forward pass or for patched rows of the final residual stream.
+Effects are differences of the metric, in its unit. Torch is imported when a metric is computed.
 """
 
 from __future__ import annotations
