@@ -97,7 +97,7 @@ def test_a_misspelt_circuit_is_an_error_of_the_suite(
     write(project, {"suites/tiny.yaml": TINY_SUITE.replace("circuit: induction", "circuit: iio")})
     result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "-k", "holds")
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["suites/tiny.yaml:2:1: unknown circuit 'iio' (did you mean 'ioi'[?])*"])
+    result.stdout.fnmatch_lines(["suites/tiny.yaml:2:1: *'iio' *'ioi'*"])
 
 
 @pytest.mark.usefixtures("project")

@@ -96,18 +96,18 @@ def test_mistakes(audit, measure, options, message):
 
 
 def test_a_reading_alone(audit):
-    with pytest.raises(CircuitAssertionsError, match="neither true nor false: compare loss with a number"):
+    with pytest.raises(CircuitAssertionsError, match="true .*false.* loss "):
         assert audit.measure("loss", task={"kind": "ioi", "prompts": 16})
 
 
 def test_unknown_role(audit):
-    with pytest.raises(CircuitAssertionsError, match="unknown role 'name-movr' .did you mean 'name-mover'"):
+    with pytest.raises(CircuitAssertionsError, match="role 'name-movr' .*'name-mover'"):
         audit.circuit("ioi").heads("name-movr")
     assert audit.circuit("ioi").heads("duplicate-token") is not None
 
 
 def test_unknown_circuit(audit):
-    with pytest.raises(CircuitAssertionsError, match="unknown circuit 'iio' .did you mean 'ioi'"):
+    with pytest.raises(CircuitAssertionsError, match="circuit 'iio' .*'ioi'"):
         audit.circuit("iio")
 """
 

@@ -177,4 +177,4 @@ def test_a_run_and_a_baseline_that_do_not_fit_are_refused(
 def test_a_run_of_which_nothing_can_be_opened_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = copy_of(HEALTHY, tmp_path / "empty", without=WEIGHTS)
     assert trajectory(run_of(tmp_path / "run", empty, empty)) == 2
-    assert says(capsys.readouterr().err, "run", WEIGHTS)
+    assert says(capsys.readouterr().err, "run", "weights", "checkpoint-1", "checkpoint-2")
