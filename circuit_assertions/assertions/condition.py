@@ -28,7 +28,7 @@ Told = tuple[tuple[str, ...], str]  # keys below the condition's own, and what i
 class Condition(ABC, Generic[Value]):
     """One condition of `expect`, with the value that a suite gives it.
 
-    A class of this kind is all that there is to know of a condition. Those of this package are the modules of
+    A class of this kind is the whole declaration of a condition. Those of this package are the modules of
     `assertions/conditions`; other packages offer theirs by an entry point of the group `circuit_assertions.conditions`.
 
     Attributes:
