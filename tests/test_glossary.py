@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from circuit_assertions.assertions import ROLES
-from circuit_assertions.measures.catalogue import MEASURES
+from circuit_assertions.measures import MEASURES
 
 ROOT = Path(__file__).parents[1]
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()

@@ -9,7 +9,7 @@ import numpy as np
 from circuit_assertions.assertions.proposed import Proposed
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.spelling import Percent
-from circuit_assertions.measures.catalogue import MeasureSpec
+from circuit_assertions.measures import Measure
 from circuit_assertions.measures.reading import interval_of_share
 from circuit_assertions.tasks import GivenPromptsTask, Task
 
@@ -18,7 +18,7 @@ __all__ = ["bound_problem", "range_problems"]
 Told = tuple[tuple[str, ...], str]  # keys below `expect`, and what is wrong
 
 
-def range_problems(spec: MeasureSpec, expect: Expectation, task: Task | None = None) -> Iterator[Told]:
+def range_problems(spec: Measure, expect: Expectation, task: Task | None = None) -> Iterator[Told]:
     """What can never hold or never fail of an expectation, whatever the model.
 
     Args:
@@ -38,7 +38,7 @@ def range_problems(spec: MeasureSpec, expect: Expectation, task: Task | None = N
         yield from _too_few_prompts(spec, expect, task)
 
 
-def bound_problem(spec: MeasureSpec, bound: float, at_least: bool) -> str:
+def bound_problem(spec: Measure, bound: float, at_least: bool) -> str:
     """Why a bound can never hold or never fail for readings of this measure; empty where it can do both."""
     low, high = spec.lowest, spec.highest
     beyond = high is not None and bound > high, low is not None and bound < low
@@ -61,7 +61,7 @@ def _bounds(expect: Expectation) -> Iterator[tuple[tuple[str, ...], bool, float]
             yield (key,), at_least, bound
 
 
-def _between_problems(spec: MeasureSpec, between: Sequence[float], ranged: bool) -> Iterator[Told]:
+def _between_problems(spec: Measure, between: Sequence[float], ranged: bool) -> Iterator[Told]:
     outside = [bound for bound in between if spec.is_outside(bound)]
     unit = next((problem for problem in (_unit_problem(spec, bound) for bound in between) if problem), "")
     if unit:
@@ -72,7 +72,7 @@ def _between_problems(spec: MeasureSpec, between: Sequence[float], ranged: bool)
         yield ("between",), f"{spec.name} {spec.range_text}: this can never fail"
 
 
-def _unit_problem(spec: MeasureSpec, bound: float) -> str:
+def _unit_problem(spec: Measure, bound: float) -> str:
     if not isinstance(bound, Percent) or spec.is_share:
         return ""
     return (
@@ -81,14 +81,14 @@ def _unit_problem(spec: MeasureSpec, bound: float) -> str:
     )
 
 
-def _too_few_prompts(spec: MeasureSpec, expect: Expectation, task: Task) -> Iterator[Told]:
+def _too_few_prompts(spec: Measure, expect: Expectation, task: Task) -> Iterator[Told]:
     """Shares of prompts that stay open even where every prompt is met, or none is: the interval is Wilson's."""
     prompts = len(task.pairs) if isinstance(task, GivenPromptsTask) else task.prompts
     most, least = interval_of_share(np.ones(prompts)).low, interval_of_share(np.zeros(prompts)).high
     asked: list[tuple[tuple[str, ...], bool, float]] = []
     if expect.mostly is not None:
         asked = [(("mostly",), True, expect.mostly)]
-    elif spec.kind == "share":
+    elif spec.hits:
         asked = [*_bounds(expect)]
         asked += [
             (("between",), at_least, bound)
