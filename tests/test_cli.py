@@ -69,7 +69,7 @@ def test_measures_lists_every_measure_with_its_operands(
         assert f"{name}  (of {of}; {spec.unit})" in printed
         part = " ".join(printed.split(f"{name}  (of")[1].split("\n\n")[0].split())
         assert spec.help in part
-        keys = spec.operands.keys()
+        keys = spec.operands.by_key()
         assert all(f"{key}: " in part for key in {*keys} - {"without", "set"})
         assert ("receiver: heads" in part) == ("receiver" in keys and keys["receiver"].is_required())
 

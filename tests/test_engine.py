@@ -39,7 +39,7 @@ REPEATED = repeated(prompts=4, length=6)
 
 def request_of(spec: Measure) -> Request:
     """A measure asked with everything that it must be told: positions, receiving heads, a set."""
-    keys = spec.operands.keys()
+    keys = spec.operands.by_key()
     operands: dict[str, Any] = {"query": "end", "key": "subject-1"} if "query" in keys else {}
     if "receiver" in keys and keys["receiver"].is_required():
         operands["receiver"] = Receiver("q", (Head(1, 2), Head(2, 3)), "end")
@@ -51,7 +51,7 @@ def request_of(spec: Measure) -> Request:
 REQUESTS = tuple(request_of(spec) for spec in MEASURES.values() if not spec.compares)
 OF_IOI = tuple(request for request in REQUESTS if request.task == IOI)
 SEARCHING = tuple(
-    request for request in OF_IOI if {"search", "ranked-by"} & {*MEASURES[request.measure].operands.keys()}
+    request for request in OF_IOI if {"search", "ranked-by"} & {*MEASURES[request.measure].operands.by_key()}
 )
 BY_GRADIENT = tuple(request for request in OF_IOI if MEASURES[request.measure].approximate)
 AT_ONCE = tuple(request for request in OF_IOI if request not in (*SEARCHING, *BY_GRADIENT))
@@ -296,7 +296,12 @@ def test_a_head_that_is_not_there(fresh: Audited, head: Head) -> None:
         ("attention", IOI, {"query": "end"}, "attention needs `key:`, a position of the task"),
         ("loss", IOI, {"query": "end"}, "loss takes no `query`"),
         ("ablation-effect", IOI, {}, "ablation-effect is read of a set of heads, and none is given"),
-        ("attention", IOI, {"query": "end", "key": "subject"}, ".ioi. has no position .subject. .did you mean .subject-"),
+        (
+            "attention",
+            IOI,
+            {"query": "end", "key": "subject"},
+            ".ioi. has no position .subject. .did you mean .subject-",
+        ),
     ],
 )
 def test_questions_that_make_no_sense(

@@ -44,7 +44,7 @@ def words_of_verdicts() -> Iterator[str]:
 
 def states_of_a_head() -> list[str]:
     """What `Change` declares."""
-    tree = ast.parse((ROOT / "circuit_assertions" / "diagnosis" / "headchange.py").read_text())
+    tree = ast.parse((ROOT / "circuit_assertions" / "diagnosis" / "head_change.py").read_text())
     (change,) = (
         node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "Change"
     )

@@ -30,7 +30,7 @@ def line(measure: str, expect: str) -> str:
     """An assertion about a measure with all the operands that it needs."""
     spec = MEASURES[measure]
     task = "again" if "repeat" in spec.needs else "ioi"
-    needed = [KEYS[key] for key, field in spec.operands.keys().items() if key in KEYS and field.is_required()]
+    needed = [KEYS[key] for key, field in spec.operands.by_key().items() if key in KEYS and field.is_required()]
     heads = ["heads: name-mover"] if spec.by_head or spec.joint else []
     return f"  - {{id: a, measure: {measure}, task: {task}, {', '.join([*heads, *needed, f'expect: {expect}'])}}}"
 

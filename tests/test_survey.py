@@ -30,7 +30,7 @@ def requests() -> list[Request]:
     """Every measure of one model that does not search, and paths of each kind."""
     found = []
     for spec in MEASURES.values():
-        keys = spec.operands.keys()
+        keys = spec.operands.by_key()
         if spec.compares or {"search", "ranked-by"} & set(keys):
             continue
         operands: dict[str, Any] = {"query": "end", "key": "subject-1"} if "query" in keys else {}

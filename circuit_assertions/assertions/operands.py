@@ -103,7 +103,7 @@ def spells_heads(key: str) -> bool:
 
 @cache
 def _keys_of_heads() -> frozenset[str]:
-    fields = ((key, field) for one in MEASURES.values() for key, field in one.operands.keys().items())
+    fields = ((key, field) for one in MEASURES.values() for key, field in one.operands.by_key().items())
     return frozenset(key for key, field in fields if spoken_of(field).spelled == NamedHeads)
 
 
@@ -112,7 +112,7 @@ def _spelled_operands() -> type[Strict]:
     """A model of all operands as they are spelled, whatever the measure: words are any word."""
     found: dict[str, list[FieldInfo]] = {}
     for one in MEASURES.values():
-        for key, field in one.operands.keys().items():
+        for key, field in one.operands.by_key().items():
             if not one.approximate and spoken_of(field).spelled is not None:
                 found.setdefault(key, []).append(field)
     fields: dict[str, Any] = {}

@@ -74,22 +74,22 @@ class Operands(Strict):
     """No operands; a measure that takes some derives its own model."""
 
     @classmethod
-    def keys(cls) -> dict[str, FieldInfo]:
+    def by_key(cls) -> dict[str, FieldInfo]:
         """The fields, by the keys that suites write."""
-        return _keys(cls)
+        return _by_key(cls)
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """What each key that may be left out stands for, but for those that then stand for nothing."""
         return {
             key: field.default
-            for key, field in cls.keys().items()
+            for key, field in cls.by_key().items()
             if not field.is_required() and field.default is not None
         }
 
 
 @cache
-def _keys(model: type[Operands]) -> dict[str, FieldInfo]:
+def _by_key(model: type[Operands]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 

@@ -105,7 +105,7 @@ def _load(entry: EntryPoint) -> Measure | str:
 
 
 def _package(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else entry.value.partition(".")[0]
+    return entry.dist.name if entry.dist is not None else entry.module.partition(".")[0]
 
 
 MEASURES = Registry()

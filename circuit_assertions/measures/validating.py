@@ -62,7 +62,7 @@ def validate(
 
 def operand_problems(measure: Measure, operands: Mapping[str, Any], setting: Setting) -> Iterator[tuple[str, str]]:
     """What is wrong with a measure's operands: (key, message) pairs in the order of the keys."""
-    keys = measure.operands.keys()
+    keys = measure.operands.by_key()
     found = [(key, f"{measure.name} takes no `{key}`") for key in operands if key not in keys]
     try:
         measure.operands.model_validate(
@@ -73,7 +73,7 @@ def operand_problems(measure: Measure, operands: Mapping[str, Any], setting: Set
             key = str(problem["loc"][0]) if problem["loc"] else "measure"
             field = keys.get(key)
             if field is None:
-                found.append((key, _plain(problem["msg"])))
+                found.append((key, _plain(problem)))
             elif problem["type"] == "missing":
                 if spoken_of(field).spelled is not None:  # a set of heads, which no suite writes, is given by `heads:`
                     found.append((key, f"{measure.name} needs `{key}:`, {spoken_of(field).needed}"))
@@ -81,9 +81,10 @@ def operand_problems(measure: Measure, operands: Mapping[str, Any], setting: Set
                 given = problem["input"]
                 found.append((key, f"unknown word {given!r}{closest(str(given), list(words_of(field)))}"))
             else:
-                found.append((key, _plain(problem["msg"])))
+                found.append((key, _plain(problem)))
     yield from sorted(found)
 
 
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def _plain(problem: Mapping[str, Any]) -> str:
+    message: str = problem["msg"].removeprefix("Value error, ")
+    return message.replace("Input", repr(problem["input"]), 1) if message.startswith("Input ") else message

@@ -21,7 +21,7 @@ def measures_listing(width: int) -> list[str]:
         whole = "a set of heads" if spec.joint else "the model"
         of = ", ".join(KINDS[kind] for kind in spec.components) if spec.by_head else whole
         lines += [f"{spec.name}  (of {of}; {spec.unit})"]
-        listed = ((key, spoken_of(field).listed) for key, field in spec.operands.keys().items())
+        listed = ((key, spoken_of(field).listed) for key, field in spec.operands.by_key().items())
         keys = [f"{key}: {told}" for key, told in listed if told]
         notes = [("", spec.help), ("keys     ", "; ".join(keys)), ("needs    ", ", ".join(sorted(spec.needs)))]
         for label, text in [*notes, ("source   ", spec.source)]:
