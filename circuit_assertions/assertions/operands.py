@@ -75,10 +75,8 @@ class WithOperands(Strict):
         made = handler(schema)
         properties = handler.resolve_ref_schema(made)["properties"]
         spelled = handler.resolve_ref_schema(handler(_spelled_operands().__pydantic_core_schema__))["properties"]
-        items = list(properties.items())
-        properties.clear()
-        for key, one in items:
-            properties.update(spelled if key == "operands" else {key: one})
+        del properties["operands"]
+        properties.update(spelled)
         return made
 
     @property
@@ -132,5 +130,7 @@ def _description(same: list[FieldInfo]) -> str:
     words = list(dict.fromkeys(word for field in same for word in words_of(field)))
     if not words:
         return told
-    defaults = " or ".join(dict.fromkeys(str(field.default) for field in same if not field.is_required()))
-    return f"{', '.join(words)}: {told}" + (f"; default {defaults}" if defaults else "")
+    defaults = list(dict.fromkeys(field.default for field in same))
+    default = f"default {defaults[0]}" if len(defaults) == 1 else "the default depends on the measure"
+    listed = " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    return f"{listed}: {told}" + ("" if any(field.is_required() for field in same) else f"; {default}")

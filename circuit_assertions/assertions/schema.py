@@ -88,7 +88,7 @@ class Expectation(Strict):
 
 
 class Assertion(WithOperands):
-    """One line of a suite: a measure, its operands, and what is expected of it. Operands are those of the measures."""
+    """One line of a suite: a measure, its operands, and what is expected of it."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the assertion's name, as pytest shows it")
     measure: str = Field(description="what is read: see `circuit-assertions measures`")
