@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.components import Component, kind_of
+from circuit_assertions.engine import MeasuringError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading, Receiver
-from circuit_assertions.measures.catalogue.spec import CAUSAL
+from circuit_assertions.measures.declaring import CAUSAL
+from circuit_assertions.measures.validating import validate
 from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_tokens
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
@@ -45,7 +47,7 @@ class Request:
     @property
     def chosen(self) -> dict[str, Any]:
         """The operands, with what was left to its default."""
-        return MEASURES[self.measure].defaults | dict(self.operands)
+        return MEASURES[self.measure].operands.defaults() | dict(self.operands)
 
 
 @dataclass
@@ -138,8 +140,6 @@ class Audit:
             self.forget(checkpoint)
 
     def _columns(self, request: Request, checkpoint: Checkpoint) -> tuple[Component, ...]:
-        from circuit_assertions.engine import MeasuringError
-
         spec = MEASURES[request.measure]
         model = self.model(checkpoint)
         chosen = request.chosen.get("set", ()) if spec.joint else request.heads
@@ -173,8 +173,6 @@ class Audit:
             raise refusal
 
     def _refusal(self, request: Request, checkpoint: Checkpoint) -> Exception | None:
-        from circuit_assertions.engine import MeasuringError
-
         failure = self._failures.get((checkpoint, request.key))
         if failure is not None:
             return failure
@@ -193,19 +191,18 @@ class Audit:
 
     def _run(self, checkpoint: Checkpoint, task: Task, wanted: Sequence[tuple[Request, tuple[Component, ...]]]) -> None:
         from circuit_assertions.engine import PassCache, Wanted
-        from circuit_assertions.measures.computing import COMPUTED
         from circuit_assertions.measures.reading_builder import ReadingBuilder
         from circuit_assertions.measures.sweeping import KNOCKOUT, Sweep
 
         model, prompts = self.model(checkpoint), self.prompts(task, checkpoint)
         everything = Wanted()
         for request, _ in wanted:
-            everything |= COMPUTED[request.measure].wanted
+            everything |= Wanted(**dict.fromkeys(MEASURES[request.measure].wants, True))
             if request.chosen.get("without"):
                 everything |= KNOCKOUT
         takings = [
             ReadingBuilder(
-                f"{request.measure} on {checkpoint}", COMPUTED[request.measure], heads, request.chosen, len(prompts)
+                f"{request.measure} on {checkpoint}", MEASURES[request.measure], heads, request.chosen, len(prompts)
             )
             for request, heads in wanted
         ]
@@ -230,11 +227,9 @@ class Audit:
 
 def _check_request(request: Request) -> None:
     """What a suite file is checked for when it is loaded, for requests that Python makes."""
-    from circuit_assertions.engine import MeasuringError
-
-    spec, task = MEASURES[request.measure], request.task
+    spec = MEASURES[request.measure]
     kinds = {kind_of(component) for component in request.heads or ()}
-    for _, problem in spec.problems(task.kind, task, dict(request.operands), kinds):
+    for _, problem in validate(spec, request.task, dict(request.operands), kinds=kinds, bound=True):
         raise MeasuringError(problem)
     if spec.joint and not request.chosen.get("set"):
         raise MeasuringError(f"{spec.name} is read of a set of heads, and none is given")
@@ -255,7 +250,7 @@ def _reading(request: Request, taking: ReadingBuilder, model: Model, prompts: Pr
     return Reading(
         spec.name,
         spec.unit_on(request.task),
-        spec.kind,
+        spec.reading_kind,
         taking.values,
         tuple(taking.heads),
         settings,

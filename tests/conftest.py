@@ -70,7 +70,7 @@ def opened_once(tiny_folder: Path) -> None:
 
     A run inside this process restores `sys.modules` when it ends, and torch cannot be imported twice.
     """
-    import circuit_assertions.measures.computing  # noqa: F401
+    import circuit_assertions.measures.reading_builder  # noqa: F401
     from circuit_assertions.checkpoints import find_checkpoints
     from circuit_assertions.checkpoints.opening import open_checkpoint
     from circuit_assertions.engine import Model

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -196,7 +196,7 @@ def _item_mover(strength: float) -> Head:
     return head
 
 
-_WORKING_HEADS = {
+_WORKING_HEADS: Mapping[str, Callable[[], Head]] = {
     "ordinal-carrier": _ordinal_carrier,
     "place-reader": _place_reader,
     "item-mover": lambda: _item_mover(MOVER_OUTPUT),

@@ -70,8 +70,9 @@ def test_measures_lists_every_measure_with_its_operands(
         assert f"{name}  (of {of}; {spec.unit})" in printed
         part = " ".join(printed.split(f"{name}  (of")[1].split("\n\n")[0].split())
         assert spec.help in part
-        assert all(f"{key}: " in part for key in (*spec.operands, *spec.places, *spec.choices))
-        assert ("receiver: heads" in part) == bool(spec.receives)
+        keys = spec.operands.by_key()
+        assert all(f"{key}: " in part for key in {*keys} - {"without", "set"})
+        assert ("receiver: heads" in part) == ("receiver" in keys and keys["receiver"].is_required())
 
 
 def test_the_schema_describes_suites_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,5 +122,7 @@ def test_python_reads_what_suites_read(audited: Audited, face: AuditedCheckpoint
     ):
         with pytest.raises(CircuitAssertionsError, match=message):
             face.measure("total-effect", task=IOI, **options)
-    with pytest.raises(CircuitAssertionsError, match="whole model: leave `components` out"):
+    with pytest.raises(
+        CircuitAssertionsError, match="components: loss is a measure of the whole model: leave this out"
+    ):
         face.measure("loss", task=IOI, components="mlps")

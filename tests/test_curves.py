@@ -16,7 +16,7 @@ from tiny_models import save_tiny
 
 from circuit_assertions.engine import passes
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.curves import sizes
+from circuit_assertions.measures.kinds.curves import sizes
 from circuit_assertions.tasks.words import TEMPLATES
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -30,8 +30,7 @@ from circuit_assertions.engine import (
     run_passes,
 )
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import MEASURES, Receiver
-from circuit_assertions.measures.catalogue import MeasureSpec
+from circuit_assertions.measures import MEASURES, Measure, Receiver
 from circuit_assertions.tasks import PromptSet, Task
 
 IOI = ioi(prompts=12)
@@ -39,10 +38,11 @@ NO_ANSWER = given({"clean": "Then, the store had a", "right": "ring"})
 REPEATED = repeated(prompts=4, length=6)
 
 
-def request_of(spec: MeasureSpec) -> Request:
+def request_of(spec: Measure) -> Request:
     """A measure asked with everything that it must be told: positions, receiving heads, a set."""
-    operands: dict[str, Any] = dict(zip(spec.operands, ("end", "subject-1"), strict=False))
-    if spec.receives:
+    keys = spec.operands.by_key()
+    operands: dict[str, Any] = {"query": "end", "key": "subject-1"} if "query" in keys else {}
+    if "receiver" in keys and keys["receiver"].is_required():
         operands["receiver"] = Receiver("q", (Head(1, 2), Head(2, 3)), "end")
     if spec.joint:
         operands["set"] = (Head(1, 0), Head(2, 3))
@@ -51,7 +51,9 @@ def request_of(spec: MeasureSpec) -> Request:
 
 REQUESTS = tuple(request_of(spec) for spec in MEASURES.values() if not spec.compares)
 OF_IOI = tuple(request for request in REQUESTS if request.task == IOI)
-SEARCHING = tuple(request for request in OF_IOI if {"search", "ranked-by"} & set(MEASURES[request.measure].choices))
+SEARCHING = tuple(
+    request for request in OF_IOI if {"search", "ranked-by"} & {*MEASURES[request.measure].operands.by_key()}
+)
 BY_GRADIENT = tuple(request for request in OF_IOI if MEASURES[request.measure].approximate)
 AT_ONCE = tuple(request for request in OF_IOI if request not in (*SEARCHING, *BY_GRADIENT))
 

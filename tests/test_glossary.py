@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from circuit_assertions.assertions.chains import chains_beside
-from circuit_assertions.measures.catalogue import MEASURES
+from circuit_assertions.measures import MEASURES
 from circuit_assertions.verdict_words import FAMILIES, GateResult
 
 ROOT = Path(__file__).parents[1]

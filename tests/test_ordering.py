@@ -20,8 +20,8 @@ from circuit_assertions.diagnosis.function import share_as_told, what_it_keeps
 from circuit_assertions.diagnosis.recovery import _weakest
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
-from circuit_assertions.measures.attributing import _level
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.measures.kinds.edges import _level
 from circuit_assertions.ordering import ranked
 from circuit_assertions.report.runchart import run_picture
 

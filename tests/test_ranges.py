@@ -31,7 +31,7 @@ def line(measure: str, expect: str) -> str:
     """An assertion about a measure with all the operands that it needs."""
     spec = MEASURES[measure]
     task = "again" if "repeat" in spec.needs else "ioi"
-    needed = [KEYS[operand] for operand in (*spec.operands, *(["receiver"] if spec.receives else []))]
+    needed = [KEYS[key] for key, field in spec.operands.by_key().items() if key in KEYS and field.is_required()]
     heads = ["heads: name-mover"] if spec.by_head or spec.joint else []
     return f"  - {{id: a, measure: {measure}, task: {task}, {', '.join([*heads, *needed, f'expect: {expect}'])}}}"
 
@@ -82,7 +82,7 @@ def test_bounds_around_the_range(tmp_path: Path, measure: str, where: str) -> No
         "highest": ("", "fail"),
         "above": ("hold", "fail"),
     }[where]
-    if spec.kind == "share":  # of finitely many prompts nothing shows that a share is exactly 0 or 1
+    if spec.hits:  # of finitely many prompts nothing shows that a share is exactly 0 or 1
         expected = {
             "lowest": ("fail", "hold"),
             "highest": ("hold", "fail"),
@@ -178,7 +178,7 @@ def test_a_share_that_so_few_prompts_cannot_show_is_refused(bound: float, prompt
     spec = MEASURES["answer-rate"]
     for key, rights in (("at-least", 1.0), ("at-most", 0.0)):
         expect = Expectation.model_validate({key: bound})
-        best = Reading(spec.name, spec.unit, spec.kind, np.full(prompts, rights))
+        best = Reading(spec.name, spec.unit, spec.reading_kind, np.full(prompts, rights))
         judgement = judge(best, expect, "each")
         assert judgement is not None
         never = [message for _, message in expect.problems(spec, task) if says(message, "hold")]
@@ -264,7 +264,7 @@ def test_a_comparison_beyond_the_range_is_an_error_in_python_too() -> None:
     with pytest.raises(CircuitAssertionsError, match=r"answer-rate .*\b0 and 1\b.*\b0\.95 or 95%"):
         bool(rate >= 95)
     for spec in LIMITED:
-        reading = Reading(spec.name, spec.unit, spec.kind, np.full((8, 1), 0.5), (Head(0, 0),))
+        reading = Reading(spec.name, spec.unit, spec.reading_kind, np.full((8, 1), 0.5), (Head(0, 0),))
         for bound in (spec.lowest, spec.highest):
             if bound is None:
                 continue

@@ -72,7 +72,7 @@ assertions:
 
 def of_heads(*means: float) -> Reading:
     spec = MEASURES["path-effect"]
-    return Reading("path-effect", spec.unit, spec.kind, np.array(means) + NOISE, HEADS)
+    return Reading("path-effect", spec.unit, spec.reading_kind, np.array(means) + NOISE, HEADS)
 
 
 @given(st.floats(-0.5, 1.5), st.floats(0.5, 8.0), st.floats(-8.0, 8.0))

@@ -27,7 +27,7 @@ AGAIN = "pytest --model tuned/ --baseline base/ 'suites/ioi.yaml::{}'"
 def read(measure: str, *columns: Array, heads: Sequence[Head] = (), texts: Sequence[str] = TEXTS) -> Reading:
     spec, values = MEASURES[measure], np.stack(columns, axis=1) if heads else columns[0]
     many = [f"{texts[index % len(texts)]} ({index})" if texts else "" for index in range(len(values))]
-    return Reading(measure, spec.unit, spec.kind, values, tuple(heads), {}, many)
+    return Reading(measure, spec.unit, spec.reading_kind, values, tuple(heads), {}, many)
 
 
 def asked(name: str, measure: str, **options: Any) -> Assertion:

@@ -118,7 +118,9 @@ POSITIONS = ("subject-1", "after-subject-1", "subject-2", "indirect-object", "en
 WORDS: list[tuple[Place, tuple[str, ...]]] = [
     (
         ("assertions", 0, "measure"),
-        tuple(name for name, spec in MEASURES.items() if "receiver" in spec.choices and not spec.approximate),
+        tuple(
+            name for name, spec in MEASURES.items() if spec.operands.defaults().get("receiver") and not spec.approximate
+        ),
     ),
     (("assertions", 1, "measure"), ("attention",)),
     (("assertions", 0, "heads"), ROLES),
@@ -156,7 +158,7 @@ def test_the_suite_that_words_are_put_into_is_valid(tmp_path: Path) -> None:
 
 KEYS: list[tuple[Place, list[str]]] = [
     (("suite",), list(Suite.model_fields)),
-    (("assertions", 1, "query"), list(Assertion.model_fields)),
+    (("assertions", 1, "query"), Assertion.keys()),
     (("assertions", 0, "expect", "at-least"), list(Expectation.model_fields)),
     (("tasks", "ioi", "prompts"), ["prompts", "seed", "names", "places", "objects", "templates", "bos"]),
     (("assertions", 5, "receiver", "query"), ["query", "key", "value", "at"]),

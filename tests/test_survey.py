@@ -30,10 +30,11 @@ def requests() -> list[Request]:
     """Every measure of one model that does not search, and paths of each kind."""
     found = []
     for spec in MEASURES.values():
-        if spec.compares or {"search", "ranked-by"} & set(spec.choices):
+        keys = spec.operands.by_key()
+        if spec.compares or {"search", "ranked-by"} & set(keys):
             continue
-        operands: dict[str, Any] = dict(zip(spec.operands, ("end", "subject-1"), strict=False))
-        if spec.receives:
+        operands: dict[str, Any] = {"query": "end", "key": "subject-1"} if "query" in keys else {}
+        if "receiver" in keys and keys["receiver"].is_required():
             operands["receiver"] = RECEIVER
         if spec.joint:
             operands["set"] = (Head(1, 0), Head(2, 3))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +118,10 @@ def test_the_place_is_shown_where_it_is_asked_for(
 def test_one_measure_that_fails_takes_no_other_with_it(
     pytester: pytest.Pytester, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from circuit_assertions.measures.computing import COMPUTED
-
     def fail(*_: Any) -> Any:
         raise ERRORS[0]
 
-    monkeypatch.setitem(COMPUTED, "previous-token-score", replace(COMPUTED["previous-token-score"], values=fail))
+    monkeypatch.setattr("circuit_assertions.measures.kinds.attention._mean_attention_back", fail)
     result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "-k", "not against and not by-role")
     result.assert_outcomes(passed=1, failed=1, errors=1, deselected=2)
     result.stdout.fnmatch_lines(["previous-token-score on *: AttributeError: *"])

@@ -11,7 +11,7 @@ from circuit_assertions.assertions.condition import Condition, Evidence, Told, U
 from circuit_assertions.assertions.proposed import Bound, Proposed, Sourced
 from circuit_assertions.assertions.spelling import Percent
 from circuit_assertions.assertions.verdicts import Finding
-from circuit_assertions.measures.catalogue import MeasureSpec
+from circuit_assertions.measures import Measure
 from circuit_assertions.measures.reading import interval_of_share
 from circuit_assertions.tasks import Task
 
@@ -66,12 +66,12 @@ class BoundCondition(Condition[float | Proposed]):
             problem = self.range_problem(use.spec)
         if problem:
             yield keys, problem
-        if by_prompt or use.spec.kind != "share" or use.task is None:
+        if by_prompt or not use.spec.hits or use.task is None:
             return
         if problem := share_problem(use.spec, use.task, self.bound, self.is_lower):
             yield keys, problem
 
-    def range_problem(self, spec: MeasureSpec) -> str:
+    def range_problem(self, spec: Measure) -> str:
         """Why the bound can never hold or never fail for readings of this measure; empty where it can do both."""
         low, high, bound = spec.lowest, spec.highest, self.number
         beyond = high is not None and bound > high, low is not None and bound < low
@@ -93,7 +93,7 @@ class BoundCondition(Condition[float | Proposed]):
         return self.number * share if self.is_lower or self.number < 0 else self.number / share
 
 
-def unit_problem(spec: MeasureSpec, bound: float) -> str:
+def unit_problem(spec: Measure, bound: float) -> str:
     """Why a bound that is written as a share does not fit the measure's unit; empty where it does."""
     if not isinstance(bound, Percent) or spec.is_share:
         return ""
@@ -103,7 +103,7 @@ def unit_problem(spec: MeasureSpec, bound: float) -> str:
     )
 
 
-def share_problem(spec: MeasureSpec, task: Task, bound: float, is_lower: bool) -> str:
+def share_problem(spec: Measure, task: Task, bound: float, is_lower: bool) -> str:
     """Why a share of prompts stays open even where every prompt is met, or none is: the interval is Wilson's."""
     prompts = task.count
     most, least = interval_of_share(np.ones(prompts)).low, interval_of_share(np.zeros(prompts)).high

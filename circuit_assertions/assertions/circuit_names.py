@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from circuit_assertions.assertions.chains import Chains
 from circuit_assertions.assertions.circuits import Circuit, unread_of
-from circuit_assertions.assertions.schema import Assertion, ReceiverHeads
+from circuit_assertions.assertions.schema import Assertion
 from circuit_assertions.assertions.yaml_source import Problem
 from circuit_assertions.places import shown_path
 from circuit_assertions.tasks import TO_PATCH, Task, known_circuits
@@ -89,7 +89,6 @@ def _way_out(file: Path, task: str | None, circuit: str) -> str:
 
 def _roles_in(assertion: Assertion) -> Iterator[tuple[str, str]]:
     """The roles that an assertion needs bound, `circuit` among them, by the key they stand under."""
-    receiving = assertion.receiver.heads if isinstance(assertion.receiver, ReceiverHeads) else None
-    for key, heads in (("heads", assertion.heads), ("receiver", receiving), ("without", assertion.without)):
+    for key, heads in (("heads", assertion.heads), *assertion.roles_named):
         if isinstance(heads, str) and heads not in ("any", "all"):
             yield key, heads

@@ -13,7 +13,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.bounds import BoundCondition
 from circuit_assertions.assertions.conditions.at_least import AtLeast
 from circuit_assertions.assertions.conditions.at_most import AtMost
-from circuit_assertions.assertions.schema import ReceiverOf
+from circuit_assertions.assertions.operands import WithOperands
 from circuit_assertions.assertions.spelling import HeadList, Number
 from circuit_assertions.heads import Head
 from circuit_assertions.shape import Shape
@@ -34,8 +34,6 @@ __all__ = [
     "likely_meant",
     "unread_of",
 ]
-
-_WORDS = ("semantics", "direction", "ablation", "search", "ranked-by")
 
 Roles = Mapping[str, tuple[Head, ...]]
 
@@ -63,22 +61,12 @@ class Base(Strict):
     )
 
 
-class Threshold(Strict):
+class Threshold(WithOperands):
     """A bound that the base cleared in 99 % of resamples of its prompts, in the words of a suite."""
 
     measure: str
     heads: str | None = Field(None, description="a role of this circuit, or `circuit`")
     quantifier: Literal["each", "mean"] | None = None
-    query: str | None = None
-    key: str | None = None
-    at: str | None = None
-    receiver: ReceiverOf | None = None
-    without: str | None = Field(None, description="a role of this circuit")
-    semantics: str | None = None
-    direction: str | None = None
-    ablation: str | None = None
-    search: str | None = None
-    ranked_by: str | None = None
     at_least: Number | None = None
     at_most: Number | None = None
     reads: Number | None = Field(None, description="what the base reads")
@@ -97,13 +85,6 @@ class Threshold(Strict):
             return AtLeast(self.at_least)
         assert self.at_most is not None
         return AtMost(self.at_most)
-
-    @property
-    def operands(self) -> dict[str, Any]:
-        """The measure's operands that were given, by key."""
-        names = ("query", "key", "at", "receiver", "without", *_WORDS)
-        given = ((name, getattr(self, name.replace("-", "_"))) for name in names)
-        return {name: value for name, value in given if value is not None}
 
 
 class Found(Strict):

@@ -11,7 +11,7 @@ import numpy as np
 
 from circuit_assertions.assertions.verdicts import Finding, Verdict
 from circuit_assertions.components import Component
-from circuit_assertions.measures.catalogue import MeasureSpec
+from circuit_assertions.measures import Measure
 from circuit_assertions.measures.reading import Array, Interval, Reading
 from circuit_assertions.tasks import Task
 
@@ -143,7 +143,7 @@ class Use:
         beside: all conditions of the expectation.
     """
 
-    spec: MeasureSpec
+    spec: Measure
     task: Task | None = None
     needed: int | str = "each"
     beside: tuple[Condition[Any], ...] = ()

@@ -9,7 +9,7 @@ from pydantic import Field, create_model, model_validator
 
 from circuit_assertions.assertions.condition import Condition, Use
 from circuit_assertions.assertions.registry import registry
-from circuit_assertions.measures.catalogue import MeasureSpec
+from circuit_assertions.measures import Measure
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import Strict
 
@@ -99,7 +99,7 @@ class _Expected(Strict):
         return self.model_copy(update={_field(one.key): None for one in lost})
 
     def problems(
-        self, spec: MeasureSpec, task: Task | None = None, needed: int | str = "each"
+        self, spec: Measure, task: Task | None = None, needed: int | str = "each"
     ) -> Iterator[tuple[tuple[str, ...], str]]:
         """What can never hold or never fail, whatever the model: (keys below `expect`, message) pairs.
 

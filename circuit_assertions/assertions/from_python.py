@@ -57,7 +57,7 @@ def build_suite(
 
 
 def _refuse_unknown(measure: str, said: Mapping[str, Any]) -> None:
-    known = [name for model in (Assertion, Expectation) for name in model.model_fields]
+    known = [key.replace("-", "_") for key in (*Assertion.keys(), *Expectation.model_fields)]
     for name in said:
         if name not in known or name in ("expect", "measure", "task"):
             hint = closest(name, sorted({*known} - {"expect", "measure", "task"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,17 +13,20 @@ from circuit_assertions.assertions.circuit_names import Unbound, check_circuit, 
 from circuit_assertions.assertions.circuits import Circuit, Circuits, unread_of
 from circuit_assertions.assertions.errors import SuiteError
 from circuit_assertions.assertions.folders import read_folder
-from circuit_assertions.assertions.schema import Assertion, ReceiverHeads, Suite, condition_problems
+from circuit_assertions.assertions.schema import Assertion, Suite, condition_problems
 from circuit_assertions.assertions.thresholds import threshold_problems
 from circuit_assertions.assertions.validation import problems_of, validate
 from circuit_assertions.assertions.yaml_source import Problem, Source, read_source
-from circuit_assertions.measures.catalogue import MEASURES
+from circuit_assertions.measures import MEASURES, Measure
+from circuit_assertions.measures.validating import Told
+from circuit_assertions.measures.validating import validate as validate_measure
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
 __all__ = ["LoadedSuite", "check_suite", "load_circuit", "load_circuits", "load_suite", "problems_of"]
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
+_CHOOSING = ("heads", "components", "layers", "quantifier", "at_least_heads")  # which heads, and how they are judged
 
 
 class LoadedSuite:
@@ -156,40 +160,31 @@ def _cross_check(
         if assertion.task not in task_names:
             hint = closest(assertion.task, task_names)
             yield Problem((*here, "task"), f"unknown task {assertion.task!r}{hint}")
-        elif assertion.task in tasks:
-            task, operands = tasks[assertion.task], dict(assertion.operands)
-            for key, message in MEASURES[assertion.measure].problems(
-                repr(assertion.task), task, operands, assertion.kinds
-            ):
-                yield Problem((*here, key), message)
-        known_task = tasks.get(assertion.task)
-        spec = MEASURES[assertion.measure]
-        for keys, message in assertion.expect.problems(spec, known_task, assertion.needed):
-            yield Problem((*here, "expect", *keys), message)
+        asked = validate_measure(
+            MEASURES[assertion.measure],
+            tasks.get(assertion.task),
+            assertion.operands,
+            called=repr(assertion.task),
+            kinds=assertion.kinds,
+            chosen=[key.replace("_", "-") for key in _CHOOSING if getattr(assertion, key) is not None],
+            expected=partial(_wrong_expectation, assertion),
+        )
+        for keys, message in asked:
+            yield Problem((*here, *keys), message)
         yield from _check_heads(assertion, roles, here)
 
 
+def _wrong_expectation(assertion: Assertion, measure: Measure, task: Task | None) -> Iterator[Told]:
+    return assertion.expect.problems(measure, task, assertion.needed)
+
+
 def _roles_in(assertion: Assertion) -> Iterator[str]:
-    receiving = assertion.receiver.heads if isinstance(assertion.receiver, ReceiverHeads) else None
-    for role in (assertion.role, receiving, assertion.without):
-        if isinstance(role, str):
-            yield role
+    yield from [] if assertion.role is None else [assertion.role]
+    yield from (role for _, role in assertion.roles_named)
 
 
 def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, ...]) -> Iterator[Problem]:
     spec = MEASURES[assertion.measure]
-    given = [
-        key
-        for key in ("heads", "components", "layers", "quantifier", "at_least_heads")
-        if getattr(assertion, key) is not None
-    ]
-    if spec.joint:
-        given = [key for key in given if key not in ("heads", "components", "layers")]
-    if not spec.by_head:
-        for key in given:
-            yield Problem(
-                (*here, key.replace("_", "-")), f"{spec.name} is a measure of the whole model: leave this out"
-            )
     if spec.compares and spec.joint and assertion.role is None and assertion.heads != "circuit":
         yield Problem((*here, "heads"), f"{spec.name} is read of a role, or of `circuit`: the baseline's heads")
     if not spec.by_head and not spec.joint:
@@ -200,9 +195,8 @@ def _check_heads(assertion: Assertion, roles: set[str], here: tuple[str | int, .
         yield Problem(here, f"{spec.name} needs `heads:`, a role, `any`, or a list such as [L9H9]")
     if assertion.role is not None and assertion.role not in roles:
         yield Problem((*here, "heads"), f"unknown role {assertion.role!r}{closest(assertion.role, sorted(roles))}")
-    receiving = assertion.receiver.heads if isinstance(assertion.receiver, ReceiverHeads) else None
-    for key, role in (("receiver", receiving), ("without", assertion.without)):
-        if isinstance(role, str) and role not in roles:
+    for key, role in assertion.roles_named:
+        if role not in roles:
             yield Problem((*here, key), f"unknown role {role!r}{closest(role, sorted(roles))}")
     listed = next((given for given in (assertion.heads, assertion.components) if isinstance(given, tuple)), None)
     called = "components" if assertion.components else "heads"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from circuit_assertions.assertions.binding import Binder
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
-from circuit_assertions.assertions.schema import ReceiverHeads
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.components import KINDS, Component, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Receiver
+from circuit_assertions.measures.receivers import ReceiverHeads
 from circuit_assertions.tasks import END
 
 __all__ = ["Requesting"]
@@ -48,19 +48,14 @@ class Requesting:
 
     def _operands(self, asked: PlannedAssertion) -> tuple[tuple[str, Any], ...] | NotApplicable:
         """The assertion's operands, the roles among them bound to heads."""
-        operands = dict(asked.assertion.operands)
-        receiver = asked.assertion.receiver
-        if isinstance(receiver, ReceiverHeads):
-            heads = self._named(asked, receiver.heads)
+        assertion = asked.assertion
+        operands = dict(assertion.operands)
+        for key, named in assertion.heads_named:
+            heads = self._named(asked, named)
             if isinstance(heads, NotApplicable):
                 return heads
-            named = {"q": asked.assertion.query, "k": asked.assertion.key}.get(receiver.which)
-            operands["receiver"] = Receiver(receiver.which, heads, receiver.at or named or END)
-        if asked.assertion.without is not None:
-            heads = self._named(asked, asked.assertion.without)
-            if isinstance(heads, NotApplicable):
-                return heads
-            operands["without"] = heads
+            given = operands[key]
+            operands[key] = _bound(given, heads, operands) if isinstance(given, ReceiverHeads) else heads
         return tuple(operands.items())
 
     def _named(self, asked: PlannedAssertion, heads: str | tuple[Head, ...]) -> tuple[Head, ...] | NotApplicable:
@@ -95,3 +90,9 @@ class Requesting:
         return tuple(
             component for kind in KINDS if kind in kinds for component in all_of(kind, layout.layers, layout.heads)
         )
+
+
+def _bound(receiver: ReceiverHeads, heads: tuple[Head, ...], operands: Mapping[str, Any]) -> Receiver:
+    """A receiver, its role bound, at the position that is read where it names none."""
+    read = {"q": operands.get("query"), "k": operands.get("key")}.get(receiver.which)
+    return Receiver(receiver.which, heads, receiver.at or read or END)

@@ -14,7 +14,7 @@ from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.assertions.readings_needed import Requesting
 from circuit_assertions.assertions.recovered_share import Recovering
-from circuit_assertions.assertions.schema import Expectation, ReceiverHeads
+from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.thresholds import asks_circuit_file, same_prompts, take_over
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Audit, Request
@@ -119,9 +119,8 @@ class SuiteRunner:
     def _assumed(self, asked: PlannedAssertion) -> str:
         """The circuit by which the assertion's roles were bound, where its lineage is assumed; empty otherwise."""
         assertion = asked.assertion
-        receiver = assertion.receiver.heads if isinstance(assertion.receiver, ReceiverHeads) else None
-        named = [role for role in (assertion.heads, receiver, assertion.without) if isinstance(role, str)]
-        if all(role in ("any", "all") for role in named):
+        named = [assertion.heads] if isinstance(assertion.heads, str) else []
+        if all(role in ("any", "all") for role in (*named, *(role for _, role in assertion.roles_named))):
             return ""
         binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
         if binding is None or binding.certain:

@@ -2,81 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    StrictBool,
-    StrictInt,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StrictBool, StrictInt, field_validator
 
 from circuit_assertions.assertions.expectation import Expectation
+from circuit_assertions.assertions.operands import WithOperands
 from circuit_assertions.assertions.registry import registry
-from circuit_assertions.assertions.spelling import COMPONENT_WORDS, Components, Heads, Mark, NamedHeads
+from circuit_assertions.assertions.spelling import COMPONENT_WORDS, Components, Mark
 from circuit_assertions.assertions.waivers import Waiver, refuse_pytest_marks
 from circuit_assertions.components import kind_of
-from circuit_assertions.heads import Head
-from circuit_assertions.measures.catalogue import MEASURES
+from circuit_assertions.measures import MEASURES
+from circuit_assertions.measures.spelled_heads import Heads
 from circuit_assertions.tasks import Task
-from circuit_assertions.tasks.schema import Strict, closest
+from circuit_assertions.tasks.schema import Strict
 
 __all__ = ["Assertion", "Expectation", "Suite", "condition_problems"]
 
 
-class ReceiverHeads(Strict):
-    """Where a path ends that does not go straight to the logits: exactly one of `query`, `key` and `value`."""
-
-    query: NamedHeads | None = Field(None, description="the heads whose queries receive: a role, or a list")
-    key: NamedHeads | None = Field(None, description="the heads whose keys receive")
-    value: NamedHeads | None = Field(None, description="the heads whose values receive")
-    at: str | None = Field(
-        None, description="the position at which they receive; default end, or the `query` or `key` that is read"
-    )
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> ReceiverHeads:
-        given = [heads for heads in (self.query, self.key, self.value) if heads is not None]
-        if len(given) != 1:
-            raise ValueError("a receiver is one of query, key and value: {query: ROLE, at: end}")
-        return self
-
-    @property
-    def which(self) -> Literal["q", "k", "v"]:
-        """The input that receives."""
-        return "q" if self.query is not None else "k" if self.key is not None else "v"
-
-    @property
-    def heads(self) -> str | tuple[Head, ...]:
-        """The heads that receive: a role, or the heads themselves."""
-        heads = self.query or self.key or self.value
-        assert heads is not None
-        return heads
-
-
-def _logits(value: Any) -> Any:
-    if value != "logits":
-        raise ValueError(f"unknown receiver {value!r}: write logits, or {{query: ROLE, at: end}}")
-    return value
-
-
-def _kind_of_receiver(value: Any) -> str:
-    return RECEIVER_KINDS[isinstance(value, (dict, ReceiverHeads))]
-
-
-RECEIVER_KINDS = ("logits", "heads")
-
-ReceiverOf = Annotated[
-    Annotated[Literal["logits"], BeforeValidator(_logits), Tag("logits")] | Annotated[ReceiverHeads, Tag("heads")],
-    Discriminator(_kind_of_receiver),
-]
-
-
-class Assertion(Strict):
+class Assertion(WithOperands):
     """One line of a suite: a measure, its operands, and what is expected of it."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the assertion's name, as pytest shows it")
@@ -95,22 +39,6 @@ class Assertion(Strict):
     at_least_heads: int | None = Field(
         None, ge=1, strict=True, description="how many heads must meet it, instead of a quantifier"
     )
-    query: str | None = Field(None, description="the position attended from")
-    key: str | None = Field(None, description="the position attended to")
-    at: str | None = Field(None, description="the position that is patched; default all of them")
-    receiver: ReceiverOf | None = Field(None, description="where a path ends; default logits")
-    ablation: str | None = Field(
-        None, description="mean, resample or zero: what ablated heads put out; default mean, for curves resample"
-    )
-    search: str | None = Field(
-        None, description="greedy, random or none: how the subset K of incompleteness and minimality is searched"
-    )
-    ranked_by: str | None = Field(None, description="path-effect (default) or total-effect: which heads come first")
-    without: NamedHeads | None = Field(
-        None, description="heads that are knocked out meanwhile: a role, or a list; for backups of a role"
-    )
-    semantics: str | None = Field(None, description="through-mlps (default), direct, or total: what is live on a path")
-    direction: str | None = Field(None, description="counterfactual-into-clean (default), or clean-into-counterfactual")
     expect: Expectation = Field(description="what the reading must satisfy")
     why: str | None = Field(None, description="what it means when this breaks, shown with the failure")
     marks: tuple[Mark, ...] = Field((), description="pytest marks, for -m")
@@ -124,13 +52,9 @@ class Assertion(Strict):
     @field_validator("measure")
     @classmethod
     def _known_measure(cls, measure: str) -> str:
-        if measure not in MEASURES:
-            exact = [name for name, spec in MEASURES.items() if not spec.approximate]
-            raise ValueError(f"unknown measure {measure!r}{closest(measure, exact)}")
-        if MEASURES[measure].approximate:
-            raise ValueError(
-                f"{measure} is an approximation, for triage only: assert path-effect with semantics: direct"
-            )
+        problem = MEASURES.problem_with(measure, approximate=False)
+        if problem:
+            raise ValueError(problem)
         return measure
 
     @field_validator("marks")
@@ -169,14 +93,6 @@ class Assertion(Strict):
             return self.at_least_heads
         quantifier = self.quantifier or ("any" if self.heads == "any" else "each")
         return 1 if quantifier == "any" else quantifier
-
-    @property
-    def operands(self) -> tuple[tuple[str, Any], ...]:
-        """The measure's operands that were given, by key: positions, and for effects receiver, semantics, direction."""
-        effects = ("receiver", "semantics", "direction", "ablation", "search", "ranked-by", "without")
-        names = ("query", "key", "at", *effects)
-        given = ((name, getattr(self, name.replace("-", "_"))) for name in names)
-        return tuple((name, value) for name, value in given if value is not None)
 
 
 class Suite(Strict):

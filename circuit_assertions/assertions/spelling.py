@@ -1,21 +1,21 @@
-"""How single values of a suite are spelled: numbers, shares, heads and other components. Nothing here imports torch."""
+"""How single values of a suite are spelled: numbers, shares, components. Nothing here imports torch."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from circuit_assertions.components import Component, parse_component
-from circuit_assertions.heads import Head, parse_head
+from circuit_assertions.heads import Head
+from circuit_assertions.measures.spelled_heads import HEAD_SCHEMA, each_once, head_list, is_one_head
 
-__all__ = ["COMPONENT_WORDS", "Components", "HeadList", "Heads", "Mark", "NamedHeads", "Number", "Percent", "Share"]
+__all__ = ["COMPONENT_WORDS", "Components", "HeadList", "Mark", "Number", "Percent", "Share"]
 
 COMPONENT_WORDS = {"mlps": "mlp", "residual": "residual"}  # what `components:` may say, and the kind that is meant
 
-_One = TypeVar("_One", bound=Component)
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -47,68 +47,17 @@ def _share(value: Any) -> float:
     raise ValueError(f"{value!r} is not a share: write it as 80%, or as 0.8")
 
 
-def _heads(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch(r"\s*L\d+H\d+\s*", value):
-        return value.strip()
-    if isinstance(value, str) or _is_one_head(value):
-        value = [value]
-    if not isinstance(value, list) or not value:
-        # A number gets its own sentence: 9.10 may have been meant as head 10 of layer 9.
-        if isinstance(value, float):
-            parse_head(value)
-        raise ValueError(f"{value!r} does not name heads: write a role, `any`, or a list such as [L9H9, L10H0]")
-    return _head_list(value)
-
-
-def _named_heads(value: Any) -> Any:
-    """Heads where `any` is no answer: of a receiver, or knocked out."""
-    if value in ("any", "all", "circuit") or value in ([], {}) or not isinstance(value, (str, list, float)):
-        raise ValueError(f"{value!r} does not name heads: write a role, or a list such as [L9H9, L10H0]")
-    return _heads(value)
-
-
-def _is_one_head(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
-
-
-def _head_list(value: Any) -> tuple[Head, ...]:
-    if _is_one_head(value):
-        value = [value]
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{value!r} is not a list of heads: write [L9H9, L10H0]")
-    return _each_once(tuple(parse_head(item) for item in value))
-
-
 def _components(value: Any) -> Any:
     if isinstance(value, str) and value.strip() in COMPONENT_WORDS:
         return value.strip()
-    if isinstance(value, str) or _is_one_head(value):
+    if isinstance(value, str) or is_one_head(value):
         value = [value]
     if not isinstance(value, list) or not value:
         raise ValueError(f"{value!r} does not name components: write mlps, residual, or a list such as [L9H9, MLP4]")
-    return _each_once(tuple(parse_component(item) for item in value))
+    return each_once(tuple(parse_component(item) for item in value))
 
 
-def _each_once(components: tuple[_One, ...]) -> tuple[_One, ...]:
-    twice = next((one for index, one in enumerate(components) if one in components[:index]), None)
-    if twice is not None:
-        raise ValueError(f"{twice} is listed twice")
-    return components
-
-
-_HEAD_SCHEMA = {
-    "anyOf": [
-        {"type": "string", "pattern": r"^L\d+H\d+$"},
-        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "maxItems": 2},
-    ]
-}
-_HEADS_SCHEMA = {
-    "description": "a role, `any`, `all`, or a list of heads such as [L9H9, L10H0]",
-    "anyOf": [{"type": "string"}, {"type": "array", "items": _HEAD_SCHEMA, "minItems": 1}],
-}
-_COMPONENT_SCHEMA = {
-    "anyOf": [{"type": "string", "pattern": r"^(L\d+H\d+|MLP\d+|RESID\d+)$"}, _HEAD_SCHEMA["anyOf"][1]]
-}
+_COMPONENT_SCHEMA = {"anyOf": [{"type": "string", "pattern": r"^(L\d+H\d+|MLP\d+|RESID\d+)$"}, HEAD_SCHEMA["anyOf"][1]]}
 _COMPONENTS_SCHEMA = {
     "description": "`mlps`, `residual` (the stream entering every block), or a list such as [L9H9, MLP4, RESID2]",
     "anyOf": [{"type": "string"}, {"type": "array", "items": _COMPONENT_SCHEMA, "minItems": 1}],
@@ -120,12 +69,10 @@ _NUMBER_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"
 Number = Annotated[float, PlainValidator(_number), WithJsonSchema(_NUMBER_SCHEMA)]
 Mark = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
-Heads = Annotated[str | tuple[Head, ...], BeforeValidator(_heads), WithJsonSchema(_HEADS_SCHEMA)]
-NamedHeads = Annotated[str | tuple[Head, ...], BeforeValidator(_named_heads), WithJsonSchema(_HEADS_SCHEMA)]
 Components = Annotated[str | tuple[Component, ...], BeforeValidator(_components), WithJsonSchema(_COMPONENTS_SCHEMA)]
 HeadList = Annotated[
     tuple[Head, ...],
-    BeforeValidator(_head_list),
+    BeforeValidator(head_list),
     PlainSerializer(lambda heads: [str(head) for head in heads]),
-    WithJsonSchema({"type": "array", "items": _HEAD_SCHEMA}),
+    WithJsonSchema({"type": "array", "items": HEAD_SCHEMA}),
 ]

@@ -8,8 +8,10 @@ from typing import Any
 from circuit_assertions.assertions.bounds import BoundCondition
 from circuit_assertions.assertions.circuits import Binding, Circuit, Threshold
 from circuit_assertions.assertions.proposed import Proposed, Sourced
-from circuit_assertions.assertions.schema import Assertion, Expectation, ReceiverHeads
-from circuit_assertions.measures.catalogue import MEASURES, MeasureSpec
+from circuit_assertions.assertions.schema import Assertion, Expectation
+from circuit_assertions.measures import MEASURES, Measure
+from circuit_assertions.measures.receivers import ReceiverHeads
+from circuit_assertions.measures.validating import validate
 from circuit_assertions.tasks import END
 from circuit_assertions.tasks.schema import closest
 
@@ -24,11 +26,11 @@ def threshold_problems(circuit: Circuit) -> Iterator[tuple[tuple[str | int, ...]
     seen: dict[Any, int] = {}
     for index, threshold in enumerate(circuit.found.thresholds if circuit.found is not None else ()):
         here = ("thresholds", index)
-        spec = MEASURES.get(threshold.measure)
-        if spec is None:
-            hint = closest(threshold.measure, list(MEASURES))
-            yield (*here, "measure"), f"unknown measure {threshold.measure!r}{hint}"
+        unknown = MEASURES.problem_with(threshold.measure)
+        if unknown:
+            yield (*here, "measure"), unknown
             continue
+        spec = MEASURES[threshold.measure]
         yield from (((*here, key), message) for key, message in _wrong_operands(spec, threshold, circuit))
         bound = threshold.bound
         if problem := bound.range_problem(spec):
@@ -43,22 +45,14 @@ def threshold_problems(circuit: Circuit) -> Iterator[tuple[tuple[str | int, ...]
             )
 
 
-def _wrong_operands(spec: MeasureSpec, threshold: Threshold, circuit: Circuit) -> Iterator[tuple[str, str]]:
+def _wrong_operands(spec: Measure, threshold: Threshold, circuit: Circuit) -> Iterator[tuple[str, str]]:
     if (spec.by_head or spec.joint) != (threshold.heads is not None):
         needs = "needs `heads:`, a role or `circuit`" if threshold.heads is None else "has no heads: leave them out"
         yield "heads" if threshold.heads else "measure", f"{spec.name} {needs}"
-    taken = {*spec.operands, *spec.places, *spec.choices, *(("without",) if spec.knocks_out else ())}
-    taken |= {"receiver"} if spec.receives else set()
-    receiver = threshold.receiver.heads if isinstance(threshold.receiver, ReceiverHeads) else None
-    for key, role in (("heads", threshold.heads), ("without", threshold.without), ("receiver", receiver)):
+    for key, role in (("heads", threshold.heads), *threshold.roles_named):
         if isinstance(role, str) and role not in circuit.roles and not (key == "heads" and role in _SETS):
             yield key, f"the circuit has no role {role!r}{closest(role, list(circuit.roles))}"
-    for key, value in threshold.operands.items():
-        words = spec.choices.get(key, ("", ()))[1]
-        if key not in taken:
-            yield key, f"{spec.name} takes no `{key}`"
-        elif words and value not in words:
-            yield key, f"unknown word {value!r}{closest(str(value), list(words))}"
+    yield from ((keys[0], message) for keys, message in validate(spec, None, threshold.operands))
 
 
 def take_over(assertion: Assertion, binding: Binding | None, usable: bool) -> tuple[Expectation, tuple[str, ...]]:
@@ -125,7 +119,7 @@ def _taken(assertion: Assertion, condition: BoundCondition, asked: Proposed, bin
 def _key(measure: str, heads: Any, quantifier: str | None, operands: Mapping[str, Any]) -> Any:
     """What must agree for a threshold to be about an assertion: measure, heads, quantifier, and every operand."""
     spec = MEASURES[measure]
-    chosen = spec.defaults | dict(operands)
+    chosen = spec.operands.defaults() | dict(operands)
     receiver = chosen.get("receiver")
     if isinstance(receiver, ReceiverHeads):
         named = {"q": chosen.get("query"), "k": chosen.get("key")}.get(receiver.which)

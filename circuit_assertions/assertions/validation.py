@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from circuit_assertions.assertions.proposed import BOUND_KINDS
-from circuit_assertions.assertions.schema import RECEIVER_KINDS
 from circuit_assertions.assertions.yaml_source import Problem, Source
+from circuit_assertions.measures.receivers import RECEIVER_KINDS
 from circuit_assertions.tasks import kinds
 from circuit_assertions.tasks.schema import closest
 
@@ -103,12 +103,18 @@ def _called(value: Any) -> str:
 
 
 def _without_tag(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Pydantic puts the chosen kind of a task, receiver or stage into the path, where the file has no such level."""
+    """Pydantic puts the chosen kind of a task, receiver or stage into the path, where the file has no such level.
+
+    Nor has it one for operands.
+    """
     if path[:1] == ("stages",):
         return (*path[:2], *path[3:])
     if path[:1] == ("tasks",) and path[2:3] and path[2] in kinds():
         return (*path[:2], *path[3:])
-    where = path.index("receiver") if "receiver" in path[2:4] else 0
-    if where and path[where + 1 : where + 2] and path[where + 1] in RECEIVER_KINDS:
-        return (*path[: where + 1], *path[where + 2 :])
+    if "operands" in path[2:4]:
+        where = path.index("operands")
+        path = (*path[:where], *path[where + 1 :])
+        if path[where + 1 : where + 2] and path[where + 1] in RECEIVER_KINDS:
+            return (*path[: where + 1], *path[where + 2 :])
+        return path
     return tuple(part for part in path if part not in BOUND_KINDS) if "expect" in path[2:3] else path

@@ -1,10 +1,13 @@
-"""Readings that compare a model with its baseline: what suites assert about recovery, roles and localization."""
+"""Measures that compare a model with its baseline: what is left of a role, what was recovered, where a fault lies.
+
+They are declared here, where they are computed, as they need what this room knows of circuits and grafts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,15 +19,157 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.function import effect_of_role
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.measures.declaring import CAUSAL, measure
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
 from circuit_assertions.ordering import ranked
-from circuit_assertions.tasks import Task
+from circuit_assertions.tasks import TO_PATCH, Task
 from circuit_assertions.verdict_words import OriginVerdict
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.origin import Origin
 
-__all__ = ["ComparingMeasures"]
+__all__ = ["Compared", "Comparing", "ComparingMeasures", "localization", "recovery", "role_stability"]
+
+_VITAL = "arXiv 2503.01896 (corruption and recovery of circuits); the definition is this project's"
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """A model beside the checkpoints that it is compared with.
+
+    Attributes:
+        circuit: its name; with `roles`, the baseline's circuit.
+        role: whose heads are read; `circuit` for all of them.
+        tell: told what is being done, and how much of it.
+        origins: what was found of where faults lie, kept from one reading to the next.
+    """
+
+    model: View
+    baseline: View
+    corrupted: View | None
+    circuit: str
+    roles: Roles
+    role: str
+    tell: Callable[[str, int, int], None]
+    origins: dict[tuple[Checkpoint, Task], Origin]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a measure that compares checkpoints gave.
+
+    Attributes:
+        values: one value per prompt that was read [prompts].
+        view: the task that they were read on, where it is not the one that was asked.
+        rows: the prompts that were read, by index; None for all.
+        operands, found: as text, for the reading's settings.
+    """
+
+    values: Array
+    view: View | None = None
+    rows: tuple[int, ...] | None = None
+    operands: Mapping[str, str] = field(default_factory=dict)
+    found: Mapping[str, str] = field(default_factory=dict)
+
+
+@measure(
+    "role-stability",
+    kind="comparing",
+    unit="share of the baseline's effect",
+    of_role=True,
+    compares=("baseline",),
+    help="how much of their effect on the baseline the heads of a role still have, by the effect that defines the "
+    "role: a name mover's on the logits, an S-inhibition head's through the name movers' queries (ratio of means)",
+    source=_VITAL,
+    needs=TO_PATCH,
+    relies_on=(*CAUSAL, "inputs"),
+)
+def role_stability(beside: Comparing) -> Compared:
+    """The role's effect as a share of the baseline's.
+
+    Raises:
+        NothingToSayError: if the role has no effect on the baseline.
+    """
+    chain = chain_for(beside.model.task, beside.circuit)
+    named = [beside.role] if beside.role != "circuit" else list(beside.roles)
+    then, now = (
+        np.sum([effect_of_role(chain, one, beside.roles, view) for one in named], axis=0)
+        for view in (beside.baseline, beside.model)
+    )
+    if not Figure.of_values(then).clear:
+        raise NothingToSayError(f"{beside.role} has no effect on {beside.baseline.checkpoint} that is clear of zero")
+    return Compared(share_of(now, then), operands={"role": beside.role})
+
+
+@measure(
+    "recovery",
+    kind="comparing",
+    unit="share of what was lost",
+    compares=("baseline", "corrupted"),
+    help="how much of the logit difference that the corrupted checkpoint lost is recovered: (model - corrupted) / "
+    "(baseline - corrupted), a ratio of means",
+    source=_VITAL,
+    needs=TO_PATCH,
+    relies_on=("readout",),
+)
+def recovery(beside: Comparing) -> Compared:
+    """What was recovered, as a share of what the corrupted checkpoint lost.
+
+    Raises:
+        NothingToSayError: if that has lost nothing.
+    """
+    assert beside.corrupted is not None
+    now, then, worst = (view.behaviour() for view in (beside.model, beside.baseline, beside.corrupted))
+    if not has_lost(then, worst):
+        lost = what_is_lost(then, worst, beside.baseline.checkpoint)
+        raise NothingToSayError(f"{beside.corrupted.checkpoint} {lost}: there is nothing to recover")
+    return Compared(share_of(now - worst, then - worst))
+
+
+@measure(
+    "localization",
+    kind="comparing",
+    unit="share of what was lost",
+    compares=("baseline",),
+    help="how much of the loss the baseline's weights of a few components restore (a tenth of all components, at "
+    "least four); they are searched on half of the prompts, and measured on the other half",
+    source="weight grafts; the definition is this project's",
+    needs=TO_PATCH,
+    relies_on=CAUSAL,
+)
+def localization(beside: Comparing) -> Compared:
+    """What the best few components of the baseline restore, as a share of what was lost.
+
+    Raises:
+        NothingToSayError: if nothing was lost, or no few components restore any of it.
+    """
+    from circuit_assertions.diagnosis.origin import find_origin
+    from circuit_assertions.diagnosis.prompt_counts import PROMPTS, fewer
+
+    model, baseline = beside.model, beside.baseline
+    said = "prompts" in model.task.model_fields_set  # a number that the suite names is followed
+    task = fewer(model.task, None if said else PROMPTS)
+    key = (model.checkpoint, task)
+    view, before = (View(model.audit, one.checkpoint, task) for one in (model, baseline))
+    prompts = model.audit.prompts(task, model.checkpoint)
+    if key not in beside.origins:
+        models = model.audit.model(model.checkpoint), model.audit.model(baseline.checkpoint)
+        beside.origins[key] = find_origin(*models, prompts, beside.tell)
+    origin = beside.origins[key]
+    few = [one for one in origin.curve if len(one.parts) <= origin.few]
+    if origin.verdict == OriginVerdict.UNCHANGED:
+        then, now = (one.behaviour() for one in (before, view))
+        lost = what_is_lost(then, now, baseline.checkpoint)
+        raise NothingToSayError(f"{model.checkpoint} {lost}: there is nothing to localize")
+    if not few:
+        raise NothingToSayError(f"no small set of components restores anything of what {model.checkpoint} has lost")
+    best = ranked(few, lambda one: one.healed.mean)[0]
+    found = {
+        "components": ", ".join(str(part) for part in best.parts),
+        "verdict": origin.verdict,
+        "prompts": f"{len(prompts) - len(origin.confirmed)} searched, {len(origin.confirmed)} confirmed",
+    }
+    return Compared(best.values, view, tuple(origin.confirmed), found=found)
 
 
 @dataclass
@@ -52,88 +197,25 @@ class ComparingMeasures:
         """
         from circuit_assertions.diagnosis.sides import check_fit
 
-        against = {"baseline": self.baseline, "corrupted": self.corrupted}
-        others = (against[other] for other in MEASURES[measure].compares)
-        check_fit(self.audit, checkpoint, *(other for other in others if other is not None))
-        model = View(self.audit, checkpoint, task)
-        if measure == "recovery":
-            return self._reading(measure, model, self._recovered(model))
-        if measure == "localization":
-            return self._localized(model)
-        return self._reading(measure, model, self._kept(model, circuit, roles, role), role=role)
-
-    def _view(self, model: View, checkpoint: Checkpoint) -> View:
-        return View(self.audit, checkpoint, model.task)
-
-    def _recovered(self, model: View) -> Array:
-        assert self.corrupted is not None
-        now, then, worst = (
-            view.behaviour() for view in (model, self._view(model, self.baseline), self._view(model, self.corrupted))
-        )
-        if not has_lost(then, worst):
-            raise NothingToSayError(
-                f"{self.corrupted} {what_is_lost(then, worst, self.baseline)}: there is nothing to recover"
-            )
-        return share_of(now - worst, then - worst)
-
-    def _kept(self, model: View, circuit: str, roles: Roles, role: str) -> Array:
-        chain = chain_for(model.task, circuit)
-        named = [role] if role != "circuit" else list(roles)
-        then, now = (
-            np.sum([effect_of_role(chain, one, roles, view) for one in named], axis=0)
-            for view in (self._view(model, self.baseline), model)
-        )
-        if not Figure.of_values(then).clear:
-            raise NothingToSayError(f"{role} has no effect on {self.baseline} that is clear of zero")
-        return share_of(now, then)
-
-    def _localized(self, model: View) -> Reading:
-        from circuit_assertions.diagnosis.origin import find_origin
-        from circuit_assertions.diagnosis.prompt_counts import PROMPTS, fewer
-
-        said = "prompts" in model.task.model_fields_set  # a number that the suite names is followed
-        task = fewer(model.task, None if said else PROMPTS)
-        key = (model.checkpoint, task)
-        prompts = self.audit.prompts(task, model.checkpoint)
-        if key not in self._origins:
-            models = self.audit.model(model.checkpoint), self.audit.model(self.baseline)
-            self._origins[key] = find_origin(*models, prompts, self.tell)
-        origin = self._origins[key]
-        few = [one for one in origin.curve if len(one.parts) <= origin.few]
-        if origin.verdict == OriginVerdict.UNCHANGED:
-            then, now = (View(self.audit, one, task).behaviour() for one in (self.baseline, model.checkpoint))
-            raise NothingToSayError(
-                f"{model.checkpoint} {what_is_lost(then, now, self.baseline)}: there is nothing to localize"
-            )
-        if not few:
-            raise NothingToSayError(f"no small set of components restores anything of what {model.checkpoint} has lost")
-        best = ranked(few, lambda one: one.healed.mean)[0]
-        found = {
-            "components": ", ".join(str(part) for part in best.parts),
-            "verdict": origin.verdict,
-            "prompts": f"{len(prompts) - len(origin.confirmed)} searched, {len(origin.confirmed)} confirmed",
-        }
-        view = View(self.audit, model.checkpoint, task)
-        return self._reading("localization", view, best.values, rows=origin.confirmed, found=found)
-
-    def _reading(
-        self,
-        measure: str,
-        model: View,
-        values: Array,
-        rows: Sequence[int] | None = None,
-        found: Mapping[str, str] | None = None,
-        **operands: Any,
-    ) -> Reading:
         spec = MEASURES[measure]
-        prompts = self.audit.prompts(model.task, model.checkpoint)
+        against = {"baseline": self.baseline, "corrupted": self.corrupted}
+        others = (against[other] for other in spec.compares)
+        check_fit(self.audit, checkpoint, *(other for other in others if other is not None))
+        model, baseline = (View(self.audit, one, task) for one in (checkpoint, self.baseline))
+        corrupted = None if self.corrupted is None else View(self.audit, self.corrupted, task)
+        compared: Compared = spec.compute(
+            Comparing(model, baseline, corrupted, circuit, roles, role, self.tell, self._origins)
+        )
+        view = compared.view or model
+        prompts = self.audit.prompts(view.task, checkpoint)
         settings = {
             "task": dict(prompts.settings),
-            "operands": operands,
-            "found": dict(found or {}),
+            "operands": dict(compared.operands),
+            "found": dict(compared.found),
             "token_hash": prompts.token_hash,
-            "model": self.audit.model(model.checkpoint).identity(),
+            "model": self.audit.model(checkpoint).identity(),
             "baseline": self.audit.model(self.baseline).identity(),
         }
-        texts = [prompts.prompts[row].text for row in (range(len(prompts)) if rows is None else rows)]
-        return Reading(spec.name, spec.unit_on(model.task), spec.kind, values, (), settings, texts)
+        rows = range(len(prompts)) if compared.rows is None else compared.rows
+        texts = [prompts.prompts[row].text for row in rows]
+        return Reading(spec.name, spec.unit_on(task), spec.reading_kind, compared.values, (), settings, texts)

@@ -1,9 +1,13 @@
-"""What can be read from a model. The catalogue says what there is and is torch-free; `computing` says how."""
+"""What can be read from a model: each measure declared beside its computation, and found by name in `MEASURES`.
+
+Importing it imports no torch; what computes does so once a model is there.
+"""
 
 from __future__ import annotations
 
-from circuit_assertions.measures.catalogue import MEASURES, MeasureSpec
+from circuit_assertions.measures.declaring import Measure
 from circuit_assertions.measures.reading import Interval, Reading
 from circuit_assertions.measures.receivers import Receiver
+from circuit_assertions.measures.registry import MEASURES
 
-__all__ = ["MEASURES", "Interval", "MeasureSpec", "Reading", "Receiver"]
+__all__ = ["MEASURES", "Interval", "Measure", "Reading", "Receiver"]

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from circuit_assertions.engine import Pass
-from circuit_assertions.heads import Head
-from circuit_assertions.measures.replacing import HeadSet, whole_and_without
+from circuit_assertions.measures.declaring import Asked
+from circuit_assertions.measures.head_sets import HeadSet
 from circuit_assertions.measures.searching import Question
 from circuit_assertions.measures.shares import Array, above_zero, shares_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from circuit_assertions.engine import Pass
 
 __all__ = ["both_ways", "gaps", "pairs"]
 
 
 def pairs(questions: Sequence[Question], removed: Sequence[HeadSet]) -> dict[str, Any]:
-    """The operand that `both_ways` reads: for each question the two sets to ablate, K among both."""
+    """What `both_ways` reads: for each question the two sets to ablate, K among both."""
     return {"pairs": [question.ablated(heads) for question, heads in zip(questions, removed, strict=True)]}
 
 
-def both_ways(taken: Pass, heads: Sequence[Head], operands: Mapping[str, Any]) -> Tensor:
+def both_ways(taken: Pass, asked: Asked[Any]) -> Tensor:
     """Logit difference of the model, and without the one and the other set of each pair [prompts, 1 + 2 pairs]."""
-    return whole_and_without(taken, [side for pair in operands["pairs"] for side in pair], operands["ablation"])
+    from circuit_assertions.measures.replacing import whole_and_without
+
+    sets = [side for pair in asked.prepared["pairs"] for side in pair]
+    return whole_and_without(taken, sets, asked.operands.ablation)
 
 
 def gaps(columns: Array) -> Array:

@@ -7,12 +7,16 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from itertools import combinations, product
+from typing import TYPE_CHECKING
 
-from circuit_assertions.engine import Model
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.replacing import HeadSet
 
-__all__ = ["RANDOM_SETS", "outside", "random_sets"]
+if TYPE_CHECKING:
+    from circuit_assertions.engine import Model
+
+__all__ = ["RANDOM_SETS", "HeadSet", "outside", "random_sets"]
+
+HeadSet = frozenset[Head]
 
 RANDOM_SETS = 10
 

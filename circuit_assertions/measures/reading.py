@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.components import Component
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.catalogue import MEASURES
+from circuit_assertions.measures.registry import MEASURES
 
 __all__ = ["CONFIDENCE", "Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share"]
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from circuit_assertions.components import Component
 from circuit_assertions.engine import MeasuringError, Pass
-from circuit_assertions.measures.computing import Computation
+from circuit_assertions.measures.declaring import NOTHING, Asked, Measure, Prepared
 from circuit_assertions.measures.replacing import without
 from circuit_assertions.measures.shares import Array
-from circuit_assertions.measures.sweeping import NOTHING, NotFiniteError, Prepared, Sweep
+from circuit_assertions.measures.sweeping import NotFiniteError, Sweep
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
 __all__ = ["ReadingBuilder"]
@@ -33,7 +33,7 @@ class ReadingBuilder:
     """
 
     called: str
-    computation: Computation
+    measure: Measure
     heads: Sequence[Component]
     operands: Mapping[str, Any]
     prompts: int
@@ -43,12 +43,17 @@ class ReadingBuilder:
     values: Array = field(default_factory=lambda: np.empty(0))
     beside: Mapping[str, Array] = field(default_factory=dict)
     _columns: dict[int, Array] = field(default_factory=dict)
+    _asked: Asked[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = {key: value for key, value in self.operands.items() if value is not None}
+        self._asked = Asked(self.heads, self.measure.operands.model_validate(given))
 
     def prepare(self, sweep: Sweep) -> None:
         """Let the measure search, where it does."""
         with self._failing():
-            self.prepared = self.computation.prepare(sweep, self.heads, self.operands)
-            self.operands = {**self.operands, **self.prepared.operands}
+            self.prepared = self.measure.prepare(sweep, self._asked)
+            self._asked = replace(self._asked, prepared=self.prepared.values)
             self.rows = sweep.to_read if self.prepared.searched else tuple(range(self.prompts))
 
     def add(self, taken: Pass) -> None:
@@ -57,7 +62,7 @@ class ReadingBuilder:
             with self._failing():
                 aside = self.operands.get("without")
                 shown = without(taken, frozenset(aside)) if aside else taken
-                values = self.computation.values(shown, self.heads, self.operands).double().cpu().numpy()
+                values = self.measure.compute(shown, self._asked).double().cpu().numpy()
                 self._columns.update(zip(taken.indices, values, strict=True))
 
     def finish(self) -> None:
@@ -67,8 +72,8 @@ class ReadingBuilder:
                 columns = np.stack([self._columns[row] for row in self.rows])
                 if not np.isfinite(columns).all():
                     raise NotFiniteError
-                self.values = self.computation.finish(columns, self.operands)
-                self.beside = self.computation.beside(columns, self.operands)
+                self.values = self.measure.finish(columns, self._asked)
+                self.beside = self.measure.beside(columns, self._asked)
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:

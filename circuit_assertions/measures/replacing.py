@@ -9,11 +9,9 @@ from torch import Tensor
 
 from circuit_assertions.engine import Pass
 from circuit_assertions.engine.passes import knocked_out
-from circuit_assertions.heads import Head
+from circuit_assertions.measures.head_sets import HeadSet
 
-__all__ = ["HeadSet", "whole_and_without", "without"]
-
-HeadSet = frozenset[Head]
+__all__ = ["whole_and_without", "without"]
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from circuit_assertions.heads import show_heads
-from circuit_assertions.measures.replacing import HeadSet
+from circuit_assertions.measures.head_sets import HeadSet
 
 __all__ = ["Question", "best_greedy", "best_random", "shown"]
 

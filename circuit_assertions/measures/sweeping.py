@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from circuit_assertions.engine import MeasuringError, Model, Pass, PassCache, Wanted
-from circuit_assertions.measures.replacing import HeadSet, whole_and_without
+from circuit_assertions.measures.head_sets import HeadSet
+from circuit_assertions.measures.replacing import whole_and_without
 from circuit_assertions.measures.shares import Array
 from circuit_assertions.tasks import PromptSet
 
-__all__ = ["HALVED", "KNOCKOUT", "NOTHING", "NotFiniteError", "Prepared", "Ranking", "Sweep", "halves"]
+__all__ = ["HALVED", "KNOCKOUT", "NotFiniteError", "Ranking", "Sweep", "halves"]
 
 KNOCKOUT = Wanted(patching=True, whole_templates=True)
 HALVED = 32  # prompts from which on they are searched and read in halves
@@ -24,24 +25,6 @@ Ranking = Literal["path-effect", "total-effect"]
 
 class NotFiniteError(MeasuringError):
     """What was read holds NaN or infinity."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a measure found before it is read.
-
-    Attributes:
-        operands: for its functions, in addition to those of the request.
-        found: the same as text, by name.
-        searched: whether prompts were used to find it, so that only the others may be read.
-    """
-
-    operands: Mapping[str, Any]
-    found: Mapping[str, str] = field(default_factory=dict)
-    searched: bool = True
-
-
-NOTHING = Prepared({}, searched=False)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard, TypeVar
 
@@ -23,6 +23,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Component, all_of, kind_of, parse_component
 from circuit_assertions.heads import Head, parse_head
 from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable, printable_lines
 from circuit_assertions.report.explaining import context_lines, interval_text, number
 from circuit_assertions.tasks import Task
@@ -109,21 +110,20 @@ class AuditedCheckpoint:
         A measure that compares the checkpoint with others skips the test where they are not given, as a suite does.
         """
         __tracebackhide__ = True
-        if measure not in MEASURES:
-            exact = [name for name, spec in MEASURES.items() if not spec.approximate]
-            raise CircuitAssertionsError(f"unknown measure {measure!r}{closest(measure, exact)}")
+        if unknown := MEASURES.problem_with(measure):
+            raise CircuitAssertionsError(unknown)
         chosen = _task(task)
+        operands = {name.replace("_", "-"): value for name, value in operands.items() if value is not None}
         if MEASURES[measure].compares:
             return self._beside_others(measure, chosen, components or heads, **operands)
-        operands = {name.replace("_", "-"): value for name, value in operands.items()}
         if "without" in operands:
             operands["without"] = tuple(parse_head(head) for head in _listed(operands["without"]))
         wanted = self._wanted(measure, heads, components)
         spec = MEASURES[measure]
-        kinds = {kind_of(component) for component in wanted or ()}
-        for key, message in spec.problems(repr(chosen.kind), chosen, operands, kinds):
-            raise CircuitAssertionsError(f"{key}: {message}")
-        _check_wanted(measure, wanted, "heads" if components is None else "components")
+        given = "heads" if components is None else "components"
+        _check(measure, chosen, operands, () if wanted is None else [given], {kind_of(one) for one in wanted or ()})
+        if wanted == ():
+            raise CircuitAssertionsError(f"no head is given to read {measure} of: leave `heads` out for every head")
         if spec.joint:
             everyone = tuple(self._runner.audit.model(self.checkpoint).layout.all_heads())
             operands["set"] = everyone if wanted is None else wanted
@@ -168,10 +168,9 @@ class AuditedCheckpoint:
     ) -> Reading:
         """A reading that holds the checkpoint against the baseline, and against the corrupted one."""
         spec = MEASURES[measure]
-        for key, message in spec.problems(repr(task.kind), task, operands):
-            raise CircuitAssertionsError(f"{key}: {message}")
-        if not spec.joint and (heads is not None or circuit is not None):
-            raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave heads and circuit out")
+        _check(measure, task, operands, () if heads is None else ["heads"])
+        if not spec.joint and circuit is not None:
+            raise CircuitAssertionsError(f"circuit: {measure} is a measure of the whole model: leave this out")
         role, name, roles = "circuit", circuit or chain_for(task, "circuit").name, {}
         if spec.joint:
             if not isinstance(heads, str):
@@ -225,14 +224,13 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
     yield from context_lines(left)
 
 
-def _check_wanted(measure: str, wanted: tuple[Component, ...] | None, given: str) -> None:
-    """Refuse heads or components where the measure has none, and an empty list of them."""
+def _check(
+    measure: str, task: Task, operands: dict[str, Any], chosen: Collection[str], kinds: Collection[str] = ()
+) -> None:
+    """Refuse what a suite could not ask either, in the same words."""
     __tracebackhide__ = True
-    spec = MEASURES[measure]
-    if wanted is not None and not spec.by_head and not spec.joint:
-        raise CircuitAssertionsError(f"{measure} is a measure of the whole model: leave `{given}` out")
-    if wanted == ():
-        raise CircuitAssertionsError(f"no head is given to read {measure} of: leave `heads` out for every head")
+    for keys, message in validate(MEASURES[measure], task, operands, kinds=kinds, chosen=chosen, bound=True):
+        raise CircuitAssertionsError(f"{keys[0]}: {message}")
 
 
 def _is_number(value: object) -> TypeGuard[float]:

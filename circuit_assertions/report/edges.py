@@ -13,7 +13,8 @@ from circuit_assertions.components import Mlp, Residual
 from circuit_assertions.engine import MeasuringError
 from circuit_assertions.engine.edges import EdgeReceiver, EdgeSender, Input
 from circuit_assertions.measures import MEASURES
-from circuit_assertions.measures.attributing import Edge, score_edges
+from circuit_assertions.measures.kinds.edges import Edge, score_edges
+from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import LOGIT_DIFFERENCE, Task
 
@@ -113,7 +114,7 @@ def report_edges(
         CheckpointError, DeviceError, TaskError, MeasuringError: as an audit of this checkpoint would.
     """
     spec = MEASURES["edge-score"]
-    for _, problem in spec.problems(named, task, {"steps": steps}):
+    for _, problem in validate(spec, task, {"steps": steps}, called=repr(named)):
         raise MeasuringError(problem)
     audit = Audit(opening)
     model = audit.model(checkpoint)

@@ -108,7 +108,8 @@ def _lines(judgement: Judgement, assertion: Assertion, again: str) -> Iterator[s
 
 
 def _subject(assertion: Assertion) -> str:
-    where = f" from {assertion.query} to {assertion.key}" if assertion.query else ""
+    told = assertion.operands
+    where = f" from {told['query']} to {told['key']}" if "query" in told and "key" in told else ""
     chosen = assertion.heads or assertion.components
     if chosen is None or assertion.of_all_heads:
         return f"{assertion.measure}{where}"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from circuit_assertions.components import KINDS
 from circuit_assertions.measures import MEASURES
+from circuit_assertions.measures.operands import spoken_of
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Answers, PromptSet, TaskKind, kinds
 
@@ -20,17 +21,15 @@ def measures_listing(width: int) -> list[str]:
         whole = "a set of heads" if spec.joint else "the model"
         of = ", ".join(KINDS[kind] for kind in spec.components) if spec.by_head else whole
         lines += [f"{spec.name}  (of {of}; {spec.unit})"]
-        keys = [f"{operand}: a position" for operand in spec.operands]
-        keys += [f"{place}: a position, all by default" for place in spec.places]
-        keys += ["receiver: heads"] if spec.receives else []
-        keys += [f"{key}: {' or '.join(words) or 'logits, or heads'}" for key, (_, words) in spec.choices.items()]
-        keys += [f"{key}: a whole number, {default} by default" for key, default in spec.counts.items()]
+        listed = ((key, spoken_of(field).listed) for key, field in spec.operands.by_key().items())
+        keys = [f"{key}: {told}" for key, told in listed if told]
         notes = [("", spec.help), ("keys     ", "; ".join(keys)), ("needs    ", ", ".join(sorted(spec.needs)))]
         for label, text in [*notes, ("source   ", spec.source)]:
             if text:
                 indent = " " * (4 + len(label))
                 lines += textwrap.wrap(text, width, initial_indent=f"    {label}", subsequent_indent=indent)
         lines.append("")
+    lines += [line for refusal in MEASURES.refused.values() for line in (*textwrap.wrap(refusal, width), "")]
     return lines[:-1]
 
 

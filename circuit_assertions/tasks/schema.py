@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-__all__ = ["Strict", "closest"]
+__all__ = ["Strict", "closest", "did_you_mean", "refuse_unknown"]
 
 _LONGEST_WORD, _MOST_WORDS = 100, 500  # beyond them, looking for what was meant takes too long
 
@@ -43,9 +43,17 @@ class Strict(BaseModel):
     @classmethod
     def _known_keys(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            unknown = {key: closest(str(key), known) for key in value if key not in known}
-            if unknown:  # all at once: pydantic takes one error of a mapping
-                keys = "; ".join(f"unknown key {key!r}{hint}" for key, hint in unknown.items())
-                raise PydanticCustomError("unknown_key", "{keys}", {"keys": keys, "unknown": unknown})
+            refuse_unknown(value, [field.alias or name for name, field in cls.model_fields.items()])
         return value
+
+
+def refuse_unknown(value: dict[Any, Any], known: list[str]) -> None:
+    """Refuse a mapping with other keys than these.
+
+    Raises:
+        PydanticCustomError: naming all at once, because pydantic takes one error of a mapping.
+    """
+    unknown = {key: closest(str(key), known) for key in value if key not in known}
+    if unknown:
+        keys = "; ".join(f"unknown key {key!r}{hint}" for key, hint in unknown.items())
+        raise PydanticCustomError("unknown_key", "{keys}", {"keys": keys, "unknown": unknown})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from circuit_assertions.assertions.chains.rules import Rule
 from circuit_assertions.assertions.chains.schema import Chain
 from circuit_assertions.assertions.yaml_source import Problem
-from circuit_assertions.measures.catalogue import MEASURES
+from circuit_assertions.measures import MEASURES
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
@@ -98,7 +98,7 @@ def _is_score(measure: str) -> bool:
     spec = MEASURES[measure]
     return (
         spec.by_head
-        and not (spec.joint or spec.compares or spec.approximate or spec.operands or spec.receives)
+        and not (spec.joint or spec.compares or spec.approximate or spec.operands.by_key())
         and spec.highest == 1
     )
 

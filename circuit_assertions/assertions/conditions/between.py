@@ -56,7 +56,7 @@ class Between(Condition[tuple[float, float]]):
             yield (), f"{spec.name} {spec.range_text}: {outside[0]:g} lies outside{spec.meant(outside[0])}"
         elif self.value == (spec.lowest, spec.highest):
             yield (), f"{spec.name} {spec.range_text}: this can never fail"
-        if not by_prompt and spec.kind == "share" and use.task is not None:
+        if not by_prompt and spec.hits and use.task is not None:
             for bound, is_lower in zip(self.value, (True, False), strict=True):
                 if problem := share_problem(spec, use.task, bound, is_lower):
                     yield (), problem

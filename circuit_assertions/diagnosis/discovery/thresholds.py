@@ -103,7 +103,7 @@ def _proposal(says: dict[str, Any], values: Array) -> Proposal:
     means = bootstrap_means(values[:, None])[:, 0]
     at_least = mean >= 0
     edge = float(np.percentile(means, 100 - CLEARS if at_least else CLEARS))
-    if MEASURES[says["measure"]].kind == "share":  # where every prompt is a hit, a bootstrap knows of no miss
+    if MEASURES[says["measure"]].hits:  # where every prompt is a hit, a bootstrap knows of no miss
         edge = min(edge, interval_of_share(values).low)
     return Proposal(says, _rounded(edge, down=at_least), mean, at_least)
 

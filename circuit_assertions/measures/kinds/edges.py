@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from pydantic import Field
 
-from circuit_assertions.components import Component
-from circuit_assertions.engine import MeasuringError, Model, Pass, Wanted, run_passes
-from circuit_assertions.engine.attribution import Attribution
-from circuit_assertions.engine.edges import EdgeGraph, EdgeReceiver, EdgeSender
+from circuit_assertions.engine import MeasuringError
+from circuit_assertions.measures.declaring import CAUSAL, Asked, measure
+from circuit_assertions.measures.operands import Count, Operands, Receiving
 from circuit_assertions.measures.receivers import Receiver
-from circuit_assertions.tasks import PromptSet
+from circuit_assertions.tasks import TO_PATCH, PromptSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from circuit_assertions.engine import Model, Pass
+    from circuit_assertions.engine.edges import EdgeGraph, EdgeReceiver, EdgeSender
 
 __all__ = ["Edge", "edge_score", "score_edges"]
 
@@ -38,11 +43,35 @@ class Edge:
     at: str
 
 
-def edge_score(taken: Pass, senders: Sequence[Component], operands: Mapping[str, Any]) -> Tensor:
+class Scored(Operands):
+    """Where an edge ends, and how many steps its score is averaged over."""
+
+    receiver: Receiving = Field("logits", description="where a path ends; default logits")
+    steps: Count = Field(5, description="points to average gradients over; 1 is EAP")
+
+
+@measure(
+    "edge-score",
+    kind="head",
+    operands=Scored,
+    unit="logits",
+    components=("head", "mlp"),
+    help="an estimate of how much of the logit difference the edge from the sender to the receiver carries, to "
+    "first order in the sender's change from clean to counterfactual: EAP in 1 step, EAP-IG in more. An "
+    "approximation, for triage only: assert path-effect with semantics: direct",
+    source="Syed et al. 2023, arXiv 2310.10348 (EAP); Hanna et al. 2024, arXiv 2403.17806 (EAP-IG-inputs)",
+    needs=TO_PATCH,
+    relies_on=(*CAUSAL, "patterns", "inputs", "writes", "residual"),
+    wants=("patching",),
+    approximate=True,
+)
+def edge_score(taken: Pass, asked: Asked[Scored]) -> Tensor:
     """Scores of the edges from heads and MLPs to a receiver [prompts, senders]: the logits, or a `Receiver`."""
+    from circuit_assertions.engine.attribution import Attribution
+
     assert taken.patching is not None
-    attribution, receiver = Attribution.of(taken.patching, operands["steps"]), operands["receiver"]
-    rows = [attribution.graph.senders.index(sender) for sender in senders]
+    attribution, receiver = Attribution.of(taken.patching, asked.operands.steps), asked.operands.receiver
+    rows = [attribution.graph.senders.index(sender) for sender in asked.components]
     if not isinstance(receiver, Receiver):
         return attribution.scores(["logits"])[0, :, rows, 0]
     taken.patching.check_receivers(receiver.heads)
@@ -62,6 +91,9 @@ def score_edges(
     Raises:
         MeasuringError: if the model's blocks are not recognised, or a score is NaN or infinite.
     """
+    from circuit_assertions.engine import Wanted, run_passes
+    from circuit_assertions.engine.attribution import Attribution
+
     total: NDArray[np.float64] | None = None
     done = 0
     progress(done)

@@ -2,48 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from circuit_assertions.engine import MeasuringError, Pass
-from circuit_assertions.engine.memory import in_pieces, piece_of_rows
+from circuit_assertions.engine import MeasuringError
 from circuit_assertions.heads import Head
+from circuit_assertions.measures.declaring import ANSWERS, WANG, Asked, measure
+from circuit_assertions.measures.operands import Operands
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from circuit_assertions.engine import Pass
 
 __all__ = ["copy_score", "negative_copy_score"]
 
 _TOP = 5
 
 
-def copy_score(taken: Pass, heads: Sequence[Head], operands: Mapping[str, str]) -> Tensor:
+@measure(
+    "copy-score",
+    kind="head",
+    unit="share of names",
+    help="how often a name is among the five tokens that the head raises most where it attends to that name",
+    source=f"{WANG}, section 3.1 (residual after block 0, through OV, final norm and unembedding)",
+    needs=ANSWERS,
+    relies_on=("reads", "writes", "readout"),
+    wants=("after_block_0",),
+    lowest=0,
+    highest=1,
+)
+def copy_score(taken: Pass, asked: Asked[Operands]) -> Tensor:
     """Share of the prompt's names that are in the top five of the head's own logits [prompts, heads].
 
     The residual stream after block 0 at each occurrence of either answer goes through block 1's attention norm, the
     head's value and output matrices (and post-norm, where there is one), the final norm and the unembedding.
     """
-    return _share_in_top(taken, heads, sign=1.0)
+    return _share_in_top(taken, asked, sign=1.0)
 
 
-def negative_copy_score(taken: Pass, heads: Sequence[Head], operands: Mapping[str, str]) -> Tensor:
+@measure(
+    "negative-copy-score",
+    kind="head",
+    unit="share of names",
+    help="the copy score of the head's negated output: how often it lowers a name most where it attends to it",
+    source=f"{WANG}, section 3.1 (negative name movers)",
+    needs=ANSWERS,
+    relies_on=("reads", "writes", "readout"),
+    wants=("after_block_0",),
+    lowest=0,
+    highest=1,
+)
+def negative_copy_score(taken: Pass, asked: Asked[Operands]) -> Tensor:
     """The same with the head's output negated, as for negative name movers [prompts, heads]."""
-    return _share_in_top(taken, heads, sign=-1.0)
+    return _share_in_top(taken, asked, sign=-1.0)
 
 
-@torch.no_grad()
-def _share_in_top(taken: Pass, heads: Sequence[Head], sign: float) -> Tensor:
+def _share_in_top(taken: Pass, asked: Asked[Operands], sign: float) -> Tensor:
+    import torch
+
     assert taken.after_block_0 is not None
     layout = taken.model.layout
     owners, places, names = _name_rows(taken)
     rows = taken.after_block_0[owners, places]  # [rows, d_model]
-    normed = layout.attention_norm(min(1, layout.layers - 1))(rows)
-    per_prompt = torch.bincount(owners, minlength=len(taken.prompts)).to(rows.dtype)
     scores = []
-    for head in heads:
-        hits = _in_top(taken, sign * _through_head(taken, head, normed), names)  # [rows]
-        found = torch.zeros(len(taken.prompts), dtype=rows.dtype, device=rows.device).index_add(0, owners, hits)
-        scores.append(found / per_prompt)
-    return torch.stack(scores, dim=1)
+    with torch.no_grad():
+        normed = layout.attention_norm(min(1, layout.layers - 1))(rows)
+        per_prompt = torch.bincount(owners, minlength=len(taken.prompts)).to(rows.dtype)
+        for head in asked.components:
+            hits = _in_top(taken, sign * _through_head(taken, head, normed), names)  # [rows]
+            found = torch.zeros(len(taken.prompts), dtype=rows.dtype, device=rows.device).index_add(0, owners, hits)
+            scores.append(found / per_prompt)
+        return torch.stack(scores, dim=1)
 
 
 def _name_rows(taken: Pass) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,6 +81,8 @@ def _name_rows(taken: Pass) -> tuple[Tensor, Tensor, Tensor]:
     Raises:
         MeasuringError: if a prompt holds neither of its answers.
     """
+    import torch
+
     found = [
         (row, place, token)
         for row, prompt in enumerate(taken.prompts)
@@ -77,6 +108,10 @@ def _through_head(taken: Pass, head: Head, normed: Tensor) -> Tensor:
 
 
 def _in_top(taken: Pass, written: Tensor, names: Tensor) -> Tensor:
+    import torch
+
+    from circuit_assertions.engine.memory import in_pieces, piece_of_rows
+
     hits = torch.empty_like(names, dtype=written.dtype)
     size = piece_of_rows(written.device, 2 * written.element_size() * taken.model.layout.vocabulary)
     for piece, fits in in_pieces(range(len(names)), size):

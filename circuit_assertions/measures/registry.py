@@ -1,0 +1,111 @@
+"""The measures by name: the package's own, and those that other packages add as entry points.
+
+A file of measures is named here or, by another package, in its entry points, and is imported when somebody first looks
+for a measure. So a file may belong to a higher floor, as those do that compare checkpoints: this module imports none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+from circuit_assertions.measures.declaring import Measure
+from circuit_assertions.printable import printable
+from circuit_assertions.tasks.schema import closest
+
+__all__ = ["GROUP", "MEASURES", "Registry"]
+
+GROUP = "circuit_assertions.measures"  # of entry points: `name = "package.module:measure"`
+
+_FAMILIES = (
+    "circuit_assertions.measures.kinds.behaviour",
+    "circuit_assertions.measures.kinds.attention",
+    "circuit_assertions.measures.kinds.copying",
+    "circuit_assertions.measures.kinds.effects",
+    "circuit_assertions.measures.kinds.knockouts",
+    "circuit_assertions.measures.kinds.completeness",
+    "circuit_assertions.measures.kinds.minimality",
+    "circuit_assertions.measures.kinds.curves",
+    "circuit_assertions.diagnosis.comparing_measures",
+    "circuit_assertions.measures.kinds.edges",
+)
+
+
+class Registry(Mapping[str, Measure]):
+    """Measures by name, read when somebody first looks."""
+
+    def __getitem__(self, name: str) -> Measure:
+        return self._read[0][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read[0])
+
+    def __len__(self) -> int:
+        return len(self._read[0])
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why measures of other packages cannot be used, a sentence each, by name."""
+        return self._read[1]
+
+    def problem_with(self, name: str, approximate: bool = True) -> str:
+        """Why there is no measure of this name to be used; empty where there is.
+
+        Args:
+            approximate: whether those that are for triage only will do.
+        """
+        if name in self.refused:
+            return self.refused[name]
+        if name not in self:
+            exact = [known for known, one in self.items() if not one.approximate]
+            return f"unknown measure {name!r}{closest(name, exact)}"
+        if self[name].approximate and not approximate:
+            return f"{name} is an approximation, for triage only: assert path-effect with semantics: direct"
+        return ""
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, Measure], dict[str, str]]:
+        measures: dict[str, Measure] = {}
+        for family in _FAMILIES:
+            measures |= {one.name: one for one in vars(import_module(family)).values() if isinstance(one, Measure)}
+        return self._with_those_of_others(measures)
+
+    def _with_those_of_others(self, own: dict[str, Measure]) -> tuple[dict[str, Measure], dict[str, str]]:
+        """A name that two packages declare is refused: a suite must not depend on which of them came first."""
+        measures, refused, owners = dict(own), dict[str, str](), dict.fromkeys(own, "circuit-assertions")
+        for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, _package(entry))):
+            name, package = entry.name, _package(entry)
+            if name in owners and owners[name] != package:
+                refused[name] = printable(
+                    f"the measure {name!r} is declared by two packages, {owners[name]} and {package}: remove one"
+                )
+                if name not in own:
+                    measures.pop(name, None)
+                continue
+            owners[name] = package
+            loaded = _load(entry)
+            if isinstance(loaded, Measure):
+                measures[name] = loaded
+            else:
+                refused[name] = printable(f"the measure {name!r} of the package {package} cannot be used: {loaded}")
+        return measures, refused
+
+
+def _load(entry: EntryPoint) -> Measure | str:
+    """The measure; or what is wrong, as the rest of a sentence."""
+    try:
+        loaded = entry.load()
+    except Exception as error:  # whatever another package's import raises must not end an audit that does not use it
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if not isinstance(loaded, Measure):
+        return f"{entry.value} is not declared with `measure`"
+    return loaded if loaded.name == entry.name else f"{entry.value} calls itself {loaded.name!r}"
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else entry.module.partition(".")[0]
+
+
+MEASURES = Registry()
