@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from auditing import Audited, ioi
+from auditing import HEALTHY, Audited, ioi
 from own_chain import POSITIONS, ROLES, own_chain, own_suite, write_project
 from reference_model import CAST, word_tokenizer
 
@@ -119,11 +119,9 @@ def test_a_chain_for_another_task_is_refused_before_a_model_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    assert main(["discover", "--model", "model", "--chain", "induction"]) == 2
+    assert main(["discover", "--model", str(HEALTHY), "--chain", "induction"]) == 2
     assert "reads the positions after-earlier, earlier" in capsys.readouterr().err
-    assert main(["discover", "--model", "model", "--chain", "oii"]) == 2
+    assert main(["discover", "--model", str(HEALTHY), "--chain", "oii"]) == 2
     assert "unknown chain 'oii' (did you mean 'ioi'?)" in capsys.readouterr().err
 
 
