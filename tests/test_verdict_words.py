@@ -6,12 +6,16 @@ import ast
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from circuit_assertions.cli.diagnose import _code as code_of_diagnosis
+from circuit_assertions.cli.run_trajectory import _code as code_of_run
 from circuit_assertions.plugin.gate import Gate, Rules, fails
 from circuit_assertions.report import AuditLine
-from circuit_assertions.verdict_words import FAMILIES, GateResult, Outcome, Overall, Word, colour_of
+from circuit_assertions.verdict_words import FAMILIES, GateResult, Outcome, Overall, RecoveryVerdict, Word, colour_of
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "circuit_assertions" / "verdict_words.py"
@@ -107,3 +111,39 @@ def test_the_results_of_the_gate_are_its_exit_codes() -> None:
 def test_the_worst_overall_verdict_comes_first() -> None:
     """A corrupted checkpoint fails, a degraded one by an option; neither of the others can."""
     assert [(word.exit.code, word.exit.option) for word in Overall] == [(1, ""), (0, "degraded"), (0, ""), (0, "")]
+
+
+def run_of(*steps: dict[str, Any]) -> Any:
+    return SimpleNamespace(steps=[SimpleNamespace(**{"problem": "", "overall": ""} | step) for step in steps])
+
+
+@pytest.mark.parametrize(
+    ("steps", "code"),
+    [
+        ([{"verdicts": {"a": "HELD", "b": "SKIPPED"}, "overall": "CORRUPTED"}], 0),
+        ([{"verdicts": {"a": "HELD", "b": "UNRESOLVED"}}], 0),
+        ([{"verdicts": {"a": "HELD", "b": "BROKEN"}}], 1),
+        ([{"verdicts": {"a": "BROKEN"}}, {"verdicts": {"a": "HELD"}}], 0),
+        ([{"verdicts": {"a": "ERROR"}}, {"verdicts": {"a": "HELD"}}], 2),
+        ([{"verdicts": {}, "problem": "torn"}, {"verdicts": {"a": "BROKEN"}}], 2),
+        ([{"verdicts": {"a": "SKIPPED"}}], 2),
+        ([{"verdicts": {}}], 2),
+    ],
+)
+def test_the_exit_code_of_a_training_run(steps: list[dict[str, Any]], code: int) -> None:
+    assert code_of_run(run_of(*steps), degraded_fails=False) == code
+
+
+def test_a_degraded_last_checkpoint_fails_a_run_only_by_the_option() -> None:
+    found = run_of({"verdicts": {"a": "HELD"}, "overall": Overall.DEGRADED})
+    assert [code_of_run(found, degraded_fails=fails) for fails in (False, True)] == [0, 1]
+
+
+@pytest.mark.parametrize("verdict", Overall, ids=str)
+@pytest.mark.parametrize("how", [None, *RecoveryVerdict], ids=str)
+def test_the_exit_code_of_a_diagnosis(verdict: Overall, how: RecoveryVerdict | None) -> None:
+    """A recovery decides where there is one."""
+    found: Any = SimpleNamespace(verdict=verdict, recovery=None if how is None else SimpleNamespace(how=how))
+    expected = int(verdict == "CORRUPTED") if how is None else int(how != "RECOVERED")
+    assert code_of_diagnosis(found, degraded_fails=False) == expected
+    assert code_of_diagnosis(found, degraded_fails=True) == (1 if verdict == "DEGRADED" else expected)
