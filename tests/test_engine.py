@@ -212,7 +212,10 @@ def test_a_model_whose_writes_do_not_add_up(fresh: Audited, monkeypatch: pytest.
 def test_a_model_that_norms_its_attention_output_unbeknownst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Layout, "attention_post_norm", lambda layout, layer: None)
     audited = Audited(save_tiny(tmp_path, "gemma2"), "float64")
-    assert "changes its attention output before adding it" in audited.audit.model(audited.checkpoint).limits["writes"]
+    assert (
+        "changes its attention output before adding it"
+        in audited.audit.model(audited.checkpoint).limits["writes"].reason
+    )
 
 
 def test_a_model_that_hides_its_attention(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +240,7 @@ def test_a_model_whose_end_is_another(fresh: Audited, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Readout, "all_logits", lambda readout, rows: all_logits(readout, rows) + 1.0)
     limits = fresh.audit.model(fresh.checkpoint).limits
     assert set(limits) == {"readout"}
-    assert "do not give the model's logits" in limits["readout"]
+    assert "do not give the model's logits" in limits["readout"].reason
 
 
 @pytest.mark.parametrize("measure", ["logit-difference", "direct-effect", "path-effect", "write-effect", "copy-score"])

@@ -9,6 +9,7 @@ from circuit_assertions.engine.choosing import SlowPatchingWarning, open_patchin
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.keeping import KeptPasses
 from circuit_assertions.engine.layout import Layout
+from circuit_assertions.engine.limits import Limit, LimitError
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.passes import Pass, Wanted, run_passes
 from circuit_assertions.engine.readout import Readout
@@ -16,6 +17,8 @@ from circuit_assertions.engine.readout import Readout
 __all__ = [
     "KeptPasses",
     "Layout",
+    "Limit",
+    "LimitError",
     "MeasuringError",
     "Model",
     "Pass",
