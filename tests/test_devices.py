@@ -83,7 +83,7 @@ def test_auto_takes_an_accelerator_only_where_there_is_one() -> None:
 
 @pytest.mark.parametrize("wanted", ["nonsense", "", "CPU", "cuda:x", "cuda:-1", "meta", "xpu"])
 def test_what_is_no_device_is_refused_with_the_choices(wanted: str) -> None:
-    with pytest.raises(DeviceError, match="use auto, cpu, cuda, cuda:N or mps") as caught:
+    with pytest.raises(DeviceError, match=r"use auto(, | or )cpu") as caught:
         choose_device(wanted)
     assert "\n" not in str(caught.value)
 
