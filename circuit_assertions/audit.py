@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.components import Component, kind_of
-from circuit_assertions.engine import MeasuringError
+from circuit_assertions.engine import LimitError, MeasuringError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading, Receiver
 from circuit_assertions.measures.declaring import CAUSAL
@@ -114,7 +114,8 @@ class Audit:
         Raises:
             CheckpointError, DeviceError: if the checkpoint cannot be opened.
             TaskError: if the task cannot be run on it.
-            MeasuringError: if the measure cannot be taken from it, or from such a task, or gave NaN or infinity.
+            LimitError: if a limit of the model refuses the measure.
+            MeasuringError: if it cannot be taken for another reason, or not from such a task, or gave NaN or infinity.
         """
         _check_request(request)
         heads = self._columns(request, checkpoint)
@@ -182,7 +183,7 @@ class Audit:
         relied_on += ["inputs"] if isinstance(request.chosen.get("receiver"), Receiver) else []
         for fact in relied_on:
             if fact in limits:
-                return MeasuringError(f"{request.measure} cannot be measured on {checkpoint}: {limits[fact]}")
+                return LimitError(request.measure, checkpoint, limits[fact])
         try:
             self._columns(request, checkpoint)
         except MeasuringError as error:

@@ -217,7 +217,7 @@ def test_a_model_that_norms_its_attention_output_unbeknownst(tmp_path: Path, mon
     audited = Audited(save_tiny(tmp_path, "gemma2"), "float64")
     limits = audited.audit.model(audited.checkpoint).limits
     assert set(limits) == {"writes"}
-    assert says(limits["writes"], "block 0", "attention output")
+    assert says(limits["writes"].reason, "block 0", "attention output")
 
 
 def test_a_model_that_hides_its_attention(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +242,7 @@ def test_a_model_whose_end_is_another(fresh: Audited, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Readout, "all_logits", lambda readout, rows: all_logits(readout, rows) + 1.0)
     limits = fresh.audit.model(fresh.checkpoint).limits
     assert set(limits) == {"readout"}
-    assert says(limits["readout"], "final norm", "unembedding", "logits")
+    assert says(limits["readout"].reason, "final norm", "unembedding", "logits")
 
 
 @pytest.mark.parametrize("measure", ["logit-difference", "direct-effect", "path-effect", "write-effect", "copy-score"])

@@ -87,7 +87,7 @@ def test_an_architecture_is_measured_or_refused(name: str, tmp_path: Path) -> No
     assert not {"logit-difference", "answer-rate", "probability", "loss"} & set(refusals)
     for measure, said in refusals.items():
         assert (
-            any(reason in said for reason in limits.values())
+            any(limit.reason in said for limit in limits.values())
             or "has no head" in said
             or (slow and measure == "edge-score")
         )

@@ -61,8 +61,13 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
             warnings.filterwarnings("error", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(read.model, str(place), torch_device="cpu").eval()
         if adapted.active_peft_config.is_prompt_learning:
-            raise ValueError("it is a learned prompt, which has no weights that could be merged")
+            raise CheckpointError(
+                f"adapter {folder} is not audited: it is a learned prompt, which has no weights that could be merged "
+                f"into its base; audit the base, {base_folder}"
+            )
         places = _places(adapted)
+    except CheckpointError:
+        raise
     except Exception as error:
         # What a foreign adapter_config.json asks for can end anywhere in the library, with any exception.
         raise CheckpointError(

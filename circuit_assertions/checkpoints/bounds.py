@@ -40,9 +40,11 @@ def refuse_out_of_bounds(folder: Path, config: Mapping[str, Any], shapes: Shapes
     widest = max((size for shape in shapes.values() for size in shape), default=0)
     stored = sum(prod(shape) for shape in shapes.values())
     for key, value in config.items():
-        if isinstance(value, float) and not isfinite(value):
+        endless = isinstance(value, float) and not isfinite(value)
+        if endless or (isinstance(value, dict) and "__float__" in value):  # as transformers writes infinity and NaN
+            said = value if endless else value["__float__"]
             raise CheckpointError(
-                f"{folder / 'config.json'} has {key} {value}, which is not a finite number: save the model again"
+                f"{folder / 'config.json'} has {key} {said}, which is not a finite number: correct it there"
             )
     for key, value in _integers(config):
         name = key.rpartition(".")[2]

@@ -66,12 +66,22 @@ def choose_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise DeviceError(f"{wanted!r} is not a device: use auto, cpu, cuda, cuda:N or mps") from error
+        raise DeviceError(f"{wanted!r} is not a device: use {_offered()}") from error
     count = torch.cuda.device_count() if device.type == "cuda" else 0
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= count):
         raise DeviceError(f"device {wanted} is not available: this machine has {count} CUDA devices; use auto or cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device mps is not available: use auto or cpu")
     if device.type not in {"cpu", "cuda", "mps"}:
-        raise DeviceError(f"device {wanted} cannot be used here: use auto, cpu, cuda, cuda:N or mps")
+        raise DeviceError(f"device {wanted} cannot be used here: use {_offered()}")
     return device
+
+
+def _offered() -> str:
+    """The devices of this machine, as a list for messages: `auto, cpu, cuda, cuda:0 or cuda:1`."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = ["auto", "cpu", *["cuda"][:count], *(f"cuda:{index}" for index in range(count))]
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -22,7 +22,13 @@ from circuit_assertions.checkpoints.quantized import refuse_quantized
 from circuit_assertions.checkpoints.safety import inspect_folder, is_transformers_class, refuse_other_head, weight_files
 from circuit_assertions.checkpoints.settings import Opening
 from circuit_assertions.checkpoints.stored import refuse_wrong_index, stored_tensors
-from circuit_assertions.checkpoints.weights import fingerprint, fingerprint_of, read_header, weight_map_of
+from circuit_assertions.checkpoints.weights import (
+    fingerprint,
+    fingerprint_of,
+    read_header,
+    safetensors_files,
+    weight_map_of,
+)
 
 __all__ = ["Read", "are_same", "logits_of", "read_model", "refuse_looking_ahead", "refuse_nan", "refuse_overflow"]
 
@@ -178,7 +184,7 @@ def refuse_nan(model: Any, folder: Path) -> None:
     for name, parameter in model.named_parameters():
         for piece in parameter.detach().flatten().split(_PIECE):
             if not bool(torch.isfinite(piece).all()):
-                if parameter.dtype in _HALF:
+                if parameter.dtype in _HALF and not _is_stored_so(folder, name):
                     dtype = str(parameter.dtype).removeprefix("torch.")
                     raise CheckpointError(
                         f"{folder} holds numbers in {name} that are NaN, infinite or too large for {dtype}: "
@@ -188,6 +194,16 @@ def refuse_nan(model: Any, folder: Path) -> None:
                     f"{folder} holds NaN or infinity in {name}: the training run that wrote it has diverged, "
                     f"audit an earlier checkpoint"
                 )
+
+
+def _is_stored_so(folder: Path, name: str) -> bool:
+    """Whether the folder's own file holds NaN or infinity there, which no other dtype would change."""
+    for file in safetensors_files(folder, adapter=(folder / "adapter_config.json").is_file()):
+        for tensor in read_header(file):
+            if plain_name(tensor.name) in (name, name.partition(".")[2]):
+                with opened_tensors({name: tensor}) as stored:
+                    return not bool(torch.isfinite(stored[name][:]).all())
+    return False
 
 
 def refuse_looking_ahead(model: Any, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -219,7 +235,7 @@ def refuse_overflow(model: Any, folder: Path, logits: torch.Tensor) -> None:
         return
     dtype = str(model.dtype).removeprefix("torch.")
     way_out = "audit an earlier checkpoint"
-    if model.dtype in _HALF:
+    if model.dtype == torch.float16:  # bfloat16 has float32's range
         way_out = "use --model-dtype=float32"
     layer = first_overflow(model, trial_tokens(model).to(model.device))
     raise CheckpointError(

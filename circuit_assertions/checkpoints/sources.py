@@ -178,6 +178,7 @@ def _no_weights(given: str, folder: Path, empty: list[str]) -> str:
         file.parent.relative_to(folder)
         for depth in ("*", "*/*")
         for file in folder.glob(f"{depth}/adapter_config.json")
+        if _has_weights(file.parent)
     ]
     if inside:
         names = ", ".join(str(Path(given) / one) for one in sorted(inside)[:_MOST_NAMED])

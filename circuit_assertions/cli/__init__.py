@@ -16,7 +16,7 @@ from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
-from circuit_assertions.cli.options import VerbParser, add_lender, lender_of
+from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--model", required=True, help="the checkpoint whose tokenizer is used")
     show.add_argument("--tokenizer", help="take the tokenizer from here instead")
     add_lender(show)
+    add_permissions(show)
     show.add_argument("--most", type=_count, default=4, help="how many prompts to print (default 4)")
     show.set_defaults(run=_show_task)
 
@@ -148,7 +149,8 @@ def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
 
     from circuit_assertions.checkpoints.opening import open_tokenizer
 
-    tokenizer = open_tokenizer(checkpoint, Opening(tokenizer=given.tokenizer, base=lender_of(given)))
+    opening = Opening(tokenizer=given.tokenizer, base=lender_of(given), permissions=permissions_of(given))
+    tokenizer = open_tokenizer(checkpoint, opening)
     prompts = task.build(tokenizer)
     listing = prompts_listing(prompts, lambda ids: tokenizer.convert_ids_to_tokens(list(ids)), given.most)
     return Outcome("\n".join(listing))

@@ -12,6 +12,7 @@ from circuit_assertions.assertions.schema import Assertion
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
+from circuit_assertions.engine import LimitError
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.places import shown_path
 from circuit_assertions.unexpected import tell_unexpected
@@ -76,6 +77,8 @@ def _judged(runner: SuiteRunner, asked: PlannedAssertion) -> Judged:
     try:
         with tell_unexpected(f"{asked.assertion.id} cannot be judged on {asked.checkpoint}"):
             judged = runner.judge(asked)
+    except LimitError as error:  # told without the measure, so that one limit is one reason
+        return Judged("ERROR", f'limit "{error.limit.name}" of {error.checkpoint}: {error.limit.reason}')
     except CircuitAssertionsError as error:
         return Judged(Outcome.ERROR, str(error))
     if isinstance(judged, NotApplicable):

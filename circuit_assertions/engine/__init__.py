@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.engine.errors import MeasuringError
+from circuit_assertions.engine.limits import Limit, LimitError
 
 if TYPE_CHECKING:
     from circuit_assertions.engine.backends import SlowPatchingWarning, open_patching
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = [
     "PassCache",
     "Layout",
+    "Limit",
+    "LimitError",
     "MeasuringError",
     "Model",
     "Pass",

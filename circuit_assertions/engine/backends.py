@@ -43,7 +43,8 @@ def blocks_of(model: Model, run: Run) -> list[Block] | None:
     """The arithmetic of a model's blocks, proven on its own run; None, with a warning, where it is not known."""
     try:
         if model.runs_end or "writes" in model.limits:
-            raise NotRecognisedError(model.limits.get("writes", "the end of the model is not recognised"))
+            writes = model.limits.get("writes")
+            raise NotRecognisedError("the end of the model is not recognised" if writes is None else writes.reason)
         return recognise(model.layout, run)
     except NotRecognisedError as reason:
         if model.bridge not in _WARNED:  # a model is patched batch by batch; its user is told once

@@ -14,6 +14,7 @@ from circuit_assertions.checkpoints.opening import OpenCheckpoint
 from circuit_assertions.engine.checks import check_model
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import Layout
+from circuit_assertions.engine.limits import Limit, limits_of
 from circuit_assertions.engine.readout import Readout
 from circuit_assertions.shape import Shape
 
@@ -25,13 +26,12 @@ class Model:
     """An open checkpoint that can be measured.
 
     Attributes:
-        limits: what cannot be measured on this model, and why: `{"writes": "the heads' writes do not add up ..."}`.
-            Keys are the facts that measures rely on, as `checks` tells them.
+        limits: by fact that measures rely on, as `checks` tells them: what keeps this model from having it.
         runs_end: whether logits of changed final residual rows are had by running the model's own end.
     """
 
     source: OpenCheckpoint
-    limits: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
     runs_end: bool = False
 
     @classmethod
@@ -42,7 +42,7 @@ class Model:
             MeasuringError: if the components of the model cannot be identified.
         """
         try:
-            limits, readout = check_model(Layout(source.bridge), source.device)
+            reasons, readout = check_model(Layout(source.bridge), source.device)
         except CircuitAssertionsError:
             raise
         except Exception as error:
@@ -52,7 +52,7 @@ class Model:
                 f"{source.checkpoint} holds a {source.architecture}, whose components cannot be identified, so nothing "
                 f"of it can be measured ({said})"
             ) from error
-        return cls(source, limits, readout.runs)
+        return cls(source, limits_of(reasons), readout.runs)
 
     @property
     def bridge(self) -> Any:

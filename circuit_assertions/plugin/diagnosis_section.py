@@ -124,6 +124,7 @@ class DiagnosingPlugin:
         self, checkpoint: Checkpoint, suite: LoadedSuite, task: Task, circuits: tuple[Circuit, ...]
     ) -> Lines:
         from circuit_assertions.diagnosis.lenses import diagnose
+        from circuit_assertions.engine import LimitError
         from circuit_assertions.report.diagnosed import diagnosis_lines
 
         runner, baseline = self._auditing.runner, self._auditing.baseline
@@ -148,7 +149,10 @@ class DiagnosingPlugin:
                 )
                 return list(diagnosis_lines(found))
         except CircuitAssertionsError as error:
-            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", _NOT_MADE)]
+            # Something of the model was judged, so the circuit audit above has told its limits. Not the baseline's.
+            limited = isinstance(error, LimitError) and error.checkpoint == checkpoint
+            said = error.short if isinstance(error, LimitError) and limited else str(error)
+            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {said}", _NOT_MADE)]
         except Exception as error:
             # Where the traceback is asked for; the verdicts stand and are yet to be printed.
             reason = "".join(traceback.format_exception(error))

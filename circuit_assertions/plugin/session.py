@@ -20,6 +20,7 @@ from circuit_assertions.measures import Reading
 from circuit_assertions.places import CHAINS, CIRCUITS, PACKAGED
 from circuit_assertions.plugin.gate_plugin import note_audit
 from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, node_id
+from circuit_assertions.plugin.limits import short_of
 from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.python_expectations import Expecting, outcome_of_expectations
 from circuit_assertions.plugin.selection import ChosenSuites, chosen_checkpoints, labels_of
@@ -185,7 +186,13 @@ class AuditPlugin:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """A Python test whose expectations are not all HELD has their outcome, once it is through."""
-        done = yield
+        try:
+            done = yield
+        except CircuitAssertionsError as error:
+            checkpoint = self.checkpoint_of(item)
+            if checkpoint is None or not (short := short_of(error, item, checkpoint, self.runner)):
+                raise
+            raise pytest.fail.Exception(short).with_traceback(error.__traceback__) from None
         outcome_of_expectations(item)
         return done
 
@@ -239,6 +246,9 @@ class AuditPlugin:
                 warnings.filterwarnings("always", message=_OUR_WARNING)
                 yield
         except CircuitAssertionsError as error:
+            if short := short_of(error, node, checkpoint, self.runner):
+                record(node, REASON, short)
+                raise pytest.fail.Exception(short, pytrace=False) from None
             key = error.same if isinstance(error, UnexpectedError) else str(error)
             first, text = self._complained.setdefault(
                 (checkpoint, key), (node.nodeid, self.options.respelled(str(error)))

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
 Status = tuple[str, str, tuple[str, dict[str, bool]]]  # category, letter, word with its colour
 
-__all__ = ["EXPECTED", "FACTS", "LINE", "REASON", "TerminalPlugin", "facts_of", "record"]
+__all__ = ["EXPECTED", "FACTS", "LIMIT", "LINE", "REASON", "TerminalPlugin", "facts_of", "record"]
 
 LINE = "circuit_assertion"
 FACTS = "circuit_model"
 EXPECTED = "circuit_expectations"  # of a Python test, their lines
+LIMIT = "circuit_limit"  # by which a test cannot be measured: its model, the limit's name, the measure
 REASON = "circuit_error"  # in full, also where the report only points at the first one
 
 _FACTS_IN_ORDER = ("", "weights", "note", "baseline", "settings", "corrupted", "circuit", "limits", "warning")
@@ -61,7 +62,7 @@ def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str
         facts.append(("corrupted", f"{runner.corrupted}: recovery cannot be measured: {runner.unfit}"))
     bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}
     facts += [("circuit", text) for text in sorted(bound)]
-    facts += [("limits", reason) for reason in dict.fromkeys(model.limits.values())]
+    facts += [("limits", f"{limit.name}: {limit.reason}") for limit in dict.fromkeys(model.limits.values())]
     facts += [("warning", text) for text in runner.unread]
     return [(label, printable(text)) for label, text in facts]
 
@@ -74,6 +75,7 @@ class TerminalPlugin:
         self._expected: dict[str, AuditLine] = {}  # what was selected, by node id
         self._lines: dict[tuple[str, ...], tuple[str, int, AuditLine]] = {}  # with the assertion's file and line
         self._facts: dict[str, dict[str, str]] = {}
+        self._refused: dict[str, tuple[str, int, list[str]]] = {}  # Python tests that a limit refuses, by node id
 
     @property
     def lines(self) -> list[AuditLine]:
@@ -138,13 +140,18 @@ class TerminalPlugin:
             line = AuditLine(**one)
             self._lines[(report.nodeid, str(index))] = (file, number or 0, line)
             self._facts.setdefault(line.model, {}).update({text: label for label, text in _read(report, FACTS) or []})
-        plain = _read(report, LINE)
+        plain, limited = _read(report, LINE), _read(report, LIMIT)
+        if limited and not self.is_assertion(report):
+            file, number, name = report.location
+            self._refused[report.nodeid] = (file, number or 0, [*limited, name])
+            self._facts.setdefault(limited[0], {}).update({text: label for label, text in _read(report, FACTS)})
         if report.when == "teardown" or not self.is_assertion(report):
             return
         line = AuditLine(**plain) if plain is not None else self._expected[report.nodeid]
         if (report.when == "setup" and not report.passed) or (plain is None and report.failed):  # or its worker crashed
             reason = _read(report, REASON) or _reason(report)
             line = replace(line, outcome=Outcome.SKIPPED if report.skipped else Outcome.ERROR, reason=reason)
+            line = replace(line, limit=limited[1], measure=limited[2]) if limited else line
         if line.outcome:
             file, number, _ = report.location
             key = (report.nodeid, line.suite, line.id, line.model)
@@ -154,7 +161,7 @@ class TerminalPlugin:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_terminal_summary"""
-        if not self._lines:
+        if not self._lines and not self._refused:
             return
         terminalreporter.section("circuit audit")
         models = [str(checkpoint) for checkpoint in self._auditing.checkpoints]
@@ -166,10 +173,16 @@ class TerminalPlugin:
 
     def _audited(self, models: list[str]) -> Iterator[Audited]:
         warned: set[str] = set()
+        limited: dict[str, str] = {}  # to the model whose limit has its reason told
         for model in models:
             facts = [(label, text) for text, label in self._facts.get(model, {}).items() if text not in warned]
             warned |= {text for label, text in facts if label == "warning"}
-            yield Audited(model, sorted(facts, key=lambda fact: (_FACTS_IN_ORDER.index(fact[0]), fact[1])))
+            for index, (label, text) in enumerate(facts):
+                if label == "limits" and (first := limited.setdefault(text, model)) != model:
+                    facts[index] = (label, f"{text.partition(': ')[0]}: as for {first}")
+            placed = sorted(refused for refused in self._refused.values() if refused[2][0] == model)
+            refused = [(limit, measure, test) for _, _, (_, limit, measure, test) in placed]
+            yield Audited(model, sorted(facts, key=lambda fact: (_FACTS_IN_ORDER.index(fact[0]), fact[1])), refused)
 
 
 def _colour(outcome: str) -> dict[str, bool]:

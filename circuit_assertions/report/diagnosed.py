@@ -191,8 +191,11 @@ def _assertions(judged: Mapping[str, Judged]) -> Iterator[tuple[str, str]]:
     told = {name: one for name, one in judged.items() if one.verdict != Outcome.SKIPPED}
     skipped = Counter(one.reason for one in judged.values() if one.verdict == Outcome.SKIPPED)
     width = max((len(name) for name in told), default=0)
+    first: dict[str, str] = {}  # to the assertion beside which a reason is told
     for number, (name, one) in enumerate(told.items()):
-        more = one.reason if one.recovered is None else f"{share_text(one.recovered)} recovered"
+        other = first.setdefault(one.reason, name) if one.reason else name
+        reason = one.reason if other == name else f"as for {other}"
+        more = reason if one.recovered is None else f"{share_text(one.recovered)} recovered"
         text = f"{name:<{width}}  {one.verdict:<10}  {more}".rstrip()
         yield f"{'assertions' if number == 0 else '':<{_LABEL}}{text}", one.verdict
     for reason, count in skipped.items():

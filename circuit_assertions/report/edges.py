@@ -10,7 +10,7 @@ from typing import Any
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening
 from circuit_assertions.components import Mlp, Residual
-from circuit_assertions.engine import MeasuringError
+from circuit_assertions.engine import LimitError, MeasuringError
 from circuit_assertions.engine.edges import EdgeReceiver, EdgeSender, Input
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.measures.kinds.edges import Edge, score_edges
@@ -120,7 +120,7 @@ def report_edges(
     model = audit.model(checkpoint)
     for fact in spec.relies_on:
         if fact in model.limits:
-            raise MeasuringError(f"edges of {checkpoint} cannot be scored: {model.limits[fact]}")
+            raise LimitError(spec.name, checkpoint, model.limits[fact])
     prompts = audit.prompts(task, checkpoint)
     edges = score_edges(model, prompts, sorted(task.labels()), steps, lambda done: progress(named, done, len(prompts)))
     settings = {

@@ -25,6 +25,7 @@ class AuditLine:
         read: the decisive row: `L3H1 0.92 [0.91, 0.93] share of attention`.
         recovered: how much of what the corrupted checkpoint had lost is recovered: `91% [88%, 94%]`.
         reason: why it was skipped, or could not be read.
+        limit: the limit of a model by which it could not be read, as the facts of the model call it; empty if none.
         way_out: what the user can do to have a skipped assertion judged; empty if nothing.
         why: what it means when it breaks, in the suite's words.
         required: whether it must not be skipped.
@@ -44,6 +45,7 @@ class AuditLine:
     amplified: bool = False
     recovered: str = ""
     reason: str = ""
+    limit: str = ""
     way_out: str = ""
     why: str = ""
     required: bool = False
@@ -128,10 +130,16 @@ def _others(judgement: Judgement) -> str:
 
 @dataclass(frozen=True)
 class Audited:
-    """What a report says of one checkpoint before its assertions: (label, text) pairs."""
+    """What a report says of one checkpoint beside the outcomes of its assertions.
+
+    Attributes:
+        facts: (label, text) pairs.
+        refused: tests in Python that failed by a limit of the model: (limit, measure, test).
+    """
 
     model: str
     facts: Sequence[tuple[str, str]]
+    refused: Sequence[tuple[str, str, str]] = ()
 
 
 @printable_lines
@@ -139,19 +147,23 @@ def summary_lines(audited: Iterable[Audited], lines: Sequence[AuditLine]) -> Ite
     """The report as (text, outcome) pairs; outcome is empty for lines that are no verdict."""
     for model in audited:
         own = [line for line in lines if line.model == model.model]
-        if not own:
+        if not own and not model.refused:
             continue
         yield f"model     {model.model}", ""
         for label, text in model.facts:
             yield f"{label:<9} {text}", ""
         yield from _table(own)
         yield from _waivers(own)
+        refused = [(line.limit, line.measure, line.id) for line in own if line.limit]
+        yield from _limits(refused, Outcome.ERROR.said)
+        yield from _limits(model.refused, "failed in Python")
         yield from _reasons(own)
-        yield _counts(own), ""
+        if own:
+            yield _counts(own), ""
 
 
 def _table(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
-    width = max(len(line.id) for line in lines)
+    width = max((len(line.id) for line in lines), default=0)
     for suite in dict.fromkeys(line.suite for line in lines):
         own = [line for line in lines if line.suite == suite and line.outcome != Outcome.NOT_RUN]
         if own:
@@ -190,10 +202,22 @@ def _waivers(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
         yield text, line.outcome if line.expired else ""
 
 
+def _limits(refused: Sequence[tuple[str, str, str]], said: str) -> Iterator[tuple[str, str]]:
+    """For each limit of the model, whose reason is among its facts, the measures that it refused and where."""
+    for limit in dict.fromkeys(limit for limit, _, _ in refused):
+        own: dict[str, list[str]] = {}
+        for other, measure, where in refused:
+            if other == limit:
+                own.setdefault(measure, []).append(where)
+        measures = ", ".join(f"{measure} ({', '.join(names)})" for measure, names in own.items())
+        count = sum(map(len, own.values()))
+        yield f'{count} {said}: limit "{limit}" of the model, shown above, refuses {measures}', Outcome.ERROR
+
+
 def _reasons(lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
     """Why assertions were skipped or could not be read, each reason once."""
     for outcome in (Outcome.ERROR, Outcome.SKIPPED):
-        reasons = Counter(line.reason for line in lines if line.outcome == outcome)
+        reasons = Counter(line.reason for line in lines if line.outcome == outcome and not line.limit)
         for reason, count in reasons.items():
             first, *more = reason.split("\n")
             yield f"{count} {outcome.said}: {first}", outcome

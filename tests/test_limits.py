@@ -1,0 +1,183 @@
+"""A limit of a model is told once in a run, whichever measures and assertions it refuses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from auditing import Audited
+from patching_cases import TASK
+from suite_texts import write
+from test_survey import saved
+
+from circuit_assertions.diagnosis.suite_verdicts import judge_all, named
+from circuit_assertions.engine import LimitError
+from circuit_assertions.engine.limits import Limit, limits_of
+from circuit_assertions.heads import Head
+from circuit_assertions.report.diagnosed import _assertions
+
+# What a state space model does not allow, as it is checked on opening.
+NO_WRITES = "block 0 does not show what its heads write"
+NO_PATTERNS = "block 0 does not show its attention pattern"
+TASKS = {"ioi": {"kind": "ioi", "prompts": 4}, "again": {"kind": "repeated-tokens", "prompts": 4, "length": 8}}
+OF_WRITES: dict[str, dict[str, Any]] = {
+    "total": {"measure": "total-effect", "heads": ["L0H0"]},
+    "another-total": {"measure": "total-effect", "heads": ["L1H0"]},
+    "to-the-logits": {"measure": "path-effect", "heads": ["L0H0"]},
+    "directly": {"measure": "path-effect", "heads": ["L0H0"], "semantics": "direct"},
+    "faithful": {"measure": "faithfulness", "heads": ["L0H0"]},
+    "faithful-too": {"measure": "faithfulness", "heads": ["L1H0"]},
+}
+OF_PATTERNS: dict[str, dict[str, Any]] = {
+    "looks-at-the-subject": {"measure": "attention", "heads": ["L0H0"], "query": "end", "key": "subject-2"},
+    "looks-back": {"measure": "previous-token-score", "heads": ["L0H0"], "task": "again"},
+}
+ANSWERS: dict[str, dict[str, Any]] = {"answers": {"measure": "logit-difference", "expect": {"at-least": -1000}}}
+
+
+@pytest.fixture(scope="module")
+def mamba(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model without heads to be seen, and a tokenizer for it."""
+    return saved("mamba", tmp_path_factory.mktemp("mamba"))
+
+
+@pytest.fixture(scope="module")
+def options(mamba: tuple[Path, Path]) -> list[str]:
+    return [f"--model={mamba[0]}", f"--tokenizer={mamba[1]}", "--model-device=cpu"]
+
+
+def suite(*assertions: dict[str, dict[str, Any]]) -> str:
+    told = [
+        {"id": name, "task": "ioi", "expect": {"at-least": 0.1}} | one
+        for some in assertions
+        for name, one in some.items()
+    ]
+    return yaml.safe_dump({"suite": "x", "circuit": "ioi", "tasks": TASKS, "assertions": told}, sort_keys=False)
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("CI", "1")  # pytest then cuts off no line
+    files = {"suites/x.yaml": suite(OF_WRITES), "suites/y.yaml": suite(OF_PATTERNS, ANSWERS)}
+    return write(pytester.path, {**files, "suites/test_x.py": PYTHON})
+
+
+def messages(junit: Path) -> dict[str, str]:
+    """The messages of the test cases that failed, by name."""
+    cases = ElementTree.parse(junit).getroot().iter("testcase")
+    found = {str(case.get("name")): case.find("error") for case in cases}
+    return {name: str(error.get("message")) for name, error in found.items() if error is not None}
+
+
+@pytest.mark.usefixtures("opened_once")
+@pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist=load")], ids=" ".join)
+def test_a_limit_is_told_once_whatever_it_refuses(
+    pytester: pytest.Pytester, project: Path, options: list[str], workers: Sequence[str]
+) -> None:
+    """Six assertions over three measures meet one limit, two others another: two reasons, each told once."""
+    suites = ("suites/x.yaml", "suites/y.yaml")
+    run = pytester.runpytest_subprocess if workers else pytester.runpytest_inprocess
+    result = run(*options, *suites, *workers, "-ra", "--junitxml=junit.xml", "-p", "no:hypothesispytest")
+    text = result.stdout.str()
+    result.assert_outcomes(errors=8, passed=1)
+    assert [text.count(reason) for reason in (NO_WRITES, NO_PATTERNS)] == [1, 1], text
+    assert f"limits    outputs, writes: {NO_WRITES}" in result.outlines
+    assert f"limits    patterns: {NO_PATTERNS}" in result.outlines
+    assert [line for line in result.outlines if " could not be read: " in line] == [
+        '6 could not be read: limit "outputs, writes" of the model, shown above, refuses total-effect (total, '
+        "another-total), path-effect (to-the-logits, directly), faithfulness (faithful, faithful-too)",
+        '2 could not be read: limit "patterns" of the model, shown above, refuses attention (looks-at-the-subject), '
+        "previous-token-score (looks-back)",
+    ]
+    said = messages(project / "junit.xml")
+    assert set(said) == {*OF_WRITES, *OF_PATTERNS}
+    for name, one in (OF_WRITES | OF_PATTERNS).items():
+        limit = "outputs, writes" if name in OF_WRITES else "patterns"
+        short = rf'{one["measure"]} cannot be measured on .*: limit "{limit}" of the model; the circuit audit has .*'
+        assert re.search(short, said[name])
+        assert re.search(rf"^ERROR suites/.\.yaml::{name} - (Failed: )?{short}$", text, re.MULTILINE), text
+
+
+@pytest.mark.usefixtures("opened_once", "project")
+def test_a_limit_of_two_models_is_told_of_the_first(
+    pytester: pytest.Pytester, mamba: tuple[Path, Path], options: list[str]
+) -> None:
+    shutil.copytree(mamba[0], pytester.path / "two")
+    result = pytester.runpytest_inprocess(*options, "--model=two", "suites/x.yaml")
+    assert result.stdout.str().count(NO_WRITES) == 1
+    assert f"limits    outputs, writes: as for {mamba[0]}" in result.outlines
+    assert sum(line.startswith("6 could not be read: ") for line in result.outlines) == 2
+
+
+PYTHON = """
+import pytest
+
+@pytest.mark.parametrize("measure", ["total-effect", "path-effect"])
+def test_an_effect(audit, measure):
+    audit.measure(measure, task="ioi", heads=["L0H0"])
+
+def test_that_expects(audit):
+    audit.expect("total-effect", task="ioi", heads=["L0H0"], at_least=0)
+
+def test_that_catches(audit):
+    with pytest.raises(Exception, match="block 0 does not show what its heads write"):
+        audit.measure("total-effect", task="ioi", heads=["L0H0"])
+"""
+
+
+@pytest.mark.usefixtures("opened_once", "project")
+def test_a_limit_that_refuses_python_tests_is_told_once(pytester: pytest.Pytester, options: list[str]) -> None:
+    result = pytester.runpytest_inprocess(*options, "suites/test_x.py", "--tb=short")
+    text = result.stdout.str()
+    result.assert_outcomes(failed=3, passed=1)
+    assert text.count(NO_WRITES) == 1, text
+    assert (
+        '3 failed in Python: limit "outputs, writes" of the model, shown above, refuses path-effect '
+        "(test_an_effect[path-effect]), total-effect (test_an_effect[total-effect], test_that_expects)"
+    ) in result.outlines
+    assert 'audit.measure(measure, task="ioi", heads=["L0H0"])' in text  # where it was asked
+
+
+def test_one_limit_is_one_object_for_every_measure(mamba: tuple[Path, Path]) -> None:
+    audited = Audited(mamba[0])
+    object.__setattr__(audited.audit.opening, "tokenizer", str(mamba[1]))
+    found = []
+    for measure in ("total-effect", "path-effect", "faithfulness"):
+        operands = {"set": (Head(0, 0),)} if measure == "faithfulness" else {}
+        with pytest.raises(LimitError) as raised:
+            audited.read(measure, TASK, *(() if operands else (Head(0, 0),)), **operands)
+        assert (raised.value.measure, raised.value.checkpoint) == (measure, audited.checkpoint)
+        assert NO_WRITES in str(raised.value)
+        assert NO_WRITES not in raised.value.short
+        found.append(raised.value.limit)
+    assert found[0] is found[1] is found[2] is audited.audit.model(audited.checkpoint).limits["writes"]
+
+
+def test_facts_with_one_reason_have_one_limit() -> None:
+    found = limits_of({"outputs": "x", "reads": "y", "writes": "x"})
+    assert found == {"outputs": (both := Limit(("outputs", "writes"), "x")), "reads": Limit(("reads",), "y")} | {
+        "writes": both
+    }
+    assert limits_of({}) == {}
+
+
+def test_a_diagnosis_tells_a_limit_once(tmp_path: Path, mamba: tuple[Path, Path]) -> None:
+    from circuit_assertions.assertions import load_suite
+    from circuit_assertions.assertions.runner import SuiteRunner
+
+    audited = Audited(mamba[0])
+    object.__setattr__(audited.audit.opening, "tokenizer", str(mamba[1]))
+    file = write(tmp_path, {"x.yaml": suite(OF_WRITES, OF_PATTERNS)}) / "x.yaml"
+    judged = judge_all(SuiteRunner(audited.audit), audited.checkpoint, named([(load_suite(file), ())]))
+    assert {one.verdict for one in judged.values()} == {"ERROR"}
+    lines = [line for line, _ in _assertions(judged)]
+    assert [sum(reason in line for line in lines) for reason in (NO_WRITES, NO_PATTERNS)] == [1, 1]
+    assert sum(line.endswith("as for total") for line in lines) == 5
+    assert len({one.reason for one in judged.values()}) == 2
