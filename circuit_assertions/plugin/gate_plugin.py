@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.gate import Gate, Rules
 from circuit_assertions.plugin.items import AssertionItem, selected_line
+from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
-
-if TYPE_CHECKING:
-    from circuit_assertions.plugin.session import AuditPlugin
-    from circuit_assertions.plugin.terminal import TerminalPlugin
 
 __all__ = ["GatePlugin"]
 
@@ -23,8 +21,8 @@ _AUDIT = "circuit_audit"  # the keyword of Python tests that use the `audit` fix
 class GatePlugin:
     """Decides the outcome of the run. Workers have none: their reports arrive at the controller, which decides."""
 
-    def __init__(self, auditing: AuditPlugin, telling: TerminalPlugin) -> None:
-        self._auditing = auditing
+    def __init__(self, audited: SessionAudit, telling: TerminalPlugin) -> None:
+        self._audited = audited
         self._telling = telling
         self._running = False
         self._others_failed = 0
@@ -53,7 +51,7 @@ class GatePlugin:
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
         """https://pytest-xdist.readthedocs.io: what a worker has selected; all select the same."""
         for nodeid in ids:
-            line = selected_line(nodeid, self._auditing)
+            line = selected_line(nodeid, self._audited)
             if line is not None:
                 self._telling.expect(nodeid, line)
 
@@ -79,8 +77,8 @@ class GatePlugin:
             session.exitstatus = self._gate().code(int(session.exitstatus))
 
     def _gate(self) -> Gate:
-        options, baseline = self._auditing.options, self._auditing.baseline
-        diagnosing = self._auditing.config.pluginmanager.getplugin("circuit_assertions_diagnosing")
+        options, baseline = self._audited.options, self._audited.baseline
+        diagnosing = self._audited.config.pluginmanager.getplugin("circuit_assertions_diagnosing")
         return Gate(
             Rules(options.unresolved, options.skipped),
             self._telling.lines,
@@ -93,7 +91,7 @@ class GatePlugin:
         )
 
     def _say(self, code: int) -> None:
-        terminal = self._auditing.config.pluginmanager.getplugin("terminalreporter")
+        terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
         if terminal is None:
             return
         gate = self._gate()

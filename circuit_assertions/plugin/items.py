@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,14 +18,12 @@ from circuit_assertions.assertions.outcomes import SKIPPED, WAIVED
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion
 from circuit_assertions.assertions.yaml_source import MOST_BYTES
 from circuit_assertions.places import PACKAGED, packaged_name
+from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.gate import Rules, fails
 from circuit_assertions.plugin.terminal import LINE, record
 from circuit_assertions.plugin.workers import group_of
 from circuit_assertions.printable import printable
 from circuit_assertions.report import AuditLine, explain
-
-if TYPE_CHECKING:
-    from circuit_assertions.plugin.session import AuditPlugin
 
 __all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "is_suite", "node_id", "selected_line"]
 
@@ -55,7 +53,7 @@ def is_suite(path: Path) -> bool:
 class SuiteFile(pytest.File):
     """A suite file. Collects one item for each assertion and checkpoint."""
 
-    plugin: AuditPlugin
+    audited: SessionAudit
 
     def collect(self) -> Iterable[AssertionItem]:
         """Validate the whole suite, then make its items.
@@ -64,13 +62,13 @@ class SuiteFile(pytest.File):
             pytest.Collector.CollectError: with one line for each problem of the suite.
         """
         try:
-            circuits = self.plugin.circuits_of(self.path)
-            loaded = load_suite(self.path, circuits, unbound=self.plugin.unbound)
+            circuits = self.audited.circuits_of(self.path)
+            loaded = load_suite(self.path, circuits, unbound=self.audited.unbound)
         except SuiteError as error:
             raise self.CollectError(_relative(str(error))) from error
-        for checkpoint in self.plugin.checkpoints:
+        for checkpoint in self.audited.checkpoints:
             for index, assertion in enumerate(loaded.suite.assertions):
-                label = self.plugin.label(checkpoint)
+                label = self.audited.label(checkpoint)
                 asked = PlannedAssertion(loaded, assertion, checkpoint, circuits)
                 name = f"{assertion.id}[{label}]" if label else assertion.id
                 item = AssertionItem.from_parent(self, name=name, callobj=_assertion)
@@ -116,7 +114,7 @@ class AssertionItem(pytest.Function):
 
     def conclude(self, judged: Judgement | NotApplicable) -> None:
         """Fail, report or pass: as the gate will count it."""
-        line, options = self.line_of(judged), self.plugin.options
+        line, options = self.line_of(judged), self.audited.options
         failing = fails(line, Rules(options.unresolved, options.skipped))
         if isinstance(judged, NotApplicable):
             if not failing:
@@ -130,18 +128,18 @@ class AssertionItem(pytest.Function):
             pytest.skip(_waiver(line) + (text if line.counted == WAIVED else f"UNRESOLVED: {text}"))
 
     @property
-    def plugin(self) -> AuditPlugin:
+    def audited(self) -> SessionAudit:
         """The audit that this item belongs to."""
         assert isinstance(self.parent, SuiteFile)
-        return self.parent.plugin
+        return self.parent.audited
 
     def again(self) -> str:
         """The command that reproduces this item alone."""
         checkpoint, command = (
             self.asked.checkpoint,
-            [f"{self.plugin.options.spelled('--model')}={self.asked.checkpoint}"],
+            [f"{self.audited.options.spelled('--model')}={self.asked.checkpoint}"],
         )
-        command += self.plugin.options.spelled_out
+        command += self.audited.options.spelled_out
         # The last checkpoint of a training run is not reached by a path of its own, but by its label.
         alone = str(checkpoint) != checkpoint.given or not checkpoint.label
         command.append(f"{self.shown_suite}::{self.asked.assertion.id if alone else self.name}")
@@ -182,15 +180,15 @@ def node_id(path: Path, config: pytest.Config) -> str | None:
     return None if shown == path.relative_to(config.rootpath).as_posix() else shown
 
 
-def selected_line(nodeid: str, plugin: AuditPlugin) -> AuditLine | None:
+def selected_line(nodeid: str, audited: SessionAudit) -> AuditLine | None:
     """The line to come of an assertion that a worker has selected; None where the node id is no assertion's."""
     file, _, name = nodeid.partition("::")
-    path = plugin.config.rootpath / file
+    path = audited.config.rootpath / file
     if not file.startswith(PACKAGED) and not (path.suffix in (".yaml", ".yml") and _is_suite(path)):
         return None
     assertion, bracket, label = name.partition("[")
-    shown = file if file.startswith(PACKAGED) else _shown(path, plugin.config)
-    checkpoint = plugin.labelled(label.rpartition("]")[0] if bracket else "")
+    shown = file if file.startswith(PACKAGED) else _shown(path, audited.config)
+    checkpoint = audited.labelled(label.rpartition("]")[0] if bracket else "")
     # xdist's own loadgroup appends a group to node ids.
     return AuditLine(checkpoint, shown, assertion.partition("@")[0], "")
 

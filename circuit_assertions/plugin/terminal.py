@@ -11,19 +11,17 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from circuit_assertions.assertions.outcomes import ERROR, NOT_RUN, OUTCOMES, SKIPPED, UNRESOLVED, WAIVED
 from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.printable import printable
 from circuit_assertions.report import Audited, AuditLine, Progress, summary_lines
 from circuit_assertions.report.trajectory import turning_lines
-
-if TYPE_CHECKING:
-    from circuit_assertions.plugin.session import AuditPlugin
 
 Status = tuple[str, str, tuple[str, dict[str, bool]]]  # category, letter, word with its colour
 
@@ -70,8 +68,8 @@ def facts_of(runner: SuiteRunner, checkpoint: Checkpoint) -> list[tuple[str, str
 class TerminalPlugin:
     """Listens to reports, and prints what they add up to."""
 
-    def __init__(self, auditing: AuditPlugin) -> None:
-        self._auditing = auditing
+    def __init__(self, audited: SessionAudit) -> None:
+        self._audited = audited
         self._expected: dict[str, AuditLine] = {}  # what was selected, by node id
         self._lines: dict[tuple[str, ...], tuple[str, int, AuditLine]] = {}  # with the assertion's file and line
         self._facts: dict[str, dict[str, str]] = {}
@@ -108,12 +106,12 @@ class TerminalPlugin:
                 progress.stream = sys.stderr
                 progress(what, done, total)
 
-        self._auditing.runner.audit.progress = show
+        self._audited.runner.audit.progress = show
 
     def pytest_report_header(self) -> list[str]:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_report_header"""
-        options = self._auditing.options
-        names = ", ".join(str(checkpoint) for checkpoint in self._auditing.checkpoints)
+        options = self._audited.options
+        names = ", ".join(str(checkpoint) for checkpoint in self._audited.checkpoints)
         beside = "".join(
             f", {word} {given}"
             for word, given in (("baseline", options.baseline), ("corrupted", options.corrupted))
@@ -158,14 +156,14 @@ class TerminalPlugin:
         if not self._lines:
             return
         terminalreporter.section("circuit audit")
-        models = [str(checkpoint) for checkpoint in self._auditing.checkpoints]
-        for text, outcome in summary_lines(self._audited(models), self.lines):
+        models = [str(checkpoint) for checkpoint in self._audited.checkpoints]
+        for text, outcome in summary_lines(self._models(models), self.lines):
             terminalreporter.write_line(text, **_colour(outcome))
-        for run in self._auditing.runs:
+        for run in self._audited.runs:
             for text, outcome in turning_lines([str(checkpoint) for checkpoint in run], self.lines):
                 terminalreporter.write_line(text, **_colour(outcome))
 
-    def _audited(self, models: list[str]) -> Iterator[Audited]:
+    def _models(self, models: list[str]) -> Iterator[Audited]:
         warned: set[str] = set()
         for model in models:
             facts = [(label, text) for text, label in self._facts.get(model, {}).items() if text not in warned]
