@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from result_cases import line as made_line
+from result_cases import waiver
 from suite_texts import TINY_SUITE, write
 
 from circuit_assertions.plugin.gate import Gate, Rules
-from circuit_assertions.report import AuditLine
+from circuit_assertions.results import AssertionResult
 
 pytestmark = pytest.mark.usefixtures("opened_once")
 
@@ -302,8 +305,8 @@ def test_the_whole_tiny_suite_says_why_beside_what_broke(pytester: pytest.Pytest
 # -- the hint after a pass -----------------------------------------------------------------------------------------
 
 
-def line(outcome: str, **more: str) -> AuditLine:
-    return AuditLine("m", "x.yaml", more.pop("id", "a"), outcome, **more)  # type: ignore[arg-type]
+def line(outcome: str, **more: Any) -> AssertionResult:
+    return made_line("m", "x.yaml", more.pop("id", "a"), outcome, **more)
 
 
 @pytest.mark.parametrize(
@@ -316,9 +319,9 @@ def line(outcome: str, **more: str) -> AuditLine:
             "next: to judge 1 of the 2 skipped: give --baseline=b/",
         ),
         ([line("HELD"), line("UNRESOLVED")], "next: raise `prompts:` to settle the 1 unresolved"),
-        ([line("HELD", id="late", waived_until="2099-01-01")], "next: remove the waiver of late, which held"),
+        ([line("HELD", id="late", waiver=waiver("2099-01-01"))], "next: remove the waiver of late, which held"),
     ],
 )
-def test_a_hint_after_a_pass_names_something_to_do(lines: list[AuditLine], hint: str) -> None:
+def test_a_hint_after_a_pass_names_something_to_do(lines: list[AssertionResult], hint: str) -> None:
     gate = Gate(Rules(), lines)
     assert (gate.code(0), gate.next(0)) == (0, hint)

@@ -31,9 +31,9 @@ def imported(tree: ast.Module, modules: Mapping[str, object]) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name in modules}
-        if isinstance(node, ast.ImportFrom) and node.module in modules:
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in modules else node.module for name in inner}
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module in modules:
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                found.add(name if name in modules else node.module)
     return found
 
 

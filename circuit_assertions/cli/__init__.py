@@ -110,7 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("paths", nargs="+", type=suite_path, help="suite files, or folders of them")
     validate.set_defaults(run=_validate)
 
-    schema = verbs.add_parser("schema", help="print the JSON Schema of the suite format, for editors")
+    schema = verbs.add_parser("schema", help="print the JSON Schema of the suite format, for editors, or of a result")
+    schema.add_argument(
+        "--result",
+        choices=("audit", "diagnosis", "discovery", "edges", "trajectory"),
+        help="the kind of result whose schema is printed, instead of the suite format",
+    )
     schema.set_defaults(run=_schema)
     return parser
 
@@ -193,6 +198,10 @@ def _doubt(file: Path) -> str:
 
 
 def _schema(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
+    if given.result is not None:
+        from circuit_assertions.results import RESULTS
+
+        return Outcome(json.dumps(RESULTS[given.result].model_json_schema(mode="serialization"), indent=2))
     from circuit_assertions.assertions import Suite
 
     return Outcome(json.dumps(Suite.model_json_schema(by_alias=True), indent=2))

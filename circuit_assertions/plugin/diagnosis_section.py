@@ -18,6 +18,7 @@ from circuit_assertions.places import suite_path
 from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
+from circuit_assertions.results import DiagnosisResult
 from circuit_assertions.tasks import TO_PATCH, Task
 from circuit_assertions.unexpected import tell_unexpected
 
@@ -44,6 +45,7 @@ class DiagnosingPlugin:
         self._audited = audited
         self._telling = telling
         self._found: list[Lines] = []
+        self.results: list[DiagnosisResult] = []  # for a file; kept where one is written
 
     @property
     def has_found(self) -> bool:
@@ -126,6 +128,7 @@ class DiagnosingPlugin:
     ) -> Lines:
         from circuit_assertions.diagnosis.lenses import diagnose
         from circuit_assertions.report.diagnosed import diagnosis_lines
+        from circuit_assertions.results.from_diagnosis import diagnosis_result
 
         runner, baseline = self._audited.runner, self._audited.baseline
         assert baseline is not None
@@ -147,6 +150,8 @@ class DiagnosingPlugin:
                     insist=False,
                     tell=runner.audit.progress,
                 )
+                if self._audited.options.json is not None:
+                    self.results.append(diagnosis_result(found))
                 return list(diagnosis_lines(found))
         except CircuitAssertionsError as error:
             return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", "ERROR")]

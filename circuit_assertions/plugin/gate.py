@@ -17,7 +17,7 @@ from circuit_assertions.assertions.outcomes import (
     SKIPPED,
     UNRESOLVED,
 )
-from circuit_assertions.report import AuditLine
+from circuit_assertions.results import AssertionResult
 
 __all__ = ["FAILED", "Gate", "Rules", "fails"]
 
@@ -35,7 +35,7 @@ class Rules:
     skipped: str = "report"
 
 
-def fails(line: AuditLine, rules: Rules) -> bool:
+def fails(line: AssertionResult, rules: Rules) -> bool:
     """Whether one assertion fails the gate."""
     if line.outcome == ERROR:
         return True  # not even a waiver covers a model that could not be read
@@ -63,7 +63,7 @@ class Gate:
     """
 
     rules: Rules
-    lines: Sequence[AuditLine]
+    lines: Sequence[AssertionResult]
     others_failed: int = 0
     audits_passed: int = 0
     not_collected: int = 0
@@ -144,7 +144,7 @@ class Gate:
             return "next: the circuit diagnosis above shows what is weaker than on the baseline"
         return f"next: {hints}" if (hints := "; ".join(self._hints())) else ""
 
-    def _advice(self, line: AuditLine) -> str:
+    def _advice(self, line: AssertionResult) -> str:
         again = f"; reproduce: {line.command}" if line.command else ""
         if line.outcome == ERROR:
             return f"{line.id} could not be judged: fix the error shown above{again}"
@@ -170,7 +170,7 @@ class Gate:
         ways_out = Counter(line.way_out for line in self.lines if line.counted == SKIPPED and line.way_out)
         for way_out, count in ways_out.most_common(1):
             yield f"to judge {count} of the {self.counts[SKIPPED]} skipped: {way_out}"
-        if held := [line.id for line in self.lines if line.outcome == HELD and line.waived_until]:
+        if held := [line.id for line in self.lines if line.outcome == HELD and line.waiver is not None]:
             yield f"remove the waiver of {', '.join(held)}, which held"
 
 

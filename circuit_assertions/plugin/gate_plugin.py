@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from circuit_assertions.files import NotWrittenError
+from circuit_assertions.plugin.audit_file import audit_file, write_audit
 from circuit_assertions.plugin.audited import SessionAudit
-from circuit_assertions.plugin.gate import Gate, Rules
+from circuit_assertions.plugin.diagnosis_section import DiagnosingPlugin
+from circuit_assertions.plugin.gate import FAILED, Gate, Rules
 from circuit_assertions.plugin.items import AssertionItem, selected_line
 from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
+from circuit_assertions.results.audit import GateResult
 
 __all__ = ["GatePlugin"]
 
@@ -28,6 +32,7 @@ class GatePlugin:
         self._others_failed = 0
         self._audits_passed = 0
         self._not_collected = 0
+        self._file = audit_file(audited)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> None:
@@ -69,8 +74,30 @@ class GatePlugin:
         result = yield
         self._decide(session)
         if self._running:
+            self._write(session)
             self._say(int(session.exitstatus))
         return result
+
+    def _write(self, session: pytest.Session) -> None:
+        """Write the result where a file was asked for. Where it cannot be written, the run fails."""
+        if self._file is None:
+            return
+        code, gate = int(session.exitstatus), self._gate()
+        outcome = GateResult(passed=code == 0, exit_code=code, line=gate.line(code))
+        diagnosing = self._diagnosing
+        try:
+            write_audit(
+                self._file,
+                self._audited,
+                self._telling,
+                outcome,
+                () if diagnosing is None else tuple(diagnosing.results),
+            )
+        except NotWrittenError as error:
+            session.exitstatus = session.exitstatus or FAILED
+            terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
+            if terminal is not None:
+                terminal.write_line(printable(str(error)), red=True)
 
     def _decide(self, session: pytest.Session) -> None:
         if self._running:
@@ -78,7 +105,7 @@ class GatePlugin:
 
     def _gate(self) -> Gate:
         options, baseline = self._audited.options, self._audited.baseline
-        diagnosing = self._audited.config.pluginmanager.getplugin("circuit_assertions_diagnosing")
+        diagnosing = self._diagnosing
         return Gate(
             Rules(options.unresolved, options.skipped),
             self._telling.lines,
@@ -89,6 +116,12 @@ class GatePlugin:
             degraded=diagnosing is not None and diagnosing.fails,
             baseline="" if baseline is None else str(baseline),
         )
+
+    @property
+    def _diagnosing(self) -> DiagnosingPlugin | None:
+        """What diagnoses after the verdicts; None where nothing does."""
+        found = self._audited.config.pluginmanager.getplugin("circuit_assertions_diagnosing")
+        return found if isinstance(found, DiagnosingPlugin) else None
 
     def _say(self, code: int) -> None:
         terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")

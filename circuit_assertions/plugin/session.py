@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import Judgement
 from circuit_assertions.assertions.runner import NotApplicable
 from circuit_assertions.checkpoints import Checkpoint, DeviceError
 from circuit_assertions.places import PACKAGED
@@ -19,9 +18,12 @@ from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.gate_plugin import note_audit
 from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, node_id
 from circuit_assertions.plugin.python_expectations import Expecting, outcome_of_expectations
-from circuit_assertions.plugin.terminal import FACTS, LINE, REASON, facts_of, record
+from circuit_assertions.plugin.reported import attach, note
 from circuit_assertions.plugin.workers import make_scheduler
 from circuit_assertions.printable import printable
+from circuit_assertions.results import AssertionResult
+from circuit_assertions.results.facts import audited_model
+from circuit_assertions.results.judged import judged
 from circuit_assertions.unexpected import UnexpectedError, sentence_of, tell_unexpected
 
 if TYPE_CHECKING:
@@ -139,20 +141,27 @@ class AuditPlugin:
         return list(comparison_lines(op, left, right)) or None
 
     @pytest.fixture
-    def circuit_judgement(self, request: pytest.FixtureRequest) -> Judgement | NotApplicable:
-        """The judgement of an assertion item. Made in set-up: what cannot be read is an error, not a failure."""
+    def circuit_judgement(self, request: pytest.FixtureRequest) -> AssertionResult:
+        """The result of an assertion item. Made in set-up: what cannot be read is an error, not a failure."""
         item = request.node
         assert isinstance(item, AssertionItem)
         checkpoint = item.asked.checkpoint
         with self.telling_plainly(checkpoint, item):
-            judged = self._runner.judge(item.asked)
-            record(item, FACTS, facts_of(self._runner, checkpoint))
-        if isinstance(judged, NotApplicable):
-            judged = NotApplicable(
-                self._audited.options.respelled(judged.reason), self._audited.options.respelled(judged.way_out)
-            )
-        record(item, LINE, item.line_of(judged).plain())
-        return judged
+            judgement = self._runner.judge(item.asked)
+            note(item, model=audited_model(self._runner, checkpoint))
+            if isinstance(judgement, NotApplicable):
+                respelled = self._audited.options.respelled
+                judgement = NotApplicable(respelled(judgement.reason), respelled(judgement.way_out))
+            result = judged(item.to_come, item.asked.assertion, judgement)
+        note(item, assertions=(result,))
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_runtest_makereport"""
+        report = yield
+        attach(item, report)
+        return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -188,11 +197,11 @@ class AuditPlugin:
             first, text = self._complained.setdefault(
                 (checkpoint, key), (node.nodeid, self._audited.options.respelled(str(error)))
             )
-            record(node, REASON, text)
+            note(node, reason=text)
             said = text if first == node.nodeid else f"(as above) the same error as {printable(first)}"
             raise pytest.fail.Exception(said, pytrace=False) from None
         except Exception as error:  # let through, where its traceback is asked for
-            record(node, REASON, sentence_of(error))
+            note(node, reason=sentence_of(error))
             raise
 
     def checkpoint_of(self, item: pytest.Item) -> Checkpoint | None:
