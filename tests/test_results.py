@@ -117,7 +117,7 @@ def test_the_file_the_terminal_and_junit_say_the_same(
     lines = (project / "suites" / "a.yaml").read_text().splitlines()
     for one in audit.assertions:
         assert one.line is not None
-        assert f"id: {one.id}," in lines[one.line - 1]
+        assert f"id: {one.id}" in lines[one.line - 1]
         values = one.reading.values if one.reading is not None else {}
         assert bool(values) == (one.outcome in ("HELD", "BROKEN", "UNRESOLVED"))
         assert one.reading is None or {len(column) for column in values.values()} == {one.reading.prompts}
