@@ -1,6 +1,6 @@
 """A diagnosis as a person reads it: the verdict first, then what it rests on, lens by lens.
 
-`diagnosed_data` has it as a program reads it.
+`results.diagnosis` has it as a program reads it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import LEAST_LOST
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import share_text
+from circuit_assertions.results import Figure as ResultFigure
 from circuit_assertions.verdict_words import SOMETHING_LOST, OriginVerdict, Outcome, RecoveryVerdict
 
 __all__ = ["diagnosis_lines"]
@@ -195,7 +196,7 @@ def _assertions(judged: Mapping[str, Judged]) -> Iterator[tuple[str, str]]:
     for number, (name, one) in enumerate(told.items()):
         other = first.setdefault(one.reason, name) if one.reason else name
         reason = one.reason if other == name else f"as for {other}"
-        more = reason if one.recovered is None else f"{share_text(one.recovered)} recovered"
+        more = reason if one.recovered is None else f"{share_text(ResultFigure.of(one.recovered))} recovered"
         text = f"{name:<{width}}  {one.verdict:<10}  {more}".rstrip()
         yield f"{'assertions' if number == 0 else '':<{_LABEL}}{text}", one.verdict
     for reason, count in skipped.items():
@@ -256,7 +257,7 @@ def _number(figure: Figure) -> str:
 
 
 def _share(figure: Figure) -> str:
-    return _unbroken(share_text(figure))
+    return _unbroken(share_text(ResultFigure.of(figure)))
 
 
 def _unbroken(text: str) -> str:

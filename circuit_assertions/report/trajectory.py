@@ -1,32 +1,24 @@
-"""A training run as text and as JSON: one row per checkpoint, and where each assertion broke and held again."""
+"""A training run as text: one row per checkpoint, and where each assertion broke and held again."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from circuit_assertions import __version__
+from circuit_assertions.checkpoints import step_of
 from circuit_assertions.diagnosis.bisecting import Spell, spells
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.report.summary import AuditLine
+from circuit_assertions.results import AssertionResult
 from circuit_assertions.verdict_words import NOT_JUDGED, Outcome
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.trajectory import Step, Trajectory
 
-__all__ = ["step_of", "trajectory_data", "trajectory_lines", "turning_lines"]
+__all__ = ["trajectory_lines", "turning_lines"]
 
-_STEP = re.compile(r"checkpoint-(\d+)")
 _GAP = "  "
-
-
-def step_of(checkpoint: str) -> int | None:
-    """The step of `run/checkpoint-40`; None for the weights in the root of a run."""
-    match = _STEP.fullmatch(checkpoint.rsplit("/", 1)[-1])
-    return int(match[1]) if match else None
 
 
 @printable_lines
@@ -61,7 +53,7 @@ def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
 
 
 @printable_lines
-def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
+def turning_lines(run: Sequence[str], lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
     """Where each assertion broke along a run and where it held again, as (text, outcome) pairs.
 
     Args:
@@ -232,61 +224,3 @@ def _step_name(checkpoint: str) -> str:
 
 def _number(figure: Figure) -> str:
     return f"{figure.mean:.2f} [{figure.interval.low:.2f}, {figure.interval.high:.2f}]"
-
-
-def trajectory_data(trajectory: Trajectory) -> dict[str, Any]:
-    """The trajectory as JSON carries it: every figure as mean, low and high; steps are null for final weights."""
-    steps = [step_of(str(checkpoint)) for checkpoint in trajectory.run]
-    return {
-        "circuit-assertions": __version__,
-        "run": trajectory.run[0].given,
-        "baseline": str(trajectory.baseline),
-        "task": trajectory.task,
-        "circuit": trajectory.circuit,
-        "before": _plain(trajectory.before),
-        "checkpoints": len(trajectory.run),
-        "audited": trajectory.audited,
-        "bisected": trajectory.bisected,
-        "prompts": trajectory.prompts and dict(zip(("behaviour", "task"), trajectory.prompts, strict=True)),
-        "steps": [
-            {
-                "checkpoint": str(step.checkpoint),
-                "step": steps[step.place],
-                "behaviour": _plain(step.behaviour),
-                "retained": _plain(step.retained),
-                "roles": {role: _plain(figure) for role, figure in step.roles.items()},
-                "roles-not-compared": dict(step.not_compared),
-                "overall": step.overall or None,
-                "why": step.why or None,
-                "verdicts": dict(step.verdicts),
-                "reasons": dict(step.reasons),
-                "recovered": {name: _plain(share) for name, share in step.recovered.items()},
-                "problem": step.problem or None,
-            }
-            for step in trajectory.steps
-        ],
-        "assertions": {name: _turns(trajectory.seen(name), trajectory) for name in trajectory.assertions},
-    }
-
-
-def _turns(seen: Mapping[int, str], trajectory: Trajectory) -> list[dict[str, str | None]]:
-    """An assertion's spells, by their checkpoints."""
-
-    def named(place: int | None) -> str | None:
-        return None if place is None else str(trajectory.run[place])
-
-    return [
-        {
-            "held-before": named(spell.held),
-            "broke": named(spell.first),
-            "broken-last": named(spell.last),
-            "came-back": named(spell.back),
-        }
-        for spell in spells(seen)
-    ]
-
-
-def _plain(figure: Figure | None) -> dict[str, float] | None:
-    if figure is None:
-        return None
-    return {"mean": figure.mean, "low": figure.interval.low, "high": figure.interval.high}
