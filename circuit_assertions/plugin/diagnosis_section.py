@@ -45,7 +45,7 @@ class DiagnosingPlugin:
         self._audited = audited
         self._telling = telling
         self._found: list[Lines] = []
-        self.results: list[DiagnosisResult] = []  # for a file; kept where one is written
+        self.results: list[DiagnosisResult] = []
 
     @property
     def has_found(self) -> bool:
@@ -150,9 +150,10 @@ class DiagnosingPlugin:
                     insist=False,
                     tell=runner.audit.progress,
                 )
-                if self._audited.options.json is not None:
-                    self.results.append(diagnosis_result(found))
-                return list(diagnosis_lines(found))
+                result = diagnosis_result(found)
+                lines = list(diagnosis_lines(result))
+                self.results.append(result)
+                return lines
         except CircuitAssertionsError as error:
             return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {error}", "ERROR")]
         except Exception as error:

@@ -199,7 +199,7 @@ class Reported(Part):
 
 
 class GateResult(Part):
-    """The outcome of the run: whether it passes, its exit code, and the line that says so."""
+    """The outcome of the run: whether it passes, its exit code, and the gate's line."""
 
     passed: bool
     exit_code: int

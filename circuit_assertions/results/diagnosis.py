@@ -68,9 +68,18 @@ class HeadChanged(Part):
 
 
 class RoleChanged(Part):
-    """A role: the share of its effect that is left, and its heads by name."""
+    """A role: the share of its effect that is left, and its heads by name.
+
+    Attributes:
+        kept: what is left of it, in words.
+        weaker: whether a quarter of the effect or more is certainly gone.
+        works: whether half of the effect is certainly there, and three quarters are by its mean.
+    """
 
     retained: Figure
+    kept: str
+    weaker: bool
+    works: bool
     heads: dict[str, HeadChanged]
 
 
@@ -100,15 +109,17 @@ class ExpressionFound(Part):
 
 
 class WeakestRole(Part):
-    """The role that keeps the smallest share of its effect."""
+    """The role that keeps the smallest share of its effect, and that share in words."""
 
     role: str
     retained: Figure
+    kept: str
 
 
 class FrozenCircuit(Part):
-    """The baseline's circuit, with its faithfulness on both models."""
+    """The baseline's circuit: how many heads it has, and its faithfulness on both models."""
 
+    size: int
     faithfulness: BothFigures
 
 
@@ -173,6 +184,7 @@ class DiagnosisResult(Result):
         settings: the task, a hash of its tokens, and the identity of each checkpoint.
         prompts: how many each part of the diagnosis read.
         origin: LOCALIZED, DIFFUSE or UNCHANGED.
+        parts: how many components the model has.
         components: the set of components whose weights restore the behaviour, and `healed`, the share.
         healed_by_random: the share that matched random sets restore.
         changed: components whose weights differ from the baseline's.
@@ -197,6 +209,7 @@ class DiagnosisResult(Result):
     settings_changed: tuple[str, ...]
     notes: tuple[str, ...]
     origin: str
+    parts: int
     components: tuple[str, ...]
     healed: Figure | None
     healed_by_random: Figure | None

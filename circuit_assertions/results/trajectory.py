@@ -78,9 +78,9 @@ class TrajectoryResult(Result):
     """A training run, compared with its baseline.
 
     Attributes:
-        run: as it was named.
+        run: as it was named, and `run_checkpoints`, the names of its checkpoints in order.
         before: the baseline's logit difference.
-        checkpoints: how many the run has; `audited` of them were read.
+        checkpoints: how many it has; `audited` of them were read.
         bisected: whether only those were looked at that bisection asked for.
         assertions: by name, the stretches in which each was broken.
         notes: how checkpoints were read.
@@ -88,6 +88,7 @@ class TrajectoryResult(Result):
 
     kind: Literal["trajectory"] = "trajectory"
     run: str
+    run_checkpoints: tuple[str, ...]
     baseline: str
     task: str
     circuit: str
@@ -106,6 +107,7 @@ class TrajectoryResult(Result):
         prompts = found.prompts
         return cls(
             run=found.run[0].given,
+            run_checkpoints=tuple(map(str, found.run)),
             baseline=str(found.baseline),
             task=found.task,
             circuit=found.circuit,
@@ -118,6 +120,11 @@ class TrajectoryResult(Result):
             assertions={name: _spells(found.seen(name), found) for name in found.assertions},
             notes=tuple(note for checkpoint in found.run for note in checkpoint.notes),
         )
+
+    def seen(self, assertion: str) -> dict[int, str]:
+        """An assertion's verdicts by place in the run, of the checkpoints that could be read."""
+        places = {name: place for place, name in enumerate(self.run_checkpoints)}
+        return {places[step.checkpoint]: step.verdicts[assertion] for step in self.steps if step.problem is None}
 
 
 def _spells(seen: Mapping[int, str], found: Trajectory) -> tuple[BrokenSpell, ...]:
