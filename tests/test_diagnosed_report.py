@@ -25,9 +25,13 @@ from circuit_assertions.diagnosis.rediscovery import Circuits, Rediscovered
 from circuit_assertions.diagnosis.suite_verdicts import Judged
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
-from circuit_assertions.report.diagnosed import diagnosis_lines
+from circuit_assertions.report.diagnosed import diagnosis_lines as lines_of_result
 from circuit_assertions.results.from_diagnosis import diagnosis_result
 from circuit_assertions.verdict_words import OriginVerdict, Overall, RecoveryVerdict
+
+
+def diagnosis_lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    return list(lines_of_result(diagnosis_result(diagnosis)))
 
 
 def figure(mean: float, reach: float = 0.02) -> Figure:

@@ -21,6 +21,7 @@ from circuit_assertions.engine import LimitError
 from circuit_assertions.engine.limits import Limit, limits_of
 from circuit_assertions.heads import Head
 from circuit_assertions.report.diagnosed import _assertions
+from circuit_assertions.results.diagnosis import JudgedAssertion
 
 # What a state space model does not allow, as it is checked on opening.
 NO_WRITES = "block 0 does not show what its heads write"
@@ -177,7 +178,8 @@ def test_a_diagnosis_tells_a_limit_once(tmp_path: Path, mamba: tuple[Path, Path]
     file = write(tmp_path, {"x.yaml": suite(OF_WRITES, OF_PATTERNS)}) / "x.yaml"
     judged = judge_all(SuiteRunner(audited.audit), audited.checkpoint, named([(load_suite(file), ())]))
     assert {one.verdict for one in judged.values()} == {"ERROR"}
-    lines = [line for line, _ in _assertions(judged)]
+    told = {name: JudgedAssertion(verdict=one.verdict, reason=one.reason) for name, one in judged.items()}
+    lines = [line for line, _ in _assertions(told)]
     assert [sum(reason in line for line in lines) for reason in (NO_WRITES, NO_PATTERNS)] == [1, 1]
     assert sum(line.endswith("as for total") for line in lines) == 5
     assert len({one.reason for one in judged.values()}) == 2

@@ -11,10 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "circuit_assertions"
 FLOORS = (
-    *("heads", "components", "checkpoints", "tasks", "engine", "measures", "audit", "assertions", "diagnosis"),
+    *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "audit", "assertions", "diagnosis"),
     *("results", "report", "plugin", "cli"),
 )
-BOTTOM = ("bounded", "files", "ordering", "places", "printable", "unexpected")
+BOTTOM = ("bounded", "files", "ordering", "places", "printable", "unexpected", "verdict_words")
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60
 
 

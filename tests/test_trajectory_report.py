@@ -21,7 +21,8 @@ from circuit_assertions.diagnosis.trajectory import Step, Trajectory
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.report.runchart import run_picture
-from circuit_assertions.report.trajectory import trajectory_lines, turning_lines
+from circuit_assertions.report.trajectory import trajectory_lines as lines_of_result
+from circuit_assertions.report.trajectory import turning_lines
 from circuit_assertions.results import TrajectoryResult
 from circuit_assertions.verdict_words import Outcome, Overall
 
@@ -32,6 +33,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 LETTERS = {".": "HELD", "F": "BROKEN", "u": "UNRESOLVED", "s": "SKIPPED", "E": "ERROR", "-": "NOT RUN"}
 LABELS = (*(f"checkpoint-{step}" for step in (20, 40, 60, 80)), "final")
 RUN = tuple(Checkpoint("run", Path("run"), label=label) for label in LABELS)
+
+
+def trajectory_lines(found: Trajectory) -> list[str]:
+    return list(lines_of_result(TrajectoryResult.of(found)))
 
 
 def figure(mean: float) -> Figure:

@@ -61,7 +61,8 @@ def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.report.diagnosed import diagnosis_lines
     from circuit_assertions.results.from_diagnosis import diagnosis_result
 
-    text = diagnosis_result(found).to_json() if given.json else "\n".join(line for line, _ in diagnosis_lines(found))
+    result = diagnosis_result(found)
+    text = result.to_json() if given.json else "\n".join(line for line, _ in diagnosis_lines(result))
     return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
 

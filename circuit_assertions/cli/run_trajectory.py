@@ -82,7 +82,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
         _draw(found, given.output)
     result = TrajectoryResult.of(found)
     notes = (f"note       {note}" for note in result.notes)
-    text = result.to_json() if given.json else "\n".join([*trajectory_lines(found), *notes])
+    text = result.to_json() if given.json else "\n".join([*trajectory_lines(result), *notes])
     return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
 

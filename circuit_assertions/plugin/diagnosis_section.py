@@ -41,7 +41,7 @@ class DiagnosingPlugin:
         self._audited = audited
         self._telling = telling
         self._found: list[Lines] = []
-        self.results: list[DiagnosisResult] = []  # for a file; kept where one is written
+        self.results: list[DiagnosisResult] = []
 
     @property
     def has_found(self) -> bool:
@@ -147,9 +147,10 @@ class DiagnosingPlugin:
                     insist=False,
                     tell=runner.audit.progress,
                 )
-                if self._audited.options.json is not None:
-                    self.results.append(diagnosis_result(found))
-                return list(diagnosis_lines(found))
+                result = diagnosis_result(found)
+                lines = list(diagnosis_lines(result))
+                self.results.append(result)
+                return lines
         except CircuitAssertionsError as error:
             # Something of the model was judged, so the circuit audit above has told its limits. Not the baseline's.
             limited = isinstance(error, LimitError) and error.checkpoint == checkpoint

@@ -240,7 +240,7 @@ class Reported(Part):
 
 
 class GateVerdict(Part):
-    """The outcome of the run: whether it passes, its exit code, and the line that says so."""
+    """The outcome of the run: whether it passes, its exit code, and the gate's line."""
 
     passed: bool
     exit_code: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from circuit_assertions.results.base import Part, Result
-from circuit_assertions.results.values import Figure
+from circuit_assertions.results.values import Figure, MetricFacts
 
 __all__ = [
     "BehaviourResult",
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class BehaviourResult(Part):
-    """The logit difference on the baseline, the model and the corrupted checkpoint, and the share that is left."""
+    """The answer metric on the baseline, the model and the corrupted checkpoint, and the share that is left."""
 
     before: Figure
     after: Figure
@@ -54,7 +54,7 @@ class HeadChanged(Part):
 
     Attributes:
         kind: `intact`, `silenced`, `sign flipped` and so on.
-        before, after, change: its effect in logits.
+        before, after, change: its effect, in the unit of the metric.
         looks: attention between its role's positions; None for roles without such positions.
         copies: its copy score; None where its role does not copy.
     """
@@ -68,9 +68,18 @@ class HeadChanged(Part):
 
 
 class RoleChanged(Part):
-    """A role: the share of its effect that is left, and its heads by name."""
+    """A role: the share of its effect that is left, and its heads by name.
+
+    Attributes:
+        kept: what is left of it, in words.
+        weaker: whether a quarter of the effect or more is certainly gone.
+        works: whether half of the effect is certainly there, and three quarters are by its mean.
+    """
 
     retained: Figure
+    kept: str
+    weaker: bool
+    works: bool
     heads: dict[str, HeadChanged]
 
 
@@ -100,15 +109,17 @@ class ExpressionFound(Part):
 
 
 class WeakestRole(Part):
-    """The role that keeps the smallest share of its effect."""
+    """The role that keeps the smallest share of its effect, and that share in words."""
 
     role: str
     retained: Figure
+    kept: str
 
 
 class FrozenCircuit(Part):
-    """The baseline's circuit, with its faithfulness on both models."""
+    """The baseline's circuit: how many heads it has, and its faithfulness on both models."""
 
+    size: int
     faithfulness: BothFigures
 
 
@@ -171,8 +182,10 @@ class DiagnosisResult(Result):
 
     Attributes:
         settings: the task, a hash of its tokens, and the identity of each checkpoint.
+        metric: of the task; effects are in its unit.
         prompts: how many each part of the diagnosis read.
         origin: LOCALIZED, DIFFUSE or UNCHANGED.
+        parts: how many components the model has.
         components: the set of components whose weights restore the behaviour, and `healed`, the share.
         healed_by_random: the share that matched random sets restore.
         changed: components whose weights differ from the baseline's.
@@ -191,12 +204,14 @@ class DiagnosisResult(Result):
     task: str
     settings: dict[str, Any]
     prompts: dict[str, int]
+    metric: MetricFacts
     verdict: str
     why: str
     behaviour: BehaviourResult
     settings_changed: tuple[str, ...]
     notes: tuple[str, ...]
     origin: str
+    parts: int
     components: tuple[str, ...]
     healed: Figure | None
     healed_by_random: Figure | None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.results.base import Part, Result
-from circuit_assertions.results.values import Figure, figures
+from circuit_assertions.results.values import Figure, MetricFacts, figures
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.discovery import Discovery, Placed
@@ -19,7 +19,7 @@ class PlacedHead(Part):
     """A head of the circuit.
 
     Attributes:
-        effects: in logits, by the stage of the search that read them.
+        effects: in the unit of the metric, by the stage of the search that read them.
         evidence: what its role was judged by.
         undecided: roles that the evidence could not decide between.
     """
@@ -57,7 +57,10 @@ class FoundCircuit(Part):
     """A circuit with what tells how far to trust it.
 
     Attributes:
-        behaviour: `logit-difference` and `answer-rate`.
+        metric: of the task; effects are in its unit.
+        shorts: the abbreviations of roles in the head map, and `colours`, those of their lines in pictures of runs; of
+            roles whose chain gives them.
+        behaviour: the answer metric and `answer-rate`, by their measures.
         answer_rate_by_kind: for each kind of prompt, where two of them clearly differ.
         faithfulness: of the circuit, of random circuits, and of the heads that have a role.
         unclear: heads with an effect that is large enough, but not clear of zero.
@@ -67,6 +70,9 @@ class FoundCircuit(Part):
 
     roles: dict[str, tuple[str, ...]]
     heads: dict[str, PlacedHead]
+    metric: MetricFacts
+    shorts: dict[str, str]
+    colours: dict[str, str]
     behaviour: dict[str, Figure]
     answer_rate_by_kind: dict[str, Figure]
     faithfulness: dict[str, Figure]
@@ -103,6 +109,9 @@ class DiscoveryResult(Result):
         found = FoundCircuit(
             roles={role: tuple(map(str, heads)) for role, heads in followed.roles.items()},
             heads={str(one.head): _head(one) for one in followed.placed},
+            metric=MetricFacts.of(discovery.metric),
+            shorts={name: role.short for name, role in discovery.roles.items() if role.short},
+            colours={name: role.colour for name, role in discovery.roles.items() if role.colour},
             behaviour=figures(discovery.behaviour),
             answer_rate_by_kind=figures(discovery.kinds),
             faithfulness=figures(discovery.faithfulness),

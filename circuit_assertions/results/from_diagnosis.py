@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from circuit_assertions.diagnosis import Diagnosis, DiagnosisError, HeadChange, Recovery, RoleChange
 from circuit_assertions.diagnosis import Figure as MeasuredFigure
 from circuit_assertions.diagnosis.expression import Expression
+from circuit_assertions.diagnosis.function import what_it_keeps
 from circuit_assertions.diagnosis.rediscovery import Circuits
 from circuit_assertions.results.diagnosis import (
     BeforeAndAfter,
@@ -28,7 +29,7 @@ from circuit_assertions.results.diagnosis import (
     RoleChanged,
     WeakestRole,
 )
-from circuit_assertions.results.values import Figure, figures
+from circuit_assertions.results.values import Figure, MetricFacts, figures
 
 __all__ = ["diagnosis_result"]
 
@@ -56,6 +57,7 @@ def _result(diagnosis: Diagnosis) -> DiagnosisResult:
         task=diagnosis.task,
         settings=dict(diagnosis.settings),
         prompts=dict(diagnosis.prompts),
+        metric=MetricFacts.of(diagnosis.metric),
         verdict=diagnosis.verdict,
         why=diagnosis.why,
         behaviour=BehaviourResult(
@@ -88,6 +90,7 @@ def _origin(diagnosis: Diagnosis) -> dict[str, Any]:
     origin, found = diagnosis.origin, diagnosis.origin.found
     return {
         "origin": origin.verdict,
+        "parts": origin.parts,
         "components": () if found is None else _names(found.parts),
         "healed": None if found is None else Figure.of(found.healed),
         "healed_by_random": None if found is None else _or_none(found.random),
@@ -101,7 +104,13 @@ def _origin(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def _role(role: RoleChange) -> RoleChanged:
-    return RoleChanged(retained=Figure.of(role.retained), heads={str(one.head): _head(one) for one in role.heads})
+    return RoleChanged(
+        retained=Figure.of(role.retained),
+        kept=role.kept,
+        weaker=role.weaker,
+        works=role.works,
+        heads={str(one.head): _head(one) for one in role.heads},
+    )
 
 
 def _head(one: HeadChange) -> HeadChanged:
@@ -131,12 +140,16 @@ def _recovery(recovery: Recovery) -> RecoveryFound:
         how=recovery.how,
         share=Figure.of(recovery.share),
         alike=_or_none(recovery.alike),
-        weakest_role=None if weakest is None else WeakestRole(role=weakest[0], retained=Figure.of(weakest[1])),
+        weakest_role=None if weakest is None else _weakest(*weakest),
         knocked_out=_on_both(recovery.knocked_out),
         carriers={str(one.head): _then_and_now((one.before, one.after)) for one in recovery.carriers},
-        frozen=None if circuits is None else FrozenCircuit(faithfulness=_on_both(circuits.frozen)),
+        frozen=None if circuits is None else FrozenCircuit(size=circuits.size, faithfulness=_on_both(circuits.frozen)),
         rediscovered=None if circuits is None else _rediscovered(circuits),
     )
+
+
+def _weakest(role: str, retained: MeasuredFigure) -> WeakestRole:
+    return WeakestRole(role=role, retained=Figure.of(retained), kept=what_it_keeps(retained, in_sentence=True))
 
 
 def _rediscovered(circuits: Circuits) -> RediscoveredCircuit:

@@ -9,7 +9,7 @@ from circuit_assertions.checkpoints import step_of
 from circuit_assertions.diagnosis.bisecting import spells
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.results.base import Part, Result
-from circuit_assertions.results.values import Figure, figures
+from circuit_assertions.results.values import Figure, MetricFacts, figures
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.trajectory import Step, Trajectory
@@ -78,9 +78,11 @@ class TrajectoryResult(Result):
     """A training run, compared with its baseline.
 
     Attributes:
-        run: as it was named.
-        before: the baseline's logit difference.
-        checkpoints: how many the run has; `audited` of them were read.
+        run: as it was named, and `run_checkpoints`, the names of its checkpoints in order.
+        metric: of the task; behaviour is read by it.
+        colours: those of roles in the picture of the run, of roles that have one.
+        before: the baseline's answer metric.
+        checkpoints: how many it has; `audited` of them were read.
         bisected: whether only those were looked at that bisection asked for.
         assertions: by name, the stretches in which each was broken.
         notes: how checkpoints were read.
@@ -88,9 +90,12 @@ class TrajectoryResult(Result):
 
     kind: Literal["trajectory"] = "trajectory"
     run: str
+    run_checkpoints: tuple[str, ...]
     baseline: str
     task: str
     circuit: str
+    metric: MetricFacts
+    colours: dict[str, str]
     before: Figure
     checkpoints: int
     audited: int
@@ -106,9 +111,12 @@ class TrajectoryResult(Result):
         prompts = found.prompts
         return cls(
             run=found.run[0].given,
+            run_checkpoints=tuple(map(str, found.run)),
             baseline=str(found.baseline),
             task=found.task,
             circuit=found.circuit,
+            metric=MetricFacts.of(found.metric),
+            colours=dict(found.colours),
             before=Figure.of(found.before),
             checkpoints=len(found.run),
             audited=found.audited,
@@ -118,6 +126,11 @@ class TrajectoryResult(Result):
             assertions={name: _spells(found.seen(name), found) for name in found.assertions},
             notes=tuple(note for checkpoint in found.run for note in checkpoint.notes),
         )
+
+    def seen(self, assertion: str) -> dict[int, str]:
+        """An assertion's verdicts by place in the run, of the checkpoints that could be read."""
+        places = {name: place for place, name in enumerate(self.run_checkpoints)}
+        return {places[step.checkpoint]: step.verdicts[assertion] for step in self.steps if step.problem is None}
 
 
 def _spells(seen: Mapping[int, str], found: Trajectory) -> tuple[BrokenSpell, ...]:

@@ -13,8 +13,9 @@ from circuit_assertions.results.base import Part
 
 if TYPE_CHECKING:
     from circuit_assertions.engine import Model
+    from circuit_assertions.tasks import AnswerMetric
 
-__all__ = ["MOST_VALUES", "WHOLE_MODEL", "CheckpointFacts", "Figure", "Reading", "figures"]
+__all__ = ["MOST_VALUES", "WHOLE_MODEL", "CheckpointFacts", "Figure", "MetricFacts", "Reading", "figures"]
 
 WHOLE_MODEL = "model"  # the name of the only column of a reading without components
 MOST_VALUES = 65_536  # of one reading, about 0.6 MB of JSON
@@ -37,6 +38,24 @@ class Figure(Part):
 def figures(found: Mapping[Any, MeasuredFigure]) -> dict[str, Figure]:
     """Measured figures by the names of what they are of."""
     return {str(name): Figure.of(figure) for name, figure in found.items()}
+
+
+class MetricFacts(Part):
+    """The answer metric of a task, which behaviour is read by; effects and scores are in its unit.
+
+    Attributes:
+        name: of the measure that reads it.
+        called: the same in sentences.
+    """
+
+    name: str
+    called: str
+    unit: str
+
+    @classmethod
+    def of(cls, metric: AnswerMetric) -> MetricFacts:
+        """The facts of a metric."""
+        return cls(name=metric.name, called=metric.called, unit=metric.unit)
 
 
 class CheckpointFacts(Part):
