@@ -1,6 +1,6 @@
 """Measures that compare a model with its baseline: what is left of a role, what was recovered, where a fault lies.
 
-They are declared here, where they are computed, as they need what this room knows of circuits and grafts.
+They are declared here, where they are computed, because they use circuits, roles and grafts.
 """
 
 from __future__ import annotations

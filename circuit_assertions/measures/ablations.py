@@ -20,6 +20,6 @@ BIASED = f"{HALVES}which biases it upwards"
 
 
 class Ablated(OfASet):
-    """A set of heads, and what stands in for what ablated heads put out."""
+    """A set of heads, and what replaces the output of ablated heads."""
 
     ablation: Ablation = Field("mean", description=ABLATED)

@@ -54,7 +54,7 @@ Said = ParamSpec("Said")
 
 @dataclass(frozen=True)
 class Asked(Generic[Told]):
-    """What one reading is asked of a measure.
+    """What a measure is told for one reading.
 
     Attributes:
         components: the columns of the reading; none for a measure without any.

@@ -41,7 +41,7 @@ _HEADS = "node level, where the benchmark counts edges: heads, every other head 
 
 
 class Ranked(Operands):
-    """How heads are ranked, and what stands in for what the others put out."""
+    """How heads are ranked, and what replaces the output of the others."""
 
     ablation: Ablation = Field("resample", description=ABLATED)
     ranked_by: Literal["path-effect", "total-effect"] = Field("path-effect", description="which heads come first")
