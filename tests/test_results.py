@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from result_cases import line, line_of
+from said import says
 from suite_texts import TINY_SUITE, write
 from test_report import AFTER, BEFORE, PUSHING, judged
 
@@ -48,7 +49,7 @@ def test_a_figure_that_is_not_finite_is_refused(value: float) -> None:
         Figure(mean=value, low=0.0, high=1.0)
     judgement = judged(PUSHING, AFTER, BEFORE)
     broken = replace(judgement, rows=(replace(judgement.rows[0], mean=value), *judgement.rows[1:]))
-    with pytest.raises(CircuitAssertionsError, match="push-the-right-way on tuned: mean is not a finite number"):
+    with pytest.raises(CircuitAssertionsError, match=r"push-the-right-way.*tuned.*\bmean\b.*finite"):
         line_of(PUSHING, broken)
 
 
@@ -137,5 +138,5 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
     for name in ("nowhere/audit.json", "suites"):
         result = pytester.runpytest_inprocess(f"--model={tiny_folder}", f"--circuit-json={name}")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stderr.fnmatch_lines([f"*--circuit-json={name} cannot be written: give the name of a file in an *"])
+        assert says(result.stderr.str(), f"--circuit-json={name}")
     assert not (project / "audit.json").exists()
