@@ -55,6 +55,8 @@ def test_json_is_the_result_and_only_that(tmp_path: Path, capsys: pytest.Capture
     assert (said["kind"], said["schema_version"], said["file"]) == ("discovery", 1, "found.yaml")
     assert (said["circuit"], said["found"]["roles"]) == (written["circuit"], written["roles"])
     assert set(said["found"]["heads"]) == set(written["found"]["heads"])
+    assert said["found"]["metric"] == {"name": "logit-difference", "called": "logit difference", "unit": "logits"}
+    assert {said["found"][how]["previous-token"] for how in ("shorts", "colours")} == {"PT", "green"}
     assert said["found"]["faithfulness"]["circuit"]["mean"] == pytest.approx(
         written["found"]["faithfulness"]["circuit"][0], rel=1e-2
     )

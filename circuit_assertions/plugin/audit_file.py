@@ -50,7 +50,7 @@ def write_audit(
         baseline=None if audited.baseline is None else str(audited.baseline),
         corrupted=None if audited.corrupted is None else str(audited.corrupted),
         runs=tuple(tuple(map(str, run)) for run in audited.runs),
-        models=tuple(model for model in telling.models if model.model in judged),
+        models=tuple(model for model in telling.models if model.model in judged or model.refused),
         assertions=tuple(telling.lines),
         diagnoses=diagnoses,
         gate=gate,

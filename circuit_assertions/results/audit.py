@@ -253,7 +253,7 @@ class AuditResult(Result):
     Attributes:
         baseline, corrupted: as they were named.
         runs: the training runs among the models, each in order.
-        models: those of which something was judged.
+        models: those of which something was judged, or refused by a limit.
         assertions: in the order of their suites; what was not run comes last.
         diagnoses: those that were made after the verdicts.
     """
