@@ -40,7 +40,7 @@ class Shape:
 
     @property
     def extent(self) -> str:
-        """`12 layers of 12 heads, both counted from 0`, for messages about a component that is not there."""
+        """`12 layers of 12 heads, both counted from 0`, for messages about a component that does not exist."""
         return f"{self.layers} layers of {self.heads} heads, both counted from 0"
 
     def has(self, component: Component) -> bool:

@@ -74,8 +74,12 @@ def test_a_chain_is_read_as_it_is_written(tmp_path: Path) -> None:
         ("blocker: {}", "blocker: {short: W}", "4:13: 'W' stands for writer already"),
         ("blocker: {}", "blocker: {}\n  idle: {}", "5:3: no rule gives the role 'idle'"),
         ("  writer:", "  any: {}\n  writer:", ["3:3: 'any' means something else", "3:3: no rule gives the role 'any'"]),
-        ("to: logits", "to: logit", "6:5: this is no stage (did you mean 'logits'?): write to: anywhere; "),
-        ("knocked-out: writer", "knocked_out: writer", "14:5: this is no stage: write to: anywhere; to: {queries-of: "),
+        ("to: logits", "to: logit", "6:5: this is not a stage (did you mean 'logits'?): write to: anywhere; "),
+        (
+            "knocked-out: writer",
+            "knocked_out: writer",
+            "14:5: this is not a stage: write to: anywhere; to: {queries-of: ",
+        ),
         ("queries-of: writer", "querys-of: writer", "11:10: unknown key 'querys-of' (did you mean 'queries-of'?)"),
         ("queries-of: writer", "at: end, keys-of: writer", "11:36: duplicate key 'at', first given in line 11"),
         (
@@ -88,7 +92,7 @@ def test_a_chain_is_read_as_it_is_written(tmp_path: Path) -> None:
         ("queries-of: writer", "queries-of: blocker", "11:10: no earlier stage gives 'blocker', only stage 2: a chain"),
         ("- role: writer", "- role: writr", ["3:3: no rule gives the role 'writer'", "8:9: unknown role 'writr' (did"]),
         ("copy-score: 75%", "copy-scoer: 75%", "10:18: unknown measure 'copy-scoer' (did you mean 'copy-score'?)"),
-        ("copy-score: 75%", "attention: 75%", "10:18: attention is no score of a head alone"),
+        ("copy-score: 75%", "attention: 75%", "10:18: attention is not a score of a head alone"),
         ("copy-score: 75%", "copy-score: 75", "10:18: 75 is not a share: write it as 80%, or as 0.8"),
         (
             "scores: {",

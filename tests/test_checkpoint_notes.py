@@ -59,7 +59,7 @@ def test_a_diagnosis_names_changed_settings_before_it_says_that_no_weight_differ
     assert re.search(r"^note .*`_orig_mod\.`", said, re.MULTILINE)
     main([*command, "--json"])
     data = json.loads(capsys.readouterr().out)
-    assert data["settings-changed"] == ["config.json differs in layer_norm_epsilon (1e-05 -> 1e-06)"]
+    assert data["settings_changed"] == ["config.json differs in layer_norm_epsilon (1e-05 -> 1e-06)"]
     assert len(data["notes"]) == 1
 
 

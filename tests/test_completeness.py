@@ -22,6 +22,7 @@ from circuit_assertions.measures.searching import Question, best_greedy, best_ra
 from circuit_assertions.measures.sweeping import HALVED, halves
 from circuit_assertions.plugin.audit_fixture import comparison_lines
 from circuit_assertions.report.explaining import context_lines, interval_text, number
+from circuit_assertions.results import Reading
 from circuit_assertions.tasks import Prompt, PromptSet
 from circuit_assertions.tasks.words import TEMPLATES
 
@@ -166,9 +167,10 @@ def test_no_search_exceeds_enumeration_or_misses_the_empty_k(seed: int, size: in
 
 def test_a_failure_names_k_and_shows_what_random_circuits_do(both: Both) -> None:
     reading = both.read("incompleteness-over-random", SET)
-    found, own, random = context_lines(reading)
+    result = Reading.of(reading)
+    found, own, random = context_lines(result)
     assert found == f"search    K: {reading.settings['found']['K']}"
     assert own.startswith("control   this circuit ")
-    values = reading.beside["random circuits"]
-    assert random == f"control   random circuits {number(values.mean())} {interval_text(reading.interval(values))}"
+    mean, control = float(reading.beside["random circuits"].mean()), result.controls["random circuits"]
+    assert random == f"control   random circuits {number(mean)} {interval_text(control)}"
     assert list(comparison_lines("<=", reading, -100))[-3:] == [found, own, random]

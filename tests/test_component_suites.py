@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from auditing import Audited, ioi
+from result_cases import explained
 from said import says
 from suite_texts import circuit_text, write
 from tiny_models import save_tiny
@@ -20,7 +21,6 @@ from circuit_assertions.components import Component, Mlp, Residual, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
-from circuit_assertions.report.explaining import explain
 
 IOI = ioi(prompts=8)
 MIXED: tuple[Component, ...] = (Mlp(1), Head(0, 2), Mlp(0))
@@ -214,7 +214,7 @@ def test_a_failure_names_the_components(audited: Audited, tmp_path: Path) -> Non
         audited, tmp_path, line("measure: total-effect, components: [MLP1, L0H2]", "{at-least: 1000}")
     )
     assert isinstance(judgement, Judgement)
-    told = explain(judgement, asked.assertion, "again")
+    told = explained(judgement, asked.assertion, "again")
     assert "total-effect of MLP1, L0H2 at least 1000" in told
     assert "MLP1  " in told
     _, mean = judged(

@@ -186,7 +186,7 @@ def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back() -> None:
     recovery = json.loads(said.out)["recovery"]
     assert recovery["how"] == "BYPASSED"
     assert recovery["share"]["low"] > 0.75
-    assert recovery["weakest-role"]["retained"]["mean"] == pytest.approx(0, abs=1e-4)
+    assert recovery["weakest_role"]["retained"]["mean"] == pytest.approx(0, abs=1e-4)
     assert recovery["carriers"]
     assert not any(head.startswith("L3") for head in recovery["carriers"])  # those were silenced
 
@@ -248,7 +248,7 @@ def test_the_json_says_of_which_weights_and_by_which_version_it_is() -> None:
         side: source.fingerprint for side, source in sides.items()
     }
     assert "corrupted" not in data["settings"]
-    assert data["circuit-assertions"] == __version__
+    assert data["versions"]["circuit-assertions"] == __version__
 
 
 def test_without_a_circuit_file_the_baselines_circuit_is_discovered(

@@ -25,9 +25,13 @@ from circuit_assertions.diagnosis.rediscovery import Circuits, Rediscovered
 from circuit_assertions.diagnosis.suite_verdicts import Judged
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
-from circuit_assertions.report.diagnosed import diagnosis_lines
-from circuit_assertions.report.diagnosed_data import diagnosis_data, diagnosis_json
+from circuit_assertions.report.diagnosed import diagnosis_lines as lines_of_result
+from circuit_assertions.results.from_diagnosis import diagnosis_result
 from circuit_assertions.verdict_words import OriginVerdict, Overall, RecoveryVerdict
+
+
+def diagnosis_lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    return list(lines_of_result(diagnosis_result(diagnosis)))
 
 
 def figure(mean: float, reach: float = 0.02) -> Figure:
@@ -263,14 +267,14 @@ def test_an_origin_and_a_repair_are_told_only_beside_a_loss(verdict: Overall, or
 def test_how_many_prompts_each_part_read_is_told_to_both() -> None:
     read = {"task": 512, "behaviour": 512, "origin-search": 256, "origin-confirmation": 256, "rediscovery": 512}
     found = replace(CASES["recovered, assertion by assertion"], prompts=read)
-    assert json.loads(diagnosis_json(found))["prompts"] == read
+    assert json.loads(as_json(found))["prompts"] == read
     said = " ".join(text_of(found).partition("\nprompts ")[2].split())
     told = said.partition(" assertions ")[0]
     assert [word for word in told.split() if word.isdigit()] == ["512", "256", "256", "512"]
 
 
 def test_a_program_reads_every_figure_with_its_interval() -> None:
-    said = json.loads(diagnosis_json(replace(BROKEN, recovery=AROUND.recovery)))
+    said = json.loads(as_json(replace(BROKEN, recovery=AROUND.recovery)))
     assert said["verdict"] == "CORRUPTED"
     assert said["origin"] == "LOCALIZED"
     assert said["components"] == ["L3H0", "L3H1"]
@@ -282,46 +286,47 @@ def test_a_program_reads_every_figure_with_its_interval() -> None:
     assert (looks["before"]["mean"], looks["after"]["mean"]) == (0.49, 0.12)
     assert said["recovery"]["how"] == "BYPASSED"
     assert said["recovery"]["share"]["low"] == pytest.approx(1.0)
-    assert said["recovery"]["weakest-role"]["role"] == "name-mover"
+    assert said["recovery"]["weakest_role"]["role"] == "name-mover"
     assert said["recovery"]["carriers"]["L4H1"]["after"]["low"] == pytest.approx(1.31)
-    assert said["recovery"]["knocked-out"]["baseline"]["high"] == pytest.approx(0.71)
-    assert said["inside-the-circuit"]["more"]["mean"] == pytest.approx(0.25)
+    assert said["recovery"]["knocked_out"]["baseline"]["high"] == pytest.approx(0.71)
+    assert said["inside_the_circuit"]["more"]["mean"] == pytest.approx(0.25)
     figures = [value for value in _dictionaries(said) if "mean" in value]
     assert len(figures) > 25
     assert all(set(value) == {"mean", "low", "high"} for value in figures)
 
 
 def test_the_frozen_circuit_and_the_one_found_anew_are_told_apart() -> None:
-    said = json.loads(diagnosis_json(HEALED))["recovery"]
+    said = json.loads(as_json(HEALED))["recovery"]
     assert said["frozen"]["faithfulness"]["model"]["mean"] == 1.12
     found = said["rediscovered"]
     assert (found["kept"], found["gained"], found["lost"]) == (["L1H0", "L3H0"], ["L4H1"], ["L3H1"])
-    assert found["recast"] == {"L1H0": {"was": "unexplained", "is": "s-inhibition"}}
-    none = json.loads(diagnosis_json(AROUND))["recovery"]["rediscovered"]
-    assert none == {"prompts": 256, "reason": NO_HEAD}
-    lost = json.loads(diagnosis_json(CASES["not recovered"]))["recovery"]
+    assert found["recast"] == {"L1H0": {"was": "unexplained", "now": "s-inhibition"}}
+    none = json.loads(as_json(AROUND))["recovery"]["rediscovered"]
+    known = {key: value for key, value in none.items() if value is not None}
+    assert known == {"prompts": 256, "reason": NO_HEAD}
+    lost = json.loads(as_json(CASES["not recovered"]))["recovery"]
     assert lost["frozen"]["faithfulness"]["model"] is None
 
 
 def test_what_could_not_be_compared_has_its_reason_in_json() -> None:
-    little = json.loads(diagnosis_json(CASES["roles of which little is known"]))
-    assert set(little["roles-not-compared"]) == {"previous-token"}
-    assert json.loads(diagnosis_json(HEALTHY))["roles-not-compared"] == {}
-    misfit = json.loads(diagnosis_json(CASES["the corrupted one does not fit"]))
-    assert misfit["recovery-not-told"] == "poisoned has 3 layers, healthy 5"
-    assert json.loads(diagnosis_json(HEALED))["recovery-not-told"] is None
+    little = json.loads(as_json(CASES["roles of which little is known"]))
+    assert set(little["roles_not_compared"]) == {"previous-token"}
+    assert json.loads(as_json(HEALTHY))["roles_not_compared"] == {}
+    misfit = json.loads(as_json(CASES["the corrupted one does not fit"]))
+    assert misfit["recovery_not_told"] == "poisoned has 3 layers, healthy 5"
+    assert json.loads(as_json(HEALED))["recovery_not_told"] is None
 
 
 def test_recovery_is_told_assertion_by_assertion() -> None:
-    told = json.loads(diagnosis_json(CASES["recovered, assertion by assertion"]))["assertions"]
+    told = json.loads(as_json(CASES["recovered, assertion by assertion"]))["assertions"]
     assert told["prefers-the-indirect-object"]["recovered"]["low"] == pytest.approx(0.89)
-    assert told["copies"] == {"verdict": "UNRESOLVED", "recovered": None}
+    assert told["copies"] == {"verdict": "UNRESOLVED", "recovered": None, "reason": None}
     assert told["negative-movers"]["reason"] == NOT_NAMED
 
 
 def test_what_was_not_looked_for_is_null_and_never_missing() -> None:
-    said = json.loads(diagnosis_json(HEALTHY))
-    assert set(said) == set(diagnosis_data(BROKEN))
+    said = json.loads(as_json(HEALTHY))
+    assert set(said) == set(json.loads(as_json(BROKEN)))
     assert said["origin"] == "UNCHANGED"
     assert said["components"] == []
     assert [said[key] for key in ("healed", "expressed", "recovery", "corrupted")] == [None] * 4
@@ -331,14 +336,18 @@ def test_what_was_not_looked_for_is_null_and_never_missing() -> None:
 def test_what_is_no_number_is_an_error_and_no_json(value: float) -> None:
     broken = replace(HEALTHY, behaviour=replace(HEALTHY.behaviour, retained=figure(value)))
     with pytest.raises(DiagnosisError, match=r"tuned model.*not finite"):
-        diagnosis_json(broken)
+        as_json(broken)
 
 
 def test_components_have_their_names_in_both() -> None:
     parts: tuple[Part, ...] = (Norms(3), Mlp(4))
     found = replace(BROKEN, origin=replace(LOCALIZED, curve=(Healing(parts, figure(0.95)),)))
-    assert diagnosis_data(found)["components"] == [str(part) for part in parts]
+    assert json.loads(as_json(found))["components"] == [str(part) for part in parts]
     assert "restore 95% [93%, 97%] of the loss: NORM3 MLP4" in " ".join(text_of(found).split())
+
+
+def as_json(diagnosis: Diagnosis) -> str:
+    return diagnosis_result(diagnosis).to_json()
 
 
 def _dictionaries(value: Any) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ from circuit_assertions.diagnosis import lenses
 from circuit_assertions.diagnosis.lenses import Diagnosis, diagnose
 from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.heads import Head
-from circuit_assertions.report.diagnosed import diagnosis_lines
+from circuit_assertions.report.diagnosed import diagnosis_lines as lines_of_result
+from circuit_assertions.results.from_diagnosis import diagnosis_result
 from circuit_assertions.verdict_words import OriginVerdict
 
 NOT_BROKEN = {"INTACT", "DEGRADED"}  # how much of it is recovered hangs on how long it was retrained
@@ -30,6 +31,10 @@ KNOWN = {
     "narrow": {"INTACT"},
 }
 INDUCTION = load_circuit(HEALTHY.parents[2] / "suites" / "circuits" / "embedded.induction.yaml")
+
+
+def diagnosis_lines(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    return list(lines_of_result(diagnosis_result(diagnosis)))
 
 
 @pytest.fixture(scope="module")

@@ -48,10 +48,18 @@ def test_twice_is_the_same_byte_for_byte(tmp_path: Path) -> None:
     assert (tmp_path / "first.svg").read_bytes() == (tmp_path / "second.svg").read_bytes()
 
 
-def test_json_is_the_files_content_and_only_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_result_and_only_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert discover("--model", HEALTHY, *QUICK, "-o", "found.yaml", "--json") == 0
     said = json.loads(capsys.readouterr().out)
-    assert said == yaml.safe_load((tmp_path / "found.yaml").read_text())
+    written = yaml.safe_load((tmp_path / "found.yaml").read_text())
+    assert (said["kind"], said["schema_version"], said["file"]) == ("discovery", 1, "found.yaml")
+    assert (said["circuit"], said["found"]["roles"]) == (written["circuit"], written["roles"])
+    assert set(said["found"]["heads"]) == set(written["found"]["heads"])
+    assert said["found"]["metric"] == {"name": "logit-difference", "called": "logit difference", "unit": "logits"}
+    assert {said["found"][how]["previous-token"] for how in ("shorts", "colours")} == {"PT", "green"}
+    assert said["found"]["faithfulness"]["circuit"]["mean"] == pytest.approx(
+        written["found"]["faithfulness"]["circuit"][0], rel=1e-2
+    )
 
 
 def test_json_gives_the_reason_where_there_is_no_circuit(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from auditing import HEALTHY
+from result_cases import explained
 from said import says
 from suite_texts import write
 
@@ -22,7 +23,6 @@ from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
-from circuit_assertions.report import explain
 
 FEW = 80  # with fewer, no share of 95 % can be shown
 
@@ -101,7 +101,7 @@ def test_the_verdict_is_that_of_the_suite(
         assert judged is not None
         assert judged.verdict is expected.verdict
         words = loaded.suite.assertions[0]
-        assert explain(judged, seen[0][0].assertion, "again") == explain(expected, words, "again")
+        assert explained(judged, seen[0][0].assertion, "again") == explained(expected, words, "again")
 
 
 @pytest.fixture

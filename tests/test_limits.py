@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -21,6 +22,8 @@ from circuit_assertions.engine import LimitError
 from circuit_assertions.engine.limits import Limit, limits_of
 from circuit_assertions.heads import Head
 from circuit_assertions.report.diagnosed import _assertions
+from circuit_assertions.results import AuditResult
+from circuit_assertions.results.diagnosis import JudgedAssertion
 
 # What a state space model does not allow, as it is checked on opening.
 NO_WRITES = "block 0 does not show what its heads write"
@@ -76,6 +79,31 @@ def messages(junit: Path) -> dict[str, str]:
     return {name: str(error.get("message")) for name, error in found.items() if error is not None}
 
 
+def audit_of(project: Path) -> AuditResult:
+    return AuditResult.model_validate_json((project / "audit.json").read_text())
+
+
+def carries_the_limits(project: Path) -> None:
+    """The record of the audit has each limit once, and of each assertion by which one it could not be measured."""
+    audit = audit_of(project)
+    (model,) = audit.models
+    reasons = {limit.name: limit.reason for limit in model.limits}
+    assert NO_WRITES in reasons["outputs, writes"]
+    assert NO_PATTERNS in reasons["patterns"]
+    assert {one.id: one.limit and (one.limit.name, one.limit.measure) for one in audit.assertions} == {
+        **{name: ("outputs, writes", one["measure"]) for name, one in OF_WRITES.items()},
+        **{name: ("patterns", one["measure"]) for name, one in OF_PATTERNS.items()},
+        "answers": None,
+    }
+    properties = [
+        json.loads(str(entry.get("value")))
+        for entry in ElementTree.parse(project / "junit.xml").iter("property")
+        if entry.get("name") == "circuit_limit"
+    ]
+    assert len(properties) == len(OF_WRITES) + len(OF_PATTERNS)
+    assert {one["name"] for one in properties} == {"outputs, writes", "patterns"}
+
+
 @pytest.mark.usefixtures("opened_once")
 @pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist=load")], ids=" ".join)
 def test_a_limit_is_told_once_whatever_it_refuses(
@@ -84,9 +112,19 @@ def test_a_limit_is_told_once_whatever_it_refuses(
     """Six assertions over three measures meet one limit, two others another: two reasons, each told once."""
     suites = ("suites/x.yaml", "suites/y.yaml")
     run = pytester.runpytest_subprocess if workers else pytester.runpytest_inprocess
-    result = run(*options, *suites, *workers, "-ra", "--junitxml=junit.xml", "-p", "no:hypothesispytest")
+    result = run(
+        *options,
+        *suites,
+        *workers,
+        "-ra",
+        "--junitxml=junit.xml",
+        "--circuit-json=audit.json",
+        "-p",
+        "no:hypothesispytest",
+    )
     text = result.stdout.str()
     result.assert_outcomes(errors=8, passed=1)
+    carries_the_limits(project)
     assert [text.count(reason) for reason in (NO_WRITES, NO_PATTERNS)] == [1, 1], text
     assert f"limits    outputs, writes: {NO_WRITES}" in result.outlines
     assert f"limits    patterns: {NO_PATTERNS}" in result.outlines
@@ -110,10 +148,12 @@ def test_a_limit_of_two_models_is_told_of_the_first(
     pytester: pytest.Pytester, mamba: tuple[Path, Path], options: list[str]
 ) -> None:
     shutil.copytree(mamba[0], pytester.path / "two")
-    result = pytester.runpytest_inprocess(*options, "--model=two", "suites/x.yaml")
+    result = pytester.runpytest_inprocess(*options, "--model=two", "suites/x.yaml", "--circuit-json=audit.json")
     assert result.stdout.str().count(NO_WRITES) == 1
     assert f"limits    outputs, writes: as for {mamba[0]}" in result.outlines
     assert sum(line.startswith("6 could not be read: ") for line in result.outlines) == 2
+    first, second = audit_of(pytester.path).models
+    assert first.limits == second.limits  # a program reads every reason in full
 
 
 PYTHON = """
@@ -134,7 +174,7 @@ def test_that_catches(audit):
 
 @pytest.mark.usefixtures("opened_once", "project")
 def test_a_limit_that_refuses_python_tests_is_told_once(pytester: pytest.Pytester, options: list[str]) -> None:
-    result = pytester.runpytest_inprocess(*options, "suites/test_x.py", "--tb=short")
+    result = pytester.runpytest_inprocess(*options, "suites/test_x.py", "--tb=short", "--circuit-json=audit.json")
     text = result.stdout.str()
     result.assert_outcomes(failed=3, passed=1)
     assert text.count(NO_WRITES) == 1, text
@@ -143,6 +183,12 @@ def test_a_limit_that_refuses_python_tests_is_told_once(pytester: pytest.Pyteste
         "(test_an_effect[path-effect]), total-effect (test_an_effect[total-effect], test_that_expects)"
     ) in result.outlines
     assert 'audit.measure(measure, task="ioi", heads=["L0H0"])' in text  # where it was asked
+    (model,) = audit_of(pytester.path).models
+    assert {one.test: (one.limit.name, one.limit.measure) for one in model.refused} == {
+        "test_an_effect[path-effect]": ("outputs, writes", "path-effect"),
+        "test_an_effect[total-effect]": ("outputs, writes", "total-effect"),
+        "test_that_expects": ("outputs, writes", "total-effect"),
+    }
 
 
 def test_one_limit_is_one_object_for_every_measure(mamba: tuple[Path, Path]) -> None:
@@ -177,7 +223,8 @@ def test_a_diagnosis_tells_a_limit_once(tmp_path: Path, mamba: tuple[Path, Path]
     file = write(tmp_path, {"x.yaml": suite(OF_WRITES, OF_PATTERNS)}) / "x.yaml"
     judged = judge_all(SuiteRunner(audited.audit), audited.checkpoint, named([(load_suite(file), ())]))
     assert {one.verdict for one in judged.values()} == {"ERROR"}
-    lines = [line for line, _ in _assertions(judged)]
+    told = {name: JudgedAssertion(verdict=one.verdict, reason=one.reason) for name, one in judged.items()}
+    lines = [line for line, _ in _assertions(told)]
     assert [sum(reason in line for line in lines) for reason in (NO_WRITES, NO_PATTERNS)] == [1, 1]
     assert sum(line.endswith("as for total") for line in lines) == 5
     assert len({one.reason for one in judged.values()}) == 2

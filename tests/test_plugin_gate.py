@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from result_cases import line as made_line
+from result_cases import waiver
 from said import says
 from suite_texts import TINY_SUITE, write
 
 from circuit_assertions.plugin.gate import Gate, Rules
-from circuit_assertions.report import AuditLine
+from circuit_assertions.results import AssertionResult
 from circuit_assertions.verdict_words import Outcome
 
 pytestmark = pytest.mark.usefixtures("opened_once")
@@ -305,8 +308,8 @@ def test_the_whole_tiny_suite_says_why_beside_what_broke(pytester: pytest.Pytest
 # -- the hint after a pass -----------------------------------------------------------------------------------------
 
 
-def line(outcome: str, **more: str) -> AuditLine:
-    return AuditLine("m", "x.yaml", more.pop("id", "a"), outcome, **more)  # type: ignore[arg-type]
+def line(outcome: str, **more: Any) -> AssertionResult:
+    return made_line("m", "x.yaml", more.pop("id", "a"), outcome, **more)
 
 
 @pytest.mark.parametrize(
@@ -319,10 +322,10 @@ def line(outcome: str, **more: str) -> AuditLine:
             ["1 of the 2 skipped", "give --baseline=b/"],
         ),
         ([line("HELD"), line("UNRESOLVED")], ["`prompts:`", "1 unresolved"]),
-        ([line("HELD", id="late", waived_until="2099-01-01")], ["waiver", "late", "held"]),
+        ([line("HELD", id="late", waiver=waiver("2099-01-01"))], ["waiver", "late", "held"]),
     ],
 )
-def test_a_hint_after_a_pass_names_something_to_do(lines: list[AuditLine], named: list[str]) -> None:
+def test_a_hint_after_a_pass_names_something_to_do(lines: list[AssertionResult], named: list[str]) -> None:
     gate = Gate(Rules(), lines)
     assert gate.code(0) == 0
     hint = gate.next(0)

@@ -8,6 +8,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from result_cases import line as made_line
+from result_cases import waiver as waiver_until
 from said import says
 from suite_texts import write
 from test_plugin_gate import BREAKS, HOLDS, SKIPS, gate_of, run, suite
@@ -16,7 +18,6 @@ from circuit_assertions.assertions import SuiteError, load_suite
 from circuit_assertions.assertions.waivers import PYTEST_MARKS
 from circuit_assertions.cli import main
 from circuit_assertions.plugin.gate import Rules, fails
-from circuit_assertions.report import AuditLine
 from circuit_assertions.verdict_words import Outcome
 
 TODAY = datetime.date.today()
@@ -112,8 +113,8 @@ def test_validate_tells_which_waivers_have_expired(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize("required", [False, True])
 @pytest.mark.parametrize("rules", [Rules(one, two) for one in ("report", "fail") for two in ("report", "fail")])
 def test_what_fails_the_gate(outcome: str, waiver: str, required: bool, rules: Rules) -> None:
-    until = {"none": "", "in force": str(TODAY), "expired": str(YESTERDAY)}[waiver]
-    line = AuditLine("m", "s", "a", outcome, required=required, waived_until=until, expired=waiver == "expired")
+    given = {"none": None, "in force": waiver_until(TODAY), "expired": waiver_until(YESTERDAY, expired=True)}[waiver]
+    line = made_line("m", "s", "a", outcome, required=required, waiver=given)
     not_held = outcome in ("BROKEN", "UNRESOLVED", "SKIPPED")
     without = {
         "BROKEN": True,
@@ -161,7 +162,7 @@ def test_what_is_waived_is_judged_and_counted_and_does_not_fail(
     assert str(said.get("message")).startswith(f"WAIVED until {TODAY} ({REASON}): BROKEN: ")
     properties = {one.get("name"): json.loads(one.get("value", "")) for one in cases["breaks"].iter("property")}
     assert properties["circuit_assertion"]["outcome"] == "BROKEN"
-    assert properties["circuit_assertion"]["waived_until"] == str(TODAY)
+    assert properties["circuit_assertion"]["waiver"]["until"] == str(TODAY)
 
 
 @pytest.mark.usefixtures("opened_once")

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from result_cases import line
 from suite_texts import TINY_SUITE, circuit_text, write
 
 from circuit_assertions import CircuitAssertionsError
@@ -26,8 +27,10 @@ from circuit_assertions.checkpoints.errors import reason_of
 from circuit_assertions.cli.output import Outcome, say
 from circuit_assertions.heads import Head
 from circuit_assertions.printable import printable, printable_output
-from circuit_assertions.report import Audited, AuditLine, Progress, summary_lines
+from circuit_assertions.report import Progress, summary_lines
 from circuit_assertions.report.headmap import HeadMap, map_picture
+from circuit_assertions.results import AuditedModel, Figure
+from circuit_assertions.results.audit import HeadFinding
 
 FORGED = "x\x1b[2J\x1b[1;1H\nverdicts  21 held\r\x9b2K\u202e\u2028GATE: PASS\u200b"
 ESCAPED = "x\\x1b[2J\\x1b[1;1H\\nverdicts  21 held\\r\\x9b2K\\u202e\\u2028GATE: PASS\\u200b"
@@ -107,11 +110,12 @@ def of_skip(text: str) -> str:
 
 
 def of_summary(text: str) -> str:
+    row = HeadFinding(name=text, figure=Figure(mean=0.5, low=0.4, high=0.6), verdict="HELD")
     lines = [
-        AuditLine(text, text, text, "HELD", text, text, text),
-        AuditLine(text, text, "b", "SKIPPED", reason=printable(text)),
+        line(text, text, text, "HELD", expected=text, rows=(row,)),
+        line(text, text, "b", "SKIPPED", reason=printable(text)),
     ]
-    return "\n".join(line for line, _ in summary_lines([Audited(text, [("weights", text)])], lines))
+    return "\n".join(line for line, _ in summary_lines([AuditedModel(model=text, circuits=(text,))], lines))
 
 
 def of_picture(text: str) -> str:

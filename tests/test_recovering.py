@@ -13,6 +13,7 @@ from auditing import HEALTHY
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from result_cases import explained
 from suite_texts import write
 from test_report import MARGIN, judged, read
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -21,7 +22,6 @@ from circuit_assertions.assertions.recovered_share import recovered
 from circuit_assertions.cli import main
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
-from circuit_assertions.report import AuditLine, explain
 
 COMMITTED = HEALTHY.parent
 PROMPTS = 40
@@ -138,9 +138,9 @@ def test_rounding_is_no_loss() -> None:
 
 def test_a_failure_and_the_summary_tell_it() -> None:
     judgement = judged(MARGIN, read("logit-difference", np.linspace(0.0, 3.0, 40)))
-    assert "back" not in explain(judgement, MARGIN, "again")
+    assert "back" not in explained(judgement, MARGIN, "again")
     share = recovered(of_heads(1.0, 1.0, 1.0), of_heads(2.0, 2.0, 2.0), of_heads(0.0, 0.0, 0.0), "each")
-    text = explain(judgement.__class__(**(vars(judgement) | {"recovered": share})), MARGIN, "again")
+    text = explained(judgement.__class__(**(vars(judgement) | {"recovered": share})), MARGIN, "again")
     assert re.search(r"\n  recovered 50% \[50%, 50%\] .*\bcorrupted checkpoint\b.*\n", text)
 
 
@@ -218,7 +218,3 @@ def test_with_workers_it_travels(project: pytest.Pytester) -> None:
     given = [f"--baseline={HEALTHY}", f"--corrupted={COMMITTED / 'poisoned'}", "--no-diagnosis"]
     result = project.runpytest_subprocess("--model=model", *given, "-n1", "-k", "prefers", "-p", "no:pytester")
     assert any(re.search(r"prefers .*; \d+% \[.*\] recovered", line) for line in result.outlines)
-
-
-def test_a_line_without_it_is_as_it_was() -> None:
-    assert AuditLine("tuned", "suites/ioi.yaml", "a", "HELD").recovered == ""

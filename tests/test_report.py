@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from result_cases import explained, line, line_of
 from syrupy.assertion import SnapshotAssertion
 
-from circuit_assertions.assertions import Assertion, Judgement, judge, load_suite
-from circuit_assertions.assertions.runner import PlannedAssertion
-from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.assertions import Assertion, Judgement, judge
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
-from circuit_assertions.report import Audited, AuditLine, explain, summary_lines
+from circuit_assertions.report import summary_lines
+from circuit_assertions.results import AuditedModel, CheckpointFacts
 
 Array = NDArray[np.float64]
 WAVE: Array = np.sin(np.arange(40.0))  # what prompts differ by, without a random generator
@@ -45,7 +44,7 @@ def judged(
 
 def told(assertion: Assertion, *readings: Reading | None) -> str:
     judgement = judged(assertion, *readings)  # type: ignore[arg-type]
-    return explain(judgement, assertion, AGAIN.format(assertion.id))
+    return explained(judgement, assertion, AGAIN.format(assertion.id))
 
 
 PUSHING = asked(
@@ -88,7 +87,7 @@ def test_a_rank_that_is_lost(snapshot: SnapshotAssertion) -> None:
     scores = read("induction-score", *columns, heads=everyone, texts=())
     first = asked("induction-heads-come-first", "induction-score", heads=["L0H0", "L0H1"], expect={"rank-within": 1})
     judgement = judged(first, scores.only(everyone[:2]), everyone=scores)
-    assert explain(judgement, first, AGAIN.format(first.id)) == snapshot
+    assert explained(judgement, first, AGAIN.format(first.id)) == snapshot
 
 
 def test_most_prompts_were_to_meet_it(snapshot: SnapshotAssertion) -> None:
@@ -110,29 +109,31 @@ def test_held(snapshot: SnapshotAssertion) -> None:
     assert told(MARGIN, read("logit-difference", 3.0 + WAVE)) == snapshot
 
 
-def line(assertion: Assertion, judgement: Judgement, suite: str = "suites/ioi.yaml") -> AuditLine:
-    loaded = load_suite(Path(__file__).parents[1] / "suites" / "ioi.yaml")
-    return AuditLine.of(PlannedAssertion(loaded, assertion, Checkpoint("tuned"), ()), suite, judgement)
-
-
 def test_the_audit_in_a_screenful(snapshot: SnapshotAssertion) -> None:
     margin = read("logit-difference", 3.0 + WAVE)
     much = asked("keeps-most-of-the-margin", "logit-difference", expect={"retains": "80%"})
     unbound = "no circuit file binds the roles of 'ioi' for LlamaForCausalLM of 5 layers x 8 heads, d_model 64"
     lines = [
-        line(PUSHING, judged(PUSHING, AFTER, BEFORE)),
-        line(MARGIN, judged(MARGIN, margin, read("logit-difference", 3.1 + WAVE))),
-        line(MARGIN, judged(MARGIN, read("logit-difference", 2.05 + WAVE)), "suites/other.yaml"),
-        line(much, judged(much, read("logit-difference", 9.0 + 3 * WAVE), margin)),
-        AuditLine("tuned", "suites/ioi.yaml", "name-movers-copy", "SKIPPED", reason=unbound),
-        AuditLine("tuned", "suites/ioi.yaml", "s-inhibition-reads", "SKIPPED", reason=unbound),
-        AuditLine("tuned", "suites/other.yaml", "loss-is-low", "ERROR", reason="loss on tuned gave NaN or infinity"),
+        line_of(PUSHING, judged(PUSHING, AFTER, BEFORE)),
+        line_of(MARGIN, judged(MARGIN, margin, read("logit-difference", 3.1 + WAVE))),
+        line_of(MARGIN, judged(MARGIN, read("logit-difference", 2.05 + WAVE)), "suites/other.yaml"),
+        line_of(much, judged(much, read("logit-difference", 9.0 + 3 * WAVE), margin)),
+        line("tuned", "suites/ioi.yaml", "name-movers-copy", "SKIPPED", reason=unbound),
+        line("tuned", "suites/ioi.yaml", "s-inhibition-reads", "SKIPPED", reason=unbound),
+        line("tuned", "suites/other.yaml", "loss-is-low", "ERROR", reason="loss on tuned gave NaN or infinity"),
     ]
-    facts = [
-        ("", "GPT2LMHeadModel, 12 layers x 12 heads, d_model 768, float32 on cpu"),
-        ("weights", "0123456789abcdef"),
-    ]
-    shown = list(summary_lines([Audited("tuned", facts), Audited("never-asked", [])], lines))
+    facts = CheckpointFacts(
+        checkpoint="tuned",
+        fingerprint="0123456789abcdef",
+        architecture="GPT2LMHeadModel",
+        layers=12,
+        heads=12,
+        d_model=768,
+        dtype="float32",
+        device="cpu",
+    )
+    models = [AuditedModel(model="tuned", facts=facts), AuditedModel(model="never-asked")]
+    shown = list(summary_lines(models, lines))
     assert "\n".join(text for text, _ in shown) == snapshot
     verdicts = [outcome for text, outcome in shown if outcome and text.startswith("  ")]
     assert verdicts == ["BROKEN", "HELD", "HELD", "SKIPPED", "SKIPPED", "UNRESOLVED", "ERROR"]

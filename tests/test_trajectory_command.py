@@ -74,7 +74,7 @@ def test_a_checkpoint_that_cannot_be_opened_is_named_and_the_others_go_on(
     assert [step["step"] for step in said["steps"] if step["problem"]] == [1, 3]
     assert "model.safetensors" in said["steps"][0]["problem"]
     (turned,) = said["assertions"]["prefers-the-right-name"]
-    assert (turned["broke"], turned["came-back"]) == ("run/checkpoint-2", "run/checkpoint-4")
+    assert (turned["broke"], turned["came_back"]) == ("run/checkpoint-2", "run/checkpoint-4")
     assert (said["audited"], said["checkpoints"], said["bisected"]) == (2, 4, True)
     assert "reading run/checkpoint-2 (2 of at most 4), ioi: " in printed.err
 
@@ -97,7 +97,7 @@ def test_bisection_leaves_out_what_it_need_not_see(tmp_path: Path, capsys: pytes
     assert trajectory(run, "--bisect", "--json", "--prompts", "16") == 0
     said = json.loads(capsys.readouterr().out)
     assert [step["step"] for step in said["steps"]] == [1, 2, 3, 5, 9]
-    assert {turned["came-back"] for turns in said["assertions"].values() for turned in turns} == {"run/checkpoint-2"}
+    assert {turned["came_back"] for turns in said["assertions"].values() for turned in turns} == {"run/checkpoint-2"}
     assert said["steps"][1]["behaviour"] == said["steps"][3]["behaviour"]
 
 

@@ -13,15 +13,17 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from result_cases import line
 from said import says
 
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.trajectory import Step, Trajectory
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
-from circuit_assertions.report import AuditLine
 from circuit_assertions.report.runchart import run_picture
-from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines, turning_lines
+from circuit_assertions.report.trajectory import trajectory_lines as lines_of_result
+from circuit_assertions.report.trajectory import turning_lines
+from circuit_assertions.results import TrajectoryResult
 from circuit_assertions.verdict_words import Outcome, Overall
 
 CUT_OFF = "model.safetensors is cut off"
@@ -31,6 +33,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 LETTERS = {".": "HELD", "F": "BROKEN", "u": "UNRESOLVED", "s": "SKIPPED", "E": "ERROR", "-": "NOT RUN"}
 LABELS = (*(f"checkpoint-{step}" for step in (20, 40, 60, 80)), "final")
 RUN = tuple(Checkpoint("run", Path("run"), label=label) for label in LABELS)
+
+
+def trajectory_lines(found: Trajectory) -> list[str]:
+    return list(lines_of_result(TrajectoryResult.of(found)))
 
 
 def figure(mean: float) -> Figure:
@@ -63,7 +69,7 @@ def test_the_overall_verdict_has_a_column_and_the_last_one_its_reason() -> None:
     assert printed[-1].endswith("; DEGRADED: so")
     (prompts,) = (line for line in printed if line.startswith("prompts  "))
     assert says(prompts, 128, 256, "ioi")
-    assert trajectory_data(replace(found, steps=steps))["steps"][2]["overall"] == "DEGRADED"
+    assert TrajectoryResult.of(replace(found, steps=steps)).steps[2].overall == "DEGRADED"
 
 
 def said_of(assertion: str, printed: list[str]) -> str:
@@ -152,7 +158,7 @@ def test_roles_that_could_not_be_compared_are_named_once() -> None:
     some = replace(whole, steps=steps)
     (named,) = (line for line in trajectory_lines(some) if "compared" in line)
     assert says(named, "induction", NO_EFFECT)
-    assert trajectory_data(some)["steps"][0]["roles-not-compared"] == {"induction": NO_EFFECT}
+    assert TrajectoryResult.of(some).steps[0].roles_not_compared == {"induction": NO_EFFECT}
     assert "compared" not in "\n".join(trajectory_lines(whole))
 
 
@@ -175,7 +181,7 @@ def test_the_last_checkpoint_that_could_be_read_is_summed_up() -> None:
 
 
 def test_json_holds_every_figure_verdict_and_turn() -> None:
-    said = json.loads(json.dumps(trajectory_data(trajectory(".FF.u", ".....", lost=[4]))))
+    said = json.loads(TrajectoryResult.of(trajectory(".FF.u", ".....", lost=[4])).to_json())
     assert [step["step"] for step in said["steps"]] == [20, 40, 60, 80, None]
     assert [step["checkpoint"] for step in said["steps"]][3:] == ["run/checkpoint-80", "run"]
     assert said["steps"][1]["behaviour"] == {"mean": 3.5, "low": 3.0, "high": 4.0}
@@ -183,8 +189,8 @@ def test_json_holds_every_figure_verdict_and_turn() -> None:
     assert said["steps"][1]["verdicts"] == {"a": "BROKEN", "b": "HELD"}
     assert said["steps"][4]["behaviour"] is None
     assert said["steps"][4]["problem"] == CUT_OFF
-    turned = {"held-before": "run/checkpoint-20", "broke": "run/checkpoint-40"}
-    turned |= {"broken-last": "run/checkpoint-60", "came-back": "run/checkpoint-80"}
+    turned = {"held_before": "run/checkpoint-20", "broke": "run/checkpoint-40"}
+    turned |= {"broken_last": "run/checkpoint-60", "came_back": "run/checkpoint-80"}
     assert said["assertions"] == {"a": [turned], "b": []}
     assert (said["audited"], said["checkpoints"], said["bisected"]) == (4, 5, False)
 
@@ -194,11 +200,11 @@ def test_verdicts_of_a_pytest_run_are_told_by_suite_with_the_outcome_at_the_end(
     outcomes = {("s.yaml", "a"): ".FF..", ("s.yaml", "b"): "...FF", ("s.yaml", "c"): ".....", ("t.yaml", "a"): "sssss"}
     outcomes[("u.yaml", "a")] = "..u.E"
     lines = [
-        AuditLine(model, suite, name, LETTERS[letter])
+        line(model, suite, name, LETTERS[letter])
         for (suite, name), letters in outcomes.items()
         for model, letter in zip(run, letters, strict=True)
     ]
-    lines.append(AuditLine("elsewhere", "s.yaml", "c", "BROKEN"))
+    lines.append(line("elsewhere", "s.yaml", "c", "BROKEN"))
     told = list(turning_lines(run, lines))
     assert [outcome for _, outcome in told] == ["", "HELD", "BROKEN", "", "", ""]
     (s, a, b, others, u, other) = (text for text, _ in told)
@@ -213,7 +219,7 @@ def test_verdicts_of_a_pytest_run_are_told_by_suite_with_the_outcome_at_the_end(
 def test_nothing_is_said_of_checkpoints_that_were_not_judged(letters: str) -> None:
     run = [str(checkpoint) for checkpoint in RUN]
     places = {model: letter for model, letter in zip(run, letters, strict=True) if letter != " "}
-    lines = [AuditLine(model, "s.yaml", "a", LETTERS[letter]) for model, letter in places.items()]
+    lines = [line(model, "s.yaml", "a", LETTERS[letter]) for model, letter in places.items()]
     printed = list(turning_lines(run, lines))
     text = "\n".join(said for said, _ in printed)
     judged = [letter for letter in letters if letter in ".Fu"]

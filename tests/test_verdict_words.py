@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from result_cases import line as made_line
+from result_cases import waiver
 
 from circuit_assertions.cli.diagnose import _code as code_of_diagnosis
 from circuit_assertions.cli.run_trajectory import _code as code_of_run
 from circuit_assertions.plugin.gate import Gate, Rules, fails
-from circuit_assertions.report import AuditLine
 from circuit_assertions.verdict_words import FAMILIES, GateResult, Outcome, Overall, RecoveryVerdict, Word, colour_of
 
 ROOT = Path(__file__).parents[1]
@@ -90,12 +91,12 @@ def test_what_is_no_verdict_has_no_colour() -> None:
 @pytest.mark.parametrize("outcome", Outcome, ids=str)
 def test_the_gate_fails_for_what_the_table_says(outcome: Outcome) -> None:
     """WAIVED is never an outcome of its own: what is waived is not held, and excused."""
-    line = AuditLine("m", "s", "a", Outcome.BROKEN if outcome == Outcome.WAIVED else outcome)
+    line = made_line("m", "s", "a", Outcome.BROKEN if outcome == Outcome.WAIVED else outcome)
     if outcome == Outcome.WAIVED:
-        line = AuditLine("m", "s", "a", Outcome.BROKEN, waived_until="2999-01-01")
+        line = made_line("m", "s", "a", Outcome.BROKEN, waiver=waiver("2999-01-01"))
         assert line.counted == outcome
     assert fails(line, Rules()) == bool(outcome.exit.code)
-    held = AuditLine("m", "s", "b", Outcome.HELD)
+    held = made_line("m", "s", "b", Outcome.HELD)
     assert Gate(Rules(), [line, held]).code(0) == outcome.exit.code
     for option in ("unresolved", "skipped"):
         assert fails(line, Rules(**{option: "fail"})) == (bool(outcome.exit.code) or option == outcome.exit.option)
@@ -103,7 +104,7 @@ def test_the_gate_fails_for_what_the_table_says(outcome: Outcome) -> None:
 
 def test_the_results_of_the_gate_are_its_exit_codes() -> None:
     for outcome, result in ((Outcome.HELD, GateResult.PASS), (Outcome.BROKEN, GateResult.FAIL)):
-        gate = Gate(Rules(), [AuditLine("m", "s", "a", outcome)])
+        gate = Gate(Rules(), [made_line("m", "s", "a", outcome)])
         assert gate.code(0) == result.exit.code
         assert gate.line(gate.code(0)).startswith(f"GATE: {result} (1 {outcome.said}")
 

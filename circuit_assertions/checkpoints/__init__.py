@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from circuit_assertions.checkpoints.errors import CheckpointError, DeviceError
 from circuit_assertions.checkpoints.settings import Opening, Permissions
-from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints
+from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, step_of
 from circuit_assertions.checkpoints.weights import fingerprint
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "Permissions",
     "find_checkpoints",
     "fingerprint",
+    "step_of",
 ]

@@ -17,7 +17,16 @@ from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError
 
-__all__ = ["Checkpoint", "find_checkpoints", "is_step", "local_path", "read_json", "refuse_pointer", "similar_folder"]
+__all__ = [
+    "Checkpoint",
+    "find_checkpoints",
+    "is_step",
+    "local_path",
+    "read_json",
+    "refuse_pointer",
+    "similar_folder",
+    "step_of",
+]
 
 _STEP = re.compile(r"checkpoint-(\d+)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
@@ -137,6 +146,12 @@ def refuse_pointer(file: Path) -> None:
     with file.open("rb") as stream:
         if stream.read(len(_POINTER)) == _POINTER:
             raise CheckpointError(f"{file} is a Git LFS pointer, and not the file itself: fetch it with `git lfs pull`")
+
+
+def step_of(checkpoint: str) -> int | None:
+    """The step of `run/checkpoint-40`; None for the weights in the root of a run."""
+    match = _STEP.fullmatch(checkpoint.rsplit("/", 1)[-1])
+    return int(match[1]) if match else None
 
 
 def is_step(folder: Path) -> bool:

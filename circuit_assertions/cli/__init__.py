@@ -114,8 +114,15 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("paths", nargs="+", type=suite_path, help="suite files, or folders of them")
     validate.set_defaults(run=_validate)
 
-    schema = verbs.add_parser("schema", help="print the JSON Schema of the suite or chain format, for editors")
+    schema = verbs.add_parser(
+        "schema", help="print the JSON Schema of the suite or chain format, for editors, or of a result"
+    )
     schema.add_argument("format", nargs="?", choices=("suite", "chain"), default="suite", help="default suite")
+    schema.add_argument(
+        "--result",
+        choices=("audit", "diagnosis", "discovery", "edges", "trajectory"),
+        help="the kind of result whose schema is printed, instead of a format",
+    )
     schema.set_defaults(run=_schema)
     return parser
 
@@ -209,6 +216,10 @@ def _doubt(file: Path) -> str:
 
 
 def _schema(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
+    if given.result is not None:
+        from circuit_assertions.results import RESULTS
+
+        return Outcome(json.dumps(RESULTS[given.result].model_json_schema(mode="serialization"), indent=2))
     from pydantic import BaseModel
 
     from circuit_assertions.assertions import Suite

@@ -59,9 +59,10 @@ def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
         found = _diagnosed(given, run[0], progress)
 
     from circuit_assertions.report.diagnosed import diagnosis_lines
-    from circuit_assertions.report.diagnosed_data import diagnosis_json
+    from circuit_assertions.results.from_diagnosis import diagnosis_result
 
-    text = diagnosis_json(found) if given.json else "\n".join(line for line, _ in diagnosis_lines(found))
+    result = diagnosis_result(found)
+    text = result.to_json() if given.json else "\n".join(line for line, _ in diagnosis_lines(result))
     return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
 

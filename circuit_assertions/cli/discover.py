@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -58,7 +57,7 @@ def add_discover(verbs: Any) -> None:
     )
     add_lender(discover)
     add_opening(discover)
-    discover.add_argument("--json", action="store_true", help="print the circuit file's content as JSON, and only that")
+    discover.add_argument("--json", action="store_true", help="print the result as JSON, and only that")
     discover.set_defaults(run=_discover)
 
 
@@ -119,7 +118,8 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     notes = _notes_in(output)
 
     from circuit_assertions.audit import Audit
-    from circuit_assertions.diagnosis.discovery import circuit_content, discover
+    from circuit_assertions.diagnosis.discovery import discover
+    from circuit_assertions.results import DiscoveryResult
 
     audit, stage = Audit(opening), [name]
 
@@ -140,11 +140,11 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
             )
     except NoCircuitError as error:
         undecided = isinstance(error, UndecidedError)
-        plain = {"circuit": None, "undecided": undecided, "reason": str(error)}
+        result = DiscoveryResult(checkpoint=str(checkpoint), undecided=undecided, reason=str(error))
         said = str(error) if undecided else f"no circuit: {error}"
-        return Outcome(json.dumps(plain) if given.json else said, 1)
+        return Outcome(result.to_json() if given.json else said, 1)
     _write(found, output, notes)
-    return Outcome(json.dumps(circuit_content(found, notes), indent=2) if given.json else _shown(found, output))
+    return Outcome(DiscoveryResult.of(found, str(output)).to_json() if given.json else _shown(found, output))
 
 
 def _default_file(model: str, circuit: str) -> Path:

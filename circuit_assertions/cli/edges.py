@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,10 +47,12 @@ def _edges(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     name, task = find_task(given.task, {"prompts": given.prompts})
     checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))
 
-    from circuit_assertions.report.edges import report_edges
+    from circuit_assertions.audit import Audit
+    from circuit_assertions.diagnosis.edges import find_edges
+    from circuit_assertions.report.edges import edges_lines
+    from circuit_assertions.results.from_edges import edges_result
 
     with progress_on_stderr() as progress:
-        report = report_edges(checkpoint, opening, name, task, given.steps, progress)
-    if given.json:
-        return Outcome(json.dumps(report.as_json(given.top), indent=2))
-    return Outcome("\n".join(report.lines(given.top)))
+        found = find_edges(Audit(opening), checkpoint, task, called=name, steps=given.steps, tell=progress)
+    result = edges_result(found, given.top)
+    return Outcome(result.to_json() if given.json else "\n".join(edges_lines(result)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,8 @@ from circuit_assertions.cli.output import Outcome
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import write_whole
 from circuit_assertions.report.runchart import run_picture
-from circuit_assertions.report.trajectory import trajectory_data, trajectory_lines
+from circuit_assertions.report.trajectory import trajectory_lines
+from circuit_assertions.results import TrajectoryResult
 from circuit_assertions.verdict_words import Outcome as AssertionOutcome
 from circuit_assertions.verdict_words import Overall
 
@@ -80,11 +80,9 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
         )
     if given.output is not None:
         _draw(found, given.output)
-    notes = [note for checkpoint in run for note in checkpoint.notes]
-    if given.json:
-        text = json.dumps(trajectory_data(found) | {"notes": notes}, indent=2)
-    else:
-        text = "\n".join([*trajectory_lines(found), *(f"note       {note}" for note in notes)])
+    result = TrajectoryResult.of(found)
+    notes = (f"note       {note}" for note in result.notes)
+    text = result.to_json() if given.json else "\n".join([*trajectory_lines(result), *notes])
     return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
 

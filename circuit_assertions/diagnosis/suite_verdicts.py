@@ -78,7 +78,7 @@ def _judged(runner: SuiteRunner, asked: PlannedAssertion) -> Judged:
         with tell_unexpected(f"{asked.assertion.id} cannot be judged on {asked.checkpoint}"):
             judged = runner.judge(asked)
     except LimitError as error:  # told without the measure, so that one limit is one reason
-        return Judged("ERROR", f'limit "{error.limit.name}" of {error.checkpoint}: {error.limit.reason}')
+        return Judged(Outcome.ERROR, f'limit "{error.limit.name}" of {error.checkpoint}: {error.limit.reason}')
     except CircuitAssertionsError as error:
         return Judged(Outcome.ERROR, str(error))
     if isinstance(judged, NotApplicable):

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_assertions.engine import MeasuringError, Model, Pass, PassCache, Wanted
 from circuit_assertions.measures.head_sets import HeadSet
 from circuit_assertions.measures.replacing import whole_and_without
-from circuit_assertions.measures.shares import Array
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["HALVED", "KNOCKOUT", "NotFiniteError", "Ranking", "Sweep", "halves"]
+
+Array = NDArray[np.float64]
 
 KNOCKOUT = Wanted(patching=True, whole_templates=True)
 HALVED = 32  # prompts from which on they are searched and read in halves

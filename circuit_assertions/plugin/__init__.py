@@ -83,23 +83,24 @@ def pytest_configure(config: pytest.Config) -> None:
         # Threads that wait by spinning made an audit ten times slower where anything else used a core (45 s to 8 s on
         # two cores with one busy); this has to be said before torch is imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from circuit_assertions.plugin.audited import SessionAudit
         from circuit_assertions.plugin.diagnosis_section import DiagnosingPlugin
         from circuit_assertions.plugin.gate_plugin import GatePlugin
         from circuit_assertions.plugin.session import AuditPlugin
         from circuit_assertions.plugin.terminal import TerminalPlugin
 
-        auditing = AuditPlugin(config)
-        config.pluginmanager.register(auditing, "circuit_assertions_audit")
+        audited = SessionAudit(config)
+        config.pluginmanager.register(AuditPlugin(audited), "circuit_assertions_audit")
         if _PARSER in config.stash:
             from circuit_assertions.plugin.old_keys import RenamedKeys
 
             config.pluginmanager.register(RenamedKeys(config, config.stash[_PARSER]), "circuit_assertions_renamed")
-        telling = TerminalPlugin(auditing)
+        telling = TerminalPlugin(audited)
         config.pluginmanager.register(telling, "circuit_assertions_telling")
         if not hasattr(config, "workerinput"):
-            config.pluginmanager.register(GatePlugin(auditing, telling), "circuit_assertions_gate")
-        if auditing.baseline is not None and auditing.options.diagnosis and not hasattr(config, "workerinput"):
-            config.pluginmanager.register(DiagnosingPlugin(auditing, telling), "circuit_assertions_diagnosing")
+            config.pluginmanager.register(GatePlugin(audited, telling), "circuit_assertions_gate")
+        if audited.baseline is not None and audited.options.diagnosis and not hasattr(config, "workerinput"):
+            config.pluginmanager.register(DiagnosingPlugin(audited, telling), "circuit_assertions_diagnosing")
 
 
 @pytest.fixture

@@ -23,9 +23,12 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Component, all_of, kind_of, parse_component
 from circuit_assertions.heads import Head, parse_head
 from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable, printable_lines
 from circuit_assertions.report.explaining import context_lines, interval_text, number
+from circuit_assertions.results import Figure
+from circuit_assertions.results import Reading as ReadingResult
 from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
@@ -220,8 +223,9 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
         named = f"{head!s:<{width}}  " if head is not None else ""
         single = Reading(left.measure, left.unit, left.kind, values)
         holds = "holds" if _HOLDS[op](single, right) else "does not hold"
-        yield f"{named}{number(single.mean)} {interval_text(left.interval(values))}  {holds}"
-    yield from context_lines(left)
+        figure = Figure.of(MeasuredFigure(single.mean, left.interval(values)))
+        yield f"{named}{number(figure.mean)} {interval_text(figure)}  {holds}"
+    yield from context_lines(ReadingResult.of(left))
 
 
 def _check(

@@ -6,7 +6,6 @@ import shlex
 import traceback
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,14 +14,13 @@ from circuit_assertions.assertions import Circuit, LoadedSuite, load_suite
 from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.places import suite_path
+from circuit_assertions.plugin.audited import SessionAudit
+from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
+from circuit_assertions.results import DiagnosisResult
 from circuit_assertions.tasks import TO_PATCH, Task
 from circuit_assertions.unexpected import tell_unexpected
 from circuit_assertions.verdict_words import Outcome, Overall, colour_of
-
-if TYPE_CHECKING:
-    from circuit_assertions.plugin.session import AuditPlugin
-    from circuit_assertions.plugin.terminal import TerminalPlugin
 
 __all__ = ["DiagnosingPlugin"]
 
@@ -39,10 +37,11 @@ class DiagnosingPlugin:
     Of a training run that is its last checkpoint; `circuit-assertions trajectory` follows all of them.
     """
 
-    def __init__(self, auditing: AuditPlugin, telling: TerminalPlugin) -> None:
-        self._auditing = auditing
+    def __init__(self, audited: SessionAudit, telling: TerminalPlugin) -> None:
+        self._audited = audited
         self._telling = telling
         self._found: list[Lines] = []
+        self.results: list[DiagnosisResult] = []
 
     @property
     def has_found(self) -> bool:
@@ -57,7 +56,7 @@ class DiagnosingPlugin:
     @property
     def fails(self) -> bool:
         """Whether what was found makes the run fail: a DEGRADED model, where that is asked for."""
-        return self._auditing.options.degraded == "fail" and Overall.DEGRADED in self.overall
+        return self._audited.options.degraded == "fail" and Overall.DEGRADED in self.overall
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -67,7 +66,7 @@ class DiagnosingPlugin:
         try:
             for checkpoint, run in self._chosen():
                 self._found += self._all_of(checkpoint, run)
-                self._auditing.runner.forget(checkpoint)
+                self._audited.runner.forget(checkpoint)
         except KeyboardInterrupt:  # it would take the verdicts with it, which are yet to be printed
             alone = "interrupted; `circuit-assertions diagnose` makes it alone, --no-diagnosis leaves it out"
             self._found.append([(alone, _NOT_MADE)])
@@ -86,10 +85,10 @@ class DiagnosingPlugin:
     def _chosen(self) -> Iterator[tuple[Checkpoint, int]]:
         """What is diagnosed, and how many checkpoints of its training run there are."""
         runs: dict[str, list[Checkpoint]] = {}
-        for checkpoint in self._auditing.checkpoints:
+        for checkpoint in self._audited.checkpoints:
             runs.setdefault(checkpoint.given, []).append(checkpoint)
         for run in runs.values():
-            if run[-1] != self._auditing.baseline or len(runs) == 1:
+            if run[-1] != self._audited.baseline or len(runs) == 1:
                 yield run[-1], len(run)
 
     def _all_of(self, checkpoint: Checkpoint, run: int) -> list[Lines]:
@@ -98,13 +97,13 @@ class DiagnosingPlugin:
         found.sort(key=_severity)
         if found and run > 1:
             follow = ["circuit-assertions", "trajectory", "--model", checkpoint.given, "--baseline"]
-            command = shlex.join([*follow, str(self._auditing.baseline)])
+            command = shlex.join([*follow, str(self._audited.baseline)])
             found[-1].append((f"{'run':<11}the last of {run} checkpoints; all of them: {command}", ""))
         return found
 
     def _asked(self, checkpoint: Checkpoint) -> Iterator[tuple[LoadedSuite, Task, tuple[Circuit, ...]]]:
         """The suites that it was judged by, each circuit once: with a task that can be patched, and circuit files."""
-        start, seen = self._auditing.config.invocation_params.dir, set()
+        start, seen = self._audited.config.invocation_params.dir, set()
         judged = [
             line.suite
             for line in self._telling.lines
@@ -113,8 +112,8 @@ class DiagnosingPlugin:
             and line.suite.endswith((".yaml", ".yml"))
         ]
         for name in dict.fromkeys(judged):
-            circuits = self._auditing.circuits_of(suite_path(name, start))
-            suite = load_suite(suite_path(name, start), circuits, unbound=self._auditing.unbound)
+            circuits = self._audited.circuits_of(suite_path(name, start))
+            suite = load_suite(suite_path(name, start), circuits, unbound=self._audited.unbound)
             tasks = [task for task in suite.suite.tasks.values() if task.offers >= TO_PATCH]
             if tasks and suite.circuit not in seen:
                 seen.add(suite.circuit)
@@ -126,8 +125,9 @@ class DiagnosingPlugin:
         from circuit_assertions.diagnosis.lenses import diagnose
         from circuit_assertions.engine import LimitError
         from circuit_assertions.report.diagnosed import diagnosis_lines
+        from circuit_assertions.results.from_diagnosis import diagnosis_result
 
-        runner, baseline = self._auditing.runner, self._auditing.baseline
+        runner, baseline = self._audited.runner, self._audited.baseline
         assert baseline is not None
         # With workers nothing was announced in this process, and `--discover` finds circuits by what was.
         runner.announce(
@@ -143,11 +143,14 @@ class DiagnosingPlugin:
                     task,
                     {} if bound is None else bound.circuit.roles,
                     circuit=suite.circuit,
-                    corrupted=self._auditing.corrupted,
+                    corrupted=self._audited.corrupted,
                     insist=False,
                     tell=runner.audit.progress,
                 )
-                return list(diagnosis_lines(found))
+                result = diagnosis_result(found)
+                lines = list(diagnosis_lines(result))
+                self.results.append(result)
+                return lines
         except CircuitAssertionsError as error:
             # Something of the model was judged, so the circuit audit above has told its limits. Not the baseline's.
             limited = isinstance(error, LimitError) and error.checkpoint == checkpoint

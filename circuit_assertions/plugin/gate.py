@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from circuit_assertions.report import AuditLine
+from circuit_assertions.results import AssertionResult
 from circuit_assertions.verdict_words import NOT_JUDGED, GateResult, Outcome, Overall
 
 __all__ = ["FAILED", "Gate", "Rules", "fails"]
@@ -31,7 +31,7 @@ class Rules:
         return bool(word.exit.option) and getattr(self, word.exit.option) == "fail"
 
 
-def fails(line: AuditLine, rules: Rules) -> bool:
+def fails(line: AssertionResult, rules: Rules) -> bool:
     """Whether one assertion fails the gate."""
     if not line.outcome or line.counted != line.outcome:
         return False
@@ -58,7 +58,7 @@ class Gate:
     """
 
     rules: Rules
-    lines: Sequence[AuditLine]
+    lines: Sequence[AssertionResult]
     others_failed: int = 0
     audits_passed: int = 0
     not_collected: int = 0
@@ -140,7 +140,7 @@ class Gate:
             return "next: the circuit diagnosis above shows what is weaker than on the baseline"
         return f"next: {hints}" if (hints := "; ".join(self._hints())) else ""
 
-    def _advice(self, line: AuditLine) -> str:
+    def _advice(self, line: AssertionResult) -> str:
         again = f"; reproduce: {line.command}" if line.command else ""
         if line.outcome == Outcome.ERROR:
             return f"{line.id} could not be judged: fix the error shown above{again}"
@@ -166,7 +166,7 @@ class Gate:
         ways_out = Counter(line.way_out for line in self.lines if line.counted == Outcome.SKIPPED and line.way_out)
         for way_out, count in ways_out.most_common(1):
             yield f"to judge {count} of the {self.counts[Outcome.SKIPPED]} skipped: {way_out}"
-        if held := [line.id for line in self.lines if line.outcome == Outcome.HELD and line.waived_until]:
+        if held := [line.id for line in self.lines if line.outcome == Outcome.HELD and line.waiver is not None]:
             yield f"remove the waiver of {', '.join(held)}, which held"
 
 

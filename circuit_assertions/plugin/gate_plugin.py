@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from circuit_assertions.plugin.gate import Gate, Rules
+from circuit_assertions.files import NotWrittenError
+from circuit_assertions.plugin.audit_file import audit_file, write_audit
+from circuit_assertions.plugin.audited import SessionAudit
+from circuit_assertions.plugin.diagnosis_section import DiagnosingPlugin
+from circuit_assertions.plugin.gate import FAILED, Gate, Rules
 from circuit_assertions.plugin.items import AssertionItem, selected_line
+from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
+from circuit_assertions.results.audit import GateVerdict
 from circuit_assertions.verdict_words import GateResult
-
-if TYPE_CHECKING:
-    from circuit_assertions.plugin.session import AuditPlugin
-    from circuit_assertions.plugin.terminal import TerminalPlugin
 
 __all__ = ["GatePlugin"]
 
@@ -24,13 +26,14 @@ _AUDIT = "circuit_audit"  # the keyword of Python tests that use the `audit` fix
 class GatePlugin:
     """Decides the outcome of the run. Workers have none: their reports arrive at the controller, which decides."""
 
-    def __init__(self, auditing: AuditPlugin, telling: TerminalPlugin) -> None:
-        self._auditing = auditing
+    def __init__(self, audited: SessionAudit, telling: TerminalPlugin) -> None:
+        self._audited = audited
         self._telling = telling
         self._running = False
         self._others_failed = 0
         self._audits_passed = 0
         self._not_collected = 0
+        self._file = audit_file(audited)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> None:
@@ -54,7 +57,7 @@ class GatePlugin:
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
         """https://pytest-xdist.readthedocs.io: what a worker has selected; all select the same."""
         for nodeid in ids:
-            line = selected_line(nodeid, self._auditing)
+            line = selected_line(nodeid, self._audited)
             if line is not None:
                 self._telling.expect(nodeid, line)
 
@@ -72,16 +75,38 @@ class GatePlugin:
         result = yield
         self._decide(session)
         if self._running:
+            self._write(session)
             self._say(int(session.exitstatus))
         return result
+
+    def _write(self, session: pytest.Session) -> None:
+        """Write the result where a file was asked for. Where it cannot be written, the run fails."""
+        if self._file is None:
+            return
+        code, gate = int(session.exitstatus), self._gate()
+        outcome = GateVerdict(passed=code == 0, exit_code=code, line=gate.line(code))
+        diagnosing = self._diagnosing
+        try:
+            write_audit(
+                self._file,
+                self._audited,
+                self._telling,
+                outcome,
+                () if diagnosing is None else tuple(diagnosing.results),
+            )
+        except NotWrittenError as error:
+            session.exitstatus = session.exitstatus or FAILED
+            terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
+            if terminal is not None:
+                terminal.write_line(printable(str(error)), red=True)
 
     def _decide(self, session: pytest.Session) -> None:
         if self._running:
             session.exitstatus = self._gate().code(int(session.exitstatus))
 
     def _gate(self) -> Gate:
-        options, baseline = self._auditing.options, self._auditing.baseline
-        diagnosing = self._auditing.config.pluginmanager.getplugin("circuit_assertions_diagnosing")
+        options, baseline = self._audited.options, self._audited.baseline
+        diagnosing = self._diagnosing
         return Gate(
             Rules(options.unresolved, options.skipped),
             self._telling.lines,
@@ -93,8 +118,14 @@ class GatePlugin:
             baseline="" if baseline is None else str(baseline),
         )
 
+    @property
+    def _diagnosing(self) -> DiagnosingPlugin | None:
+        """What diagnoses after the verdicts; None where nothing does."""
+        found = self._audited.config.pluginmanager.getplugin("circuit_assertions_diagnosing")
+        return found if isinstance(found, DiagnosingPlugin) else None
+
     def _say(self, code: int) -> None:
-        terminal = self._auditing.config.pluginmanager.getplugin("terminalreporter")
+        terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
         if terminal is None:
             return
         gate, result = self._gate(), GateResult.FAIL if code else GateResult.PASS

@@ -7,25 +7,24 @@ import os
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from circuit_assertions.assertions import Judgement, SuiteError, Verdict, load_suite
-from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion
+from circuit_assertions.assertions import SuiteError, load_suite
+from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.assertions.yaml_source import MOST_BYTES
 from circuit_assertions.places import PACKAGED, packaged_name
+from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.gate import Rules, fails
-from circuit_assertions.plugin.terminal import LINE, record
+from circuit_assertions.plugin.reported import note
 from circuit_assertions.plugin.workers import group_of
 from circuit_assertions.printable import printable
-from circuit_assertions.report import AuditLine, explain
+from circuit_assertions.report import explain
+from circuit_assertions.results import AssertionResult
+from circuit_assertions.results.judged import planned
 from circuit_assertions.verdict_words import Outcome
-
-if TYPE_CHECKING:
-    from circuit_assertions.plugin.session import AuditPlugin
 
 __all__ = ["AssertionItem", "NotHeldError", "SuiteFile", "is_suite", "node_id", "selected_line"]
 
@@ -33,11 +32,7 @@ _SUITE_KEY = re.compile(r"""^(suite|"suite"|'suite')\s*:""", re.MULTILINE)
 
 
 class NotHeldError(AssertionError):
-    """A judgement that is not HELD; what is raised when an assertion breaks."""
-
-    def __init__(self, text: str, judgement: Judgement) -> None:
-        super().__init__(text)
-        self.judgement = judgement
+    """An assertion that is not HELD; what is raised when it breaks."""
 
 
 def is_suite(path: Path) -> bool:
@@ -55,7 +50,7 @@ def is_suite(path: Path) -> bool:
 class SuiteFile(pytest.File):
     """A suite file. Collects one item for each assertion and checkpoint."""
 
-    plugin: AuditPlugin
+    audited: SessionAudit
 
     def collect(self) -> Iterable[AssertionItem]:
         """Validate the whole suite, then make its items.
@@ -64,13 +59,13 @@ class SuiteFile(pytest.File):
             pytest.Collector.CollectError: with one line for each problem of the suite.
         """
         try:
-            circuits = self.plugin.circuits_of(self.path)
-            loaded = load_suite(self.path, circuits, unbound=self.plugin.unbound)
+            circuits = self.audited.circuits_of(self.path)
+            loaded = load_suite(self.path, circuits, unbound=self.audited.unbound)
         except SuiteError as error:
             raise self.CollectError(_relative(str(error))) from error
-        for checkpoint in self.plugin.checkpoints:
+        for checkpoint in self.audited.checkpoints:
             for index, assertion in enumerate(loaded.suite.assertions):
-                label = self.plugin.label(checkpoint)
+                label = self.audited.label(checkpoint)
                 asked = PlannedAssertion(loaded, assertion, checkpoint, circuits)
                 name = f"{assertion.id}[{label}]" if label else assertion.id
                 item = AssertionItem.from_parent(self, name=name, callobj=_assertion)
@@ -83,7 +78,7 @@ class SuiteFile(pytest.File):
                 yield item
 
 
-def _assertion(circuit_judgement: Judgement | NotApplicable, request: pytest.FixtureRequest) -> None:
+def _assertion(circuit_judgement: AssertionResult, request: pytest.FixtureRequest) -> None:
     """What every assertion item runs: its judgement was made in set-up, where trouble is an error and not a failure."""
     item = request.node
     assert isinstance(item, AssertionItem)
@@ -95,7 +90,7 @@ class AssertionItem(pytest.Function):
 
     asked: PlannedAssertion
     line: int
-    to_come: AuditLine
+    to_come: AssertionResult
 
     def place(self, asked: PlannedAssertion, line: int) -> None:
         """Tell the item what it asks, and where that is written."""
@@ -105,43 +100,38 @@ class AssertionItem(pytest.Function):
             self.add_marker(mark)
         if self.config.pluginmanager.hasplugin("xdist"):  # without it, nobody has registered the mark
             self.add_marker(pytest.mark.xdist_group(group_of(str(asked.checkpoint), asked.assertion.task)))
-        self.to_come = AuditLine.to_come(asked, self.shown_suite, self.again())
-        record(self, LINE, self.to_come.plain())
+        self.to_come = planned(asked, self.shown_suite, self.again(), line=line)
+        note(self, assertions=(self.to_come,))
 
-    def line_of(self, judged: Judgement | NotApplicable) -> AuditLine:
-        """The line of the assertion with its outcome."""
-        if isinstance(judged, NotApplicable):
-            return replace(self.to_come, outcome=Outcome.SKIPPED, reason=judged.reason, way_out=judged.way_out)
-        return self.to_come.judged(self.asked, judged)
-
-    def conclude(self, judged: Judgement | NotApplicable) -> None:
+    def conclude(self, result: AssertionResult) -> None:
         """Fail, report or pass: as the gate will count it."""
-        line, options = self.line_of(judged), self.plugin.options
-        failing = fails(line, Rules(options.unresolved, options.skipped))
-        if isinstance(judged, NotApplicable):
+        options = self.audited.options
+        failing = fails(result, Rules(options.unresolved, options.skipped))
+        if result.outcome == Outcome.SKIPPED:
             if not failing:
-                pytest.skip(f"{_waiver(line)}{judged.reason}")
-            needed = " (required)" if line.required else ""
-            pytest.fail(f"{Outcome.SKIPPED}{needed}: {judged.reason}{_expired(line)}", pytrace=False)
-        text = explain(judged, self.asked.assertion, self.again()) + _expired(line)
+                pytest.skip(f"{_waiver(result)}{result.reason}")
+            needed = " (required)" if result.required else ""
+            pytest.fail(f"{Outcome.SKIPPED}{needed}: {result.reason}{_expired(result)}", pytrace=False)
+        text = explain(result) + _expired(result)
         if failing:
-            raise NotHeldError(text, judged)
-        if judged.verdict is not Verdict.HELD:
-            pytest.skip(_waiver(line) + (text if line.counted == Outcome.WAIVED else f"{judged.verdict}: {text}"))
+            raise NotHeldError(text)
+        if result.outcome != Outcome.HELD:
+            waived = result.counted == Outcome.WAIVED
+            pytest.skip(_waiver(result) + (text if waived else f"{result.outcome}: {text}"))
 
     @property
-    def plugin(self) -> AuditPlugin:
+    def audited(self) -> SessionAudit:
         """The audit that this item belongs to."""
         assert isinstance(self.parent, SuiteFile)
-        return self.parent.plugin
+        return self.parent.audited
 
     def again(self) -> str:
         """The command that reproduces this item alone."""
         checkpoint, command = (
             self.asked.checkpoint,
-            [f"{self.plugin.options.spelled('--model')}={self.asked.checkpoint}"],
+            [f"{self.audited.options.spelled('--model')}={self.asked.checkpoint}"],
         )
-        command += self.plugin.options.spelled_out
+        command += self.audited.options.spelled_out
         # The last checkpoint of a training run is not reached by a path of its own, but by its label.
         alone = str(checkpoint) != checkpoint.given or not checkpoint.label
         command.append(f"{self.shown_suite}::{self.asked.assertion.id if alone else self.name}")
@@ -182,28 +172,32 @@ def node_id(path: Path, config: pytest.Config) -> str | None:
     return None if shown == path.relative_to(config.rootpath).as_posix() else shown
 
 
-def selected_line(nodeid: str, plugin: AuditPlugin) -> AuditLine | None:
+def selected_line(nodeid: str, audited: SessionAudit) -> AssertionResult | None:
     """The line to come of an assertion that a worker has selected; None where the node id is no assertion's."""
     file, _, name = nodeid.partition("::")
-    path = plugin.config.rootpath / file
+    path = audited.config.rootpath / file
     if not file.startswith(PACKAGED) and not (path.suffix in (".yaml", ".yml") and _is_suite(path)):
         return None
     assertion, bracket, label = name.partition("[")
-    shown = file if file.startswith(PACKAGED) else _shown(path, plugin.config)
-    checkpoint = plugin.labelled(label.rpartition("]")[0] if bracket else "")
+    shown = file if file.startswith(PACKAGED) else _shown(path, audited.config)
+    checkpoint = audited.labelled(label.rpartition("]")[0] if bracket else "")
     # xdist's own loadgroup appends a group to node ids.
-    return AuditLine(checkpoint, shown, assertion.partition("@")[0], "")
+    return AssertionResult(model=checkpoint, suite=shown, id=assertion.partition("@")[0])
 
 
 _is_suite = functools.cache(is_suite)
 
 
-def _waiver(line: AuditLine) -> str:
-    return f"{Outcome.WAIVED} until {line.waived_until} ({line.waiver}): " if line.counted == Outcome.WAIVED else ""
+def _waiver(line: AssertionResult) -> str:
+    if line.waiver is None or line.counted != Outcome.WAIVED:
+        return ""
+    return f"{Outcome.WAIVED} until {line.waiver.until} ({line.waiver.reason}): "
 
 
-def _expired(line: AuditLine) -> str:
-    return f"\n  waiver    EXPIRED on {line.waived_until}: {line.waiver}" if line.expired else ""
+def _expired(line: AssertionResult) -> str:
+    if line.waiver is None or not line.expired:
+        return ""
+    return f"\n  waiver    EXPIRED on {line.waiver.until}: {line.waiver.reason}"
 
 
 def _relative(text: str) -> str:

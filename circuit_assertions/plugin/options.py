@@ -44,6 +44,7 @@ class Options:
     discover: bool
     diagnosis: bool
     suites: tuple[str, ...]
+    json: str | None = None
     spelling: Mapping[str, str] = field(default_factory=dict)
 
     def spelled(self, short: str) -> str:
@@ -89,6 +90,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini(
         "circuit_diagnosis", "whether a diagnosis is made; see --circuit-no-diagnosis", type="bool", default=True
     )
+    parser.addini("circuit_json", "default of --circuit-json", default=None)
     parser.addini("circuit_discover", "default of --circuit-discover", type="bool", default=False)
     for name in _EFFECTS:
         parser.addini(f"circuit_{name}", f"default of --circuit-{name}", default="report")
@@ -161,6 +163,12 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         help="if no circuit file fits this lineage, find on the baseline which heads have which role, and test the "
         "model on those heads. `circuit-assertions discover` writes them to a file, which makes the next run faster.",
     )
+    group.addoption(
+        "--circuit-json",
+        dest="circuit_json",
+        metavar="FILE",
+        help="write the result of the audit to this file, as JSON: every assertion with its readings, and the gate",
+    )
     for name, what in _EFFECTS.items():
         group.addoption(
             f"--circuit-{name}",
@@ -221,6 +229,7 @@ def read_options(config: pytest.Config) -> Options:
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
+        json=config.getoption("circuit_json") or _path_in_root(config, "circuit_json"),
         spelling={short: spelled(config, full) for short, full in PLAIN.items()},
     )
 
@@ -239,6 +248,12 @@ def _path_from_file(config: pytest.Config, key: str) -> str | None:
     if not value:
         return None
     return _from_root(config, [str(value)])[0] if (config.rootpath / str(value)).exists() else str(value)
+
+
+def _path_in_root(config: pytest.Config, key: str) -> str | None:
+    """The path of a file to be written, from the configuration file."""
+    value = config.getini(key)
+    return _from_root(config, [str(value)])[0] if value else None
 
 
 def _from_root(config: pytest.Config, paths: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -13,8 +13,11 @@ from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.plugin.items import NotHeldError
 from circuit_assertions.plugin.options import Options
-from circuit_assertions.plugin.terminal import EXPECTED, FACTS, facts_of, record
-from circuit_assertions.report import AuditLine, explain
+from circuit_assertions.plugin.reported import note
+from circuit_assertions.report import explain
+from circuit_assertions.results import AssertionResult
+from circuit_assertions.results.facts import audited_model
+from circuit_assertions.results.judged import judged, planned
 from circuit_assertions.verdict_words import Outcome
 
 __all__ = ["Expecting", "outcome_of_expectations"]
@@ -35,11 +38,11 @@ class Expecting:
     options: Options
     checkpoint: Checkpoint
     label: str
-    _lines: list[AuditLine] = field(default_factory=list)
+    _lines: list[AssertionResult] = field(default_factory=list)
     _open: list[str] = field(default_factory=list)
     _not_asked: list[str] = field(default_factory=list)
 
-    def conclude(self, asked: PlannedAssertion, judged: Judgement | NotApplicable) -> None:
+    def conclude(self, asked: PlannedAssertion, judgement: Judgement | NotApplicable) -> None:
         """Note a verdict.
 
         Raises:
@@ -47,19 +50,16 @@ class Expecting:
         """
         __tracebackhide__ = True
         self.item.stash[_PENDING] = self
-        if isinstance(judged, NotApplicable):
-            self._not_asked.append(judged.reason)
-            skipped = AuditLine(
-                str(asked.checkpoint), self._file, self._name(asked), Outcome.SKIPPED, reason=judged.reason
-            )
-            self._add(replace(skipped, way_out=judged.way_out))
+        result = judged(planned(asked, self._file, name=self._name(asked)), asked.assertion, judgement)
+        self._add(result)
+        if isinstance(judgement, NotApplicable):
+            self._not_asked.append(judgement.reason)
             return
-        self._add(AuditLine.of(asked, self._file, judged, self._name(asked)))
-        text = explain(judged, asked.assertion, self._again(asked))
-        if judged.verdict is Verdict.UNRESOLVED and self.options.unresolved != "fail":
+        text = explain(result.model_copy(update={"command": self._again(asked)}))
+        if judgement.verdict is Verdict.UNRESOLVED and self.options.unresolved != "fail":
             self._open.append(text)
-        elif judged.verdict is not Verdict.HELD:
-            raise NotHeldError(text, judged)
+        elif judgement.verdict is not Verdict.HELD:
+            raise NotHeldError(text)
 
     def finish(self) -> None:
         """Give a finished test the outcome of its expectations."""
@@ -68,10 +68,10 @@ class Expecting:
         if self._not_asked and len(self._not_asked) == len(self._lines):
             pytest.skip(self._not_asked[0])
 
-    def _add(self, line: AuditLine) -> None:
+    def _add(self, line: AssertionResult) -> None:
         self._lines.append(line)
-        record(self.item, FACTS, facts_of(self.runner, self.checkpoint))
-        record(self.item, EXPECTED, [one.plain() for one in self._lines])
+        model = audited_model(self.runner, self.checkpoint)
+        note(self.item, of_suite=False, model=model, assertions=tuple(self._lines))
 
     def _name(self, asked: PlannedAssertion) -> str:
         """The test, and what it expects where it expects several things."""

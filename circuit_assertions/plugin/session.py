@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import Circuit, Judgement
-from circuit_assertions.assertions.circuit_names import Unbound
-from circuit_assertions.assertions.runner import NotApplicable, SuiteRunner
-from circuit_assertions.audit import Audit
-from circuit_assertions.checkpoints import Checkpoint, DeviceError, Opening, Permissions
-from circuit_assertions.measures import Reading
+from circuit_assertions.assertions.runner import NotApplicable
+from circuit_assertions.checkpoints import Checkpoint, DeviceError
 from circuit_assertions.places import CHAINS, CIRCUITS, PACKAGED
+from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.gate_plugin import note_audit
 from circuit_assertions.plugin.items import AssertionItem, SuiteFile, is_suite, node_id
 from circuit_assertions.plugin.limits import short_of
-from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.python_expectations import Expecting, outcome_of_expectations
-from circuit_assertions.plugin.selection import ChosenSuites, chosen_checkpoints, labels_of
-from circuit_assertions.plugin.terminal import FACTS, LINE, REASON, facts_of, record
+from circuit_assertions.plugin.reported import attach, note
 from circuit_assertions.plugin.workers import make_scheduler
 from circuit_assertions.printable import printable
-from circuit_assertions.tasks import Task
+from circuit_assertions.results import AssertionResult
+from circuit_assertions.results.facts import audited_model
+from circuit_assertions.results.judged import judged
 from circuit_assertions.unexpected import UnexpectedError, sentence_of, tell_unexpected
 
 if TYPE_CHECKING:
-    from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
     from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
 
 __all__ = ["AuditPlugin"]
@@ -42,70 +38,15 @@ _OUR_WARNING = ".*path effects are measured with hooks"  # by its words: its cla
 class AuditPlugin:
     """Opens each checkpoint once, and runs the suites on it."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.options = read_options(config)
-        chosen = chosen_checkpoints(self.options, config.invocation_params.dir)
-        self.checkpoints, self.runs = chosen.checkpoints, chosen.runs
-        self.baseline, self.corrupted = chosen.baseline, chosen.corrupted
-        self._labels = labels_of(self.checkpoints)
+    def __init__(self, audited: SessionAudit) -> None:
+        self.config = audited.config
+        self._audited = audited
+        self._runner = audited.runner
         self._current: Checkpoint | None = None
-        permissions = Permissions(self.options.allow_pickle, self.options.trust_remote_code)
-        opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
-        self.runner = SuiteRunner(Audit(opening, self.baseline), self.baseline)
-        if self.options.discover:
-            self.runner.binder.find = self._find()
-        if self.baseline is not None:
-            self.runner.corrupted = self.corrupted
-            self.runner.compare = self._compare
-        self._comparing: ComparingMeasures | None = None
         self._complained: dict[tuple[Checkpoint, str], tuple[str, str]] = {}  # to where and what was said first
-        self._suites = ChosenSuites(config, self.options)
-        self._suites.choose()
-
-    def _compare(self, *asked: Any) -> Reading:
-        """Take a reading that holds a model against its baseline. What does so is imported once it is asked."""
-        from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
-
-        if self._comparing is None:
-            assert self.baseline is not None
-            self._comparing = ComparingMeasures(
-                self.runner.audit, self.baseline, self.corrupted, self.runner.audit.progress
-            )
-        return self._comparing(*asked)
-
-    def _find(self) -> Callable[[str, Task], Circuit]:
-        """What finds circuits on the baseline.
-
-        Raises:
-            pytest.UsageError: if there is none: roles found on the model itself would always be there.
-        """
-        from circuit_assertions.diagnosis.discovery.finder import Finder
-
-        if self.baseline is None:
-            raise pytest.UsageError(
-                "--discover finds the roles on the baseline, which is missing: give it with --baseline=path/"
-            )
-        return Finder(self.runner.audit, self.baseline)
-
-    def labelled(self, label: str) -> str:
-        """The checkpoint with this label, as reports name it; the label itself where there is none."""
-        return next((str(checkpoint) for checkpoint, known in self._labels.items() if known == label), label)
-
-    def label(self, checkpoint: Checkpoint) -> str:
-        """The name of a checkpoint in item names; empty when there is only one."""
-        return self._labels[checkpoint]
+        audited.suites.choose()
 
     # -- collection ---------------------------------------------------------------------------------------------
-
-    @property
-    def unbound(self) -> Unbound:
-        """Whether a suite may name a circuit that no file has: where circuits are discovered on the spot."""
-        return "discovered" if self.options.discover else "refused"
-
-    def circuits_of(self, *suites: Path) -> tuple[Circuit, ...]:
-        """The circuits that may bind the roles of these suites."""
-        return self._suites.circuits_of(*suites)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_collect_file"""
@@ -114,7 +55,7 @@ class AuditPlugin:
         if not is_suite(file_path) and not parent.session.isinitpath(file_path):
             return None
         suite: SuiteFile = SuiteFile.from_parent(parent, path=file_path, nodeid=node_id(file_path, self.config))
-        suite.plugin = self
+        suite.audited = self._audited
         return suite
 
     @pytest.hookimpl(tryfirst=True)
@@ -133,34 +74,34 @@ class AuditPlugin:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """One checkpoint after the other, so that one is in memory beside the baseline and the corrupted one."""
-        order = {checkpoint: index for index, checkpoint in enumerate(self.checkpoints)}
+        order = {checkpoint: index for index, checkpoint in enumerate(self._audited.checkpoints)}
         items.sort(key=lambda item: order[found] if (found := self.checkpoint_of(item)) in order else 0)
-        self.runner.announce(item.asked for item in items if isinstance(item, AssertionItem))
+        self._runner.announce(item.asked for item in items if isinstance(item, AssertionItem))
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Python tests that use `audit` run once for each checkpoint."""
-        if "circuit_checkpoint" in metafunc.fixturenames and len(self.checkpoints) > 1:
-            ids = [self.label(checkpoint) for checkpoint in self.checkpoints]
-            metafunc.parametrize("circuit_checkpoint", self.checkpoints, ids=ids)
+        if "circuit_checkpoint" in metafunc.fixturenames and len(self._audited.checkpoints) > 1:
+            ids = [self._audited.label(checkpoint) for checkpoint in self._audited.checkpoints]
+            metafunc.parametrize("circuit_checkpoint", self._audited.checkpoints, ids=ids)
 
     # -- running ------------------------------------------------------------------------------------------------
 
     def pytest_sessionstart(self) -> None:
         """A missing device is a mistake in the command, reported before any work."""
         worker = hasattr(self.config, "workerinput")
-        if self.config.option.collectonly or self.options.device in ("auto", "cpu") or worker:
+        if self.config.option.collectonly or self._audited.options.device in ("auto", "cpu") or worker:
             return
         from circuit_assertions.checkpoints.devices import choose_device
 
         try:
-            choose_device(self.options.device)
+            choose_device(self._audited.options.device)
         except DeviceError as error:
             raise pytest.UsageError(str(error)) from error
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> None:
         """A worker takes its share of GPUs and cores before anything touches them."""
-        if hasattr(self.config, "workerinput") and self.options.device == "auto":
+        if hasattr(self.config, "workerinput") and self._audited.options.device == "auto":
             from circuit_assertions.checkpoints.devices import claim_worker_share
 
             claim_worker_share()
@@ -168,7 +109,7 @@ class AuditPlugin:
     @pytest.fixture
     def circuit_checkpoint(self) -> Checkpoint:
         """The checkpoint that a Python test is about."""
-        return self.checkpoints[0]
+        return self._audited.checkpoints[0]
 
     @pytest.fixture
     def circuit_audit(self, circuit_checkpoint: Checkpoint, request: pytest.FixtureRequest) -> AuditedCheckpoint:
@@ -176,12 +117,16 @@ class AuditPlugin:
         from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
 
         with self.telling_plainly(circuit_checkpoint, request.node):
-            self.runner.audit.model(circuit_checkpoint)
-            circuits = self.circuits_of(*self._suites.paths)
+            self._runner.audit.model(circuit_checkpoint)
+            circuits = self._audited.circuits_of(*self._audited.suites.paths)
         expecting = Expecting(
-            request.node, self.runner, self.options, circuit_checkpoint, self.label(circuit_checkpoint)
+            request.node,
+            self._runner,
+            self._audited.options,
+            circuit_checkpoint,
+            self._audited.label(circuit_checkpoint),
         )
-        return AuditedCheckpoint(self.runner, circuit_checkpoint, circuits, expecting.conclude)
+        return AuditedCheckpoint(self._runner, circuit_checkpoint, circuits, expecting.conclude)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -190,7 +135,7 @@ class AuditPlugin:
             done = yield
         except CircuitAssertionsError as error:
             checkpoint = self.checkpoint_of(item)
-            if checkpoint is None or not (short := short_of(error, item, checkpoint, self.runner)):
+            if checkpoint is None or not (short := short_of(error, item, checkpoint, self._runner)):
                 raise
             raise pytest.fail.Exception(short).with_traceback(error.__traceback__) from None
         outcome_of_expectations(item)
@@ -203,18 +148,27 @@ class AuditPlugin:
         return list(comparison_lines(op, left, right)) or None
 
     @pytest.fixture
-    def circuit_judgement(self, request: pytest.FixtureRequest) -> Judgement | NotApplicable:
-        """The judgement of an assertion item. Made in set-up: what cannot be read is an error, not a failure."""
+    def circuit_judgement(self, request: pytest.FixtureRequest) -> AssertionResult:
+        """The result of an assertion item. Made in set-up: what cannot be read is an error, not a failure."""
         item = request.node
         assert isinstance(item, AssertionItem)
         checkpoint = item.asked.checkpoint
         with self.telling_plainly(checkpoint, item):
-            judged = self.runner.judge(item.asked)
-            record(item, FACTS, facts_of(self.runner, checkpoint))
-        if isinstance(judged, NotApplicable):
-            judged = NotApplicable(self.options.respelled(judged.reason), self.options.respelled(judged.way_out))
-        record(item, LINE, item.line_of(judged).plain())
-        return judged
+            judgement = self._runner.judge(item.asked)
+            note(item, model=audited_model(self._runner, checkpoint))
+            if isinstance(judgement, NotApplicable):
+                respelled = self._audited.options.respelled
+                judgement = NotApplicable(respelled(judgement.reason), respelled(judgement.way_out))
+            result = judged(item.to_come, item.asked.assertion, judgement)
+        note(item, assertions=(result,))
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_runtest_makereport"""
+        report = yield
+        attach(item, report)
+        return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -222,12 +176,12 @@ class AuditPlugin:
         checkpoint = self.checkpoint_of(item)
         if checkpoint is not None and checkpoint != self._current:
             if self._current is not None:
-                self.runner.forget(self._current)
+                self._runner.forget(self._current)
             self._current = checkpoint
 
     def pytest_sessionfinish(self) -> None:
         """Nothing stays open behind a session, which may be one of several in its process."""
-        self.runner.audit.close()
+        self._runner.audit.close()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
@@ -246,18 +200,18 @@ class AuditPlugin:
                 warnings.filterwarnings("always", message=_OUR_WARNING)
                 yield
         except CircuitAssertionsError as error:
-            if short := short_of(error, node, checkpoint, self.runner):
-                record(node, REASON, short)
+            if short := short_of(error, node, checkpoint, self._runner):
+                note(node, reason=short)
                 raise pytest.fail.Exception(short, pytrace=False) from None
             key = error.same if isinstance(error, UnexpectedError) else str(error)
             first, text = self._complained.setdefault(
-                (checkpoint, key), (node.nodeid, self.options.respelled(str(error)))
+                (checkpoint, key), (node.nodeid, self._audited.options.respelled(str(error)))
             )
-            record(node, REASON, text)
+            note(node, reason=text)
             said = text if first == node.nodeid else f"(as above) the same error as {printable(first)}"
             raise pytest.fail.Exception(said, pytrace=False) from None
         except Exception as error:  # let through, where its traceback is asked for
-            record(node, REASON, sentence_of(error))
+            note(node, reason=sentence_of(error))
             raise
 
     def checkpoint_of(self, item: pytest.Item) -> Checkpoint | None:
@@ -267,5 +221,5 @@ class AuditPlugin:
         if not isinstance(item, pytest.Function) or "circuit_checkpoint" not in item.fixturenames:
             return None
         callspec = getattr(item, "callspec", None)
-        chosen = callspec.params.get("circuit_checkpoint") if callspec is not None else self.checkpoints[0]
-        return chosen if isinstance(chosen, Checkpoint) else self.checkpoints[0]
+        chosen = callspec.params.get("circuit_checkpoint") if callspec is not None else self._audited.checkpoints[0]
+        return chosen if isinstance(chosen, Checkpoint) else self._audited.checkpoints[0]

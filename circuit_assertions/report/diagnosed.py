@@ -1,7 +1,4 @@
-"""A diagnosis as a person reads it: the verdict first, then what it rests on, lens by lens.
-
-`diagnosed_data` has it as a program reads it.
-"""
+"""A diagnosis as a person reads it: the verdict first, then what it rests on, lens by lens."""
 
 from __future__ import annotations
 
@@ -10,14 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
-from circuit_assertions.diagnosis import Diagnosis, Figure, Function, HeadChange, Origin, Recovery, RoleChange
-from circuit_assertions.diagnosis.function import Inside, what_it_keeps
-from circuit_assertions.diagnosis.rediscovery import Circuits
-from circuit_assertions.diagnosis.suite_verdicts import Judged
-from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import LEAST_LOST
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import share_text
+from circuit_assertions.results.diagnosis import (
+    BeforeAndAfter,
+    DiagnosisResult,
+    HeadChanged,
+    InsideCircuit,
+    JudgedAssertion,
+    RecoveryFound,
+    RediscoveredCircuit,
+    RoleChanged,
+)
+from circuit_assertions.results.values import Figure
 from circuit_assertions.verdict_words import SOMETHING_LOST, OriginVerdict, Outcome, RecoveryVerdict
 
 __all__ = ["diagnosis_lines"]
@@ -30,7 +33,7 @@ _TELLING = 0.1  # that a circuit has more than random heads, from which on its s
 
 
 @printable_lines
-def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+def diagnosis_lines(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     """The diagnosis as (text, verdict) pairs; the verdict is empty for lines that carry none."""
     yield from _labelled("model", f"{diagnosis.model}   baseline {diagnosis.baseline}")
     if diagnosis.corrupted is not None:
@@ -43,27 +46,26 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield from _assertions(diagnosis.assertions)
     yield from _labelled("behaviour", _behaviour(diagnosis))
     yield from _prompts(diagnosis)
-    yield from _roles(diagnosis.function, diagnosis.metric.unit)
+    yield from _roles(diagnosis)
     for number, changed in enumerate(diagnosis.settings_changed):
         yield from _labelled("settings" if number == 0 else "", changed)
     yield from _origin(diagnosis)
-    if diagnosis.expression is not None:
-        through = ", ".join(str(one) for one in diagnosis.expression.through)
-        healed = _share(diagnosis.expression.healed)
+    if diagnosis.expressed is not None:
+        through, healed = ", ".join(diagnosis.expressed.through), _share(diagnosis.expressed.healed)
         text = f"in {through}: transplanting their outputs from the baseline restores {healed} of the loss"
         yield from _labelled("expressed", text)
-    if diagnosis.origin.verdict == OriginVerdict.LOCALIZED and diagnosis.verdict in SOMETHING_LOST:
+    if diagnosis.origin == OriginVerdict.LOCALIZED and diagnosis.verdict in SOMETHING_LOST:
         yield f"{'fix':<{_LABEL}}{_fix(diagnosis)}", ""
 
 
-def _behaviour(diagnosis: Diagnosis) -> str:
+def _behaviour(diagnosis: DiagnosisResult) -> str:
     behaviour = diagnosis.behaviour
     worst = f" (corrupted {_number(behaviour.corrupted)})" if behaviour.corrupted is not None else ""
     change = f"{behaviour.before.mean:.2f} -> {_number(behaviour.after)}"
     return f"{diagnosis.task} {diagnosis.metric.called} {change} {diagnosis.metric.unit}{worst}"
 
 
-def _prompts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+def _prompts(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     """How many prompts each part read."""
     read = diagnosis.prompts
     if not read:
@@ -79,31 +81,32 @@ def _prompts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield from _labelled("prompts", ", ".join(told))
 
 
-def _roles(function: Function, unit: str) -> Iterator[tuple[str, str]]:
-    told = {role.role: _role(role) for role in function.roles}
-    told |= {role: f"not compared: {why}" for role, why in function.not_compared.items()}
+def _roles(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
+    told = {role: _role(one) for role, one in diagnosis.roles.items()}
+    told |= {role: f"not compared: {why}" for role, why in diagnosis.roles_not_compared.items()}
     if not told:
         yield from _labelled("roles", "the baseline has no circuit file: `circuit-assertions discover` writes one")
     width = _LABEL + max(map(len, told), default=0) + 2
     for number, (role, text) in enumerate(told.items()):
         yield from _labelled(f"{'roles' if number == 0 else '':<{_LABEL}}{role}", text, width=width)
-    if function.inside is not None:
-        yield from _labelled("", f"{_inside(function.inside)}; effects are in {unit}")
+    if diagnosis.inside_the_circuit is not None:
+        yield from _labelled("", f"{_inside(diagnosis.inside_the_circuit)}; effects are in {diagnosis.metric.unit}")
 
 
-def _inside(inside: Inside) -> str:
+def _inside(inside: InsideCircuit) -> str:
     text = f"{_percent(inside.circuit.mean)} of the change of all heads is in the circuit"
     if inside.more.mean < _TELLING:
         return f"{text}, no more than by chance (random heads of the same layers: {_percent(inside.random.mean)})"
     return f"{text} (random heads of the same layers: {_percent(inside.random.mean)})"
 
 
-def _role(role: RoleChange) -> str:
+def _role(role: RoleChanged) -> str:
     count = len(role.heads)
-    stronger = ", ".join(_head(one) for one in role.heads if one.kind == "amplified")
-    told = ", ".join(_head(one) for one in role.changed)
-    if role.changed:
-        state = f"{len(role.changed)} of {count} changed"
+    stronger = ", ".join(_head(name, one) for name, one in role.heads.items() if one.kind == "amplified")
+    changed = {name: one for name, one in role.heads.items() if one.kind not in ("intact", "amplified")}
+    told = ", ".join(_head(name, one) for name, one in changed.items())
+    if changed:
+        state = f"{len(changed)} of {count} changed"
     elif role.weaker:
         state = f"none of {count} heads changed clearly alone"
     elif not role.works:
@@ -113,80 +116,83 @@ def _role(role: RoleChange) -> str:
     return f"{state}, {role.kept}{f': {told}' * bool(told)}{f'; amplified: {stronger}' * bool(stronger)}"
 
 
-def _head(one: HeadChange) -> str:
+def _head(name: str, one: HeadChanged) -> str:
     kind = "" if one.kind == "amplified" else f"{one.kind} "
     if one.kind == "attention moved" and one.looks is not None:
-        return _unbroken(f"{one.head} {kind}(attention {one.looks[0].mean:.2f} -> {one.looks[1].mean:.2f})")
+        return _unbroken(f"{name} {kind}(attention {one.looks.before.mean:.2f} -> {one.looks.after.mean:.2f})")
     if one.kind == "sign unclear":
-        return _unbroken(f"{one.head} {kind}({one.before.mean:+.2f} -> {_signed(one.after)})")
-    return _unbroken(f"{one.head} {kind}{_turn(one.before, one.after)}")
+        return _unbroken(f"{name} {kind}({one.before.mean:+.2f} -> {_signed(one.after)})")
+    return _unbroken(f"{name} {kind}{_turn(one.before, one.after)}")
 
 
 def _signed(figure: Figure) -> str:
-    return f"{figure.mean:+.2f} [{figure.interval.low:+.2f}, {figure.interval.high:+.2f}]"
+    return f"{figure.mean:+.2f} [{figure.low:+.2f}, {figure.high:+.2f}]"
+
+
+def _both(one: BeforeAndAfter) -> str:
+    return _turn(one.before, one.after)
 
 
 def _turn(before: Figure, after: Figure) -> str:
     return f"({before.mean:+.2f} -> {after.mean:+.2f})"
 
 
-def _origin(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
-    origin = diagnosis.origin
-    found = origin.found
-    if origin.verdict == OriginVerdict.UNCHANGED or diagnosis.verdict not in SOMETHING_LOST:
-        yield from _labelled("origin", _nothing_to_find(origin, diagnosis.behaviour.retained))
+def _origin(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
+    origin, parts = diagnosis.origin, diagnosis.parts
+    if origin == OriginVerdict.UNCHANGED or diagnosis.verdict not in SOMETHING_LOST:
+        yield from _labelled("origin", _nothing_to_find(diagnosis))
         return
-    if found is None:
-        yield from _labelled("origin", f"{origin.verdict}: no single component restores anything", origin.verdict)
+    if diagnosis.healed is None:
+        yield from _labelled("origin", f"{origin}: no single component restores anything", origin)
     else:
-        names = "  ".join(str(part) for part in found.parts)
-        size = f"{len(found.parts)} of {origin.parts} components"
-        text = f"{origin.verdict}: the baseline's weights of {size} restore {_share(found.healed)} of the loss: {names}"
-        yield from _labelled("origin", text, origin.verdict)
-        alike = "" if found.random is None else f"; matched random sets restore {_percent(found.random.mean)}"
-        yield from _labelled("", f"{len(origin.changed)} of {origin.parts} have different weights{alike}")
-    if origin.verdict == OriginVerdict.DIFFUSE:
-        groups = ", ".join(f"{name} {_percent(figure.mean)}" for name, figure in origin.groups.items())
+        names = "  ".join(diagnosis.components)
+        size = f"{len(diagnosis.components)} of {parts} components"
+        text = f"{origin}: the baseline's weights of {size} restore {_share(diagnosis.healed)} of the loss: {names}"
+        yield from _labelled("origin", text, origin)
+        random = diagnosis.healed_by_random
+        alike = "" if random is None else f"; matched random sets restore {_percent(random.mean)}"
+        yield from _labelled("", f"{len(diagnosis.changed)} of {parts} have different weights{alike}")
+    if origin == OriginVerdict.DIFFUSE:
+        groups = ", ".join(f"{name} {_percent(figure.mean)}" for name, figure in diagnosis.groups.items())
         yield from _labelled("", f"restored together: {groups}")
 
 
-def _nothing_to_find(origin: Origin, retained: Figure) -> str:
-    if not origin.changed:
+def _nothing_to_find(diagnosis: DiagnosisResult) -> str:
+    changed, retained = diagnosis.changed, diagnosis.behaviour.retained
+    if not changed:
         return "all weights equal the baseline's"
-    few = f" ({', '.join(map(str, origin.changed))})" if len(origin.changed) <= _FEW_TO_NAME else ""
-    differ = f"{len(origin.changed)} of {origin.parts} components have different weights{few}"
+    few = f" ({', '.join(changed)})" if len(changed) <= _FEW_TO_NAME else ""
+    differ = f"{len(changed)} of {diagnosis.parts} components have different weights{few}"
     if 1 - retained.mean < LEAST_LOST:
         return f"{differ}, but less than a tenth of the behaviour is lost: there is no loss to trace"
-    lost = Figure(1 - retained.mean, Interval(1 - retained.interval.high, 1 - retained.interval.low))
+    lost = Figure(mean=1 - retained.mean, low=1 - retained.high, high=1 - retained.low)
     return f"{differ}, but the loss of {_share(lost)} may be less than a tenth: use more prompts"
 
 
-def _fix(diagnosis: Diagnosis) -> str:
+def _fix(diagnosis: DiagnosisResult) -> str:
     """The command that restores the baseline's weights. Not wrapped, so that it can be copied."""
-    parts = [str(part) for part in diagnosis.origin.found.parts] if diagnosis.origin.found is not None else []
-    said = ["--model", str(diagnosis.model), "--from", str(diagnosis.baseline), "--components", ",".join(parts)]
+    said = ["--model", diagnosis.model, "--from", diagnosis.baseline, "--components", ",".join(diagnosis.components)]
     return shlex.join(["circuit-assertions", "graft", *said, "-o", "fixed"])
 
 
-def _recovery(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+def _recovery(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     recovery = diagnosis.recovery
     if recovery is None:
-        known = diagnosis.function.roles or diagnosis.function.not_compared
+        known = diagnosis.roles or diagnosis.roles_not_compared
         why = f"{diagnosis.corrupted} has lost less than a tenth of this behaviour" if known else "no circuit is known"
-        yield from _labelled("recovery", f"not measured: {diagnosis.not_told or why}")
+        yield from _labelled("recovery", f"not measured: {diagnosis.recovery_not_told or why}")
         return
     text = f"{recovery.how}: {_share(recovery.share)} of what the corrupted checkpoint lost is recovered"
     yield from _labelled("recovery", text, recovery.how)
     if recovery.how != RecoveryVerdict.NOT_RECOVERED:  # a behaviour that is not there has no carriers
         yield from _labelled("", _by_whom(recovery, diagnosis.metric.called))
     if recovery.how in (RecoveryVerdict.BYPASSED, RecoveryVerdict.PARTIAL) and recovery.carriers:
-        carriers = ", ".join(_unbroken(f"{one.head} {_turn(one.before, one.after)}") for one in recovery.carriers)
+        carriers = ", ".join(_unbroken(f"{head} {_both(one)}") for head, one in recovery.carriers.items())
         yield from _labelled("", f"now carried by {carriers}")
-    if recovery.circuits is not None:
-        yield from _circuits(recovery.circuits)
+    yield from _circuits(recovery)
 
 
-def _assertions(judged: Mapping[str, Judged]) -> Iterator[tuple[str, str]]:
+def _assertions(judged: Mapping[str, JudgedAssertion]) -> Iterator[tuple[str, str]]:
     """What was judged, one per line, and how much of it is recovered where it was lost."""
     told = {name: one for name, one in judged.items() if one.verdict != Outcome.SKIPPED}
     skipped = Counter(one.reason for one in judged.values() if one.verdict == Outcome.SKIPPED)
@@ -194,51 +200,55 @@ def _assertions(judged: Mapping[str, Judged]) -> Iterator[tuple[str, str]]:
     first: dict[str, str] = {}  # to the assertion beside which a reason is told
     for number, (name, one) in enumerate(told.items()):
         other = first.setdefault(one.reason, name) if one.reason else name
-        reason = one.reason if other == name else f"as for {other}"
+        reason = one.reason or "" if other == name else f"as for {other}"
         more = reason if one.recovered is None else f"{share_text(one.recovered)} recovered"
         text = f"{name:<{width}}  {one.verdict:<10}  {more}".rstrip()
         yield f"{'assertions' if number == 0 else '':<{_LABEL}}{text}", one.verdict
-    for reason, count in skipped.items():
-        yield from _labelled("" if told else "assertions", f"{count} skipped: {reason}")
+    for why, count in skipped.items():
+        yield from _labelled("" if told else "assertions", f"{count} skipped: {why}")
 
 
-def _circuits(circuits: Circuits) -> Iterator[tuple[str, str]]:
+def _circuits(recovery: RecoveryFound) -> Iterator[tuple[str, str]]:
     """The baseline's circuit, then the rediscovered one."""
-    before, after = circuits.frozen
+    frozen, found = recovery.frozen, recovery.rediscovered
+    if frozen is None or found is None:
+        return
+    before, after = frozen.faithfulness.baseline, frozen.faithfulness.model
     if after is not None:
-        text = f"baseline circuit: faithfulness {_share(after)} ({_heads(circuits.size)}; "
+        text = f"baseline circuit: faithfulness {_share(after)} ({_heads(frozen.size)}; "
         yield from _labelled("circuit", f"{text}on the baseline {_percent(before.mean)})")
     label = "circuit" if after is None else ""
-    found = circuits.found
-    if found is None:
-        yield from _labelled(label, f"rediscovered: none on {circuits.prompts} prompts: {circuits.reason}")
-        return
-    count = len(found.kept) + len(found.gained)
-    text = f"rediscovered: faithfulness {_share(found.faithfulness)} ({_heads(count)} on {circuits.prompts} prompts, "
-    text += f"{len(found.kept)} of them in the baseline's circuit; Jaccard by role {found.jaccard:.2f})"
-    if found.gained:
-        text += f"; new: {', '.join(_unbroken(f'{head} ({found.role_of(head)})') for head in found.gained)}"
+    told = f"none on {found.prompts} prompts: {found.reason}" if found.faithfulness is None else _rediscovered(found)
+    yield from _labelled(label, f"rediscovered: {told}")
+
+
+def _rediscovered(found: RediscoveredCircuit) -> str:
+    assert found.faithfulness is not None
+    kept, gained, recast = found.kept or (), found.gained or (), found.recast or {}
+    text = f"faithfulness {_share(found.faithfulness)} ({_heads(len(kept) + len(gained))} on {found.prompts} prompts, "
+    text += f"{len(kept)} of them in the baseline's circuit; Jaccard by role {found.jaccard:.2f})"
+    if gained:
+        role_of = {head: role for role, heads in (found.roles or {}).items() for head in heads}
+        text += f"; new: {', '.join(_unbroken(f'{head} ({role_of[head]})') for head in gained)}"
     if found.lost:
-        text += f"; lost: {', '.join(map(str, found.lost))}"
-    for was, now in dict.fromkeys(found.recast.values()):
-        heads = ", ".join(str(head) for head, roles in found.recast.items() if roles == (was, now))
+        text += f"; lost: {', '.join(found.lost)}"
+    for was, now in dict.fromkeys((one.was, one.now) for one in recast.values()):
+        heads = ", ".join(head for head, one in recast.items() if (one.was, one.now) == (was, now))
         text += f"; {was} -> {now}: {heads}"
-    yield from _labelled(label, text)
+    return text
 
 
-def _by_whom(recovery: Recovery, behaviour: str) -> str:
-    before, after = recovery.knocked_out
+def _by_whom(recovery: RecoveryFound, behaviour: str) -> str:
+    before, after = recovery.knocked_out.baseline, recovery.knocked_out.model
     what = "knocking out the heads that write the answer on the baseline"
-    if after:
+    if after is not None:
         text = f"{what} costs the model {_percent(after.mean)} of the {behaviour} (the baseline "
         text += f"{_percent(before.mean)})"
     else:
         text = f"the right answer is not clearly ahead, so {what} is not informative (it costs the baseline "
         text += f"{_percent(before.mean)})"
-    if recovery.weakest is None:
-        return text
-    role, share = recovery.weakest
-    return f"{text}; the weakest role, {role}, {what_it_keeps(share, in_sentence=True)}"
+    weakest = recovery.weakest_role
+    return text if weakest is None else f"{text}; the weakest role, {weakest.role}, {weakest.kept}"
 
 
 def _labelled(label: str, text: str, verdict: str = "", width: int = _LABEL) -> Iterator[tuple[str, str]]:
@@ -252,7 +262,7 @@ def _heads(count: int) -> str:
 
 
 def _number(figure: Figure) -> str:
-    return _unbroken(f"{figure.mean:.2f} [{figure.interval.low:.2f}, {figure.interval.high:.2f}]")
+    return _unbroken(f"{figure.mean:.2f} [{figure.low:.2f}, {figure.high:.2f}]")
 
 
 def _share(figure: Figure) -> str:

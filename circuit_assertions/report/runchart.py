@@ -9,10 +9,10 @@ from html import escape as escape_html
 from itertools import cycle
 from typing import TYPE_CHECKING
 
+from circuit_assertions.checkpoints import step_of
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.ordering import ranked
 from circuit_assertions.printable import printable
-from circuit_assertions.report.trajectory import step_of
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.trajectory import Trajectory

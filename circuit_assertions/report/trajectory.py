@@ -1,46 +1,34 @@
-"""A training run as text and as JSON: one row per checkpoint, and where each assertion broke and held again."""
+"""A training run as text: one row per checkpoint, and where each assertion broke and held again."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
-from circuit_assertions import __version__
+from circuit_assertions.checkpoints import step_of
 from circuit_assertions.diagnosis.bisecting import Spell, spells
-from circuit_assertions.measures.figures import Figure
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.report.summary import AuditLine
+from circuit_assertions.results import AssertionResult, Figure, TrajectoryResult
+from circuit_assertions.results.trajectory import CheckpointOfRun
 from circuit_assertions.verdict_words import NOT_JUDGED, Outcome
 
-if TYPE_CHECKING:
-    from circuit_assertions.diagnosis.trajectory import Step, Trajectory
+__all__ = ["trajectory_lines", "turning_lines"]
 
-__all__ = ["step_of", "trajectory_data", "trajectory_lines", "turning_lines"]
-
-_STEP = re.compile(r"checkpoint-(\d+)")
 _GAP = "  "
 
 
-def step_of(checkpoint: str) -> int | None:
-    """The step of `run/checkpoint-40`; None for the weights in the root of a run."""
-    match = _STEP.fullmatch(checkpoint.rsplit("/", 1)[-1])
-    return int(match[1]) if match else None
-
-
 @printable_lines
-def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
+def trajectory_lines(trajectory: TrajectoryResult) -> Iterator[str]:
     """The trajectory: facts, the table, and every assertion in words."""
-    run, steps = trajectory.run, trajectory.steps
-    yield f"run        {run[0].given}   baseline {trajectory.baseline}"
+    run, steps = trajectory.run_checkpoints, trajectory.steps
+    yield f"run        {trajectory.run}   baseline {trajectory.baseline}"
     yield f"behaviour  {trajectory.task} {trajectory.metric.called}, {_number(trajectory.before)} on the baseline"
     if trajectory.prompts is not None:
-        read, asked = trajectory.prompts
+        read, asked = trajectory.prompts.behaviour, trajectory.prompts.task
         more = f" of the {asked} of {trajectory.task}" if read != asked else ""
         yield f"prompts    {read}{more} for behaviour and roles, those of their suites for assertions"
     yield f"roles      of {trajectory.circuit}: the share of their effect on the baseline that is left"
-    left_out = {role: why for step in steps for role, why in step.not_compared.items()}
+    left_out = {role: why for step in steps for role, why in step.roles_not_compared.items()}
     yield from (f"           {role} is not compared: {why}" for role, why in left_out.items())
     unread = f", {lost} could not be read" if (lost := len(steps) - trajectory.audited) else ""
     yield f"audited    {trajectory.audited} of {len(run)} checkpoints{unread}"
@@ -49,7 +37,7 @@ def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
     yield from _table(trajectory, judged)
     yield ", ".join(_letters_used(trajectory, judged))
     yield ""
-    names = [_step_name(str(checkpoint)) for checkpoint in run]
+    names = [_step_name(checkpoint) for checkpoint in run]
     width = max(map(len, judged), default=0)
     for number, name in enumerate(judged, 1):
         everywhere = trajectory.audited == len(run)
@@ -61,7 +49,7 @@ def trajectory_lines(trajectory: Trajectory) -> Iterator[str]:
 
 
 @printable_lines
-def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tuple[str, str]]:
+def turning_lines(run: Sequence[str], lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
     """Where each assertion broke along a run and where it held again, as (text, outcome) pairs.
 
     Args:
@@ -100,7 +88,7 @@ def turning_lines(run: Sequence[str], lines: Sequence[AuditLine]) -> Iterator[tu
             yield f"  not run at {', '.join(names[place] for place in unrun)}", Outcome.NOT_RUN
 
 
-def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
+def _table(trajectory: TrajectoryResult, judged: Sequence[str]) -> Iterator[str]:
     roles = list(dict.fromkeys(role for step in trajectory.steps for role in step.roles))
     columns: list[tuple[list[str], list[str]]] = [(["step"], [_short(step) for step in trajectory.steps])]
     behaviours = [_number(step.behaviour) if step.behaviour else "" for step in trajectory.steps]
@@ -113,7 +101,7 @@ def _table(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
     ]
     columns.append((_numbers(len(judged)), letters))
     if any(step.overall for step in trajectory.steps):
-        columns.append((["overall"], [step.overall for step in trajectory.steps]))
+        columns.append((["overall"], [step.overall or "" for step in trajectory.steps]))
     widths = [max(map(len, [*heading, *cells])) for heading, cells in columns]
     deep = max(len(heading) for heading, _ in columns)
     for row in range(deep):
@@ -139,7 +127,7 @@ def _numbers(count: int) -> list[str]:
     return ["".join(f"{number:>{deep}}"[row] for number in range(1, count + 1)) for row in range(deep)]
 
 
-def _letters_used(trajectory: Trajectory, judged: Sequence[str]) -> list[str]:
+def _letters_used(trajectory: TrajectoryResult, judged: Sequence[str]) -> list[str]:
     used = {step.verdicts[name] for step in trajectory.steps if step.verdicts for name in judged}
     return [f"{one.letter} {one.lower()}" for one in Outcome if one in used]
 
@@ -185,11 +173,11 @@ def _spell(spell: Spell, judged: Mapping[int, str], names: Sequence[str]) -> str
     return f"{began}, not held again: last broken at {names[spell.last]}, unresolved at {names[last]}"
 
 
-def _skipped(trajectory: Trajectory, name: str) -> bool:
+def _skipped(trajectory: TrajectoryResult, name: str) -> bool:
     return all(verdict == Outcome.SKIPPED for verdict in trajectory.seen(name).values())
 
 
-def _left_out(trajectory: Trajectory) -> Iterator[str]:
+def _left_out(trajectory: TrajectoryResult) -> Iterator[str]:
     """Why assertions were skipped or could not be judged, each reason once."""
     reasons: dict[tuple[str, str], dict[str, None]] = {}
     for step in trajectory.steps:
@@ -199,7 +187,7 @@ def _left_out(trajectory: Trajectory) -> Iterator[str]:
         yield f"{verdict.lower():<10} {', '.join(names)}: {reason}"
 
 
-def _assumed(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
+def _assumed(trajectory: TrajectoryResult, judged: Sequence[str]) -> Iterator[str]:
     yield "bisection  assumes that an assertion breaks and holds again at most once; both ends were audited"
     found = {name: spells(trajectory.seen(name)) for name in judged}
     if never := sum(not spell for spell in found.values()):
@@ -210,19 +198,18 @@ def _assumed(trajectory: Trajectory, judged: Sequence[str]) -> Iterator[str]:
         yield f"           not true of {', '.join(often)}: audit every checkpoint, without --bisect"
 
 
-def _conclusion(trajectory: Trajectory) -> str:
+def _conclusion(trajectory: TrajectoryResult) -> str:
     last = next((step for step in reversed(trajectory.steps) if not step.problem), None)
     if last is None:
         return "last       no checkpoint could be read"
     counts = Counter(last.verdicts.values())
     said = ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in Outcome if counts[verdict])
     overall = f"; {last.overall}: {last.why}" if last.overall else ""
-    return f"last       {_step_name(str(last.checkpoint))}: {said}{overall}"
+    return f"last       {_step_name(last.checkpoint)}: {said}{overall}"
 
 
-def _short(step: Step) -> str:
-    number = step_of(str(step.checkpoint))
-    return "final" if number is None else str(number)
+def _short(step: CheckpointOfRun) -> str:
+    return "final" if step.step is None else str(step.step)
 
 
 def _step_name(checkpoint: str) -> str:
@@ -231,62 +218,4 @@ def _step_name(checkpoint: str) -> str:
 
 
 def _number(figure: Figure) -> str:
-    return f"{figure.mean:.2f} [{figure.interval.low:.2f}, {figure.interval.high:.2f}]"
-
-
-def trajectory_data(trajectory: Trajectory) -> dict[str, Any]:
-    """The trajectory as JSON carries it: every figure as mean, low and high; steps are null for final weights."""
-    steps = [step_of(str(checkpoint)) for checkpoint in trajectory.run]
-    return {
-        "circuit-assertions": __version__,
-        "run": trajectory.run[0].given,
-        "baseline": str(trajectory.baseline),
-        "task": trajectory.task,
-        "circuit": trajectory.circuit,
-        "before": _plain(trajectory.before),
-        "checkpoints": len(trajectory.run),
-        "audited": trajectory.audited,
-        "bisected": trajectory.bisected,
-        "prompts": trajectory.prompts and dict(zip(("behaviour", "task"), trajectory.prompts, strict=True)),
-        "steps": [
-            {
-                "checkpoint": str(step.checkpoint),
-                "step": steps[step.place],
-                "behaviour": _plain(step.behaviour),
-                "retained": _plain(step.retained),
-                "roles": {role: _plain(figure) for role, figure in step.roles.items()},
-                "roles-not-compared": dict(step.not_compared),
-                "overall": step.overall or None,
-                "why": step.why or None,
-                "verdicts": dict(step.verdicts),
-                "reasons": dict(step.reasons),
-                "recovered": {name: _plain(share) for name, share in step.recovered.items()},
-                "problem": step.problem or None,
-            }
-            for step in trajectory.steps
-        ],
-        "assertions": {name: _turns(trajectory.seen(name), trajectory) for name in trajectory.assertions},
-    }
-
-
-def _turns(seen: Mapping[int, str], trajectory: Trajectory) -> list[dict[str, str | None]]:
-    """An assertion's spells, by their checkpoints."""
-
-    def named(place: int | None) -> str | None:
-        return None if place is None else str(trajectory.run[place])
-
-    return [
-        {
-            "held-before": named(spell.held),
-            "broke": named(spell.first),
-            "broken-last": named(spell.last),
-            "came-back": named(spell.back),
-        }
-        for spell in spells(seen)
-    ]
-
-
-def _plain(figure: Figure | None) -> dict[str, float] | None:
-    if figure is None:
-        return None
-    return {"mean": figure.mean, "low": figure.interval.low, "high": figure.interval.high}
+    return f"{figure.mean:.2f} [{figure.low:.2f}, {figure.high:.2f}]"

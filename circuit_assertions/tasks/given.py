@@ -110,8 +110,8 @@ class GivenPromptsTask(TaskKind):
     chain: str | None = Field(
         None,
         min_length=1,
-        description="the chain by which `discover` finds their circuit: a file of chains/ that says so, or one of the "
-        "package's; default one without roles",
+        description="the chain by which `discover` finds their circuit: a file of chains/ with this name, or one of "
+        "the package's; default one without roles",
     )
 
     metric: MetricName = Field(LOGIT_DIFFERENCE.name, description="by what right and wrong answers are compared")

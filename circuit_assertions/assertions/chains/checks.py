@@ -84,7 +84,9 @@ def _wrong_rule(rule: Rule, chain: Chain, here: tuple[str | int, ...]) -> Iterat
             if measure not in MEASURES:
                 yield Problem((*here, key, measure), f"unknown measure {measure!r}{closest(measure, able)}")
             elif not _is_score(measure):
-                yield Problem((*here, key, measure), f"{measure} is no score of a head alone{closest(measure, able)}")
+                yield Problem(
+                    (*here, key, measure), f"{measure} is not a score of a head alone{closest(measure, able)}"
+                )
     for measure in rule.scores.keys() & rule.scores_on_repeated_tokens.keys():
         yield Problem(
             (*here, "scores", measure), f"{measure} is given twice: a head's evidence has one score of a name"

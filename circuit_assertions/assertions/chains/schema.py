@@ -27,7 +27,7 @@ def _is_a_stage(said: Any) -> Any:
     if isinstance(said, dict) and not _kind_of(said):
         words = [kind.written.removeprefix("to: ") for kind in KINDS if kind.written.startswith("to: ")]
         hint = did_you_mean(said["to"], words) if isinstance(said.get("to"), str) else ""
-        raise ValueError(f"this is no stage{hint}: write {'; '.join(kind.written for kind in KINDS)}")
+        raise ValueError(f"this is not a stage{hint}: write {'; '.join(kind.written for kind in KINDS)}")
     return said
 
 

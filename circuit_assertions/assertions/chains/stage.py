@@ -46,7 +46,7 @@ class Stage(Strict):
 
     @property
     def starts_from(self) -> tuple[str, str] | None:
-        """The role or earlier stage whose heads must be known, with the key that says so; None: it needs nobody."""
+        """The role or earlier stage whose heads must be known, with the key that names it; None: it needs nobody."""
         return None
 
     @property

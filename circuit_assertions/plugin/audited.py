@@ -1,0 +1,98 @@
+"""What one pytest session was asked to audit: options, checkpoints, suites, and what judges them.
+
+The session's other modules read it from here, so that none of them has to know the plugin that pytest calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from circuit_assertions.assertions import Circuit
+from circuit_assertions.assertions.circuit_names import Unbound
+from circuit_assertions.assertions.runner import SuiteRunner
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions
+from circuit_assertions.measures import Reading
+from circuit_assertions.plugin.options import read_options
+from circuit_assertions.plugin.selection import ChosenSuites, chosen_checkpoints, labels_of
+from circuit_assertions.tasks import Task
+
+if TYPE_CHECKING:
+    from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
+
+__all__ = ["SessionAudit"]
+
+
+class SessionAudit:
+    """The audit of one session.
+
+    Attributes:
+        checkpoints: those under audit, each once.
+        runs: the training runs among them.
+        runner: judges assertions; the models that it opens are those of the session.
+        suites: the suites, and the circuit files that belong to them.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.options = read_options(config)
+        chosen = chosen_checkpoints(self.options, config.invocation_params.dir)
+        self.checkpoints, self.runs = chosen.checkpoints, chosen.runs
+        self.baseline, self.corrupted = chosen.baseline, chosen.corrupted
+        self._labels = labels_of(self.checkpoints)
+        permissions = Permissions(self.options.allow_pickle, self.options.trust_remote_code)
+        opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
+        self.runner = SuiteRunner(Audit(opening, self.baseline), self.baseline)
+        if self.options.discover:
+            self.runner.binder.find = self._find()
+        if self.baseline is not None:
+            self.runner.corrupted = self.corrupted
+            self.runner.compare = self._compare
+        self._comparing: ComparingMeasures | None = None
+        self.suites = ChosenSuites(config, self.options)
+
+    def labelled(self, label: str) -> str:
+        """The checkpoint with this label, as reports name it; the label itself where there is none."""
+        return next((str(checkpoint) for checkpoint, known in self._labels.items() if known == label), label)
+
+    def label(self, checkpoint: Checkpoint) -> str:
+        """The name of a checkpoint in item names; empty when there is only one."""
+        return self._labels[checkpoint]
+
+    @property
+    def unbound(self) -> Unbound:
+        """Whether a suite may name a circuit that no file has: where circuits are discovered on the spot."""
+        return "discovered" if self.options.discover else "refused"
+
+    def circuits_of(self, *suites: Path) -> tuple[Circuit, ...]:
+        """The circuits that may bind the roles of these suites."""
+        return self.suites.circuits_of(*suites)
+
+    def _compare(self, *asked: Any) -> Reading:
+        """Take a reading that holds a model against its baseline. What does so is imported once it is asked."""
+        from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
+
+        if self._comparing is None:
+            assert self.baseline is not None
+            self._comparing = ComparingMeasures(
+                self.runner.audit, self.baseline, self.corrupted, self.runner.audit.progress
+            )
+        return self._comparing(*asked)
+
+    def _find(self) -> Callable[[str, Task], Circuit]:
+        """What finds circuits on the baseline.
+
+        Raises:
+            pytest.UsageError: if there is none: roles found on the model itself would always be there.
+        """
+        from circuit_assertions.diagnosis.discovery.finder import Finder
+
+        if self.baseline is None:
+            raise pytest.UsageError(
+                "--discover finds the roles on the baseline, which is missing: give it with --baseline=path/"
+            )
+        return Finder(self.runner.audit, self.baseline)

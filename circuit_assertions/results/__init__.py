@@ -1,0 +1,38 @@
+"""Results: one versioned record for each kind of result, which every output renders. They need no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from circuit_assertions.results.audit import AssertionResult, AuditedModel, AuditResult, Reported
+from circuit_assertions.results.base import SCHEMA_VERSION, Result
+from circuit_assertions.results.diagnosis import DiagnosisResult
+from circuit_assertions.results.discovery import DiscoveryResult
+from circuit_assertions.results.edges import EdgesResult
+from circuit_assertions.results.trajectory import TrajectoryResult
+from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
+
+__all__ = [
+    "RESULTS",
+    "SCHEMA_VERSION",
+    "AssertionResult",
+    "AuditResult",
+    "AuditedModel",
+    "CheckpointFacts",
+    "DiagnosisResult",
+    "DiscoveryResult",
+    "EdgesResult",
+    "Figure",
+    "Reading",
+    "Reported",
+    "Result",
+    "TrajectoryResult",
+]
+
+RESULTS: Mapping[str, type[Result]] = {
+    "audit": AuditResult,
+    "diagnosis": DiagnosisResult,
+    "discovery": DiscoveryResult,
+    "edges": EdgesResult,
+    "trajectory": TrajectoryResult,
+}

@@ -1,0 +1,146 @@
+"""The result of a discovery: the heads of each role with their evidence, or why there is no circuit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from circuit_assertions.measures.figures import Figure as MeasuredFigure
+from circuit_assertions.results.base import Part, Result
+from circuit_assertions.results.values import Figure, MetricFacts, figures
+
+if TYPE_CHECKING:
+    from circuit_assertions.diagnosis.discovery import Discovery, Placed
+    from circuit_assertions.diagnosis.discovery.thresholds import Proposal
+
+__all__ = ["DiscoveryResult", "FoundCircuit", "PlacedHead", "ProposedThreshold", "StabilityFound"]
+
+
+class PlacedHead(Part):
+    """A head of the circuit.
+
+    Attributes:
+        effects: in the unit of the metric, by the stage of the search that read them.
+        evidence: what its role was judged by.
+        undecided: roles that the evidence could not decide between.
+    """
+
+    role: str
+    effects: dict[str, Figure]
+    evidence: dict[str, float]
+    undecided: tuple[str, ...]
+
+
+class StabilityFound(Part):
+    """The same discovery on disjoint halves of the prompts: the overlap of their circuits, in all and by role."""
+
+    jaccard_of_halves: float
+    by_role: dict[str, float]
+
+
+class ProposedThreshold(Part):
+    """A bound that the circuit file proposes to suites.
+
+    Attributes:
+        says: measure, heads and operands, as a suite would write them.
+        bound: `at-least` or `at-most`, and `at`, its value.
+        reads: the mean of the reading, and `margin`, its distance from the bound.
+    """
+
+    says: dict[str, Any]
+    bound: Literal["at-least", "at-most"]
+    at: float
+    reads: float
+    margin: float
+
+
+class FoundCircuit(Part):
+    """A circuit with what tells how far to trust it.
+
+    Attributes:
+        metric: of the task; effects are in its unit.
+        shorts: the abbreviations of roles in the head map, and `colours`, those of their lines in pictures of runs; of
+            roles whose chain gives them.
+        behaviour: the answer metric and `answer-rate`, by their measures.
+        answer_rate_by_kind: for each kind of prompt, where two of them clearly differ.
+        faithfulness: of the circuit, of random circuits, and of the heads that have a role.
+        unclear: heads with an effect that is large enough, but not clear of zero.
+        model: shape, fingerprint and dtype of the checkpoint.
+        settings: how it was searched.
+    """
+
+    roles: dict[str, tuple[str, ...]]
+    heads: dict[str, PlacedHead]
+    metric: MetricFacts
+    shorts: dict[str, str]
+    colours: dict[str, str]
+    behaviour: dict[str, Figure]
+    answer_rate_by_kind: dict[str, Figure]
+    faithfulness: dict[str, Figure]
+    stability: StabilityFound
+    unclear: tuple[str, ...]
+    thresholds: tuple[ProposedThreshold, ...]
+    model: dict[str, Any]
+    task: dict[str, Any]
+    settings: dict[str, Any]
+
+
+class DiscoveryResult(Result):
+    """A circuit that was found in a checkpoint, or the reason why none was.
+
+    Attributes:
+        circuit: its name; None where none was found.
+        undecided: whether the prompts could not decide.
+        reason: why none was found.
+        file: the circuit file that was written.
+    """
+
+    kind: Literal["discovery"] = "discovery"
+    checkpoint: str
+    circuit: str | None = None
+    undecided: bool = False
+    reason: str | None = None
+    found: FoundCircuit | None = None
+    file: str | None = None
+
+    @classmethod
+    def of(cls, discovery: Discovery, file: str) -> DiscoveryResult:
+        """The result of a discovery that found a circuit."""
+        followed = discovery.followed
+        found = FoundCircuit(
+            roles={role: tuple(map(str, heads)) for role, heads in followed.roles.items()},
+            heads={str(one.head): _head(one) for one in followed.placed},
+            metric=MetricFacts.of(discovery.metric),
+            shorts={name: role.short for name, role in discovery.roles.items() if role.short},
+            colours={name: role.colour for name, role in discovery.roles.items() if role.colour},
+            behaviour=figures(discovery.behaviour),
+            answer_rate_by_kind=figures(discovery.kinds),
+            faithfulness=figures(discovery.faithfulness),
+            stability=StabilityFound(
+                jaccard_of_halves=discovery.stability.jaccard, by_role=dict(discovery.stability.by_role)
+            ),
+            unclear=tuple(map(str, followed.unclear)),
+            thresholds=tuple(map(_threshold, discovery.thresholds)),
+            model=dict(discovery.model),
+            task=dict(discovery.task),
+            settings=dict(discovery.settings),
+        )
+        return cls(checkpoint=str(discovery.checkpoint), circuit=discovery.circuit, found=found, file=file)
+
+
+def _head(placed: Placed) -> PlacedHead:
+    return PlacedHead(
+        role=placed.role,
+        effects={one.stage: Figure.of(MeasuredFigure(one.mean, one.interval)) for one in placed.effects},
+        evidence=dict(placed.evidence),
+        undecided=tuple(placed.undecided),
+    )
+
+
+def _threshold(proposal: Proposal) -> ProposedThreshold:
+    return ProposedThreshold(
+        says=dict(proposal.says),
+        bound="at-least" if proposal.at_least else "at-most",
+        at=proposal.at,
+        reads=proposal.reads,
+        margin=proposal.margin,
+    )

@@ -1,0 +1,34 @@
+"""What the result of an audit says of a checkpoint."""
+
+from __future__ import annotations
+
+from circuit_assertions.assertions.runner import SuiteRunner
+from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.results.audit import AuditedModel, ModelLimit
+from circuit_assertions.results.values import CheckpointFacts
+
+__all__ = ["audited_model"]
+
+
+def audited_model(runner: SuiteRunner, checkpoint: Checkpoint) -> AuditedModel:
+    """What is known of a checkpoint so far.
+
+    Raises:
+        CheckpointError: if it or the baseline cannot be opened.
+    """
+    model = runner.audit.model(checkpoint)
+    baseline = None if runner.baseline is None else runner.audit.model(runner.baseline)
+    bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}
+    return AuditedModel(
+        model=str(checkpoint),
+        facts=CheckpointFacts.of(model),
+        baseline=None if baseline is None else CheckpointFacts.of(baseline),
+        settings=() if baseline is None else tuple(baseline.source.function.differences(model.source.function)),
+        corrupted="" if runner.corrupted is None else str(runner.corrupted),
+        unfit=runner.unfit,
+        circuits=tuple(sorted(bound)),
+        limits=tuple(
+            ModelLimit(name=limit.name, reason=limit.reason) for limit in dict.fromkeys(model.limits.values())
+        ),
+        warnings=runner.unread,
+    )
