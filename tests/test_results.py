@@ -140,3 +140,11 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         assert says(result.stderr.str(), f"--circuit-json={name}")
     assert not (project / "audit.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.usefixtures("opened_once", "project")
+def test_a_file_that_turns_out_not_to_be_writable_fails_the_run(pytester: pytest.Pytester, tiny_folder: Path) -> None:
+    result = pytester.runpytest_inprocess(f"--model={tiny_folder}", "--circuit-json=/dev/full", "suites/a.yaml::holds")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["/dev/full cannot be written: *", "GATE: FAIL (*"])
