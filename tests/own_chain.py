@@ -37,7 +37,7 @@ def own_prompts(tokenizer: Any, count: int, **keys: Any) -> dict[str, Any]:
         marked = [f"{{{labels[place]}:{word}}}" if place in labels else word for place, word in enumerate(words)]
         assert prompt.counterfactual is not None
         twin = tokenizer.convert_ids_to_tokens(list(prompt.counterfactual))
-        right, wrong = tokenizer.convert_ids_to_tokens([prompt.right, prompt.wrong])
+        right, wrong = tokenizer.convert_ids_to_tokens([*prompt.right.tokens, *prompt.wrong.tokens])
         pairs.append({"clean": " ".join(marked), "counterfactual": " ".join(twin), "right": right, "wrong": wrong})
     return {"kind": "prompts", "pairs": pairs, **keys}
 

@@ -124,7 +124,7 @@ def build_reference_model() -> ReferenceModel:
 def permute_heads(reference: ReferenceModel, seed: int) -> ReferenceModel:
     """The same function with the heads of each layer in another order, and the cast where it then is."""
     generator = torch.Generator().manual_seed(seed)
-    permutations = [torch.randperm(HEADS, generator=generator).tolist() for _ in range(LAYERS)]
+    permutations = [torch.randperm(HEADS, generator=generator).tolist() for _ in reference.model.transformer.h]
     moved = {
         role: tuple(sorted((layer, permutations[layer].index(head)) for layer, head in heads))
         for role, heads in reference.cast.items()

@@ -86,7 +86,8 @@ def test_auto_takes_an_accelerator_only_where_there_is_one() -> None:
 def test_what_is_no_device_is_refused_with_the_choices(wanted: str) -> None:
     with pytest.raises(DeviceError) as caught:
         choose_device(wanted)
-    assert says(caught.value, repr(wanted), "auto", "cpu", "cuda", "cuda:N", "mps")
+    assert wanted in str(caught.value)
+    assert says(caught.value, "auto", "cpu", "cuda", "cuda:N", "mps")
     assert "\n" not in str(caught.value)
 
 
