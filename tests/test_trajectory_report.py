@@ -28,7 +28,7 @@ from circuit_assertions.verdict_words import Outcome, Overall
 
 CUT_OFF = "model.safetensors is cut off"
 NO_EFFECT = "it has no effect"
-NO_HEAD = "no head is one"
+NO_HEAD = "headless"
 SVG = "{http://www.w3.org/2000/svg}"
 LETTERS = {".": "HELD", "F": "BROKEN", "u": "UNRESOLVED", "s": "SKIPPED", "E": "ERROR", "-": "NOT RUN"}
 LABELS = (*(f"checkpoint-{step}" for step in (20, 40, 60, 80)), "final")
