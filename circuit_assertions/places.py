@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import circuit_assertions
+from circuit_assertions import CircuitAssertionsError
 
 __all__ = [
     "CHAINS",
@@ -18,6 +22,7 @@ __all__ = [
 ]
 
 PACKAGED = "packaged:"
+SUITES = "circuit_assertions.suites"  # the group of entry points by which packages offer folders of suites
 CIRCUITS, CHAINS = "circuits", "chains"  # the folders beside suites whose YAML files are no suites
 
 
@@ -26,6 +31,33 @@ def packaged_suites() -> Path:
     package = Path(circuit_assertions.__file__).parent
     installed = package / "suites"
     return installed if installed.is_dir() else package.parent / "suites"
+
+
+@cache
+def offered_suites() -> tuple[Path, ...]:
+    """The folders of suites, circuits and chains that other installed packages offer.
+
+    A package offers one with an entry point of the group `circuit_assertions.suites` that names it as a module,
+    `my_package.suites`. Its modules are not run.
+
+    Raises:
+        CircuitAssertionsError: if an entry point names no folder.
+    """
+    return tuple(_offered(entry.name, entry.value) for entry in entry_points(group=SUITES))
+
+
+def _offered(name: str, module: str) -> Path:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    if not folders:
+        raise CircuitAssertionsError(
+            f"the entry point {name!r} of the group {SUITES} names {module!r}, which is no folder of an installed "
+            f"package: correct or remove the package that offers it"
+        )
+    return Path(folders[0])
 
 
 def packaged_name(path: Path, start: Path | None = None) -> str | None:
@@ -60,7 +92,7 @@ def suite_path(text: str | Path, start: Path = Path()) -> Path:
 
 
 def suite_folders(*suites: Path, own: Path) -> list[Path]:
-    """The folders beside whose suites other files are looked for: of these suites, the user's own, the packaged one.
+    """The folders beside whose suites other files are looked for: of these suites, the user's own, packaged ones.
 
     Args:
         suites: files, or folders of suites.
@@ -69,7 +101,7 @@ def suite_folders(*suites: Path, own: Path) -> list[Path]:
     beside = [suite.parent if suite.is_file() else suite for suite in suites]
     packaged = packaged_suites()
     folders: dict[Path, Path] = {}
-    for folder in (*beside, own, packaged):
+    for folder in (*beside, own, *offered_suites(), packaged):
         folders.setdefault(folder.resolve(), folder)
     last = folders.pop(packaged.resolve())  # also where they are the suites
     return [*folders.values(), last]

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from circuit_assertions.files import NotWrittenError
-from circuit_assertions.plugin.audit_file import audit_file, write_audit
 from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.diagnosis_section import DiagnosingPlugin
 from circuit_assertions.plugin.gate import FAILED, Gate, Rules
 from circuit_assertions.plugin.items import AssertionItem, selected_line
+from circuit_assertions.plugin.output_files import asked_outputs, audit_result, write_output
 from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
+from circuit_assertions.report.outputs import OutputError
 from circuit_assertions.results.audit import GateVerdict
 from circuit_assertions.verdict_words import GateResult
 
@@ -33,7 +34,7 @@ class GatePlugin:
         self._others_failed = 0
         self._audits_passed = 0
         self._not_collected = 0
-        self._file = audit_file(audited)
+        self._outputs = asked_outputs(audited)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> None:
@@ -80,25 +81,22 @@ class GatePlugin:
         return result
 
     def _write(self, session: pytest.Session) -> None:
-        """Write the result where a file was asked for. Where it cannot be written, the run fails."""
-        if self._file is None:
+        """Write the outputs that were asked for. Where one cannot be written, the run fails."""
+        if not self._outputs:
             return
         code, gate = int(session.exitstatus), self._gate()
         outcome = GateVerdict(passed=code == 0, exit_code=code, line=gate.line(code))
         diagnosing = self._diagnosing
-        try:
-            write_audit(
-                self._file,
-                self._audited,
-                self._telling,
-                outcome,
-                () if diagnosing is None else tuple(diagnosing.results),
-            )
-        except NotWrittenError as error:
-            session.exitstatus = session.exitstatus or FAILED
-            terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
-            if terminal is not None:
-                terminal.write_line(printable(str(error)), red=True)
+        diagnoses = () if diagnosing is None else tuple(diagnosing.results)
+        result = audit_result(self._audited, self._telling, outcome, diagnoses)
+        for asked in self._outputs:
+            try:
+                write_output(asked, result)
+            except (NotWrittenError, OutputError) as error:
+                session.exitstatus = session.exitstatus or FAILED
+                terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
+                if terminal is not None:
+                    terminal.write_line(printable(str(error)), red=True)
 
     def _decide(self, session: pytest.Session) -> None:
         if self._running:

@@ -45,6 +45,7 @@ class Options:
     diagnosis: bool
     suites: tuple[str, ...]
     json: str | None = None
+    outputs: tuple[str, ...] = ()
     spelling: Mapping[str, str] = field(default_factory=dict)
 
     def spelled(self, short: str) -> str:
@@ -91,6 +92,7 @@ def add_options(parser: pytest.Parser) -> None:
         "circuit_diagnosis", "whether a diagnosis is made; see --circuit-no-diagnosis", type="bool", default=True
     )
     parser.addini("circuit_json", "default of --circuit-json", default=None)
+    parser.addini("circuit_output", "default of --circuit-output", type="args", default=[])
     parser.addini("circuit_discover", "default of --circuit-discover", type="bool", default=False)
     for name in _EFFECTS:
         parser.addini(f"circuit_{name}", f"default of --circuit-{name}", default="report")
@@ -169,6 +171,14 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         metavar="FILE",
         help="write the result of the audit to this file, as JSON: every assertion with its readings, and the gate",
     )
+    group.addoption(
+        "--circuit-output",
+        action="append",
+        dest="circuit_output",
+        metavar="NAME:FILE",
+        help="write the result of the audit to this file in this format: json, or one that another installed package "
+        "offers; repeatable",
+    )
     for name, what in _EFFECTS.items():
         group.addoption(
             f"--circuit-{name}",
@@ -230,6 +240,7 @@ def read_options(config: pytest.Config) -> Options:
         discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
         json=config.getoption("circuit_json") or _path_in_root(config, "circuit_json"),
+        outputs=tuple(config.getoption("circuit_output") or config.getini("circuit_output")),
         spelling={short: spelled(config, full) for short, full in PLAIN.items()},
     )
 
