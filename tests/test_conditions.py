@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from auditing import Audited, repeated
+from said import says
 from suite_texts import write
 
 from circuit_assertions import assertions
@@ -130,8 +131,8 @@ def test_only_a_conditions_own_module_reads_its_value_from_an_expectation() -> N
 @pytest.mark.parametrize(
     ("given", "refused"),
     [
-        ({"between": [1, 2], "at-most": 0.5}, "between lies above at-most: nothing can meet both"),
-        ({"between": [1, 2], "at-least": 3}, "at-least lies above between: nothing can meet both"),
+        ({"between": [1, 2], "at-most": 0.5}, "between .*above at-most"),
+        ({"between": [1, 2], "at-least": 3}, "at-least .*above between"),
     ],
 )
 def test_bounds_that_exclude_each_other_are_refused(given: dict[str, Any], refused: str) -> None:
@@ -157,7 +158,7 @@ def test_what_a_modifier_has_lost_is_not_judged() -> None:
     both = Expectation.model_validate({"at-least": "proposed", "mostly": "90%", "sign": "positive"})
     (bound, sign, _) = both.conditions
     assert [one.key for one in both.judged] == ["mostly"]
-    assert both.in_words == "at least what the circuit file proposes and positive for 90% of prompts"
+    assert says(both.in_words, "at least", "circuit file", "positive for 90% of prompts")
     left = both.with_value(bound, None)
     assert left.in_words == "positive for 90% of prompts"
     assert left.with_value(sign, None).is_empty
@@ -204,8 +205,8 @@ def test_a_condition_of_another_package_is_judged_in_a_suite_and_in_python(
     told = run(env, "circuit_assertions", "validate", "suites/spread.yaml")
     said = told.stdout + told.stderr
     assert re.search(r"spread.yaml:7:\d+: unknown key 'spread-at-mst' \(did you mean 'spread-at-most'\?\)", said)
-    assert re.search(r"spread.yaml:8:\d+: a spread is never negative: this can never hold", said)
-    assert re.search(r"spread.yaml:9:\d+: '110%' is more than the whole", said)
+    assert re.search(r"spread.yaml:8:\d+: a spread .*\bnegative\b", said)
+    assert re.search(r"spread.yaml:9:\d+: '110%' .*\bwhole\b", said)
     schema = json.loads(run(env, "circuit_assertions", "schema").stdout)
     assert "spread-at-most" in schema["$defs"]["Expectation"]["properties"]
 
@@ -273,7 +274,8 @@ def test_a_key_that_two_packages_offer_is_refused(tmp_path: Path, monkeypatch: p
     other = f"{IMPORTS}class X(AtLeast):\n    key = 'beyond'\n    order = 1\n"
     monkeypatch.syspath_prepend(write(tmp_path, {"offer_a.py": same, "offer_b.py": same, "offer_c.py": other}))
     found = read_registry([EntryPoint(name, f"offer_{name}:X", GROUP) for name in "cba"])
-    assert found.problems == ("the condition 'above' is offered twice, by offer_a:X and by offer_b:X: uninstall one",)
+    (problem,) = found.problems
+    assert says(problem, "condition 'above'", "twice", "offer_a:X", "offer_b:X")
     assert list(found.conditions) == ["beyond", *KEYS]
 
 
@@ -287,6 +289,7 @@ def test_every_suite_is_refused_beside_a_condition_that_cannot_be_used(tmp_path:
     told = run(env, "circuit_assertions", "validate", str(tmp_path / "x.yaml"))
     assert told.returncode == 1
     said = told.stdout + told.stderr
-    assert f"{tmp_path / 'x.yaml'}:1:1: the condition 'lost' (gone:Thing of offered) cannot be used: Module" in said
-    assert f"{tmp_path / 'x.yaml'}:1:1: the condition 'heads' cannot be used: an assertion has this key" in said
+    lines = [line for line in said.splitlines() if line.startswith(f"{tmp_path / 'x.yaml'}:1:1: ")]
+    assert any(says(line, "condition 'lost'", "gone:Thing of offered", "ModuleNotFoundError") for line in lines), said
+    assert any(says(line, "condition 'heads'", "an assertion", "key") for line in lines), said
     assert "Traceback" not in said

@@ -311,9 +311,10 @@ def test_questions_that_make_no_sense(
 
 
 def test_a_copy_score_needs_the_answers_in_the_prompt(exact: Audited) -> None:
-    task = given({"clean": "Then, the store had a", "right": "ring", "wrong": "bone"})
+    text = "Then, the store had a"
+    task = given({"clean": text, "right": "ring", "wrong": "bone"})
     assert exact.read("logit-difference", task).prompts == 1
-    with pytest.raises(MeasuringError, match=r"copy score .*'Then, the store had a'"):
+    with pytest.raises(MeasuringError, match=f"copy score .*'{text}'"):
         exact.read("copy-score", task)
 
 

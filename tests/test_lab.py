@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from said import says
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
@@ -260,9 +261,7 @@ def test_the_page_reads_its_own_table_rightly() -> None:
     assert {name for name, row in diagnosed.items() if row["verdict"] == "INTACT"} >= set(lab_diagnoses.LADDERS[0])
     answering = {name for name in diagnosed if right[name] == "100%"}
     assert whole < answering
-    told = re.findall(
-        r"`([\w-]+)`, with .*, is CORRUPTED, and still puts the right name first", lab_table.PAGE.read_text()
-    )
+    told = re.findall(r"`([\w-]+)`, with .*, is CORRUPTED, .*\bright name", lab_table.PAGE.read_text())
     assert answering - whole == set(told)
     for row in table_of_page("poison | largest dose"):
         doses = [
@@ -340,13 +339,13 @@ def test_every_recipe_is_listed_and_a_wrong_name_is_met_with_the_right_one(
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed] == list(RECIPES)
     for wrong, hint in (
-        (["poisonde"], "did you mean poisoned?"),
-        (["poisoned-seed1", "--seed", "2"], "no recipe is called"),
+        (["poisonde"], "mean poisoned?"),
+        (["poisoned-seed1", "--seed", "2"], "recipe"),
     ):
         monkeypatch.setattr(sys, "argv", ["lab", *wrong])
         with pytest.raises(SystemExit):
             lab.main()
-        assert hint in capsys.readouterr().err
+        assert says(capsys.readouterr().err, wrong[0], hint)
 
 
 def test_what_is_committed_stays_small() -> None:

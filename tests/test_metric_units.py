@@ -8,6 +8,7 @@ import pytest
 from auditing import Audited, given
 from pydantic import ValidationError
 from reference_model import word_tokenizer
+from said import says
 from tiny_models import save_tiny
 
 from circuit_assertions.heads import Head
@@ -52,10 +53,10 @@ def test_a_task_says_the_same_once_it_was_written_out() -> None:
 @pytest.mark.parametrize(
     ("right", "problem"),
     [
-        (3, "3 is not a word, a list of words, or words with their weights"),
-        ([51, 52], "51 is not a word: quote it"),
+        (3, r"\b3 is not .*\blist\b.*\bweights\b"),
+        ([51, 52], r"\b51 is not .*\bquote\b"),
         ([], "an answer has 1 to 10000 words, and 0 are given"),
-        ({"John": 0}, "the weight of 'John' is 0: give a number above 0 and at most 1"),
+        ({"John": 0}, r"the weight of 'John' is 0: .*\b0\b.*\b1\b"),
         ({"John": 1.5}, "the weight of 'John' is 1.5"),
         ({"John": True}, "the weight of 'John' is True"),
         ({"John": float("nan")}, "the weight of 'John' is nan"),
@@ -69,7 +70,7 @@ def test_what_is_no_answer_is_refused_at_once(right: Any, problem: str) -> None:
 def test_a_metric_must_be_known_and_a_word_come_once() -> None:
     with pytest.raises(ValidationError, match=r"unknown metric 'probabilty' \(did you mean 'probability-"):
         task(metric="probabilty")
-    with pytest.raises(TaskError, match="prompt 1: 'John' and 'John' are one token here: leave one out"):
+    with pytest.raises(TaskError, match=r"prompt 1: 'John' and 'John' .*one token"):
         task(PAIR | {"right": ["John", "John"]}).build(WORDS)
 
 
@@ -103,7 +104,8 @@ def test_readings_are_in_the_unit_of_the_metric(tmp_path: Any) -> None:
 
 def test_shares_are_those_of_the_metric() -> None:
     units = {name: spec.unit_on(task()) for name, spec in MEASURES.items()}
-    assert units["faithfulness"] == "share of the probability difference"
+    assert units["faithfulness"].startswith("share ")
+    assert says(units["faithfulness"], "probability difference")
     assert units["ablation-effect"] == "probability"
     assert units["attention"] == "share of attention"
     plain = given({key: str(value) for key, value in PAIR.items() if key != "right"} | {"wrong": "Mary"})

@@ -193,7 +193,7 @@ PATH = "measure: path-effect, task: ioi, heads: s-inhibition, "
         (f"{PATH}receiver: {{query: 9.10}}", "query", ["9.1", "9.10"]),
         (f"{PATH}receiver: {{value: [L1H1, L1H1]}}", "value", ["L1H1", "twice"]),
         (f"{PATH}receiver: {{value: []}}", "value", ["[]", "heads"]),
-        (f"{PATH}receiver: {{query: name-mover, of: end}}", "of:", ["'of'", "at, key, query, value"]),
+        (f"{PATH}receiver: {{query: name-mover, of: end}}", "of:", ["'of'", "at, key, query", "value"]),
         (f"{PATH}semantics: through-mlp", "semantics", ["'through-mlp'", "'through-mlps'"]),
         (f"{PATH}direction: clean-to-counterfactual", "direction", ["'clean-into-counterfactual'"]),
         (f"{PATH}query: end", "query", ["path-effect", "`query`"]),

@@ -9,6 +9,8 @@ import pytest
 
 from circuit_assertions.report import Progress
 
+WORK = "ioi on here"
+
 
 def told(live: bool, times: list[float]) -> str:
     """What is written when one reading reports at these times, the last of them being its end."""
@@ -16,8 +18,8 @@ def told(live: bool, times: list[float]) -> str:
     stream = io.StringIO()
     progress = Progress(stream, live, clock=lambda: next(clock))
     for done, _ in enumerate(times[:-1]):
-        progress("ioi on here", done, len(times) - 1)
-    progress("ioi on here", len(times) - 1, len(times) - 1)
+        progress(WORK, done, len(times) - 1)
+    progress(WORK, len(times) - 1, len(times) - 1)
     return stream.getvalue()
 
 
@@ -28,7 +30,7 @@ def test_nothing_is_said_of_work_that_takes_less_than_two_seconds(live: bool) ->
 
 def test_a_terminal_shows_it_in_place_and_wipes_it() -> None:
     said = told(True, [0.0, 3.0, 4.0, 5.0])
-    first, second = ("reading ioi on here: 1 of 3, 3 s", "reading ioi on here: 2 of 3, 4 s")
+    first, second = (f"reading {WORK}: 1 of 3, 3 s", f"reading {WORK}: 2 of 3, 4 s")
     back = "\b" * len(first)
     assert said == f"{first}{back}{second}{back}{' ' * len(first)}{back}"
 

@@ -216,7 +216,7 @@ def test_too_few_single_token_names_are_refused_with_the_way_out() -> None:
 
 
 def test_places_or_objects_are_only_needed_where_a_template_names_them() -> None:
-    with pytest.raises(TaskError, match=r"place of task ioi .*`places:`"):
+    with pytest.raises(TaskError, match=r"\bplace\b.*\bioi .*`places:`"):
         _ioi(places=("Atlantis",)).build(WORDS)
     assert len(_ioi(places=(), objects=(), templates=SHORT).build(WORDS)) == 60
 
