@@ -95,7 +95,7 @@ class PlainLoop:
     def _difference(self, hooks: Sequence[Hook]) -> Tensor:
         logits = self.pair.at_end(self._run(hooks))  # [prompts, vocabulary]
         rows = torch.arange(len(logits), device=logits.device)
-        right, wrong = ([getattr(prompt, name) for prompt in self.pair.prompts] for name in ("right", "wrong"))
+        right, wrong = ([getattr(prompt, name).token for prompt in self.pair.prompts] for name in ("right", "wrong"))
         return logits[rows, right] - logits[rows, wrong]
 
     def _lost(self, hooks: Sequence[Hook]) -> Tensor:

@@ -41,7 +41,7 @@ def offered_suites() -> tuple[Path, ...]:
     `my_package.suites`. Its modules are not run.
 
     Raises:
-        CircuitAssertionsError: if an entry point names no folder.
+        CircuitAssertionsError: if an entry point does not name a folder.
     """
     return tuple(_offered(entry.name, entry.value) for entry in entry_points(group=SUITES))
 
@@ -54,7 +54,7 @@ def _offered(name: str, module: str) -> Path:
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     if not folders:
         raise CircuitAssertionsError(
-            f"the entry point {name!r} of the group {SUITES} names {module!r}, which is no folder of an installed "
+            f"the entry point {name!r} of the group {SUITES} names {module!r}, which is not a folder of an installed "
             f"package: correct or remove the package that offers it"
         )
     return Path(folders[0])

@@ -168,7 +168,7 @@ def test_validate_names_every_problem_with_its_place_and_exits_with_1(
 
 
 def test_validate_refuses_a_circuit_that_nobody_knows(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, hint in (("iio", " (did you mean 'ioi'?)"), ("greater-than", " (known: induction, ioi)")):
+    for name, hint in (("iio", " (did you mean 'ioi'?)"), ("docstring", " (known: greater-than, induction, ioi)")):
         suite.write_text(f"circuit: {name}\n" + SUITE)
         assert main(["validate", str(suite)]) == 1
         assert capsys.readouterr().out.startswith(f"{suite}:1:1: unknown circuit {name!r}{hint}; ")

@@ -153,7 +153,7 @@ def test_no_such_role(audit):
 @pytest.mark.parametrize(
     ("measure", "options", "message"),
     [
-        ("role-stability", {}, 'role-stability.*heads="name-mover"'),
+        ("role-stability", {}, 'role-stability.*heads="circuit"'),
         ("role-stability", {"heads": ["L3H0"]}, "role-stability.*role"),
         ("role-stability", {"heads": "circuit", "circuit": "iio"}, "unknown circuit 'iio' .did you mean 'ioi'"),
         ("recovery", {"heads": "name-mover"}, "recovery.*the whole model"),

@@ -87,7 +87,7 @@ def test_what_is_no_device_is_refused_with_the_choices(wanted: str) -> None:
     with pytest.raises(DeviceError) as caught:
         choose_device(wanted)
     assert wanted in str(caught.value)
-    assert says(caught.value, "auto", "cpu", "cuda", "cuda:N", "mps")
+    assert says(caught.value, "auto", "cpu")
     assert "\n" not in str(caught.value)
 
 

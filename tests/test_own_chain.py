@@ -87,7 +87,7 @@ def test_the_command_follows_a_chain_that_is_given_as_a_file(
     asked = ["--model", str(reference_folder), "--task", "suites/gifts.yaml", "--chain", "suites/chains/own.yaml"]
     assert main(["discover", *asked, "--device", "cpu", "--json", "-o", "found.yaml"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert {role: tuple(heads) for role, heads in said["roles"].items()} == RENAMED
+    assert {role: tuple(heads) for role, heads in said["found"]["roles"].items()} == RENAMED
 
 
 def test_without_a_chain_the_same_prompts_give_heads_without_roles(suite: Path, reference_folder: Path) -> None:

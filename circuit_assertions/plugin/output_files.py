@@ -49,7 +49,7 @@ def _said(audited: SessionAudit) -> list[tuple[str, str, str]]:
         name, colon, file = given.partition(":")
         if not (name and colon and file):
             raise pytest.UsageError(
-                printable(f"--circuit-output={given} names no file: write NAME:FILE, such as json:audit.json")
+                printable(f"--circuit-output={given} does not name a file: write NAME:FILE, such as json:audit.json")
             )
         said.append((name, file, f"--circuit-output={given}"))
     return said
