@@ -43,7 +43,7 @@ def test_random_weights_have_none(
     model = save_tiny(tmp_path / "model", architecture)
     said = refused(model, task, out, capsys, "--prompts", "64")
     assert says(said, "no circuit", "the task")
-    assert re.search(r"\d+% \[\d+%, \d+%\]", said)
+    assert re.search(r"\d+% [^\[]*\[\d+%, \d+%\]", said)
 
 
 def without_induction(folder: Path) -> Path:
@@ -58,7 +58,7 @@ def test_a_model_that_answers_with_the_wrong_name_has_none(
 ) -> None:
     said = refused(HEALTHY.parent / poisoned, "ioi", out, capsys, "--prompts", "64")
     assert says(said, "no circuit", "the task")
-    assert re.search(r"\d+% \[\d+%, \d+%\]", said)
+    assert re.search(r"\d+% [^\[]*\[\d+%, \d+%\]", said)
 
 
 def test_previous_token_heads_that_nothing_uses_are_told_by_function_alone(

@@ -187,7 +187,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
         (broken, HEALTHY, "L3H2", notes / "a", [notes / "a", f"because {notes}"]),
         (broken, HEALTHY, "L3H2", broken / "new", [broken / "new", f"in {broken}"]),
         (broken, tiny, "L2H0", out, [tiny, broken, "3 layers", "5 layers"]),
-        (deeper, tiny, "L2H0", out, [deeper, tiny, "gpt2", "3 layers of 4 heads", "4 layers of 4 heads"]),
+        (deeper, tiny, "L2H0", out, [deeper, tiny, "GPT2LMHeadModel", "3 layers x 4 heads", "4 layers x 4 heads"]),
         (grown, tiny, "L2H0,MLP1", out, [tiny, grown, "MLP1", "shapes"]),
         (nothing, HEALTHY, "L3H2", out, [nothing]),
     ):

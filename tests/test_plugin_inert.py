@@ -111,7 +111,8 @@ def test_importing_the_plugin_imports_nothing_but_itself_pytest_and_the_standard
     new = run("-c", looking).stdout.split()
     own = [name for name in new if name.partition(".")[0] == "circuit_assertions"]
     assert "circuit_assertions.plugin.options" in own
-    light = {"circuit_assertions", "circuit_assertions.printable"}  # the second for the texts of errors
+    # For the texts of errors, and for the words of verdicts in the help of options.
+    light = {"circuit_assertions", "circuit_assertions.printable", "circuit_assertions.verdict_words"}
     assert all(name in light or name.startswith("circuit_assertions.plugin") for name in own)
     others = {name.partition(".")[0] for name in new} - {"circuit_assertions"}
     assert others <= {*sys.stdlib_module_names, "pytest", "_pytest"}

@@ -210,7 +210,7 @@ def test_diagnose_tells_it_of_the_suite(tmp_path: Path, capsys: pytest.CaptureFi
     of_behaviour = said["assertions"]["prefers"]["recovered"]
     assert of_behaviour["mean"] == pytest.approx(said["recovery"]["share"]["mean"], abs=1e-6)
     assert of_behaviour["low"] < of_behaviour["mean"] < of_behaviour["high"]
-    assert said["assertions"]["movers-copy"] == {"verdict": "HELD", "recovered": None}
+    assert said["assertions"]["movers-copy"] == {"verdict": "HELD", "recovered": None, "reason": None}
 
 
 def test_with_workers_it_travels(project: pytest.Pytester) -> None:

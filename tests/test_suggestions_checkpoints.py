@@ -273,7 +273,7 @@ def test_prompts_that_are_as_short_as_suggested_fit(model: Path) -> None:
     audit, (checkpoint,) = Audit(ON_CPU), find_checkpoints(str(model))
     with pytest.raises(TaskError) as raised:
         audit.prompts(repeated(prompts=2, length=60), checkpoint)
-    (key,) = re.findall(r"`(\w+):` of repeated-tokens", str(raised.value))
+    (key,) = re.findall(r"`(\w+):`", str(raised.value))
     (room,) = re.findall(r" reads (\d+)", str(raised.value))
     assert audit.prompts(repeated(prompts=2, **{key: int(room) // 2 - 1}), checkpoint).longest <= int(room)
 
