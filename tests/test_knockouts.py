@@ -132,7 +132,7 @@ def test_a_ratio_of_means_keeps_its_mean(columns: np.ndarray[Any, np.dtype[np.fl
 
 
 def test_nothing_is_a_share_of_nothing() -> None:
-    with pytest.raises(MeasuringError, match=r"logit difference .*\bzero\b.*\bshare\b"):
+    with pytest.raises(MeasuringError, match=r"answer metric .*\bzero\b.*\bshare\b"):
         shares_of(np.array([1.0, -1.0]), np.ones((2, 1)))
 
 
