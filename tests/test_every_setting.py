@@ -134,7 +134,7 @@ def test_what_is_measured_is_what_hugging_face_computes(name: str, field: str, v
     if "outputs" in opened.limits:  # its effects are refused: an MLP that is run in pieces, for one
         assert (name, field) == ("bert", "chunk_size_feed_forward")
         return
-    right, wrong = (torch.tensor([getattr(prompt, which) for prompt in prompts]) for which in ("right", "wrong"))
+    right, wrong = (torch.tensor([getattr(prompt, which).token for prompt in prompts]) for which in ("right", "wrong"))
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
     with exact_softmax(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
