@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from circuit_assertions import CircuitAssertionsError
 
-__all__ = ["TRACEBACK", "UnexpectedError", "sentence_of", "tell_unexpected", "wants_traceback"]
+__all__ = ["TRACEBACK", "UnexpectedError", "sentence_of", "tell_unexpected", "text_of", "wants_traceback"]
 
 TRACEBACK = "CIRCUIT_ASSERTIONS_TRACEBACK"  # the variable of the environment that shows where an error was raised
 _MOST_CHARACTERS = 240
@@ -32,6 +32,11 @@ def sentence_of(error: BaseException) -> str:
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     text = text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def text_of(error: BaseException) -> str:
+    """The whole text of an exception in one line; its class where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def wants_traceback() -> bool:

@@ -29,13 +29,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from reference_model import END_OF_TEXT, UNKNOWN, Cast, ReferenceModel, idle_head, quiet_mlp
+from reference_model import (
+    END_OF_TEXT,
+    UNKNOWN,
+    Cast,
+    ReferenceModel,
+    config_of,
+    embedded_tokens,
+    idle_head,
+    quiet_mlp,
+    tokenizer_of,
+    write_all_embeddings,
+)
 from reference_weights import (
-    BALLAST,
-    D_MODEL,
     HEADS,
-    NEURONS,
-    POSITIONS,
     TOKEN_SIZE,
     Head,
     Lane,
@@ -43,15 +50,10 @@ from reference_weights import (
     blank_model,
     one_back,
     position_codes,
-    token_codes,
-    write_embeddings,
     write_head,
     write_mlp,
 )
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 LAYERS = 5
 CAST: Cast = {
@@ -65,7 +67,6 @@ ITEMS = ("red", "green", "blue", "black", "white", "brown", "pink", "grey", "gol
 ORDINALS = ("first", "second", "third", "fourth")
 FIRST_ITEM = 2  # its position: `list` and `:` stand before it
 
-LOGITS_PER_ANSWER = 6.5
 MOVER_OUTPUT = 0.5  # two movers share the answer
 NEGATIVE_OUTPUT = -0.2
 
@@ -83,7 +84,7 @@ class Said:
 def build_ordinal_model() -> ReferenceModel:
     """The model, its tokenizer and its cast."""
     tokenizer = _tokenizer()
-    model = blank_model(_config(tokenizer))
+    model = blank_model(config_of(tokenizer, LAYERS))
     _write_embeddings(model, tokenizer)
     roles = {head: role for role, heads in CAST.items() for head in heads}
     for layer in range(LAYERS):
@@ -117,51 +118,15 @@ def write_pairs(file: Path, count: int, seed: int = 0) -> None:
 
 def _tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = [END_OF_TEXT, UNKNOWN, *ITEMS, *ORDINALS, "list", ":", ".", "The", "one", "is"]
-    inner = Tokenizer(WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token=UNKNOWN))
-    inner.pre_tokenizer = Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        unk_token=UNKNOWN,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        model_max_length=POSITIONS,
-        model_input_names=["input_ids", "attention_mask"],
-        name_or_path="ordinal-model",
-    )
-
-
-def _config(tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
-    return GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=POSITIONS,
-        n_embd=D_MODEL,
-        n_layer=LAYERS,
-        n_head=HEADS,
-        n_inner=NEURONS,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    return tokenizer_of(vocabulary, "ordinal-model")
 
 
 def _write_embeddings(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    size = len(tokenizer)
-    tokens = torch.zeros(size, D_MODEL)
-    tokens[:, Stream.ballast] = BALLAST
-    tokens[:, Stream.token] = token_codes(size)
+    tokens = embedded_tokens(len(tokenizer))
     for number, token in enumerate(tokenizer.convert_tokens_to_ids(list(ORDINALS))):
         tokens[token, Said.wanted] = position_codes()[FIRST_ITEM + number]
         tokens[token, Said.ordinal] = 1.0
-    positions = torch.zeros(POSITIONS, D_MODEL)
-    positions[:, Stream.position] = position_codes()
-    positions[0, Stream.rest] = 1.0
-    unembedding = torch.zeros(size, D_MODEL)
-    unembedding[:, Stream.answer] = LOGITS_PER_ANSWER * token_codes(size)
-    write_embeddings(model, tokens, positions, unembedding)
+    write_all_embeddings(model, tokens)
 
 
 def _ordinal_carrier() -> Head:

@@ -110,7 +110,7 @@ class ReferenceModel:
 
 def build_reference_model() -> ReferenceModel:
     tokenizer = word_tokenizer()
-    model = blank_model(_config(tokenizer))
+    model = blank_model(config_of(tokenizer))
     _write_embeddings(model, tokenizer)
     roles = {head: role for role, heads in CAST.items() for head in heads}
     for layer in range(LAYERS):
@@ -148,6 +148,11 @@ def permuted(model: GPT2LMHeadModel, permutations: Sequence[Sequence[int]]) -> G
 def word_tokenizer() -> PreTrainedTokenizerFast:
     words = {word for template in TEMPLATES for word in re.findall(r"\w+|[^\w\s]", re.sub(r"{\w+}", " ", template))}
     vocabulary = [END_OF_TEXT, UNKNOWN, *NAMES, *PLACES, *OBJECTS, *sorted(words - {*PLACES, *OBJECTS})]
+    return tokenizer_of(vocabulary, "reference-model")
+
+
+def tokenizer_of(vocabulary: Sequence[str], name: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words; the first two of the vocabulary are `END_OF_TEXT` and `UNKNOWN`."""
     inner = Tokenizer(WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token=UNKNOWN))
     inner.pre_tokenizer = Whitespace()
     return PreTrainedTokenizerFast(
@@ -159,16 +164,17 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
         model_max_length=POSITIONS,
         # GPT-2 would add the embeddings of token types to the stream, were they passed on
         model_input_names=["input_ids", "attention_mask"],
-        name_or_path="reference-model",
+        name_or_path=name,
     )
 
 
-def _config(tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
+def config_of(tokenizer: PreTrainedTokenizerFast, layers: int = LAYERS) -> GPT2Config:
+    """The shape of a model whose weights are set by hand."""
     return GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=POSITIONS,
         n_embd=D_MODEL,
-        n_layer=LAYERS,
+        n_layer=layers,
         n_head=HEADS,
         n_inner=NEURONS,
         resid_pdrop=0.0,
@@ -181,11 +187,22 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
 
 
 def _write_embeddings(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    size = len(tokenizer)
+    tokens = embedded_tokens(len(tokenizer))
+    tokens[tokenizer.convert_tokens_to_ids(list(NAMES)), Stream.kind] = 1.0
+    write_all_embeddings(model, tokens)
+
+
+def embedded_tokens(size: int) -> Tensor:
+    """What the embedding says of every token: which one it is `[size, D_MODEL]`."""
     tokens = torch.zeros(size, D_MODEL)
     tokens[:, Stream.ballast] = BALLAST
     tokens[:, Stream.token] = token_codes(size)
-    tokens[tokenizer.convert_tokens_to_ids(list(NAMES)), Stream.kind] = 1.0
+    return tokens
+
+
+def write_all_embeddings(model: GPT2LMHeadModel, tokens: Tensor) -> None:
+    """Set the embeddings of tokens `[vocabulary, D_MODEL]` and of positions, and the unembedding of answers."""
+    size = len(tokens)
     positions = torch.zeros(POSITIONS, D_MODEL)
     positions[:, Stream.position] = position_codes()
     positions[0, Stream.rest] = 1.0

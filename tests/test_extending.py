@@ -90,6 +90,18 @@ def test_discover_follows_the_chain_of_the_task(project: Path) -> None:
     assert says(found, "pair-completer", "copied-token")
 
 
+def test_a_folder_of_suites_that_is_not_there_is_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "broken-1.0.dist-info").mkdir()
+    (tmp_path / "broken-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    points = "[circuit_assertions.suites]\nbroken = nowhere.suites\n"
+    (tmp_path / "broken-1.0.dist-info" / "entry_points.txt").write_text(points)
+    packaged = PAGE.parents[1] / "suites" / "ioi.yaml"
+    done = run(tmp_path, "pytest", f"--model={HEALTHY}", "--collect-only", "-q", str(packaged))
+    assert done.returncode == 2
+    assert says(done.stdout, "'broken'", "'nowhere.suites'", "circuit_assertions.suites")
+    assert "places.py" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("said", "named"),
     [

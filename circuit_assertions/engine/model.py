@@ -17,6 +17,7 @@ from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.limits import Limit, limits_of
 from circuit_assertions.engine.readout import Readout
 from circuit_assertions.shape import Shape
+from circuit_assertions.unexpected import text_of
 
 __all__ = ["Model"]
 
@@ -47,10 +48,9 @@ class Model:
             raise
         except Exception as error:
             # Models are built in more ways than are known here, and what takes an unknown one apart fails anywhere.
-            said = " ".join(str(error).split()) or type(error).__name__
             raise MeasuringError(
                 f"{source.checkpoint} holds a {source.architecture}, whose components cannot be identified, so nothing "
-                f"of it can be measured ({said})"
+                f"of it can be measured ({text_of(error)})"
             ) from error
         return cls(source, limits_of(reasons), readout.runs)
 

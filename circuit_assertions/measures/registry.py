@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from circuit_assertions.measures.declaring import Measure
+from circuit_assertions.offered import package_of
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks.schema import closest
 
@@ -75,8 +76,8 @@ class Registry(Mapping[str, Measure]):
     def _with_those_of_others(self, own: dict[str, Measure]) -> tuple[dict[str, Measure], dict[str, str]]:
         """A name that two packages declare is refused: a suite must not depend on which of them came first."""
         measures, refused, owners = dict(own), dict[str, str](), dict.fromkeys(own, "circuit-assertions")
-        for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, _package(entry))):
-            name, package = entry.name, _package(entry)
+        for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, package_of(entry))):
+            name, package = entry.name, package_of(entry)
             if name in owners and owners[name] != package:
                 refused[name] = printable(
                     f"the measure {name!r} is declared by two packages, {owners[name]} and {package}: remove one"
@@ -102,10 +103,6 @@ def _load(entry: EntryPoint) -> Measure | str:
     if not isinstance(loaded, Measure):
         return f"{entry.value} is not declared with `measure`"
     return loaded if loaded.name == entry.name else f"{entry.value} calls itself {loaded.name!r}"
-
-
-def _package(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else entry.module.partition(".")[0]
 
 
 MEASURES = Registry()

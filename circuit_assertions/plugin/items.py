@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from circuit_assertions.assertions import SuiteError, load_suite
+from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions import load_suite
 from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.assertions.yaml_source import MOST_BYTES
 from circuit_assertions.places import PACKAGED, packaged_name
@@ -61,7 +62,7 @@ class SuiteFile(pytest.File):
         try:
             circuits = self.audited.circuits_of(self.path)
             loaded = load_suite(self.path, circuits, unbound=self.audited.unbound)
-        except SuiteError as error:
+        except CircuitAssertionsError as error:  # of the suite, or of what other packages offer to suites
             raise self.CollectError(_relative(str(error))) from error
         for checkpoint in self.audited.checkpoints:
             for index, assertion in enumerate(loaded.suite.assertions):

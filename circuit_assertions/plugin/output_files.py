@@ -15,6 +15,7 @@ from circuit_assertions.report.output import Output
 from circuit_assertions.report.outputs import OutputError, output_named
 from circuit_assertions.results import AuditResult, DiagnosisResult
 from circuit_assertions.results.audit import GateVerdict
+from circuit_assertions.unexpected import text_of
 
 __all__ = ["AskedOutput", "asked_outputs", "audit_result", "write_output"]
 
@@ -95,7 +96,6 @@ def write_output(asked: AskedOutput, result: AuditResult) -> None:
     try:
         text = asked.output.render(result)
     except Exception as error:  # another package's code may raise anything
-        said = " ".join(str(error).split()) or type(error).__name__
-        problem = f"the output {asked.output.name!r} could not be made ({said}): {asked.file} was not written"
+        problem = f"the output {asked.output.name!r} could not be made ({text_of(error)}): {asked.file} was not written"
         raise OutputError(problem) from error
     write_whole(asked.file, text)

@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.kind import TaskKind
+from circuit_assertions.unexpected import text_of
 
 __all__ = ["GROUP", "Task", "forget", "kinds", "known_circuits", "task_offering"]
 
@@ -86,9 +87,8 @@ def _installed() -> Iterator[tuple[Kind, str]]:
             kind = point.load()
         except Exception as error:
             # A package of somebody else's may fail at import in any way.
-            said = " ".join(str(error).split()) or type(error).__name__
             raise TaskError(
-                f"the task kind of {origin} cannot be loaded ({said}): correct or remove the package"
+                f"the task kind of {origin} cannot be loaded ({text_of(error)}): correct or remove the package"
             ) from error
         if not (isinstance(kind, type) and issubclass(kind, TaskKind)):
             raise TaskError(f"{origin} names {point.value}, which is not a kind of task: name a subclass of TaskKind")

@@ -12,8 +12,10 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.offered import package_of
 from circuit_assertions.report.output import Output
 from circuit_assertions.tasks.schema import did_you_mean
+from circuit_assertions.unexpected import text_of
 
 __all__ = ["GROUP", "OutputError", "output_named", "output_names"]
 
@@ -42,7 +44,7 @@ def output_named(name: str) -> Output:
         known = output_names()
         hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"
         raise OutputError(f"unknown output {name!r}{hint}")
-    owners = [*(["circuit-assertions"] if name in own else []), *map(_package, offered)]
+    owners = [*(["circuit-assertions"] if name in own else []), *map(package_of, offered)]
     if len(owners) > 1:
         raise OutputError(f"the output {name!r} is offered by {' and '.join(sorted(owners))}: remove one of them")
     return _loaded(offered[0])
@@ -59,18 +61,13 @@ def _declared() -> Iterator[Output]:
 
 
 def _loaded(entry: EntryPoint) -> Output:
-    owner = f"the output {entry.name!r} of the package {_package(entry)}"
+    owner = f"the output {entry.name!r} of the package {package_of(entry)}"
     try:
         output = entry.load()
     except Exception as error:  # another package's import may raise anything
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise OutputError(f"{owner} cannot be loaded ({said}): correct or remove the package") from error
+        raise OutputError(f"{owner} cannot be loaded ({text_of(error)}): correct or remove the package") from error
     if not isinstance(output, Output):
         raise OutputError(f"{owner} is not an Output: name one in the entry point, not {entry.value}")
     if output.name != entry.name:
         raise OutputError(f"{owner} calls itself {output.name!r}: give both the same name")
     return output
-
-
-def _package(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else entry.module.partition(".")[0]
