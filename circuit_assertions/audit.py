@@ -102,8 +102,8 @@ class Audit:
             with tell_unexpected(f"prompts of the task {task.kind} cannot be made with the tokenizer of {checkpoint}"):
                 prompts = task.build(owner.source.tokenizer)
             if owner is not model:
-                ours = model.source.tokenizer
-                check_same_tokens(prompts, ours, owner.source.tokenizer, whose=f"the baseline {self.baseline}")
+                names = {"model": str(checkpoint), "whose": f"the baseline {self.baseline}"}
+                check_same_tokens(prompts, model.source.tokenizer, owner.source.tokenizer, **names)
             _check_room(prompts, model, checkpoint, task)
             self._prompts[key] = prompts
         return self._prompts[key]

@@ -230,21 +230,21 @@ def test_every_name_of_the_package_can_be_imported() -> None:
 
 
 BROKEN_PACKAGES = {
-    "missing": ("gone:Thing", "", "cannot be used: ModuleNotFoundError: No module named 'gone'"),
-    "no-class": ("offered_no:x", "x = 1", "it is not a subclass of circuit_assertions.assertions.condition.Condition"),
-    "lacking": ("offered_lacking:X", "class X(Condition):\n    key = 'x'", "does not define value_type, description"),
+    "missing": ("gone:Thing", "", ["ModuleNotFoundError", "'gone'"]),
+    "no-class": ("offered_no:x", "x = 1", ["circuit_assertions.assertions.condition.Condition"]),
+    "lacking": ("offered_lacking:X", "class X(Condition):\n    key = 'x'", ["value_type, description"]),
     "abstract": (
         "offered_abstract:X",
         "class X(Condition):\n    key, value_type, description = 'x', int, 'x'",
-        "it does not define describe, judge",
+        ["describe, judge"],
     ),
     "key": (
         "offered_key:X",
         "class X(AtLeast):\n    key = 'Not a word'",
-        "its key 'Not a word' is not a word in kebab-case",
+        ["'Not a word'", "kebab-case"],
     ),
-    "own-key": ("offered_own:X", "class X(AtLeast):\n    pass", "circuit-assertions has this key itself"),
-    "type": ("offered_type:X", "class X(AtLeast):\n    key, value_type = 'x', open", "cannot be used: Pydantic"),
+    "own-key": ("offered_own:X", "class X(AtLeast):\n    pass", ["circuit-assertions", "key"]),
+    "type": ("offered_type:X", "class X(AtLeast):\n    key, value_type = 'x', open", ["PydanticSchemaGenerationError"]),
 }
 IMPORTS = (
     "from circuit_assertions.assertions.condition import Condition\n"
@@ -256,14 +256,13 @@ IMPORTS = (
 def test_a_condition_that_cannot_be_used_is_named_in_one_sentence(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    value, text, reason = BROKEN_PACKAGES[name]
+    value, text, named = BROKEN_PACKAGES[name]
     if text:
         write(tmp_path, {f"{value.partition(':')[0]}.py": f"{IMPORTS}{text}\n"})
     monkeypatch.syspath_prepend(tmp_path)
     found = read_registry([EntryPoint(name, value, GROUP)])
     (problem,) = found.problems
-    assert value in problem
-    assert reason in problem
+    assert says(problem, value, *named)
     assert "\n" not in problem
     assert list(found.conditions) == KEYS
 

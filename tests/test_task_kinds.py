@@ -187,20 +187,20 @@ def test_a_circuit_is_discovered_by_it_in_its_unit(
 
 
 BROKEN = {
-    "who = who_kind:WhoTask": ("import nothing_like_it", r"'who' of who-kind cannot be loaded \(No module named"),
-    "who = who_kind:NAME": ("NAME = 3", "'who' of who-kind names who_kind:NAME, which is not a kind of task"),
+    "who = who_kind:WhoTask": ("import nothing_like_it", ["'who' of who-kind", "'nothing_like_it'"]),
+    "who = who_kind:NAME": ("NAME = 3", ["'who' of who-kind", "who_kind:NAME"]),
     "who = who_kind:Bare": (
         "from circuit_assertions.tasks import TaskKind\nclass Bare(TaskKind):\n    pass",
-        r"names Bare, which has no name: declare `kind: Literal\[...\]` in it",
+        ["'who' of who-kind", "Bare", "`kind: Literal[...]`"],
     ),
     "who = who_kind:Half": (
         "from typing import Literal\nfrom circuit_assertions.tasks import TaskKind\n"
         "class Half(TaskKind):\n    kind: Literal['half']",
-        "'half', the entry point 'who' of who-kind, is not complete: define count, make, offers",
+        ["'half'", "'who' of who-kind", "count, make, offers"],
     ),
     "ioi = who_kind:WhoTask": (
         KIND.replace('Literal["who"]', 'Literal["ioi"]'),
-        "'ioi' comes from circuit_assertions.tasks.ioi and from the entry point 'ioi' of who-kind: ",
+        ["'ioi'", "circuit_assertions.tasks.ioi", "'ioi' of who-kind"],
     ),
 }
 
@@ -209,10 +209,11 @@ BROKEN = {
 def test_an_entry_point_that_is_broken_is_named_in_one_sentence(
     points: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module, said = BROKEN[points]
+    module, named = BROKEN[points]
     install(tmp_path / "site", monkeypatch, module, points)
-    with pytest.raises(TaskError, match=said):
+    with pytest.raises(TaskError) as caught:
         kinds()
+    assert says(caught.value, *named)
     assert main(["tasks"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("circuit-assertions: ")

@@ -11,10 +11,10 @@ from circuit_assertions.tasks.prompts import Prompt, PromptSet
 __all__ = ["check_same_tokens"]
 
 
-def check_same_tokens(prompts: PromptSet, made_by: Any, other: Any, *, whose: str) -> None:
+def check_same_tokens(prompts: PromptSet, made_by: Any, other: Any, *, model: str, whose: str) -> None:
     """Check that `other` spells every token of `prompts` as `made_by` does, and splits their texts alike.
 
-    Extra tokens in either vocabulary do no harm; other ids for the tokens that are asked do.
+    `model` and `whose` name the two in the error. Extra tokens in either vocabulary do no harm; other ids for the tokens that are asked do.
 
     Raises:
         TaskError: naming the first token, or the first text, that the two tokenizers read differently.
@@ -24,13 +24,13 @@ def check_same_tokens(prompts: PromptSet, made_by: Any, other: Any, *, whose: st
     for token, (here, there) in zip(used, pairs, strict=True):
         if here != there:
             raise TaskError(
-                f"{whose} has another tokenizer: token {token} is {here!r} for the model and {there!r} there, "
+                f"{whose} has another tokenizer than {model}: token {token} is {there!r} there and {here!r} here, "
                 f"so their readings cannot be compared; audit checkpoints of one lineage together"
             )
     for prompt in prompts.prompts:
         if prompt.text and _ids(made_by, prompt.text) != _ids(other, prompt.text):
             raise TaskError(
-                f"{whose} has another tokenizer: it splits {prompt.text!r} differently, "
+                f"{whose} has another tokenizer than {model}: it splits {prompt.text!r} differently, "
                 f"so their readings cannot be compared; audit checkpoints of one lineage together"
             )
 
