@@ -80,17 +80,7 @@ class View:
 
     def halves(self) -> tuple[View, View]:
         """Two views of disjoint halves of the prompts, every template shared out between them."""
-        prompts = self.audit.prompts(self.task, self.checkpoint).prompts
-        by_template: dict[str, list[int]] = {}
-        for index, prompt in enumerate(prompts):
-            by_template.setdefault(prompt.template, []).append(index)
-        shares: tuple[list[int], list[int]] = ([], [])
-        turn = 0
-        for indices in by_template.values():
-            for index in indices:
-                shares[turn % 2].append(index)
-                turn += 1
-        first, second = (tuple(sorted(share)) for share in shares)
+        first, second = self.audit.prompts(self.task, self.checkpoint).halves()
         return self._through(first), self._through(second)
 
     def _through(self, rows: tuple[int, ...]) -> View:
