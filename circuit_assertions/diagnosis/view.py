@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,13 +78,14 @@ class View:
         """The rows of `values` [prompts, ...] that this view looks at."""
         return values if self.rows is None else values[list(self.rows)]
 
-    def halves(self) -> tuple[View, View]:
-        """Two views of disjoint halves of the prompts, every template shared out between them."""
-        first, second = self.audit.prompts(self.task, self.checkpoint).halves()
-        return self._through(first), self._through(second)
+    def halves(self, split: int = 0) -> tuple[View, View]:
+        """Two views of disjoint halves of the prompts, every template shared out between them.
 
-    def _through(self, rows: tuple[int, ...]) -> View:
-        return View(self.audit, self.checkpoint, self.task, rows)
+        Args:
+            split: which of the random splits.
+        """
+        first, second = self.audit.prompts(self.task, self.checkpoint).halves(split)
+        return replace(self, rows=first), replace(self, rows=second)
 
 
 def check_enough(prompts: PromptSet, purpose: str) -> None:

@@ -99,17 +99,23 @@ class PromptSet:
         """The prompts of these indices, in their order."""
         return PromptSet(tuple(self.prompts[row] for row in rows), self.settings)
 
-    def halves(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def halves(self, split: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Indices of two disjoint halves: the prompts of every template are shared out between them.
 
-        The templates are dealt in a random order, the same at every call. Dealt in their own order, two kinds of
-        template that take turns would come into one half each where every template has a single prompt.
+        The templates are dealt in a random order. Dealt in their own order, two kinds of template that take turns
+        would come into one half each where every template has a single prompt.
+
+        Args:
+            split: which of the random splits; each is the same at every call.
         """
         by_template: dict[str, list[int]] = {}
         for index, prompt in enumerate(self.prompts):
             by_template.setdefault(prompt.template, []).append(index)
         templates = sorted(by_template)
-        random.Random(0).shuffle(templates)
+        drawn = random.Random(split)
+        drawn.shuffle(templates)
+        for template in templates if split else ():
+            drawn.shuffle(by_template[template])
         dealt = [index for template in templates for index in by_template[template]]
         return tuple(sorted(dealt[::2])), tuple(sorted(dealt[1::2]))
 
