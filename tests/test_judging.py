@@ -18,6 +18,7 @@ from circuit_assertions.assertions import Expectation, Judgement, Verdict, descr
 from circuit_assertions.assertions.condition import NO_SIGN
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
+from circuit_assertions.measures.intervals import interval_of_mean
 
 Array = NDArray[np.float64]
 HELD, BROKEN, UNRESOLVED = Verdict.HELD, Verdict.BROKEN, Verdict.UNRESOLVED
@@ -65,7 +66,7 @@ def placed(low: float, high: float, interval: tuple[float, float]) -> Verdict:
 @settings(max_examples=60, deadline=None)
 def test_bounds(centre: float, spread: float, bound: float) -> None:
     reading = model(centre + spread * NOISE)
-    interval = reading.interval(reading.values)
+    interval = interval_of_mean(reading.values)
     assert verdict(reading, at_least=bound) is placed(bound, np.inf, interval)
     assert verdict(reading, at_most=bound) is placed(-np.inf, bound, interval)
     assert verdict(reading, between=[bound, bound + 1.0]) is placed(bound, bound + 1.0, interval)
@@ -75,7 +76,7 @@ def test_bounds(centre: float, spread: float, bound: float) -> None:
 @settings(max_examples=40, deadline=None)
 def test_signs(centre: float, spread: float) -> None:
     reading = model(centre + spread * NOISE)
-    low, high = reading.interval(reading.values)
+    low, high = interval_of_mean(reading.values)
     positive = HELD if low >= NO_SIGN else BROKEN if high < NO_SIGN else UNRESOLVED
     negative = HELD if high <= -NO_SIGN else BROKEN if low > -NO_SIGN else UNRESOLVED
     assert verdict(reading, sign="positive") is positive

@@ -12,7 +12,7 @@ from circuit_assertions.assertions.proposed import Bound, Proposed, Sourced
 from circuit_assertions.assertions.spelling import Percent
 from circuit_assertions.assertions.verdicts import Finding
 from circuit_assertions.measures import Measure
-from circuit_assertions.measures.reading import interval_of_share
+from circuit_assertions.measures.intervals import interval_of_share
 from circuit_assertions.tasks import Task
 
 __all__ = ["BoundCondition", "share_problem", "unit_problem"]
@@ -104,7 +104,7 @@ def unit_problem(spec: Measure, bound: float) -> str:
 
 
 def share_problem(spec: Measure, task: Task, bound: float, is_lower: bool) -> str:
-    """Why a share of prompts stays open even where every prompt is met, or none is: the interval is Wilson's."""
+    """Why a share of prompts stays open even where every prompt is met, or none is (Clopper and Pearson's interval)."""
     prompts = task.count
     most, least = interval_of_share(np.ones(prompts)).low, interval_of_share(np.zeros(prompts)).high
     if not (bound > most if is_lower else bound < least) or spec.is_outside(bound):

@@ -12,7 +12,8 @@ import numpy as np
 from circuit_assertions.assertions.verdicts import Finding, Verdict
 from circuit_assertions.components import Component
 from circuit_assertions.measures import Measure
-from circuit_assertions.measures.reading import Array, Interval, Reading
+from circuit_assertions.measures.intervals import Interval, interval_of_mean, intervals_of_means
+from circuit_assertions.measures.reading import Array, Reading
 from circuit_assertions.tasks import Task
 
 __all__ = ["NO_SIGN", "Condition", "Evidence", "Told", "Use", "place", "smallest_sign"]
@@ -40,6 +41,7 @@ class Condition(ABC, Generic[Value]):
         ranks: whether it is judged against the reading of all heads (or other components) of the model.
         by_prompt: whether single prompts can meet it; then `good_range` says which do.
         modifies: whether it only changes how other conditions are judged, and expects nothing alone.
+        own_interval: whether it is judged by another interval than that of the mean, so that there is one more to hold.
     """
 
     key: ClassVar[str]
@@ -50,6 +52,7 @@ class Condition(ABC, Generic[Value]):
     ranks: ClassVar[bool] = False
     by_prompt: ClassVar[bool] = False
     modifies: ClassVar[bool] = False
+    own_interval: ClassVar[bool] = False
 
     value: Value
 
@@ -116,6 +119,7 @@ class Evidence:
         baseline: the same reading of the baseline [prompts]; None where there is none.
         everyone: the reading of all components of the model, where ranks are judged.
         beside: all conditions of the expectation.
+        together: how many intervals of the assertion must hold at once.
     """
 
     values: Array
@@ -125,6 +129,15 @@ class Evidence:
     baseline: Array | None = None
     everyone: Reading | None = None
     beside: tuple[Condition[Any], ...] = field(default=())
+    together: int = 1
+
+    def interval_of(self, values: Array) -> Interval:
+        """The interval of the mean of other values [prompts]."""
+        return interval_of_mean(values, self.together)
+
+    def intervals_of(self, values: Array) -> Array:
+        """The intervals of the means of several columns [prompts, columns] -> [columns, low and high]."""
+        return intervals_of_means(values, self.together * values.shape[1])
 
     def suffices(self, condition: Condition[Any]) -> bool:
         """Whether there is what a condition needs."""

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.condition import Evidence
 from circuit_assertions.assertions.expectation import Expectation
-from circuit_assertions.assertions.verdicts import Judgement, Row, Verdict, worst
+from circuit_assertions.assertions.verdicts import Finding, Judgement, Row, Verdict, worst
 from circuit_assertions.components import Component, kind_of
-from circuit_assertions.measures.reading import Array, Reading, interval_of_mean
+from circuit_assertions.measures.intervals import FEWEST_PROMPTS, interval_of_mean
+from circuit_assertions.measures.reading import Array, Reading
 from circuit_assertions.ordering import ranked
 
 __all__ = ["AMPLIFIED_ABOVE", "describe", "judge"]
+
+_Column = tuple[str, Component | None, Array, Array | None]  # name, component, values and baseline's [prompts]
 
 AMPLIFIED_ABOVE = 1.25  # a reading whose interval lies above this multiple of the baseline's is noted as amplified
 
@@ -52,9 +55,13 @@ def judge(
         expect, not_judged = expect.without_baseline()
         if not_judged and expect.is_empty:
             return None
+    columns = _columns(reading, baseline, needed)
+    if isinstance(needed, int) and any(one.needs_baseline for one in expect.judged):
+        columns = _leading(columns, needed, expect)
+    together = len(columns) * _intervals_of(expect)
     rows = [
-        _judge_row(name, head, values, expect, reading, other, everyone)
-        for name, head, values, other in _columns(reading, baseline, needed)
+        _judge_row(name, head, values, expect, reading, other, everyone, together)
+        for name, head, values, other in columns
     ]
     of_negatives = relative and baseline is not None and baseline.mean < 0
     low_is_good = expect.low_is_good or of_negatives
@@ -67,6 +74,12 @@ def judge(
         of_some=isinstance(needed, int),
         low_is_good=low_is_good,
     )
+
+
+def _intervals_of(expect: Expectation) -> int:
+    """By how many intervals a row is judged."""
+    own = [one.own_interval for one in expect.judged]
+    return sum(own) + (not all(own))
 
 
 def _check_comparable(reading: Reading, other: Reading) -> None:
@@ -82,13 +95,15 @@ def _check_comparable(reading: Reading, other: Reading) -> None:
 
 def describe(expect: Expectation, needed: int | str = "each") -> str:
     """An expectation in words: `at least 0.45, positive; for any head`."""
-    who = {"each": "", "mean": "", 1: "; for any head"}
-    return expect.in_words + who.get(needed, f"; for at least {needed} heads")
+    if not isinstance(needed, int):
+        return expect.in_words
+    if any(one.needs_baseline for one in expect.judged):
+        who = "the head that leads" if needed == 1 else f"the {needed} heads that lead"
+        return f"{expect.in_words}; for {who} on the baseline"
+    return f"{expect.in_words}; for {'any head' if needed == 1 else f'at least {needed} heads'}"
 
 
-def _columns(
-    reading: Reading, baseline: Reading | None, needed: int | str
-) -> list[tuple[str, Component | None, Array, Array | None]]:
+def _columns(reading: Reading, baseline: Reading | None, needed: int | str) -> list[_Column]:
     if needed == "mean" and reading.components:
         other = baseline.values.mean(axis=1) if baseline is not None else None
         called = "heads" if {kind_of(column) for column in reading.components} == {"head"} else "components"
@@ -100,6 +115,21 @@ def _columns(
     ]
 
 
+def _leading(columns: list[_Column], needed: int, expect: Expectation) -> list[_Column]:
+    """The heads that lead on the baseline, as many as are needed.
+
+    What is relative to the baseline is asked of them alone. Some other head nearly always keeps its small reading.
+    """
+
+    def level(column: _Column) -> float:
+        _, _, _, baseline = column
+        assert baseline is not None
+        mean = float(baseline.mean())
+        return -mean if expect.low_is_good else abs(mean) if expect.only_relative else mean
+
+    return ranked(columns, level)[:needed]
+
+
 def _judge_row(
     name: str,
     head: Component | None,
@@ -108,12 +138,16 @@ def _judge_row(
     reading: Reading,
     baseline: Array | None,
     everyone: Reading | None,
+    together: int,
 ) -> Row:
-    interval = reading.interval(values)
-    evidence = Evidence(values, interval, reading.unit, head, baseline, everyone, expect.conditions)
+    interval = reading.interval_for_verdict(values, together)
+    evidence = Evidence(values, interval, reading.unit, head, baseline, everyone, expect.conditions, together)
     findings = [condition.judge(evidence) for condition in expect.judged if evidence.suffices(condition)]
+    if values.size < FEWEST_PROMPTS:
+        few = f"{values.size} prompts decide nothing: use at least {FEWEST_PROMPTS}"
+        findings = [Finding(Verdict.UNRESOLVED, finding.expected, few) for finding in findings]
     verdict = worst([finding.verdict for finding in findings])
-    amplified = baseline is not None and _is_amplified(values, baseline)
+    amplified = baseline is not None and _is_amplified(values, baseline, together)
     return Row(
         name=name,
         mean=float(values.mean()),
@@ -125,12 +159,12 @@ def _judge_row(
     )
 
 
-def _is_amplified(values: Array, baseline: Array) -> bool:
-    before = interval_of_mean(baseline)
+def _is_amplified(values: Array, baseline: Array, together: int) -> bool:
+    before = interval_of_mean(baseline, together)
     if before.low <= 0 <= before.high:
         return False
     direction = 1.0 if before.low > 0 else -1.0
-    return interval_of_mean(direction * (values - AMPLIFIED_ABOVE * baseline)).low > 0
+    return interval_of_mean(direction * (values - AMPLIFIED_ABOVE * baseline), together).low > 0
 
 
 def _quantify(rows: Sequence[Row], needed: int | str) -> Verdict:

@@ -1,8 +1,8 @@
 """Readings: what a measure returned, prompt by prompt, with its mean, its interval and the settings it was taken under.
 
-Intervals are 95 %: for a value, the percentile bootstrap over prompts (seeded, so that the same readings always give
-the same interval); for a share of prompts, Wilson's score interval, because a bootstrap of a run without a single
-failure has no width and would promise too much.
+Verdicts rest on the intervals of `measures/intervals.py`. Figures of discovery and diagnosis have 95 % intervals of
+their own: for a value, the percentile bootstrap over prompts (seeded, so that the same readings always give the same
+interval); for a share of prompts, Wilson's score interval, because a bootstrap of a run without a failure has no width.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,27 +18,18 @@ from numpy.typing import NDArray
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.components import Component
 from circuit_assertions.heads import Head
+from circuit_assertions.measures import intervals
+from circuit_assertions.measures.intervals import CONFIDENCE, Interval
 from circuit_assertions.measures.registry import MEASURES
 
 __all__ = ["CONFIDENCE", "Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share"]
 
 Array = NDArray[np.float64]
 
-CONFIDENCE = 0.95
 _RESAMPLES = 2000
 _NOTHING = 5e-7  # shown as 0: what sums in another order leave of it
 _BLOCK = 250  # resamples drawn together
 _MOST_KEPT = 4096  # prompts up to which drawn weights are kept for the next reading: 8 MB a block
-
-
-class Interval(NamedTuple):
-    """A two-sided interval, in the unit of its measure."""
-
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"[{self.low:.3g}, {self.high:.3g}]"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,7 +134,7 @@ class Reading:
         lines = [f"Reading of {self.measure} in {self.unit} over {self.prompts} prompts{asked}"]
         width = max((len(str(component)) for component in self.components), default=0)
         for component, values in self.columns():
-            low, high = map(_rounded, self.interval(values))
+            low, high = map(_rounded, self.interval_for_verdict(values, len(self.columns())))
             name = f"{component!s:<{width}} " if component is not None else ""
             lines.append(f"  {name}{_rounded(float(values.mean()))} [{low}, {high}]")
         return "\n".join(lines)
@@ -157,7 +148,20 @@ class Reading:
                 f"{spec.name} {spec.range_text}: a comparison with {bound:g} always has the same result"
                 f"{spec.meant(float(bound))}"
             )
-        return all(good(self.interval(values)) for _, values in self.columns())
+        columns = self.columns()
+        return all(good(self.interval_for_verdict(values, len(columns))) for _, values in columns)
+
+    def interval_for_verdict(self, values: Array, together: int) -> Interval:
+        """The interval of the mean of some of this reading's values [prompts] that a verdict rests on.
+
+        Args:
+            together: of how many means the intervals must hold at once.
+        """
+        if self.kind == "share":
+            return intervals.interval_of_share(values, together)
+        spec = MEASURES.get(self.measure)
+        limits = (None, None) if spec is None or spec.of_means else (spec.lowest, spec.highest)
+        return intervals.interval_of_mean(values, together, limits)
 
     def interval(self, values: Array) -> Interval:
         """The interval of the mean of some of this reading's values [prompts]."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard, TypeVar
@@ -22,11 +21,11 @@ from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Component, all_of, kind_of, parse_component
 from circuit_assertions.heads import Head, parse_head
-from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.measures import MEASURES, Interval, Reading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable, printable_lines
-from circuit_assertions.report.explaining import context_lines, interval_text, number
+from circuit_assertions.report.explaining import context_lines, interval_text, intervals_text, number
 from circuit_assertions.results import Figure
 from circuit_assertions.results import Reading as ReadingResult
 from circuit_assertions.tasks import Task
@@ -34,11 +33,11 @@ from circuit_assertions.tasks.schema import closest
 
 __all__ = ["AuditedCheckpoint", "comparison_lines"]
 
-_HOLDS: dict[str, Callable[[Reading, float], bool]] = {
-    ">=": operator.ge,
-    ">": operator.gt,
-    "<=": operator.le,
-    "<": operator.lt,
+_HOLDS: dict[str, Callable[[Interval, float], bool]] = {
+    ">=": lambda interval, bound: interval.low >= bound,
+    ">": lambda interval, bound: interval.low > bound,
+    "<=": lambda interval, bound: interval.high <= bound,
+    "<": lambda interval, bound: interval.high < bound,
 }
 
 Conclude = Callable[[PlannedAssertion, Judgement | NotApplicable], None]
@@ -217,13 +216,13 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
     if op not in _HOLDS or not isinstance(left, Reading) or isinstance(right, bool) or not _is_number(right):
         return
     yield f"{left.measure} {op} {right}"
-    yield f"over {left.prompts} prompts; unit: {left.unit}; 95 % intervals"
+    yield f"over {left.prompts} prompts; unit: {left.unit}; {intervals_text(len(left.columns()))}"
     width = max(len(str(head)) for head, _ in left.columns())
     for head, values in left.columns():
         named = f"{head!s:<{width}}  " if head is not None else ""
-        single = Reading(left.measure, left.unit, left.kind, values)
-        holds = "holds" if _HOLDS[op](single, right) else "does not hold"
-        figure = Figure.of(MeasuredFigure(single.mean, left.interval(values)))
+        interval = left.interval_for_verdict(values, len(left.columns()))
+        holds = "holds" if _HOLDS[op](interval, right) else "does not hold"
+        figure = Figure.of(MeasuredFigure(float(values.mean()), interval))
         yield f"{named}{number(figure.mean)} {interval_text(figure)}  {holds}"
     yield from context_lines(ReadingResult.of(left))
 

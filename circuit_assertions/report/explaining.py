@@ -10,7 +10,7 @@ from circuit_assertions.results.audit import AssertionResult, HeadFinding, Worst
 from circuit_assertions.results.values import Figure, Reading
 from circuit_assertions.verdict_words import Outcome
 
-__all__ = ["context_lines", "explain", "interval_text", "number", "share_text"]
+__all__ = ["context_lines", "explain", "interval_text", "intervals_text", "number", "share_text"]
 
 _MOST_ROWS = 10
 _MOST_CANDIDATES = 3  # shown where any head would have done and none did
@@ -34,6 +34,11 @@ def number(value: float) -> str:
 def interval_text(figure: Figure) -> str:
     """`[0.41, 0.47]`."""
     return f"[{number(figure.low)}, {number(figure.high)}]"
+
+
+def intervals_text(heads: int) -> str:
+    """What the intervals of so many rows promise."""
+    return "95 % intervals" if heads == 1 else "95 % intervals, for all of them together"
 
 
 def share_text(share: Figure) -> str:
@@ -85,7 +90,7 @@ def _lines(result: AssertionResult) -> Iterator[str]:
     yield f"  measured  {rows[0]}"
     for row in rows[1:]:
         yield f"            {row}"
-    yield f"  over      {reading.prompts} prompts; unit: {reading.unit}; 95 % intervals"
+    yield f"  over      {reading.prompts} prompts; unit: {reading.unit}; {intervals_text(len(result.rows))}"
     for line in context_lines(reading):
         yield f"  {line}"
     if result.recovered is not None:

@@ -11,7 +11,7 @@ from circuit_assertions.assertions.bounds import share_problem
 from circuit_assertions.assertions.condition import Condition, Evidence, Told, Use, place
 from circuit_assertions.assertions.spelling import Share
 from circuit_assertions.assertions.verdicts import Finding
-from circuit_assertions.measures.reading import interval_of_share
+from circuit_assertions.measures.intervals import interval_of_share
 
 __all__ = ["Mostly"]
 
@@ -24,6 +24,7 @@ class Mostly(Condition[float]):
     description: ClassVar[str] = "share of prompts for which the bounds must hold, 90%"
     order: ClassVar[int] = 50
     modifies: ClassVar[bool] = True
+    own_interval: ClassVar[bool] = True
 
     def takes_in(self, other: Condition[Any]) -> bool:
         return other.by_prompt
@@ -36,7 +37,7 @@ class Mostly(Condition[float]):
         values = evidence.values
         ranges = [one.good_range(evidence.unit) for one in evidence.beside if self.takes_in(one)]
         met = np.logical_and.reduce([(values >= low) & (values <= high) for low, high in ranges]).astype(np.float64)
-        share = interval_of_share(met)
+        share = interval_of_share(met, evidence.together)
         read = f"met by {met.mean():.1%} [{share.low:.1%}, {share.high:.1%}]"
         return Finding(place(share, self.value, np.inf), self.describe(evidence.beside), read)
 

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from circuit_assertions.assertions.condition import Condition, Evidence, Told, Use
 from circuit_assertions.assertions.verdicts import Finding, Verdict
-from circuit_assertions.measures.reading import CONFIDENCE, bootstrap_means
 
 __all__ = ["RankWithin"]
 
@@ -18,7 +17,12 @@ _ROUNDING = 1e-12  # means that differ by less than this share of the largest ar
 
 
 class RankWithin(Condition[int]):
-    """The head is one of the highest of all heads in 97.5 % of resamples."""
+    """The head is one of the highest of all heads.
+
+    Its rank lies between one more than the heads that are certainly above it, and the number of those that are not
+    certainly below it, by simultaneous intervals of the differences between means (Mogstad, Romano, Shaikh and Wilhelm,
+    Inference for ranks, Rev. Econ. Stud. 91, 2024).
+    """
 
     key: ClassVar[str] = "rank-within"
     value_type: ClassVar[Any] = Annotated[int, Field(ge=1, strict=True)]
@@ -27,6 +31,7 @@ class RankWithin(Condition[int]):
     )
     order: ClassVar[int] = 60
     ranks: ClassVar[bool] = True
+    own_interval: ClassVar[bool] = True
 
     def describe(self, beside: tuple[Condition[Any], ...] = ()) -> str:
         return f"rank within {self.value}"
@@ -36,14 +41,13 @@ class RankWithin(Condition[int]):
         assert everyone is not None
         assert head is not None
         downwards = any(one.ranks_from_below for one in evidence.beside)
-        means = bootstrap_means(-everyone.values if downwards else everyone.values)  # [resamples, heads]
-        lead = means - means[:, everyone.components.index(head)][:, None]  # of every head over this one
-        tie = _ROUNDING * float(np.abs(means).max())
+        values = -everyone.values if downwards else everyone.values  # [prompts, heads]
+        own = everyone.components.index(head)
+        leads = np.delete(values, own, axis=1) - values[:, own][:, None]  # of every other head over this one
+        tie = _ROUNDING * float(np.abs(values.mean(axis=0)).max())
+        lows, highs = evidence.intervals_of(leads).T
         # Heads that are level share their ranks: at best this one is the first of them, at worst the last.
-        first, last = 1 + (lead > tie).sum(axis=1), (lead >= -tie).sum(axis=1)  # [resamples]
-        tail = 100 * (1 - CONFIDENCE) / 2
-        low = int(np.percentile(first, tail, method="nearest"))
-        high = int(np.percentile(last, 100 - tail, method="nearest"))
+        low, high = 1 + int((lows > tie).sum()), 1 + int((highs >= -tie).sum())
         verdict = Verdict.HELD if high <= self.value else Verdict.BROKEN if low > self.value else Verdict.UNRESOLVED
         read = f"rank {low}" if low == high else f"rank {low} to {high}"
         below = " from below" if downwards else ""

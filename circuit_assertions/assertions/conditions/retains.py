@@ -10,7 +10,6 @@ import numpy as np
 from circuit_assertions.assertions.condition import Condition, Evidence, Told, Use, place
 from circuit_assertions.assertions.spelling import Share
 from circuit_assertions.assertions.verdicts import Finding, Verdict
-from circuit_assertions.measures.reading import interval_of_mean
 
 __all__ = ["Retains"]
 
@@ -23,6 +22,7 @@ class Retains(Condition[float]):
     description: ClassVar[str] = "share of the baseline's reading that must be left, 80%"
     order: ClassVar[int] = 70
     needs_baseline: ClassVar[bool] = True
+    own_interval: ClassVar[bool] = True
 
     def describe(self, beside: tuple[Condition[Any], ...] = ()) -> str:
         return f"retains {self.value:.0%} of the baseline"
@@ -30,12 +30,12 @@ class Retains(Condition[float]):
     def judge(self, evidence: Evidence) -> Finding:
         values, baseline = evidence.values, evidence.baseline
         assert baseline is not None
-        before = interval_of_mean(baseline)
+        before = evidence.interval_of(baseline)
         if before.low <= 0 <= before.high:
             unclear = f"the baseline's own reading is not clear of zero {before}"
             return Finding(Verdict.UNRESOLVED, self.describe(), unclear)
         direction = 1.0 if before.low > 0 else -1.0
-        left = interval_of_mean(direction * (values - self.value * baseline))
+        left = evidence.interval_of(direction * (values - self.value * baseline))
         return Finding(place(left, 0.0, np.inf), self.describe(), f"{values.mean() / baseline.mean():.0%} of it")
 
     def problems(self, use: Use) -> Iterator[Told]:

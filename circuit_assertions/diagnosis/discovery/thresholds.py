@@ -14,7 +14,8 @@ from circuit_assertions.diagnosis.discovery.follow_chain import Followed
 from circuit_assertions.diagnosis.view import Array, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES
-from circuit_assertions.measures.reading import bootstrap_means, interval_of_share
+from circuit_assertions.measures.intervals import interval_of_share
+from circuit_assertions.measures.reading import bootstrap_means
 
 __all__ = ["CLEARS", "Proposal", "propose"]
 
