@@ -117,7 +117,7 @@ def test_values_that_are_all_the_same_by_luck_leave_room_where_the_range_is_know
 
 @pytest.mark.parametrize("heads", [20, 144])
 def test_noise_has_no_positive_head(heads: int) -> None:
-    """`any` head and `sign: positive`: HELD 43 % of the time with 20 heads, always with 144, were heads judged alone."""
+    """`any` head, `sign: positive`: HELD 43 % of the time with 20 heads, always with 144, were heads judged alone."""
     runs = 4000 // heads
     held = share_said(HELD, runs, lambda rng: judged(rng.normal(size=(64, heads)), 1, sign="positive").verdict)
     assert held <= 0.08
