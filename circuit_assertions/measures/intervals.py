@@ -113,9 +113,11 @@ def interval_of_share(hits: Array, together: int = 1) -> Interval:
 
 @lru_cache(maxsize=4096)
 def _exact(hits: int, count: int, together: int) -> Interval:
+    tail = _tail(together)
+    if hits == count:  # without scipy, which is slow to import: suites are checked for what no prompt can show
+        return Interval(tail ** (1 / count), 1.0)
+    if hits == 0:
+        return Interval(0.0, 1 - tail ** (1 / count))
     from scipy.stats import beta
 
-    tail = _tail(together)
-    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, count - hits + 1))
-    high = 1.0 if hits == count else float(beta.isf(tail, hits + 1, count - hits))
-    return Interval(low, high)
+    return Interval(float(beta.ppf(tail, hits, count - hits + 1)), float(beta.isf(tail, hits + 1, count - hits)))
