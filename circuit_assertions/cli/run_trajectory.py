@@ -18,7 +18,7 @@ from circuit_assertions.cli.baseline_options import (
     suites_for,
 )
 from circuit_assertions.cli.options import in_one_go, open_audit
-from circuit_assertions.cli.output import Outcome
+from circuit_assertions.cli.output import Outcome, printed
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import write_whole
 from circuit_assertions.report.runchart import run_picture
@@ -81,8 +81,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
     if given.output is not None:
         _draw(found, given.output)
     result = TrajectoryResult.of(found)
-    notes = (f"note       {note}" for note in result.notes)
-    text = result.to_json() if given.json else "\n".join([*trajectory_lines(result), *notes])
+    text = result.to_json() if given.json else printed(trajectory_lines(result))
     return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
 

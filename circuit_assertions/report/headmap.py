@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
 from circuit_assertions.assertions.chains import UNEXPLAINED, Role
 from circuit_assertions.heads import Head
 from circuit_assertions.printable import printable
+from circuit_assertions.report.tables import Cell, Column, table
 from circuit_assertions.tasks import LOGIT_DIFFERENCE
 
 __all__ = ["HeadMap", "map_lines", "map_picture"]
@@ -57,27 +58,28 @@ def short_roles(roles: Mapping[str, Role]) -> dict[str, str]:
     return {name: role.short for name, role in roles.items() if role.short} | {UNEXPLAINED: "?"}
 
 
-def map_lines(drawn: HeadMap, colours: bool) -> Iterator[str]:
+def map_lines(drawn: HeadMap, colours: str | None) -> list[str]:
     """The map for a terminal: one row per layer, the last layer on top.
 
     Args:
-        colours: whether 24-bit colours may be used; without them the sign stands behind the role: `NM+`.
+        colours: rich's name of the colours that the terminal shows; without any the sign stands behind the role: `NM+`.
     """
-    yield "     " + "".join(f"{f'H{head}':^5}" for head in range(drawn.heads))
+    rows: list[list[str | Cell]] = [["", *(f"H{head}" for head in range(drawn.heads))]]
     for layer in reversed(range(drawn.layers)):
-        yield f"{f'L{layer}':<5}" + "".join(_cell(drawn, Head(layer, head), colours) for head in range(drawn.heads))
-    yield "     " + "   ".join(f"{short} {role}" for short, role in drawn.named.items())
+        rows.append([f"L{layer}", *(_cell(drawn, Head(layer, head), colours) for head in range(drawn.heads))])
+    legend = "   ".join(f"{short} {role}" for short, role in drawn.named.items())
+    columns = (Column(5, gap=0), *[Column(5, "center", gap=0)] * drawn.heads)
+    return [*table(rows, *columns, colours=colours), *table([("", legend)], columns[0])]
 
 
-def _cell(drawn: HeadMap, head: Head, colours: bool) -> str:
+def _cell(drawn: HeadMap, head: Head, colours: str | None) -> str | Cell:
     if head not in drawn.effects:
-        return f"{'.':^5}"
+        return "."
     short, effect = drawn.short(drawn.roles[head]), drawn.effects[head]
-    if not colours:
-        return f"{short + ('+' if effect > 0 else '-'):^5}"
+    if colours is None:
+        return short + ("+" if effect > 0 else "-")
     background, dark = _colour(effect / drawn.largest)
-    text = "38;2;255;255;255" if dark else "38;2;20;20;20"
-    return f"\x1b[48;2;{';'.join(map(str, background))};{text}m{short:^5}\x1b[0m"
+    return Cell(short, f"{'rgb(255,255,255)' if dark else 'rgb(20,20,20)'} on rgb({','.join(map(str, background))})")
 
 
 def _colour(share: float) -> tuple[tuple[int, ...], bool]:
