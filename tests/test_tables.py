@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from circuit_assertions.cli.output import Outcome, printed, say
 from circuit_assertions.printable import printable
 from circuit_assertions.report.colours import colours_of, in_colour
 from circuit_assertions.report.tables import Cell, Column, paragraph, table
@@ -137,6 +138,19 @@ def test_a_line_has_the_colour_of_its_verdict_in_the_table_of_words(word: str) -
     for colours in ("standard", "256", "truecolor"):
         assert list(in_colour([(f"{word}: x", word)], colours)) == [expected]
     assert list(in_colour([(f"{word}: x", word)], None)) == [f"{word}: x"]
+
+
+def test_the_command_line_prints_its_own_colours_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [(printable("BROKEN \x1b[32m [green]"), "BROKEN"), ("x", "")]
+    for force, expected in (
+        ("", "BROKEN \\x1b[32m [green]\nx\n"),
+        ("1", "\x1b[31mBROKEN \\x1b[32m [green]\x1b[0m\nx\n"),
+    ):
+        monkeypatch.setenv("FORCE_COLOR", force)
+        assert say(Outcome(printed(lines))) == 0
+        assert capsys.readouterr().out == expected
 
 
 def test_rich_is_not_imported_before_something_is_laid_out() -> None:

@@ -58,12 +58,15 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
     audit = open_audit(given, baseline)
     doing = [str(baseline)]
 
-    def tell(checkpoint: Checkpoint, before: int) -> None:
-        doing[0] = f"{checkpoint} ({before + 1} of {'at most ' if given.bisect else ''}{len(run)})"
-
-    with in_one_go(audit, lambda what: f"{doing[0]}, {what}"):
+    with in_one_go(audit, lambda what: f"{doing[0]}, {what}") as progress:
         check_run(audit, run, baseline, task, corrupted, at_most(given))
         circuit = circuit_of(audit, baseline, task, called, given.circuit, given.chain)
+
+        def tell(checkpoint: Checkpoint, before: int) -> None:
+            doing[0] = f"{checkpoint} ({before + 1} of {'at most ' if given.bisect else ''}{len(run)})"
+            if not given.bisect:  # which does not know how many it will read
+                progress.of_run(before, len(run))
+
         found = follow(
             audit,
             run,
