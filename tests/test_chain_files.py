@@ -19,7 +19,7 @@ from circuit_assertions.assertions.chains.checks import chain_problems
 from circuit_assertions.assertions.chains.schema import chain_without_roles
 from circuit_assertions.cli import main
 from circuit_assertions.places import packaged_suites
-from circuit_assertions.report import runchart
+from circuit_assertions.report.svg import PALETTE
 from circuit_assertions.tasks import kinds
 
 GOOD = """\
@@ -209,7 +209,7 @@ def test_no_code_asks_for_the_kind_of_a_stage() -> None:
 
 
 def test_every_colour_has_its_two_shades() -> None:
-    assert tuple(runchart._COLOURS) == COLOURS
+    assert tuple(PALETTE) == COLOURS
 
 
 def test_chains_are_read_quickly_and_without_torch() -> None:
