@@ -108,14 +108,14 @@ class Scale:
         return self.pixels[0] + (self.pixels[1] - self.pixels[0]) * share
 
     def ticks(self) -> list[float]:
-        """Some four to eight round values, zero among them; powers of ten where the scale is logarithmic."""
+        """Some three to seven round values, zero among them; powers of ten where the scale is logarithmic."""
         low, high = self.values
         if self.logarithmic:
             powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
             return [10.0**power for power in powers]
         rough = (high - low) / 5
         power = 10.0 ** math.floor(math.log10(rough))
-        step = next(power * times for times in (1, 2, 5, 10) if power * times >= rough * 0.8)
+        step = next(power * times for times in (1, 2, 2.5, 5, 10) if power * times >= rough * 0.8)
         return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
