@@ -1,12 +1,84 @@
-"""What other installed packages offer by entry points."""
+"""What other installed packages offer by entry points: one way to list, load and name it.
+
+The groups are `circuit_assertions.measures`, `.tasks`, `.conditions`, `.outputs` and `.suites`.
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-__all__ = ["package_of"]
+from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.printable import printable
+from circuit_assertions.unexpected import sentence_of
+
+__all__ = ["Offer", "UnfitOfferError", "offers", "twice"]
 
 
-def package_of(entry: EntryPoint) -> str:
-    """The package that an entry point belongs to; what it names, where it has no package."""
+class UnfitOfferError(CircuitAssertionsError):
+    """What a package offers cannot be used; the message says what, of which package, and why."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One thing that a package offers.
+
+    Attributes:
+        what: what it is, in words: `measure`.
+        name: what the entry point calls it.
+        value: what the entry point names: `my_package.module:thing`.
+        package: the package; the first part of `value`, where the entry point belongs to none.
+    """
+
+    what: str
+    name: str
+    value: str
+    package: str
+    entry: EntryPoint
+
+    def load(self) -> Any:
+        """What the entry point names.
+
+        Raises:
+            UnfitOfferError: if importing it fails, in whatever way.
+        """
+        try:
+            return self.entry.load()
+        except Exception as error:  # another package's import may raise anything
+            raise self.unfit(sentence_of(error)) from error
+
+    def unfit(self, why: str) -> UnfitOfferError:
+        """The error that this cannot be used.
+
+        Args:
+            why: a clause of its own: `it is not an Output`.
+        """
+        return UnfitOfferError(printable(f"{self} cannot be used: {why}; correct or uninstall {self.package}"))
+
+    def __str__(self) -> str:
+        return f"the {self.what} {self.name!r} ({self.value} of {self.package})"
+
+
+def offers(group: str, what: str, entries: Iterable[EntryPoint] | None = None) -> tuple[Offer, ...]:
+    """What packages offer in a group, by name and package. Nothing is imported.
+
+    Args:
+        entries: entry points to take for those of the installed packages.
+    """
+    found = entry_points(group=group) if entries is None else entries
+    made = (Offer(what, entry.name, entry.value, _package_of(entry), entry) for entry in found)
+    return tuple(sorted(made, key=lambda offer: (offer.name, offer.package, offer.value)))
+
+
+def twice(what: str, name: str, owners: Iterable[str]) -> str:
+    """The sentence that several packages offer the same name, so that none of them is used.
+
+    It must not depend on the order of installation which of them a suite means.
+    """
+    return printable(f"the {what} {name!r} is offered by {' and by '.join(sorted(owners))}: uninstall one of them")
+
+
+def _package_of(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else entry.module.partition(".")[0]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import circuit_assertions
-from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.offered import Offer, offers
 
 __all__ = [
     "CHAINS",
@@ -41,22 +40,19 @@ def offered_suites() -> tuple[Path, ...]:
     `my_package.suites`. Its modules are not run.
 
     Raises:
-        CircuitAssertionsError: if an entry point does not name a folder.
+        UnfitOfferError: if an entry point does not name a folder.
     """
-    return tuple(_offered(entry.name, entry.value) for entry in entry_points(group=SUITES))
+    return tuple(_folder_of(offer) for offer in offers(SUITES, "folder of suites"))
 
 
-def _offered(name: str, module: str) -> Path:
+def _folder_of(offer: Offer) -> Path:
     try:
-        spec = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(offer.value)
     except ImportError:
         spec = None
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     if not folders:
-        raise CircuitAssertionsError(
-            f"the entry point {name!r} of the group {SUITES} names {module!r}, which is not a folder of an installed "
-            f"package: correct or remove the package that offers it"
-        )
+        raise offer.unfit(f"{offer.value!r} is not a folder of an installed package")
     return Path(folders[0])
 
 

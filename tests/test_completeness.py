@@ -19,7 +19,7 @@ from circuit_assertions.engine import passes
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import head_sets
 from circuit_assertions.measures.searching import Question, best_greedy, best_random
-from circuit_assertions.measures.sweeping import HALVED, halves
+from circuit_assertions.measures.sweeping import HALVED, Sweep
 from circuit_assertions.plugin.audit_fixture import comparison_lines
 from circuit_assertions.report.explaining import context_lines, interval_text, number
 from circuit_assertions.results import Reading
@@ -86,7 +86,7 @@ def test_random_circuits_are_searched_and_scored_alike(both: Both) -> None:
 def test_k_is_searched_on_one_half_of_the_prompts_and_read_on_the_other(both: Both) -> None:
     task = ioi(prompts=40, templates=["Then, {first} and {second} had a lot of fun. {subject} said to"])
     many = Both(both.folder, task)
-    searched, to_read = halves(many.prompts)
+    searched, to_read = many.prompts.halves()
     half = Slow(both.folder, [many.prompts.prompts[row] for row in searched])
     removed = max(subsets(PAIR), key=lambda other: half.gap(PAIR, other, "mean"))
     reading = many.read("incompleteness", PAIR)
@@ -121,18 +121,13 @@ def test_a_circuit_without_one_of_its_name_movers_is_less_complete(tmp_path: Pat
     assert false >= 0.1
 
 
-@given(templates=st.lists(st.sampled_from("abc"), min_size=1, max_size=60))
-@settings(max_examples=60, deadline=None)
-def test_halves_share_every_template(templates: list[str]) -> None:
-    prompts = PromptSet(tuple(Prompt((1, 2), "", {"end": 1}, template=name) for name in templates))
-    searched, to_read = halves(prompts)
-    if len(templates) < HALVED:
-        assert searched == to_read == tuple(range(len(templates)))
-        return
-    assert sorted((*searched, *to_read)) == list(range(len(templates)))
-    for name in set(templates):
-        one, other = (sum(templates[row] == name for row in rows) for rows in (searched, to_read))
-        assert abs(one - other) <= 1
+@pytest.mark.parametrize("count", [HALVED - 1, HALVED])
+def test_few_prompts_are_searched_and_read_alike(count: int) -> None:
+    prompts = PromptSet(tuple(Prompt((1, 2), "", {"end": 1}, template="a") for _ in range(count)))
+    sweep = Sweep.of(None, prompts, lambda done, total: None)  # type: ignore[arg-type]
+    few = count < HALVED
+    assert len(sweep.to_read) == (count if few else count // 2)
+    assert (len(sweep.prompts) == count) is few
 
 
 HEADS = EVERYONE[:6]

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis.expression import find_expression
-from circuit_assertions.diagnosis.graft_search import halves_of
 from circuit_assertions.diagnosis.origin import find_origin
 from circuit_assertions.engine import Model, grafting, two_models
 from circuit_assertions.engine.grafting import Grafting
@@ -35,7 +34,7 @@ def test_either_half_knows_every_template(templates: list[str]) -> None:
     prompts = PromptSet(
         tuple(Prompt((number,), "", {"end": 0}, template=name) for number, name in enumerate(templates))
     )
-    search, confirm = halves_of(prompts)
+    search, confirm = prompts.halves()
     assert sorted(search + confirm) == list(range(len(templates)))
     for name in set(templates):
         counts = [sum(templates[row] == name for row in half) for half in (search, confirm)]

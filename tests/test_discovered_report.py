@@ -30,7 +30,7 @@ def test_the_table_and_the_map(found: Discovery, reference_folder: Path, snapsho
 
 
 def test_an_unstable_circuit_is_warned_of(found: Discovery) -> None:
-    shaky = replace(found, stability=Stability(0.6, {"name-mover": 1.0, "s-inhibition": 0.5}))
+    shaky = replace(found, stability=Stability((0.5, 0.7), {"name-mover": 1.0, "s-inhibition": 0.5}))
     said = "\n".join(discovery_lines(shaky))
     assert says(said, "WARNING: unstable (s-inhibition 0.50)")
     assert "WARNING" not in "\n".join(discovery_lines(found))

@@ -98,7 +98,7 @@ def test_a_folder_of_suites_that_is_not_there_is_told_without_a_traceback(tmp_pa
     packaged = PAGE.parents[1] / "suites" / "ioi.yaml"
     done = run(tmp_path, "pytest", f"--model={HEALTHY}", "--collect-only", "-q", str(packaged))
     assert done.returncode == 2
-    assert says(done.stdout, "'broken'", "'nowhere.suites'", "circuit_assertions.suites")
+    assert says(done.stdout, "folder of suites 'broken'", "nowhere.suites of broken")
     assert "places.py" not in done.stdout + done.stderr
 
 

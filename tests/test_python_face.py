@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from said import says
 from suite_texts import TINY_SUITE, write
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
 
@@ -39,6 +46,26 @@ def test_a_reading_compares_with_nothing_but_numbers(compare: Callable[[Any, Any
         compare(READING, other)
 
 
+@given(values=arrays(np.float64, (6, 2), elements=st.floats(-1e3, 1e3)), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_the_text_of_a_reading_does_not_depend_on_the_order_of_sums(values: NDArray[np.float64], seed: int) -> None:
+    """Sums in another order differ in the last digits; the text, which snapshots keep, shows three."""
+    near = values * (1 + np.random.default_rng(seed).uniform(-1e-13, 1e-13, values.shape))
+    first, second = (Reading("effect", "logits", "value", one, (Head(0, 1), Head(10, 0))) for one in (values, near))
+    numbers = [[float(one) for one in re.findall(r"-?\d[\d.e+-]*(?=[ ,\]])", repr(each))] for each in (first, second)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.011, abs=1e-6)
+    assert [line.split()[0] for line in repr(first).splitlines()[1:]] == ["L0H1", "L10H0"]
+
+
+def test_readings_are_equal_where_every_value_is() -> None:
+    same = Reading("attention", "share", "value", READING.values.copy(), READING.components)
+    assert same == READING
+    assert same != Reading("attention", "share", "value", READING.values + 1e-9, READING.components)
+    assert READING != "attention"
+    with pytest.raises(CircuitAssertionsError, match=">="):
+        assert READING == 0.5
+
+
 OWN_AUDIT = """\
 import pytest
 
@@ -61,6 +88,11 @@ def test_movers(audit, snapshot):
     movers = audit.circuit("ioi").heads("name-mover")
     assert [str(head) for head in movers] == snapshot
     assert audit.measure("direct-effect", task={"kind": "ioi", "prompts": 16}, heads=movers) >= 0.1
+
+
+def test_effects(audit, snapshot):
+    assert audit.measure("direct-effect", task={"kind": "ioi", "prompts": 16}, heads=["L4H1", "L4H3"]) == snapshot
+    assert audit.measure("loss", task={"kind": "ioi", "prompts": 16}) == snapshot
 
 
 def test_backups(audit):
@@ -119,13 +151,19 @@ def test_python_tests_speak_the_suites_words_and_show_the_heads_that_do_not_hold
     shutil.copytree(reference_project, pytester.path, dirs_exist_ok=True)
     write(pytester.path, {"tests/test_heads.py": PYTHON_TESTS})
     missing = pytester.runpytest_inprocess(f"--model={reference_folder}", "tests", "-k", "movers")
-    missing.assert_outcomes(failed=1, deselected=18)
+    missing.assert_outcomes(failed=1, deselected=19)
     written = pytester.runpytest_inprocess(f"--model={reference_folder}", "tests", "--snapshot-update")
-    written.assert_outcomes(passed=19)
-    assert "L4H3" in (pytester.path / "tests" / "__snapshots__" / "test_heads.ambr").read_text()
+    written.assert_outcomes(passed=20)
+    kept = (pytester.path / "tests" / "__snapshots__" / "test_heads.ambr").read_text()
+    assert says(kept, "L4H3", "Reading of direct-effect", "16 prompts", "Reading of loss")
+    assert str(reference_folder) not in kept
+    again = pytester.runpytest_inprocess(f"--model={reference_folder}", "tests", "-k", "effects")
+    again.assert_outcomes(passed=1, deselected=19)
+    changed = pytester.runpytest_inprocess(f"--model={flipped_folder}", "tests", "-k", "effects")
+    changed.assert_outcomes(failed=1, deselected=19)
 
     broken = pytester.runpytest_inprocess(f"--model={flipped_folder}", "tests", "-k", "movers")
-    broken.assert_outcomes(failed=1, deselected=18)
+    broken.assert_outcomes(failed=1, deselected=19)
     broken.stdout.fnmatch_lines(
         [
             "E * direct-effect >= 0.1",

@@ -187,20 +187,23 @@ def test_a_circuit_is_discovered_by_it_in_its_unit(
 
 
 BROKEN = {
-    "who = who_kind:WhoTask": ("import nothing_like_it", ["'who' of who-kind", "'nothing_like_it'"]),
-    "who = who_kind:NAME": ("NAME = 3", ["'who' of who-kind", "who_kind:NAME"]),
+    "who = who_kind:WhoTask": (
+        "import nothing_like_it",
+        ["task kind 'who'", "who_kind:WhoTask of who-kind", "ModuleNotFoundError"],
+    ),
+    "who = who_kind:NAME": ("NAME = 3", ["task kind 'who'", "who_kind:NAME of who-kind"]),
     "who = who_kind:Bare": (
         "from circuit_assertions.tasks import TaskKind\nclass Bare(TaskKind):\n    pass",
-        ["'who' of who-kind", "Bare", "`kind: Literal[...]`"],
+        ["who_kind:Bare of who-kind", "`kind: Literal[...]`"],
     ),
     "who = who_kind:Half": (
         "from typing import Literal\nfrom circuit_assertions.tasks import TaskKind\n"
         "class Half(TaskKind):\n    kind: Literal['half']",
-        ["'half'", "'who' of who-kind", "count, make, offers"],
+        ["who_kind:Half of who-kind", "count, make, offers"],
     ),
     "ioi = who_kind:WhoTask": (
         KIND.replace('Literal["who"]', 'Literal["ioi"]'),
-        ["'ioi'", "circuit_assertions.tasks.ioi", "'ioi' of who-kind"],
+        ["'ioi'", "circuit_assertions.tasks.ioi", "who_kind:WhoTask of who-kind"],
     ),
 }
 
@@ -226,7 +229,7 @@ def test_a_broken_entry_point_is_told_where_a_suite_is_collected(
     write(pytester.path, {"suites/who.yaml": SUITE})
     result = pytester.runpytest_inprocess(f"--model={tiny_folder}")
     assert result.ret != 0
-    told = ("entry point 'who' of who-kind", "(half installed)")
+    told = ("task kind 'who'", "who-kind", "RuntimeError", "half installed")
     assert any(says(line, *told) for line in result.outlines + result.errlines)
     assert not any("Traceback" in line for line in result.outlines + result.errlines)
 

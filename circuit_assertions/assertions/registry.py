@@ -13,13 +13,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from circuit_assertions.assertions import conditions as own
 from circuit_assertions.assertions.condition import Condition
+from circuit_assertions.offered import Offer, UnfitOfferError, offers, twice
 from circuit_assertions.unexpected import sentence_of
 
 __all__ = ["GROUP", "Registry", "read_registry", "registry"]
@@ -46,44 +47,35 @@ class Registry:
 @lru_cache
 def registry() -> Registry:
     """The conditions of this package, and those of the packages that are installed beside it."""
-    return read_registry(entry_points(group=GROUP))
+    return read_registry()
 
 
-def read_registry(offered: Iterable[EntryPoint]) -> Registry:
-    """The conditions of this package and those that are offered.
+def read_registry(entries: Iterable[EntryPoint] | None = None) -> Registry:
+    """The conditions of this package and those that the installed packages, or these entry points, offer.
 
     A key that two packages offer, or that this package has, is left out: it would depend on the order of installation
     what a suite means.
     """
     known = {condition.key: condition for condition in _own_conditions()}
-    found: dict[str, tuple[AnyCondition, str]] = {}
-    problems: list[str] = []
-    refused: set[str] = set()
-    for entry in sorted(offered, key=lambda entry: (entry.name, entry.value)):
-        source = f"{entry.value}{f' of {entry.dist.name}' if entry.dist is not None else ''}"
+    owners = {key: {"circuit-assertions"} for key in known}
+    found: dict[str, AnyCondition] = {}
+    problems: dict[str, str] = {}
+    for offer in offers(GROUP, "condition", entries):
         try:
-            condition = _loaded(entry)
-        except Exception as error:
-            reason = str(error) if isinstance(error, _UnfitError) else sentence_of(error)
-            problems.append(f"the condition {entry.name!r} ({source}) cannot be used: {reason}")
+            condition = _condition_of(offer)
+        except UnfitOfferError as error:
+            problems[str(offer)] = str(error)
             continue
-        key = condition.key
-        if key in known:
-            problems.append(f"the condition {key!r} ({source}) cannot be used: circuit-assertions has this key itself")
-        elif key in found:
-            problems.append(
-                f"the condition {key!r} is offered twice, by {found[key][1]} and by {source}: uninstall one"
-            )
-            refused.add(key)
+        owner = owners.setdefault(condition.key, set())
+        owner.add(f"{offer.package} ({offer.value})")
+        if len(owner) == 1:
+            found[condition.key] = condition
         else:
-            found[key] = condition, source
-    known |= {key: condition for key, (condition, _) in found.items() if key not in refused}
+            found.pop(condition.key, None)
+            problems[condition.key] = twice("condition", condition.key, owner)
+    known |= found
     ordered = sorted(known.values(), key=lambda condition: (condition.order, condition.key))
-    return Registry({condition.key: condition for condition in ordered}, tuple(problems))
-
-
-class _UnfitError(Exception):
-    """What an entry point names is no usable condition."""
+    return Registry({condition.key: condition for condition in ordered}, tuple(problems.values()))
 
 
 def _own_conditions() -> Iterator[AnyCondition]:
@@ -93,15 +85,18 @@ def _own_conditions() -> Iterator[AnyCondition]:
                 yield found
 
 
-def _loaded(entry: EntryPoint) -> AnyCondition:
-    found = entry.load()
+def _condition_of(offer: Offer) -> AnyCondition:
+    found = offer.load()
     if not inspect.isclass(found) or not issubclass(found, Condition):
-        raise _UnfitError("it is not a subclass of circuit_assertions.assertions.condition.Condition")
+        raise offer.unfit("it is not a subclass of circuit_assertions.assertions.condition.Condition")
     lacking = [name for name in ("key", "value_type", "description") if not hasattr(found, name)]
     lacking += sorted(getattr(found, "__abstractmethods__", ()))
     if lacking:
-        raise _UnfitError(f"it does not define {', '.join(lacking)}")
+        raise offer.unfit(f"it does not define {', '.join(lacking)}")
     if not isinstance(found.key, str) or not _KEY.fullmatch(found.key):
-        raise _UnfitError(f"its key {found.key!r} is not a word in kebab-case")
-    TypeAdapter(found.value_type)  # a type that pydantic cannot validate is told here, and not where suites are loaded
+        raise offer.unfit(f"its key {found.key!r} is not a word in kebab-case")
+    try:
+        TypeAdapter(found.value_type)  # else it would fail where suites are loaded, far from its cause
+    except Exception as error:
+        raise offer.unfit(sentence_of(error)) from error
     return found

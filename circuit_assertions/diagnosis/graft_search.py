@@ -16,7 +16,7 @@ from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import PromptSet
 
-__all__ = ["Grafts", "halves_of", "sorted_parts"]
+__all__ = ["Grafts", "sorted_parts"]
 
 _KINDS = (Embedding, Head, Norms, Mlp, Unembedding)  # in the order of a layer
 
@@ -26,21 +26,6 @@ def sorted_parts(parts: Collection[Part]) -> list[Part]:
     return sorted(
         parts, key=lambda part: (part.layer, _KINDS.index(type(part)), part.head if isinstance(part, Head) else 0)
     )
-
-
-def halves_of(prompts: PromptSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Two halves of the prompts, by index: every template is shared out between them.
-
-    Not every second prompt: where two kinds of template take turns, either half would know only one of them.
-    """
-    drawn = random.Random(0)
-    by_template: dict[str, list[int]] = {}
-    for index, prompt in enumerate(prompts.prompts):
-        by_template.setdefault(prompt.template, []).append(index)
-    templates = sorted(by_template)
-    drawn.shuffle(templates)
-    dealt = [index for template in templates for index in by_template[template]]
-    return tuple(sorted(dealt[::2])), tuple(sorted(dealt[1::2]))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from circuit_assertions.components import Embedding, Mlp, Norms, Part, Unembedding
-from circuit_assertions.diagnosis.graft_search import Grafts, halves_of, sorted_parts
+from circuit_assertions.diagnosis.graft_search import Grafts, sorted_parts
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head
@@ -110,11 +110,8 @@ def find_origin(
     count, changed = len(everything.parts), everything.changed
     if not changed or not search:
         return Origin(OriginVerdict.UNCHANGED, count, changed)
-    halves = halves_of(prompts)
-    searched, confirm = (
-        Grafts(model, baseline, PromptSet(tuple(prompts.prompts[row] for row in rows), prompts.settings))
-        for rows in halves
-    )
+    halves = prompts.halves()
+    searched, confirm = (Grafts(model, baseline, prompts.some(rows)) for rows in halves)
     both = (searched, confirm)
     if not has_lost(np.concatenate([half.then for half in both]), np.concatenate([half.now for half in both])):
         return Origin(OriginVerdict.UNCHANGED, count, changed)

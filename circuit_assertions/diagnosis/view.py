@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -78,23 +78,14 @@ class View:
         """The rows of `values` [prompts, ...] that this view looks at."""
         return values if self.rows is None else values[list(self.rows)]
 
-    def halves(self) -> tuple[View, View]:
-        """Two views of disjoint halves of the prompts, every template shared out between them."""
-        prompts = self.audit.prompts(self.task, self.checkpoint).prompts
-        by_template: dict[str, list[int]] = {}
-        for index, prompt in enumerate(prompts):
-            by_template.setdefault(prompt.template, []).append(index)
-        shares: tuple[list[int], list[int]] = ([], [])
-        turn = 0
-        for indices in by_template.values():
-            for index in indices:
-                shares[turn % 2].append(index)
-                turn += 1
-        first, second = (tuple(sorted(share)) for share in shares)
-        return self._through(first), self._through(second)
+    def halves(self, split: int = 0) -> tuple[View, View]:
+        """Two views of disjoint halves of the prompts, every template shared out between them.
 
-    def _through(self, rows: tuple[int, ...]) -> View:
-        return View(self.audit, self.checkpoint, self.task, rows)
+        Args:
+            split: which of the random splits.
+        """
+        first, second = self.audit.prompts(self.task, self.checkpoint).halves(split)
+        return replace(self, rows=first), replace(self, rows=second)
 
 
 def check_enough(prompts: PromptSet, purpose: str) -> None:

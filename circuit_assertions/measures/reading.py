@@ -26,9 +26,9 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
+_NOTHING = 5e-7  # shown as 0: what sums in another order leave of it
 _BLOCK = 250  # resamples drawn together
 _MOST_KEPT = 4096  # prompts up to which drawn weights are kept for the next reading: 8 MB a block
-_Z = 1.959963984540054  # the normal quantile that leaves 2.5 % on either side
 
 
 class Interval(NamedTuple):
@@ -41,9 +41,12 @@ class Interval(NamedTuple):
         return f"[{self.low:.3g}, {self.high:.3g}]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reading:
     """What one measure read from one model on one task.
+
+    Its text is the same on every machine (three significant digits, no path), so that syrupy can keep it:
+    `assert reading == snapshot`.
 
     Attributes:
         values: one value per prompt, [prompts], or per prompt and column, [prompts, components]; float64, finite.
@@ -120,8 +123,33 @@ class Reading:
             f"a reading is neither true nor false: compare {self.measure} with a number, as in `>= 0.9`"
         )
 
+    def __eq__(self, other: object) -> bool:
+        """Whether another reading has the same columns and values, to the last digit.
+
+        Raises:
+            CircuitAssertionsError: if `other` is a number: a mean of prompts is never exactly one.
+        """
+        if _is_number(other):
+            raise CircuitAssertionsError(f"{self.measure} was read with an interval: compare it with `>=` or `<=`")
+        if not isinstance(other, Reading):
+            return NotImplemented
+        same = (self.measure, self.unit, self.components) == (other.measure, other.unit, other.components)
+        return same and np.array_equal(self.values, other.values)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        asked = f", tokens {self.settings['token_hash'][:12]}" if "token_hash" in self.settings else ""
+        lines = [f"Reading of {self.measure} in {self.unit} over {self.prompts} prompts{asked}"]
+        width = max((len(str(component)) for component in self.components), default=0)
+        for component, values in self.columns():
+            low, high = map(_rounded, self.interval(values))
+            name = f"{component!s:<{width}} " if component is not None else ""
+            lines.append(f"  {name}{_rounded(float(values.mean()))} [{low}, {high}]")
+        return "\n".join(lines)
+
     def _lies(self, bound: float, good: Callable[[Interval], bool]) -> bool:
-        if isinstance(bound, bool) or not isinstance(bound, (int, float, np.integer, np.floating)):
+        if not _is_number(bound):
             return NotImplemented  # type: ignore[no-any-return]
         spec = MEASURES.get(self.measure)
         if spec is not None and spec.is_outside(float(bound)):
@@ -136,6 +164,14 @@ class Reading:
         return interval_of_share(values) if self.kind == "share" else interval_of_mean(values)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _rounded(value: float) -> str:
+    return "0" if abs(value) < _NOTHING else f"{value:.3g}"
+
+
 def interval_of_mean(values: Array) -> Interval:
     """Percentile bootstrap of the mean of `values` [prompts]."""
     # Resampled around the first value: where all are the same, weights that sum to 1 only nearly must not matter.
@@ -147,14 +183,15 @@ def interval_of_mean(values: Array) -> Interval:
 
 def interval_of_share(hits: Array) -> Interval:
     """Wilson's score interval for the share of ones among `hits` [prompts] (Wilson 1927)."""
-    count, share = hits.size, float(hits.mean())
-    middle = share + _Z**2 / (2 * count)
-    spread = _Z * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    scale = 1 + _Z**2 / count
-    # At the ends the interval reaches 0 or 1 exactly, which rounding would miss by a hair and a bound would notice.
-    low = 0.0 if share == 0.0 else max(0.0, float((middle - spread) / scale))
-    high = 1.0 if share == 1.0 else min(1.0, float((middle + spread) / scale))
-    return Interval(low, high)
+    return _wilson(round(float(hits.sum())), hits.size)
+
+
+@lru_cache(maxsize=4096)
+def _wilson(hits: int, count: int) -> Interval:
+    from scipy.stats import binomtest
+
+    found = binomtest(hits, count).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(float(found.low), float(found.high))
 
 
 def bootstrap_means(values: Array) -> Array:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 
 from circuit_assertions.measures.declaring import Measure
-from circuit_assertions.offered import package_of
-from circuit_assertions.printable import printable
+from circuit_assertions.offered import Offer, UnfitOfferError, offers, twice
 from circuit_assertions.tasks.schema import closest
 
 __all__ = ["GROUP", "MEASURES", "Registry"]
@@ -75,34 +73,31 @@ class Registry(Mapping[str, Measure]):
 
     def _with_those_of_others(self, own: dict[str, Measure]) -> tuple[dict[str, Measure], dict[str, str]]:
         """A name that two packages declare is refused: a suite must not depend on which of them came first."""
-        measures, refused, owners = dict(own), dict[str, str](), dict.fromkeys(own, "circuit-assertions")
-        for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, package_of(entry))):
-            name, package = entry.name, package_of(entry)
-            if name in owners and owners[name] != package:
-                refused[name] = printable(
-                    f"the measure {name!r} is declared by two packages, {owners[name]} and {package}: remove one"
-                )
-                if name not in own:
-                    measures.pop(name, None)
+        measures, refused = dict(own), dict[str, str]()
+        owners = {name: {"circuit-assertions"} for name in own}
+        for offer in offers(GROUP, "measure"):
+            known = owners.setdefault(offer.name, set())
+            if known - {offer.package}:
+                known.add(offer.package)
+                refused[offer.name] = twice("measure", offer.name, known)
+                if offer.name not in own:
+                    measures.pop(offer.name, None)
                 continue
-            owners[name] = package
-            loaded = _load(entry)
-            if isinstance(loaded, Measure):
-                measures[name] = loaded
-            else:
-                refused[name] = printable(f"the measure {name!r} of the package {package} cannot be used: {loaded}")
+            known.add(offer.package)
+            try:
+                measures[offer.name] = _measure_of(offer)
+            except UnfitOfferError as error:  # only suites that use it are refused
+                refused[offer.name] = str(error)
         return measures, refused
 
 
-def _load(entry: EntryPoint) -> Measure | str:
-    """The measure; or what is wrong, as the rest of a sentence."""
-    try:
-        loaded = entry.load()
-    except Exception as error:  # whatever another package's import raises must not end an audit that does not use it
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+def _measure_of(offer: Offer) -> Measure:
+    loaded = offer.load()
     if not isinstance(loaded, Measure):
-        return f"{entry.value} is not declared with `measure`"
-    return loaded if loaded.name == entry.name else f"{entry.value} calls itself {loaded.name!r}"
+        raise offer.unfit("it is not declared with `measure`")
+    if loaded.name != offer.name:
+        raise offer.unfit(f"it calls itself {loaded.name!r}: give both the same name")
+    return loaded
 
 
 MEASURES = Registry()

@@ -15,7 +15,7 @@ from circuit_assertions.measures.head_sets import HeadSet
 from circuit_assertions.measures.replacing import whole_and_without
 from circuit_assertions.tasks import PromptSet
 
-__all__ = ["HALVED", "KNOCKOUT", "NotFiniteError", "Ranking", "Sweep", "halves"]
+__all__ = ["HALVED", "KNOCKOUT", "NotFiniteError", "Ranking", "Sweep"]
 
 Array = NDArray[np.float64]
 
@@ -51,10 +51,14 @@ class Sweep:
 
     @classmethod
     def of(cls, model: Model, prompts: PromptSet, progress: Callable[[int, int], None]) -> Sweep:
-        """Over one half of the prompts, the other half to be read."""
-        searched, to_read = halves(prompts)
-        some = PromptSet(tuple(prompts.prompts[index] for index in searched), prompts.settings)
-        return cls(model, some, to_read, progress)
+        """Over one half of the prompts, the other half to be read; both over all of them, where they are few.
+
+        What was searched for its largest value is large on the prompts of the search by chance too, and so is read on
+        others. With fewer than `HALVED` prompts the bias upwards is the smaller evil.
+        """
+        everyone = tuple(range(len(prompts)))
+        searched, to_read = prompts.halves() if len(prompts) >= HALVED else (everyone, everyone)
+        return cls(model, prompts.some(searched), to_read, progress)
 
     def means(self, sets: Sequence[HeadSet], ablation: str) -> list[float]:
         """Mean logit difference with the heads of each set ablated together, over all prompts of the sweep.
@@ -100,16 +104,3 @@ class Sweep:
             yield taken
             done += len(taken.indices)
         self.progress(done, len(self.prompts))
-
-
-def halves(prompts: PromptSet) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Indices of the prompts to search and to read: every other prompt of each template; all, where they are few.
-
-    What was searched for its largest value is large on the prompts of the search by chance too, and so is read on
-    others. With fewer than `HALVED` prompts the bias upwards is the smaller evil.
-    """
-    everyone = tuple(range(len(prompts)))
-    if len(prompts) < HALVED:
-        return everyone, everyone
-    by_template = sorted(everyone, key=lambda index: prompts.prompts[index].template)
-    return tuple(sorted(by_template[::2])), tuple(sorted(by_template[1::2]))

@@ -102,7 +102,11 @@ def _trust(discovery: Discovery) -> Iterator[tuple[str, str]]:
     if "roles-alone" in faithful:
         yield "", f"those with a role, without the unexplained ones, {_shown(faithful['roles-alone'])}"
     stability = discovery.stability
-    yield "stability", f"Jaccard of the circuits of two halves of the prompts: {stability.jaccard:.2f}"
+    yield (
+        "stability",
+        f"Jaccard of the circuits of two halves of the prompts: {stability.jaccard:.2f}, the mean of "
+        f"{len(stability.by_split)} splits ({min(stability.by_split):.2f} to {max(stability.by_split):.2f})",
+    )
     if stability.low:
         unsteady = ", ".join(f"{role} {value:.2f}" for role, value in stability.by_role.items() if value < 1)
         yield "", f"WARNING: unstable ({unsteady}): use more prompts before you gate on these heads"

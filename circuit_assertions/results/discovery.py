@@ -31,9 +31,16 @@ class PlacedHead(Part):
 
 
 class StabilityFound(Part):
-    """The same discovery on disjoint halves of the prompts: the overlap of their circuits, in all and by role."""
+    """The same discovery on disjoint halves of the prompts: the overlap of their circuits, in all and by role.
+
+    Attributes:
+        jaccard_of_halves: the mean of `by_split`.
+        by_split: the overlap for each random split into halves.
+        by_role: the mean of the splits, for each role.
+    """
 
     jaccard_of_halves: float
+    by_split: list[float]
     by_role: dict[str, float]
 
 
@@ -116,7 +123,9 @@ class DiscoveryResult(Result):
             answer_rate_by_kind=figures(discovery.kinds),
             faithfulness=figures(discovery.faithfulness),
             stability=StabilityFound(
-                jaccard_of_halves=discovery.stability.jaccard, by_role=dict(discovery.stability.by_role)
+                jaccard_of_halves=discovery.stability.jaccard,
+                by_split=list(discovery.stability.by_split),
+                by_role=dict(discovery.stability.by_role),
             ),
             unclear=tuple(map(str, followed.unclear)),
             thresholds=tuple(map(_threshold, discovery.thresholds)),

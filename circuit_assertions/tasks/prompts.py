@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,6 +94,30 @@ class PromptSet:
     def balance(self) -> dict[str, int]:
         """How many prompts each template gave."""
         return dict(sorted(Counter(prompt.template for prompt in self.prompts).items()))
+
+    def some(self, rows: Iterable[int]) -> PromptSet:
+        """The prompts of these indices, in their order."""
+        return PromptSet(tuple(self.prompts[row] for row in rows), self.settings)
+
+    def halves(self, split: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Indices of two disjoint halves: the prompts of every template are shared out between them.
+
+        The templates are dealt in a random order. Dealt in their own order, two kinds of template that take turns
+        would come into one half each where every template has a single prompt.
+
+        Args:
+            split: which of the random splits; each is the same at every call.
+        """
+        by_template: dict[str, list[int]] = {}
+        for index, prompt in enumerate(self.prompts):
+            by_template.setdefault(prompt.template, []).append(index)
+        templates = sorted(by_template)
+        drawn = random.Random(split)
+        drawn.shuffle(templates)
+        for template in templates if split else ():
+            drawn.shuffle(by_template[template])
+        dealt = [index for template in templates for index in by_template[template]]
+        return tuple(sorted(dealt[::2])), tuple(sorted(dealt[1::2]))
 
     def batches(self, most: int, whole_templates: bool = False) -> Iterator[tuple[tuple[int, ...], tuple[Prompt, ...]]]:
         """Prompts of equal length, at most `most` together, each batch with its prompts' indices in this set.

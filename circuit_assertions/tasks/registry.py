@@ -9,7 +9,6 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from types import ModuleType
 from typing import Annotated, Any, Union, get_args
 
@@ -17,9 +16,9 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdap
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from circuit_assertions.offered import Offer, UnfitOfferError, offers
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.kind import TaskKind
-from circuit_assertions.unexpected import text_of
 
 __all__ = ["GROUP", "Task", "forget", "kinds", "known_circuits", "task_offering"]
 
@@ -37,11 +36,11 @@ def kinds() -> Mapping[str, Kind]:
     """
     found: dict[str, tuple[Kind, str]] = {}
     for kind, origin in (*_own(), *_installed()):
-        name = _name_of(kind, origin)
+        name = _literal_of(kind)
         known, other = found.setdefault(name, (kind, origin))
         if known is not kind:
             raise TaskError(
-                f"the task kind {name!r} comes from {other} and from {origin}: remove or rename one of them"
+                f"the task kind {name!r} comes from {other} and from {origin}: rename or uninstall one of them"
             )
     ordered = sorted(found, key=lambda name: (not found[name][0].by_name, name))
     return {name: found[name][0] for name in ordered}
@@ -80,29 +79,22 @@ def _kinds_of(module: ModuleType) -> Iterator[Kind]:
 
 
 def _installed() -> Iterator[tuple[Kind, str]]:
-    for point in metadata.entry_points(group=GROUP):
-        package = point.dist.name if point.dist is not None else "an installed package"
-        origin = f"the entry point {point.name!r} of {package}"
+    for offer in offers(GROUP, "task kind"):
         try:
-            kind = point.load()
-        except Exception as error:
-            # A package of somebody else's may fail at import in any way.
-            raise TaskError(
-                f"the task kind of {origin} cannot be loaded ({text_of(error)}): correct or remove the package"
-            ) from error
-        if not (isinstance(kind, type) and issubclass(kind, TaskKind)):
-            raise TaskError(f"{origin} names {point.value}, which is not a kind of task: name a subclass of TaskKind")
-        yield kind, origin
+            yield _kind_of(offer), str(offer)
+        except UnfitOfferError as error:
+            raise TaskError(str(error)) from error
 
 
-def _name_of(kind: Kind, origin: str) -> str:
-    name = _literal_of(kind)
-    if not name:
-        raise TaskError(f"{origin} names {kind.__name__}, which has no name: declare `kind: Literal[...]` in it")
-    if getattr(kind, "__abstractmethods__", None):
-        missing = ", ".join(sorted(kind.__abstractmethods__))
-        raise TaskError(f"the task kind {name!r}, {origin}, is not complete: define {missing}")
-    return name
+def _kind_of(offer: Offer) -> Kind:
+    kind = offer.load()
+    if not (isinstance(kind, type) and issubclass(kind, TaskKind)):
+        raise offer.unfit("it is not a subclass of circuit_assertions.tasks.TaskKind")
+    if not _literal_of(kind):
+        raise offer.unfit("it has no name: declare `kind: Literal[...]` in it")
+    if missing := getattr(kind, "__abstractmethods__", None):
+        raise offer.unfit(f"it does not define {', '.join(sorted(missing))}")
+    return kind
 
 
 def _literal_of(kind: Kind) -> str:

@@ -14,8 +14,11 @@ __all__ = ["check_same_tokens"]
 def check_same_tokens(prompts: PromptSet, made_by: Any, other: Any, *, model: str, whose: str) -> None:
     """Check that `other` spells every token of `prompts` as `made_by` does, and splits their texts alike.
 
-    `model` and `whose` name the two in the error. Extra tokens in either vocabulary do no harm; other ids for
-    the tokens that are asked do.
+    Extra tokens in either vocabulary do no harm; other ids for the tokens that are asked do.
+
+    Args:
+        model: what the error calls the owner of `made_by`.
+        whose: what it calls the owner of `other`.
 
     Raises:
         TaskError: naming the first token, or the first text, that the two tokenizers read differently.

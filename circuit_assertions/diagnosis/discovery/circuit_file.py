@@ -60,6 +60,7 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
             "faithfulness": _figures(discovery.faithfulness),
             "stability": {
                 "jaccard-of-halves": _short(discovery.stability.jaccard),
+                "by-split": [_short(value) for value in discovery.stability.by_split],
                 "by-role": {role: _short(value) for role, value in discovery.stability.by_role.items()},
             },
             "heads": {str(one.head): _head(one) for one in discovery.followed.placed},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,19 +34,25 @@ __all__ = [
 
 LEAST_EFFECT = 0.02  # of the logit difference
 STABLE = 0.7  # Jaccard of two halves' circuits
+SPLITS = 5  # into halves; one split alone can say 0.5 or 1.0 of the same circuit
 
 
 @dataclass(frozen=True)
 class Stability:
-    """The same discovery on disjoint halves of the prompts.
+    """The same discovery on disjoint halves of the prompts, for several random splits into halves.
 
     Attributes:
-        jaccard: the (role, head) pairs that both halves found, over those that either did.
-        by_role: the same for each role.
+        by_split: for each split, the (role, head) pairs that both halves found, over those that either did.
+        by_role: the same for each role, the mean of the splits.
     """
 
-    jaccard: float
+    by_split: tuple[float, ...]
     by_role: Mapping[str, float]
+
+    @property
+    def jaccard(self) -> float:
+        """The mean of the splits."""
+        return sum(self.by_split) / len(self.by_split)
 
     @property
     def low(self) -> bool:
@@ -123,7 +129,8 @@ def discover(
     view, doing = with_enough_prompts(view, followed_by, stage)
     prompts = audit.prompts(view.task, checkpoint)
     repeated = repeated_for(view, followed_by)
-    followed, *halves = follow(followed_by, (view, *view.halves()), repeated, least, stage)
+    halved = [half for split in range(SPLITS) for half in view.halves(split)]
+    followed, *halves = follow(followed_by, (view, *halved), repeated, least, stage)
     everyone = heads_of(followed, least, task.answer_metric)
     stage("faithfulness, compared with random circuits")
     faithfulness = _faithfulness(view, followed, everyone)
@@ -135,7 +142,7 @@ def discover(
         behaviour=doing.behaviour,
         followed=followed,
         faithfulness=faithfulness,
-        stability=_stability(halves[0], halves[1]),
+        stability=_stability(list(zip(halves[::2], halves[1::2], strict=True))),
         thresholds=tuple(propose(followed_by, followed, view, repeated, everyone)),
         settings=_settings(least, task, followed_by),
         kinds=doing.kinds,
@@ -225,11 +232,14 @@ def _faithfulness(view: View, followed: Followed, everyone: tuple[Head, ...]) ->
     return figures
 
 
-def _stability(first: Followed, second: Followed) -> Stability:
-    roles = sorted({role for role, _ in first.pairs | second.pairs})
+def _stability(splits: Sequence[tuple[Followed, Followed]]) -> Stability:
+    roles = sorted({role for halves in splits for half in halves for role, _ in half.pairs})
     return Stability(
-        jaccard(first.pairs, second.pairs),
-        {role: jaccard(_of_role(first, role), _of_role(second, role)) for role in roles},
+        tuple(jaccard(first.pairs, second.pairs) for first, second in splits),
+        {
+            role: sum(jaccard(*(_of_role(half, role) for half in split)) for split in splits) / len(splits)
+            for role in roles
+        },
     )
 
 
