@@ -21,7 +21,7 @@ from circuit_assertions.measures import head_sets
 from circuit_assertions.measures.searching import Question, best_greedy, best_random
 from circuit_assertions.measures.sweeping import HALVED, Sweep
 from circuit_assertions.plugin.audit_fixture import comparison_lines
-from circuit_assertions.report.explaining import context_lines, interval_text, number
+from circuit_assertions.report.explaining import context_rows, interval_text, number
 from circuit_assertions.results import Reading
 from circuit_assertions.tasks import Prompt, PromptSet
 from circuit_assertions.tasks.words import TEMPLATES
@@ -163,9 +163,12 @@ def test_no_search_exceeds_enumeration_or_misses_the_empty_k(seed: int, size: in
 def test_a_failure_names_k_and_shows_what_random_circuits_do(both: Both) -> None:
     reading = both.read("incompleteness-over-random", SET)
     result = Reading.of(reading)
-    found, own, random = context_lines(result)
-    assert found == f"search    K: {reading.settings['found']['K']}"
-    assert own.startswith("control   this circuit ")
+    found, own, random = context_rows(result)
+    assert found == ("search", f"K: {reading.settings['found']['K']}")
+    assert own[0] == "control"
+    assert own[1].startswith("this circuit ")
     mean, control = float(reading.beside["random circuits"].mean()), result.controls["random circuits"]
-    assert random == f"control   random circuits {number(mean)} {interval_text(control)}"
-    assert list(comparison_lines("<=", reading, -100))[-3:] == [found, own, random]
+    assert random == ("control", f"random circuits {number(mean)} {interval_text(control)}")
+    assert [line.split(maxsplit=1) for line in comparison_lines("<=", reading, -100)][-3:] == [
+        list(row) for row in (found, own, random)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def _draw_lines(axes: Axes, lines: Mapping[str, Points], whole: float, colours: 
     ends = [("baseline", "tick", axes.y.at(whole))]
     for name, line in lines.items():
         if line:
-            at = axes.line(line, own[name], says=lambda step, value, name=name: f"{name} {value:.3g} at {step:g}")
+            at = axes.line(line, own[name], says=partial("{0} {2:.3g} at {1:g}".format, name))
             ends.append((name, f"fill-{own[name]}", at[-1][1]))
     axes.names(ends)
 

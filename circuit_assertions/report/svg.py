@@ -67,7 +67,7 @@ class Canvas:
 
     def rendered(self) -> str:
         """The text of an SVG file."""
-        ElementTree.indent(self._element, space="")
+        _break_lines(self._element)
         return ElementTree.tostring(self._element, encoding="unicode") + "\n"
 
 
@@ -195,6 +195,15 @@ class Axes:
 def _shown(value: str | float) -> str:
     """Text as it may be printed, and numbers to a tenth of a pixel."""
     return printable(value) if isinstance(value, str) else f"{round(value, 1) + 0.0:g}"
+
+
+def _break_lines(element: ElementTree.Element) -> None:
+    """Put each element on a line of its own, except what is within a shape."""
+    element.text = "\n"
+    for child in element:
+        child.tail = "\n"
+        if child.tag == "g":
+            _break_lines(child)
 
 
 def _style(dark: bool) -> ElementTree.Element:
