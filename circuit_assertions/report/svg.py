@@ -75,7 +75,7 @@ def picture(width: float, height: float, title: str, dark: bool = True) -> Canva
     """An empty picture.
 
     Args:
-        title: what it shows, for whoever cannot see it; it is not drawn.
+        title: what it shows, for users who cannot see it; it is not drawn.
         dark: whether dark pages have a dark picture.
     """
     size = {"viewBox": f"0 0 {_shown(width)} {_shown(height)}", "width": _shown(width), "height": _shown(height)}
