@@ -61,7 +61,7 @@ def mark_families(items: Iterable[pytest.Item]) -> None:
     for item in items:
         mark = item.get_closest_marker("family")
         if mark is not None and "main" in mark.kwargs:
-            families.setdefault((item.path, mark.kwargs["main"]), []).append(item)
+            families.setdefault((item.path, repr(mark.kwargs)), []).append(item)
         elif mark is not None:
             families.setdefault((item.path, _test(item)), []).append(item)
     for members in families.values():

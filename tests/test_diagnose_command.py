@@ -137,10 +137,16 @@ def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_degraded_is_exit_code_zero_unless_it_is_to_fail(degraded: Path) -> None:
-    for option, code in (((), 0), (("--circuit-degraded=report",), 0), (("--circuit-degraded=fail",), 1)):
+    for option, code in (((), 0), (("--circuit-degraded=fail",), 1)):
         said = diagnose("--model", degraded, "--baseline", HEALTHY, *FEW, "--json", *option)
         assert json.loads(said.out)["verdict"] == "DEGRADED"
         assert said.code == code
+
+
+@pytest.mark.complete
+def test_what_is_asked_of_degraded_changes_no_other_exit_code(degraded: Path) -> None:
+    said = diagnose("--model", degraded, "--baseline", HEALTHY, *FEW, "--json", "--circuit-degraded=report")
+    assert (said.code, json.loads(said.out)["verdict"]) == (0, "DEGRADED")
     assert beside_healthy("healthy", "--circuit-degraded=fail").code == 0
     assert beside_healthy("poisoned-heads", "--circuit-degraded=report").code == 1
 
