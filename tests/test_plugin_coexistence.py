@@ -335,6 +335,7 @@ def test_a_renamed_key_is_an_error_where_a_suite_is_named_and_there_is_no_model(
         assert "circuit_model" not in pytester.runpytest_inprocess(*args).stderr.str()
 
 
+@pytest.mark.complete
 def test_a_renamed_key_is_an_error_with_workers_too(pytester: pytest.Pytester, tiny_folder: Path) -> None:
     write(pytester.path, {"suites/tiny.yaml": TINY_SUITE, "pytest.ini": "[pytest]\nmodel = x\nmarkers = gate\n"})
     finished = subprocess_run("-n", "1", f"--model={tiny_folder}", "-W", "ignore")

@@ -151,7 +151,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(place, wrong, marks=() if way == number % len(ways) else pytest.mark.complete)
 
 
-@pytest.mark.parametrize(("place", "wrong"), cases(), ids=lambda part: part if isinstance(part, str) else None)
+@pytest.mark.parametrize(("place", "wrong"), [*cases()], ids=lambda part: part if isinstance(part, str) else None)
 def test_a_word_that_is_suggested_in_a_suite_is_accepted(tmp_path: Path, place: Place, wrong: str) -> None:
     messages = messages_of(tmp_path, put(valid_suite(), place, wrong))
     assert len(messages) == 1
