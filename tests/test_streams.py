@@ -54,6 +54,7 @@ def test_the_exit_code_of_what_was_found_survives_a_closed_pipe(tmp_path: Path) 
         assert (done.returncode, done.stderr) == (code, "")
 
 
+@pytest.mark.complete
 def test_a_corrupted_model_is_no_success_because_nobody_reads_on() -> None:
     poisoned = COMMITTED / "poisoned-heads"
     done = cut_off("diagnose", "--model", poisoned, "--baseline", HEALTHY, "--prompts", "20", "--device", "cpu")
@@ -70,7 +71,9 @@ def test_an_audit_that_is_cut_off_before_its_verdicts_is_no_success() -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
-@pytest.mark.parametrize("arguments", [["measures"], ["audit", HEALTHY, "--no-diagnosis"]])
+@pytest.mark.parametrize(
+    "arguments", [["measures"], pytest.param(["audit", HEALTHY, "--no-diagnosis"], marks=pytest.mark.complete)]
+)
 def test_a_full_disk_is_said_in_one_sentence(arguments: list[str | Path]) -> None:
     done = redirected(f"> {FULL}", *arguments)
     assert done.returncode == 2
