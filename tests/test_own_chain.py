@@ -90,6 +90,7 @@ def test_the_command_follows_a_chain_that_is_given_as_a_file(
     assert {role: tuple(heads) for role, heads in said["found"]["roles"].items()} == RENAMED
 
 
+@pytest.mark.complete
 def test_without_a_chain_the_same_prompts_give_heads_without_roles(suite: Path, reference_folder: Path) -> None:
     _, task = find_task(f"{suite}::gifts")
     audited = Audited(reference_folder)

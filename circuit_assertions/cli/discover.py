@@ -23,7 +23,6 @@ from circuit_assertions.cli.output import Outcome
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import NotWrittenError, write_whole
 from circuit_assertions.places import CIRCUITS
-from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -196,7 +195,8 @@ def _write(found: Discovery, output: Path, notes: str | None) -> None:
 
 
 def _shown(found: Discovery, output: Path) -> str:
+    from circuit_assertions.report.colours import colours_of
     from circuit_assertions.report.discovered import discovery_lines
 
-    written = printable(f"written       {output}, and its head map {output.with_suffix('.svg')}")
-    return "\n".join([*discovery_lines(found, colours=sys.stdout.isatty()), written])
+    written = f"{output}, and its head map {output.with_suffix('.svg')}"
+    return "\n".join(discovery_lines(found, written, colours_of(sys.stdout)))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.cli.options import add_permissions, one_checkpoint, permissions_of
 from circuit_assertions.cli.output import Outcome
-from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -49,23 +48,26 @@ def _graft(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     done = graft(model, source, parts, given.output, permissions_of(given))
     if given.json:
         return Outcome(done.record.read_text(encoding="utf-8").removesuffix("\n"))
-    return Outcome("\n".join(map(printable, _lines(done, model, source))))
+
+    from circuit_assertions.report.tables import Column, table
+
+    return Outcome("\n".join(table(_facts(done, model, source), Column(least=10))))
 
 
-def _lines(done: Grafted, model: Checkpoint, source: Checkpoint) -> list[str]:
-    lines = [f"written     {done.folder}: {model} with {_names(done.grafted)} of {source}"]
+def _facts(done: Grafted, model: Checkpoint, source: Checkpoint) -> list[tuple[str, str]]:
+    facts = [("written", f"{done.folder}: {model} with {_names(done.grafted)} of {source}")]
     if done.merged:
-        lines.append(f"            {model} is an adapter: what was written is merged, a full checkpoint")
+        facts.append(("", f"{model} is an adapter: what was written is merged, a full checkpoint"))
     if done.same:
-        lines.append(f"            {_names(done.same)} had the same weights in both")
+        facts.append(("", f"{_names(done.same)} had the same weights in both"))
     if done.tokenizer is None:
-        lines.append("            without a tokenizer: neither of them has one")
+        facts.append(("", "without a tokenizer: neither of them has one"))
     folder, baseline = shlex.quote(str(done.folder)), shlex.quote(str(source))
     return [
-        *lines,
-        f"            {done.record.name} in it records what came from where",
-        f"audit       circuit-assertions audit {folder} --baseline={baseline}",
-        f"diagnose    circuit-assertions diagnose --model={folder} --baseline={baseline}",
+        *facts,
+        ("", f"{done.record.name} in it records what came from where"),
+        ("audit", f"circuit-assertions audit {folder} --baseline={baseline}"),
+        ("diagnose", f"circuit-assertions diagnose --model={folder} --baseline={baseline}"),
     ]
 
 

@@ -25,7 +25,8 @@ from circuit_assertions.measures import MEASURES, Interval, Reading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable, printable_lines
-from circuit_assertions.report.explaining import context_lines, interval_text, intervals_text, number
+from circuit_assertions.report.explaining import FIGURES, LABELS, context_rows, figure_cells, intervals_text
+from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import Figure
 from circuit_assertions.results import Reading as ReadingResult
 from circuit_assertions.tasks import Task
@@ -217,14 +218,14 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
         return
     yield f"{left.measure} {op} {right}"
     yield f"over {left.prompts} prompts; unit: {left.unit}; {intervals_text(len(left.columns()))}"
-    width = max(len(str(head)) for head, _ in left.columns())
+    rows = []
     for head, values in left.columns():
-        named = f"{head!s:<{width}}  " if head is not None else ""
         interval = left.interval_for_verdict(values, len(left.columns()))
         holds = "holds" if _HOLDS[op](interval, right) else "does not hold"
         figure = Figure.of(MeasuredFigure(float(values.mean()), interval))
-        yield f"{named}{number(figure.mean)} {interval_text(figure)}  {holds}"
-    yield from context_lines(ReadingResult.of(left))
+        rows.append(("" if head is None else str(head), *figure_cells(figure), holds))
+    yield from table(rows, Column(), *FIGURES)
+    yield from table(list(context_rows(ReadingResult.of(left))), LABELS)
 
 
 def _check(
