@@ -48,14 +48,14 @@ def interval_of_mean(
     """
     count, first = values.size, float(values[0])
     least, most = limits
+    least = least if least is None or least <= values.min() else None
+    most = most if most is None or most >= values.max() else None
     if (values == first).all():
         unseen = 1 - _tail(together) ** (1 / count)  # the largest share that is not seen with this probability
-        low, high = (first if limit is None else first + unseen * (limit - first) for limit in limits)
+        low, high = (first if limit is None else first + unseen * (limit - first) for limit in (least, most))
         return Interval(low, high)
-    low, high = intervals_of_means(values[:, None], together)[0]
-    return Interval(
-        float(low) if least is None else max(float(low), least), float(high) if most is None else min(float(high), most)
-    )
+    low, high = map(float, intervals_of_means(values[:, None], together)[0])
+    return Interval(low if least is None else max(low, least), high if most is None else min(high, most))
 
 
 def intervals_of_means(values: Array, together: int = 1) -> Array:
