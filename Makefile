@@ -1,6 +1,7 @@
 # make audit   set everything up, diagnose a poisoned checkpoint, and check that retraining has recovered it
 # make test    set everything up and run the tests
 # make test-complete   the cases of large families of which make test runs a sample
+# make test-lowest  the tests in an environment of its own with the lowest versions that pyproject.toml allows
 # make lab     set everything up and make all of the laboratory's checkpoints, in fixtures/made/
 # make circuits  find the embedded checkpoint's circuits and write their circuit files again
 # make docs    run the commands in the pages and write their outputs into the pages again
@@ -11,10 +12,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
 WORKERS ?= auto
 CHECKPOINTS := fixtures/checkpoints
 
-.PHONY: audit test test-complete test-gpu circuits lab docs lint types schema bench bench-quick clean
+.PHONY: audit test test-complete test-lowest test-gpu circuits lab docs lint types schema bench bench-quick clean
 
 # Exit code 1 means that a diagnosis found corruption, as it should on the poisoned checkpoint. On such small models one
 # thread is faster than two.
@@ -30,6 +32,9 @@ test: $(READY)
 
 test-complete: $(READY)
 	$(BIN)/pytest -n $(WORKERS) --dist=worksteal -m complete
+
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/pytest -n $(WORKERS) --dist=worksteal -rfEs
 
 test-gpu: $(READY)
 	$(BIN)/pytest -m gpu
@@ -66,7 +71,7 @@ bench-quick: $(READY)
 	$(BIN)/python -m benchmarks.speed --quick --json
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -74,3 +79,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
+
+# The torch of a constraints file is installed first and alone, so that no other package chooses another build.
+$(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-lowest.txt torch
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e '.[peft]' hypothesis
+	touch $@

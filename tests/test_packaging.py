@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import re
 import subprocess
 import sys
 import tarfile
@@ -14,6 +13,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -91,12 +93,41 @@ def _imported(file: Path) -> set[str]:
 
 def test_everything_that_is_imported_is_declared() -> None:
     """In an empty environment only what is declared is installed; pydantic brings its core."""
-    declared = {
-        re.split(r"[\[<>=!~ ]", requirement)[0].lower().replace("_", "-")
-        for requirement in PROJECT["project"]["dependencies"]
-    } | {"pydantic-core"}
+    required = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["peft"]
+    declared = {canonicalize_name(Requirement(one).name) for one in required} | {"pydantic-core"}
     known = packages_distributions()
     imported = set.union(*(_imported(file) for file in (ROOT / "circuit_assertions").rglob("*.py")))
     for name in sorted(imported - set(sys.stdlib_module_names) - {"circuit_assertions"}):
-        homes = {home.lower().replace("_", "-") for home in known.get(name, [])}
+        homes = {canonicalize_name(home) for home in known.get(name, [])}
         assert homes & declared, f"{name} is imported, and none of {homes} is declared"
+
+
+TOOLS = {"mypy", "ruff", "types-pyyaml"}  # no test imports them
+
+
+def test_the_lower_bounds_are_the_versions_that_are_tested() -> None:
+    """pyproject.toml and the file of `make test-lowest` agree; torch is tested in one version only."""
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {}
+    for pin in (Requirement(line) for line in lines if not line.startswith("#")):
+        (one,) = pin.specifier
+        assert one.operator == "=="
+        pinned[canonicalize_name(pin.name)] = Version(one.version)
+    project = PROJECT["project"]
+    stated = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    bounds = {canonicalize_name(one.name): one for one in map(Requirement, stated)}
+    for name in bounds.keys() - TOOLS - {"torch", project["name"]}:
+        (bound,) = bounds[name].specifier
+        assert bound.operator == ">="
+        assert pinned[name] == Version(bound.version), name
+    torch = canonicalize_name("torch")
+    assert bounds[torch].specifier.contains(pinned[torch])
+    assert f"torch=={pinned[torch]}" in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_what_reads_adapters_is_an_extra_that_the_developers_environment_has() -> None:
+    extras = {name: [*map(Requirement, listed)] for name, listed in PROJECT["project"]["optional-dependencies"].items()}
+    assert [one.name for one in extras["peft"]] == ["peft"]
+    (own,) = [one for one in extras["dev"] if one.name == PROJECT["project"]["name"]]
+    assert own.extras == {"peft"}
+    assert "peft" not in {Requirement(one).name for one in PROJECT["project"]["dependencies"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import re
 import shutil
 import tempfile
@@ -27,13 +28,29 @@ from circuit_assertions.checkpoints.sources import read_json
 from circuit_assertions.checkpoints.stored import stored_tensors
 from circuit_assertions.checkpoints.weights import StoredTensor, fingerprint, fingerprint_of, read_header, same_bytes
 
-__all__ = ["read_adapter"]
+__all__ = ["read_adapter", "refuse_without_peft"]
+
+_INSTALL = "pip install 'circuit-assertions[peft]'"
 
 _WHOLE = r"modules_to_save\.(default\.)?|original_module\.|base_layer\."  # before `weight`, where all rows are stored
 _MISMATCH = re.compile(
     r"size mismatch for (\S+): copying a param with shape torch\.Size\(\[([\d, ]*)\]\) from checkpoint, "
     r"the shape in current model is torch\.Size\(\[([\d, ]*)\]\)"
 )
+
+
+def refuse_without_peft(folder: Path) -> None:
+    """Refuse an adapter where peft, an optional dependency that nothing else needs, cannot be imported.
+
+    Raises:
+        CheckpointError: with the command that installs it.
+    """
+    try:
+        importlib.import_module("peft")
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "peft"
+        why = "is not installed" if absent else f"cannot be imported ({reason_of(error)})"
+        raise CheckpointError(f"{folder} is a PEFT adapter, and peft, which reads it, {why}: {_INSTALL}") from error
 
 
 def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from circuit_assertions import __version__
-from circuit_assertions.checkpoints.adapters import read_adapter
+from circuit_assertions.checkpoints.adapters import read_adapter, refuse_without_peft
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
 from circuit_assertions.checkpoints.parts import Parts, parts_of
@@ -173,7 +173,10 @@ def _widest(dtypes: Collection[torch.dtype]) -> torch.dtype:
 
 
 def _read(checkpoint: Checkpoint, folder: Path, opening: Opening) -> _Read:
-    base = base_of(folder, opening) if is_adapter(folder) else folder
+    base = folder
+    if is_adapter(folder):
+        refuse_without_peft(folder)
+        base = base_of(folder, opening)
     read = read_model(folder, opening) if base == folder else read_adapter(folder, base, opening)
     refuse_nan(read.model, folder)
     return _Read(checkpoint, folder, base, read.model, read.weights)

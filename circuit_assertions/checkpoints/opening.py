@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 from transformers import AutoTokenizer
 
-from circuit_assertions.checkpoints.adapters import read_adapter
+from circuit_assertions.checkpoints.adapters import read_adapter, refuse_without_peft
 from circuit_assertions.checkpoints.agreement import refuse_disagreement
 from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
@@ -69,6 +69,7 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
     with quiet(), torch.random.fork_rng(devices=[]):
         folder = base_folder = fetch(checkpoint, opening.permissions)
         if is_adapter(folder):
+            refuse_without_peft(folder)  # before a base is downloaded
             base_folder = base_of(folder, opening)
             read = read_adapter(folder, base_folder, opening)
         else:

@@ -16,7 +16,7 @@ import pytest
 
 from circuit_assertions.plugin.options import add_options, chosen_models
 from circuit_assertions.plugin.respawn import respawn_if_root_is_lost
-from circuit_assertions.plugin.short_options import hide_values, register_now, spelled, translate
+from circuit_assertions.plugin.short_options import declare_defaults, hide_values, register_now, spelled, translate
 
 if TYPE_CHECKING:
     from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if config is not None:
         config.stash[_PARSER] = parser
     if any(name.endswith("conftest.py") for name, _ in pluginmanager.list_name_plugin()):
-        register_now(parser)  # a conftest.py names this plugin in `pytest_plugins`: the hook below has been called
+        register_now(parser, config)  # a conftest.py names this plugin in `pytest_plugins`: the hook below was called
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -41,11 +41,14 @@ def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, Any, Any]:
     """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_load_initial_conftests"""
+    declare_defaults(early_config, parser)
     respawn_if_root_is_lost(early_config)
     known = early_config.known_args_namespace.file_or_dir
     hide_values(early_config, parser, args)
     try:
-        return (yield)
+        loaded = yield
+        declare_defaults(early_config, parser)
+        return loaded
     except (argparse.ArgumentError, ValueError) as error:
         if "circuit" not in str(error):  # one of somebody else's, which pytest tells as it always does
             raise
@@ -57,7 +60,7 @@ def pytest_load_initial_conftests(
         early_config.known_args_namespace.file_or_dir = known
         translate(early_config, args)
         if early_config.known_args_namespace.help:
-            register_now(parser)
+            register_now(parser, early_config)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

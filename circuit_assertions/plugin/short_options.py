@@ -17,6 +17,7 @@ import pytest
 
 __all__ = [
     "PLAIN",
+    "declare_defaults",
     "hide_values",
     "is_declared_in_a_conftest",
     "register_now",
@@ -47,6 +48,17 @@ _MISSING = object()
 _OF_CHECKPOINTS = ("config.json", "adapter_config.json", "checkpoint-*", "*.safetensors", "*.bin", "*.pt", "*.pth")
 
 
+def declare_defaults(config: pytest.Config, parser: pytest.Parser) -> None:
+    """Let pytest 8 know every declared option, as pytest 9 does: it learns those without a default only as it parses.
+
+    Raises:
+        argparse.ArgumentError: two options have one name, which pytest 8 notices only here.
+    """
+    if pytest.version_tuple < (9,):
+        with contextlib.suppress(pytest.UsageError):  # an option is required; the defaults have been set by then
+            parser.parse_known_args([], namespace=config.option)
+
+
 def undeclared(config: pytest.Config, names: Iterable[str] = PLAIN) -> list[str]:
     """Those of the plain options that no conftest and no plugin has declared so far."""
     return [name for name in names if config.getoption(name, _MISSING) is _MISSING]
@@ -70,10 +82,13 @@ def translate(config: pytest.Config, args: list[str]) -> None:
     args[:] = translated([str(arg) for arg in args], ours)
 
 
-def register_now(parser: pytest.Parser) -> None:
+def register_now(parser: pytest.Parser, config: pytest.Config | None) -> None:
     """Register the plain options that nobody has so far: for `--help`, or where it is too late to translate."""
     group = parser.getgroup("circuit")
-    for name, full in PLAIN.items():
+    if config is not None:
+        declare_defaults(config, parser)
+    for name in PLAIN if config is None else undeclared(config):
+        full = PLAIN[name]
         dest = full.removeprefix("--").replace("-no-", "-").replace("-", "_")
         same = f"short for {full}"
         with contextlib.suppress(argparse.ArgumentError, ValueError):
