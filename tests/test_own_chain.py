@@ -18,6 +18,7 @@ from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
 from circuit_assertions.diagnosis.discovery import Discovery, circuit_content, discover
 from circuit_assertions.report.discovered import map_of
+from circuit_assertions.results import DiscoveryResult
 
 RENAMED = {ROLES[role]: tuple(f"L{layer}H{head}" for layer, head in heads) for role, heads in CAST.items()}
 
@@ -68,7 +69,7 @@ def test_the_circuit_file_is_one_that_suites_take(found: Discovery, tmp_path: Pa
 
 
 def test_the_head_map_has_the_chains_abbreviations(found: Discovery) -> None:
-    named = map_of(found).named
+    named = map_of(DiscoveryResult.of(found, "own.yaml")).named
     assert named["NM"] == "writer"
     assert list(named.values()) == [ROLES[role] for role in ("name-mover", "negative-name-mover")] + [
         "stand-in",

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from circuit_assertions.assertions.chains import UNEXPLAINED, Role
 from circuit_assertions.heads import Head
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import LOGIT_DIFFERENCE
@@ -50,11 +49,6 @@ class HeadMap:
     def short(self, role: str) -> str:
         """What stands for a role in its cells."""
         return self.shorts.get(role, role[:2].upper())
-
-
-def short_roles(roles: Mapping[str, Role]) -> dict[str, str]:
-    """The abbreviations of a chain's roles, and what stands for having none."""
-    return {name: role.short for name, role in roles.items() if role.short} | {UNEXPLAINED: "?"}
 
 
 def map_lines(drawn: HeadMap, colours: bool) -> Iterator[str]:

@@ -7,15 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape as escape_html
 from itertools import cycle
-from typing import TYPE_CHECKING
 
 from circuit_assertions.checkpoints import step_of
-from circuit_assertions.measures.figures import Figure
 from circuit_assertions.ordering import ranked
 from circuit_assertions.printable import printable
-
-if TYPE_CHECKING:
-    from circuit_assertions.diagnosis.trajectory import Trajectory
+from circuit_assertions.results import Figure, TrajectoryResult
 
 __all__ = ["run_picture"]
 
@@ -68,20 +64,20 @@ def escape(text: str) -> str:
     return escape_html(printable(text))
 
 
-def run_picture(trajectory: Trajectory) -> str:
+def run_picture(trajectory: TrajectoryResult) -> str:
     """The run's behaviour with its intervals, and what its roles retain of the baseline's effect, over steps."""
-    places = _steps(trajectory)
-    read = [(places[step.place], step) for step in trajectory.steps if not step.problem]
+    places = _places(trajectory.run_checkpoints)
+    read = [(places[step.checkpoint], step) for step in trajectory.steps if not step.problem]
     behaviour = [(x, step.behaviour) for x, step in read if step.behaviour is not None]
     roles = list(dict.fromkeys(role for _, step in read for role in step.roles))
     shares = [[(x, step.roles[role].mean) for x, step in read if role in step.roles] for role in roles]
     before = trajectory.before.mean
-    bounds = [bound for _, figure in behaviour for bound in (figure.interval.low, figure.interval.high)]
-    ends = (places[0], places[-1])
+    bounds = [bound for _, figure in behaviour for bound in (figure.low, figure.high)]
+    ends = (min(places.values()), max(places.values()))
     upper = _panel(_BEHAVIOUR, ends, [before, *bounds])
     lower = _panel(_ROLES, ends, [1.0, *(share for line in shares for _, share in line)])
-    title = f"{trajectory.run[0].given} compared with {trajectory.baseline}"
-    ticks = [(places[step.place], str(step_of(str(step.checkpoint)) or "final")) for step in trajectory.steps]
+    title = f"{trajectory.run} compared with {trajectory.baseline}"
+    ticks = [(places[step.checkpoint], str(step.step or "final")) for step in trajectory.steps]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
@@ -101,12 +97,12 @@ def run_picture(trajectory: Trajectory) -> str:
     )
 
 
-def _steps(trajectory: Trajectory) -> list[float]:
+def _places(run: Sequence[str]) -> dict[str, float]:
     """Where each checkpoint lies along x; the weights in the root of a run are drawn behind its last step."""
-    steps = [step_of(str(checkpoint)) for checkpoint in trajectory.run]
+    steps = [step_of(checkpoint) for checkpoint in run]
     numbered = [float(step) for step in steps if step is not None]
     behind = numbered[-1] + max(1.0, (numbered[-1] - numbered[0]) / max(1, len(numbered) - 1))
-    return [behind if step is None else float(step) for step in steps]
+    return {name: behind if step is None else float(step) for name, step in zip(run, steps, strict=True)}
 
 
 def _panel(place: tuple[float, float], ends: tuple[float, float], values: Sequence[float]) -> _Panel:
@@ -133,8 +129,8 @@ def _axes(panel: _Panel, title: str, whole: float, shown: str, steps: Sequence[t
 
 
 def _band(panel: _Panel, behaviour: Sequence[tuple[float, Figure]]) -> Iterator[str]:
-    upper = [panel.at(x, figure.interval.high) for x, figure in behaviour]
-    lower = [panel.at(x, figure.interval.low) for x, figure in reversed(behaviour)]
+    upper = [panel.at(x, figure.high) for x, figure in behaviour]
+    lower = [panel.at(x, figure.low) for x, figure in reversed(behaviour)]
     yield f'<polygon class="fill0 band" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in upper + lower)}"/>'
 
 
