@@ -218,4 +218,12 @@ class ComparingMeasures:
         }
         rows = range(len(prompts)) if compared.rows is None else compared.rows
         texts = [prompts.prompts[row].text for row in rows]
-        return Reading(spec.name, spec.unit_on(task), spec.reading_kind, compared.values, (), settings, texts)
+        return Reading(
+            spec.name,
+            spec.unit_on(task),
+            spec.reading_kind,
+            compared.values,
+            settings=settings,
+            texts=texts,
+            rounding=spec.rounding_on(task),
+        )
