@@ -10,6 +10,7 @@ from importlib import metadata
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from auditing import ioi
@@ -186,7 +187,8 @@ class _Widths(Operands):
 def test_an_operand_with_a_key_that_is_taken_refuses_its_measure_alone(
     key: str, owner: str, entries: list[EntryPoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clashing = create_model("Clashing", __base__=_Widths, **{key.replace("-", "_"): (int, 0)})
+    fields: dict[str, Any] = {key.replace("-", "_"): (int, 0)}
+    clashing = create_model("Clashing", __base__=_Widths, **fields)
     assert key in clashing.by_key()
     theirs = ModuleType("wide_measures")
     for name, operands in (("clashing", clashing), ("wide", _Widths)):
