@@ -26,7 +26,7 @@ from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable, printable_lines
-from circuit_assertions.report.explaining import context_lines, interval_text, number
+from circuit_assertions.report.explaining import context_lines, figure_text
 from circuit_assertions.results import Figure
 from circuit_assertions.results import Reading as ReadingResult
 from circuit_assertions.tasks import Task
@@ -224,7 +224,7 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
         single = Reading(left.measure, left.unit, left.kind, values)
         holds = "holds" if _HOLDS[op](single, right) else "does not hold"
         figure = Figure.of(MeasuredFigure(single.mean, left.interval(values)))
-        yield f"{named}{number(figure.mean)} {interval_text(figure)}  {holds}"
+        yield f"{named}{figure_text(figure)}  {holds}"
     yield from context_lines(ReadingResult.of(left))
 
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
-from circuit_assertions.measures.figures import LEAST_LOST
+from circuit_assertions.measures.figures import LEAST_LOST, number, signed
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.report.explaining import share_text
+from circuit_assertions.report.explaining import figure_text, share_text
 from circuit_assertions.results.diagnosis import (
     BeforeAndAfter,
     DiagnosisResult,
@@ -47,8 +47,8 @@ def diagnosis_lines(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     yield from _labelled("behaviour", _behaviour(diagnosis))
     yield from _prompts(diagnosis)
     yield from _roles(diagnosis)
-    for number, changed in enumerate(diagnosis.settings_changed):
-        yield from _labelled("settings" if number == 0 else "", changed)
+    for place, changed in enumerate(diagnosis.settings_changed):
+        yield from _labelled("settings" if place == 0 else "", changed)
     yield from _origin(diagnosis)
     if diagnosis.expressed is not None:
         through, healed = ", ".join(diagnosis.expressed.through), _share(diagnosis.expressed.healed)
@@ -61,7 +61,7 @@ def diagnosis_lines(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
 def _behaviour(diagnosis: DiagnosisResult) -> str:
     behaviour = diagnosis.behaviour
     worst = f" (corrupted {_number(behaviour.corrupted)})" if behaviour.corrupted is not None else ""
-    change = f"{behaviour.before.mean:.2f} -> {_number(behaviour.after)}"
+    change = f"{number(behaviour.before.mean)} -> {_number(behaviour.after)}"
     return f"{diagnosis.task} {diagnosis.metric.called} {change} {diagnosis.metric.unit}{worst}"
 
 
@@ -87,8 +87,8 @@ def _roles(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     if not told:
         yield from _labelled("roles", "the baseline has no circuit file: `circuit-assertions discover` writes one")
     width = _LABEL + max(map(len, told), default=0) + 2
-    for number, (role, text) in enumerate(told.items()):
-        yield from _labelled(f"{'roles' if number == 0 else '':<{_LABEL}}{role}", text, width=width)
+    for place, (role, text) in enumerate(told.items()):
+        yield from _labelled(f"{'roles' if place == 0 else '':<{_LABEL}}{role}", text, width=width)
     if diagnosis.inside_the_circuit is not None:
         yield from _labelled("", f"{_inside(diagnosis.inside_the_circuit)}; effects are in {diagnosis.metric.unit}")
 
@@ -119,14 +119,14 @@ def _role(role: RoleChanged) -> str:
 def _head(name: str, one: HeadChanged) -> str:
     kind = "" if one.kind == "amplified" else f"{one.kind} "
     if one.kind == "attention moved" and one.looks is not None:
-        return _unbroken(f"{name} {kind}(attention {one.looks.before.mean:.2f} -> {one.looks.after.mean:.2f})")
+        return _unbroken(f"{name} {kind}(attention {number(one.looks.before.mean)} -> {number(one.looks.after.mean)})")
     if one.kind == "sign unclear":
-        return _unbroken(f"{name} {kind}({one.before.mean:+.2f} -> {_signed(one.after)})")
+        return _unbroken(f"{name} {kind}({signed(one.before.mean)} -> {_signed(one.after)})")
     return _unbroken(f"{name} {kind}{_turn(one.before, one.after)}")
 
 
 def _signed(figure: Figure) -> str:
-    return f"{figure.mean:+.2f} [{figure.low:+.2f}, {figure.high:+.2f}]"
+    return f"{signed(figure.mean)} [{signed(figure.low)}, {signed(figure.high)}]"
 
 
 def _both(one: BeforeAndAfter) -> str:
@@ -134,7 +134,7 @@ def _both(one: BeforeAndAfter) -> str:
 
 
 def _turn(before: Figure, after: Figure) -> str:
-    return f"({before.mean:+.2f} -> {after.mean:+.2f})"
+    return f"({signed(before.mean)} -> {signed(after.mean)})"
 
 
 def _origin(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
@@ -198,12 +198,12 @@ def _assertions(judged: Mapping[str, JudgedAssertion]) -> Iterator[tuple[str, st
     skipped = Counter(one.reason for one in judged.values() if one.verdict == Outcome.SKIPPED)
     width = max((len(name) for name in told), default=0)
     first: dict[str, str] = {}  # to the assertion beside which a reason is told
-    for number, (name, one) in enumerate(told.items()):
+    for place, (name, one) in enumerate(told.items()):
         other = first.setdefault(one.reason, name) if one.reason else name
         reason = one.reason or "" if other == name else f"as for {other}"
         more = reason if one.recovered is None else f"{share_text(one.recovered)} recovered"
         text = f"{name:<{width}}  {one.verdict:<10}  {more}".rstrip()
-        yield f"{'assertions' if number == 0 else '':<{_LABEL}}{text}", one.verdict
+        yield f"{'assertions' if place == 0 else '':<{_LABEL}}{text}", one.verdict
     for why, count in skipped.items():
         yield from _labelled("" if told else "assertions", f"{count} skipped: {why}")
 
@@ -253,8 +253,8 @@ def _by_whom(recovery: RecoveryFound, behaviour: str) -> str:
 
 def _labelled(label: str, text: str, verdict: str = "", width: int = _LABEL) -> Iterator[tuple[str, str]]:
     lines = wrap(text, _WIDTH - width, break_long_words=False, break_on_hyphens=False) or [""]
-    for number, line in enumerate(lines):
-        yield f"{label if number == 0 else '':<{width}}{line}".replace(_UNBROKEN, " "), verdict
+    for place, line in enumerate(lines):
+        yield f"{label if place == 0 else '':<{width}}{line}".replace(_UNBROKEN, " "), verdict
 
 
 def _heads(count: int) -> str:
@@ -262,7 +262,7 @@ def _heads(count: int) -> str:
 
 
 def _number(figure: Figure) -> str:
-    return _unbroken(f"{figure.mean:.2f} [{figure.low:.2f}, {figure.high:.2f}]")
+    return _unbroken(figure_text(figure))
 
 
 def _share(figure: Figure) -> str:

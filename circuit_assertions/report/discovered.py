@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from circuit_assertions.assertions.chains import UNEXPLAINED
 from circuit_assertions.heads import Head, parse_head
+from circuit_assertions.measures.figures import number, signed
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.report.explaining import share_text
+from circuit_assertions.report.explaining import figure_text, interval_text, share_text
 from circuit_assertions.report.headmap import HeadMap, map_lines
-from circuit_assertions.results import DiscoveryResult, Figure
+from circuit_assertions.results import DiscoveryResult
 from circuit_assertions.results.discovery import FoundCircuit, PlacedHead
 
 __all__ = ["discovery_lines", "map_of"]
@@ -71,7 +72,7 @@ def _facts(result: DiscoveryResult, found: FoundCircuit) -> Iterator[str]:
         yield f"              scores of repeated tokens on {found.on_repeated} sequences"
     behaviour = found.behaviour
     yield (
-        f"behaviour     {found.metric.called} {_shown(behaviour[found.metric.name])}, "
+        f"behaviour     {found.metric.called} {figure_text(behaviour[found.metric.name])}, "
         f"answers right on {behaviour['answer-rate'].mean:.0%} of the prompts"
     )
     if rates := found.answer_rate_by_kind:
@@ -86,16 +87,16 @@ def _table(found: FoundCircuit) -> Iterator[str]:
     role_wide = max(len(one.role) for one in placed.values())
     yield f"{'role':<{role_wide}}  {'head':<7} {'effect on':<{wide}}  {found.metric.unit:<22} judged by"
     for role, heads in found.roles.items():
-        own = sorted(map(parse_head, heads), key=lambda head: (-round(abs(placed[head].telling.mean), 2), head))
+        own = sorted(map(parse_head, heads), key=lambda head: (-abs(float(number(placed[head].telling.mean))), head))
         for index, head in enumerate(own):
             yield _row(head, placed[head], role if index == 0 else "", role_wide, wide)
 
 
 def _row(head: Head, one: PlacedHead, role: str, role_wide: int, wide: int) -> str:
     effect = one.telling
-    shown = f"{effect.mean:+.2f} {_interval(effect)}"
+    shown = f"{signed(effect.mean)} {interval_text(effect)}"
     evidence = list(one.evidence.items())[: 2 if one.role == UNEXPLAINED else None]  # their strongest looks come first
-    judged = ", ".join(f"{name} {value:.2f}" for name, value in evidence)
+    judged = ", ".join(f"{name} {number(value)}" for name, value in evidence)
     if one.undecided:
         judged += f"; undecided whether {' or '.join(one.undecided)}"
     return f"{role:<{role_wide}}  {head!s:<7} {one.effect_on:<{wide}}  {shown:<22} {judged}".rstrip()
@@ -104,11 +105,11 @@ def _row(head: Head, one: PlacedHead, role: str, role_wide: int, wide: int) -> s
 def _trust(found: FoundCircuit) -> Iterator[str]:
     faithful, count = found.faithfulness, len(found.heads)
     yield (
-        f"faithfulness  {count} heads {_shown(faithful['circuit'])}; random circuits of the same size and layers "
-        f"{_shown(faithful['random'])}"
+        f"faithfulness  {count} heads {figure_text(faithful['circuit'])}; random circuits of the same size and layers "
+        f"{figure_text(faithful['random'])}"
     )
     if "roles-alone" in faithful:
-        yield f"              those with a role, without the unexplained ones, {_shown(faithful['roles-alone'])}"
+        yield f"              those with a role, without the unexplained ones, {figure_text(faithful['roles-alone'])}"
     stability = found.stability
     yield (
         f"stability     Jaccard of the circuits of two halves of the prompts: {stability.jaccard_of_halves:.2f}, the "
@@ -128,11 +129,3 @@ def _trust(found: FoundCircuit) -> Iterator[str]:
 
 def _by_head(found: FoundCircuit) -> dict[Head, PlacedHead]:
     return {parse_head(name): one for name, one in found.heads.items()}
-
-
-def _shown(figure: Figure) -> str:
-    return f"{figure.mean:.2f} {_interval(figure)}"
-
-
-def _interval(figure: Figure) -> str:
-    return f"[{figure.low:.2f}, {figure.high:.2f}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuit_assertions.measures.figures import signed
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.results import EdgesResult
 
@@ -20,7 +21,7 @@ def edges_lines(result: EdgesResult) -> Iterator[str]:
     yield ""
     table = [("sender", "receiver", "mostly at", "score", "share")]
     for edge in result.edges:
-        numbers = (f"{edge.score:+.3f}", f"{100 * edge.share:.1f} %")
+        numbers = (signed(edge.score), f"{100 * edge.share:.1f} %")
         table.append((edge.sender, edge.receiver, edge.mostly_at, *numbers))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from circuit_assertions.measures.figures import number
 from circuit_assertions.printable import printable
 from circuit_assertions.results.audit import AssertionResult, HeadFinding, WorstPrompts
 from circuit_assertions.results.values import Figure, Reading
 from circuit_assertions.verdict_words import Outcome
 
-__all__ = ["context_lines", "explain", "interval_text", "number", "share_text"]
+__all__ = ["context_lines", "explain", "figure_text", "interval_text", "share_text"]
 
 _MOST_ROWS = 10
 _MOST_CANDIDATES = 3  # shown where any head would have done and none did
 _WIDTH = 100
-_NOTHING = 1e-6  # what is smaller is rounding, and reads otherwise with other threads
 
 
 def explain(result: AssertionResult) -> str:
@@ -23,17 +23,14 @@ def explain(result: AssertionResult) -> str:
     return "\n".join(map(printable, _lines(result)))
 
 
-def number(value: float) -> str:
-    """A reading as people compare it: three significant digits, and a sign where it is negative."""
-    if abs(value) < _NOTHING:
-        return "0"
-    short = f"{value:.3g}"
-    return f"{value:.2f}" if 0.1 <= abs(float(short)) < 1000 else short
-
-
 def interval_text(figure: Figure) -> str:
     """`[0.41, 0.47]`."""
     return f"[{number(figure.low)}, {number(figure.high)}]"
+
+
+def figure_text(figure: Figure) -> str:
+    """`0.44 [0.41, 0.47]`."""
+    return f"{number(figure.mean)} {interval_text(figure)}"
 
 
 def share_text(share: Figure) -> str:
@@ -47,7 +44,7 @@ def context_lines(reading: Reading) -> Iterator[str]:
     for name, text in list(reading.found.items())[:_MOST_ROWS]:
         yield f"search    {textwrap.shorten(f'{name}: {text}', _WIDTH, placeholder=' ...')}"
     for name, figure in reading.controls.items():
-        yield f"control   {name} {number(figure.mean)} {interval_text(figure)}"
+        yield f"control   {name} {figure_text(figure)}"
 
 
 def _row_lines(result: AssertionResult) -> Iterator[str]:
@@ -64,7 +61,7 @@ def _row_lines(result: AssertionResult) -> Iterator[str]:
 
 
 def _row_text(row: HeadFinding) -> str:
-    text = f"{number(row.figure.mean)} {interval_text(row.figure)}"
+    text = figure_text(row.figure)
     if row.baseline is not None:
         text += f"  baseline {number(row.baseline)}"
     for finding in row.findings:
@@ -76,7 +73,7 @@ def _row_text(row: HeadFinding) -> str:
 def _lines(result: AssertionResult) -> Iterator[str]:
     reading, first = result.reading, result.rows[0]
     assert reading is not None
-    shown = f"{first.name} {number(first.figure.mean)} {interval_text(first.figure)} {reading.unit}".strip()
+    shown = f"{first.name} {figure_text(first.figure)} {reading.unit}".strip()
     yield f"{result.outcome}: {shown}, expected {result.expected}"  # pytest's short summary shows this line alone
     if result.why:
         yield f"  {result.why}"

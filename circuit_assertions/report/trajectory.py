@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from circuit_assertions.checkpoints import step_of
 from circuit_assertions.diagnosis.bisecting import Spell, spells
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.results import AssertionResult, Figure, TrajectoryResult
+from circuit_assertions.report.explaining import figure_text
+from circuit_assertions.results import AssertionResult, TrajectoryResult
 from circuit_assertions.results.trajectory import CheckpointOfRun
 from circuit_assertions.verdict_words import NOT_JUDGED, Outcome
 
@@ -22,7 +23,7 @@ def trajectory_lines(trajectory: TrajectoryResult) -> Iterator[str]:
     """The trajectory: facts, the table, and every assertion in words."""
     run, steps = trajectory.run_checkpoints, trajectory.steps
     yield f"run        {trajectory.run}   baseline {trajectory.baseline}"
-    yield f"behaviour  {trajectory.task} {trajectory.metric.called}, {_number(trajectory.before)} on the baseline"
+    yield f"behaviour  {trajectory.task} {trajectory.metric.called}, {figure_text(trajectory.before)} on the baseline"
     if trajectory.prompts is not None:
         read, asked = trajectory.prompts.behaviour, trajectory.prompts.task
         more = f" of the {asked} of {trajectory.task}" if read != asked else ""
@@ -91,7 +92,7 @@ def turning_lines(run: Sequence[str], lines: Sequence[AssertionResult]) -> Itera
 def _table(trajectory: TrajectoryResult, judged: Sequence[str]) -> Iterator[str]:
     roles = list(dict.fromkeys(role for step in trajectory.steps for role in step.roles))
     columns: list[tuple[list[str], list[str]]] = [(["step"], [_short(step) for step in trajectory.steps])]
-    behaviours = [_number(step.behaviour) if step.behaviour else "" for step in trajectory.steps]
+    behaviours = [figure_text(step.behaviour) if step.behaviour else "" for step in trajectory.steps]
     columns.append((trajectory.metric.called.split(), behaviours))
     for role in roles:
         shares = [f"{step.roles[role].mean:.0%}" if role in step.roles else "" for step in trajectory.steps]
@@ -215,7 +216,3 @@ def _short(step: CheckpointOfRun) -> str:
 def _step_name(checkpoint: str) -> str:
     number = step_of(checkpoint)
     return "the final weights" if number is None else f"step {number}"
-
-
-def _number(figure: Figure) -> str:
-    return f"{figure.mean:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
