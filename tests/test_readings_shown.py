@@ -33,7 +33,7 @@ def test_a_number_is_as_near_as_three_digits_or_two_decimals_allow(value: float)
 
 
 def test_a_small_figure_is_shown_with_its_digits_in_every_report() -> None:
-    assert says(SMALL, *SHOWN)
+    assert says(str(SMALL), *SHOWN)
     found = trajectory(".....")
     steps = tuple(replace(step, behaviour=SMALL) for step in found.steps)
     assert says("\n".join(trajectory_lines(replace(found, steps=steps))), *SHOWN)

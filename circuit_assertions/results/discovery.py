@@ -58,12 +58,12 @@ class ProposedThreshold(Part):
 
     Attributes:
         says: measure, heads and operands, as a suite would write them.
-        bound: `at-least` or `at-most`, and `at`, its value.
+        bound: the key of the condition, `at-least` or `at-most`, and `at`, its value.
         reads: the mean of the reading, and `margin`, its distance from the bound.
     """
 
     says: dict[str, Any]
-    bound: Literal["at-least", "at-most"]
+    bound: str
     at: float
     reads: float
     margin: float
@@ -165,8 +165,8 @@ def _head(placed: Placed) -> PlacedHead:
 def _threshold(proposal: Proposal) -> ProposedThreshold:
     return ProposedThreshold(
         says=dict(proposal.says),
-        bound="at-least" if proposal.at_least else "at-most",
-        at=proposal.at,
+        bound=proposal.bound.key,
+        at=proposal.bound.number,
         reads=proposal.reads,
         margin=proposal.margin,
     )
