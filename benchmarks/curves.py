@@ -27,6 +27,7 @@ from benchmarks.models import gpt2, make_model
 from benchmarks.plot import Panel, Series, figure
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.files import write_whole
+from circuit_assertions.report.tables import Column, table
 from circuit_assertions.tasks import IoiTask
 from circuit_assertions.tasks.words import TEMPLATES
 
@@ -103,18 +104,22 @@ def _measured(point: Point) -> Point:
 
 
 def _text(curves: dict[str, list[Point]], audits: dict[str, dict[int, float]]) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = []
     for name, points in curves.items():
-        yield f"{_LABELS[name][0]:<22}" + "".join(f"{getattr(point, name):>9}" for point in points)
-        yield f"{'  forward passes':<22}" + "".join(f"{point.forwards:>9.2f}" for point in points)
-        yield f"{'  of a hook loop':<22}" + "".join(f"{point.loop:>9.0f}" for point in points)
-    yield f"{'assertions':<22}" + "".join(f"{count:>9}" for count in COUNTS)
-    for name, seconds in audits.items():
-        yield f"{f'  seconds, {name}':<22}" + "".join(f"{seconds[count]:>9.3f}" for count in COUNTS)
-    for name, seconds in audits.items():
-        added = _added(seconds)
-        word = "reached" if added["mean_of_26th_to_50th"] < 0.01 else "not reached"
-        shares = ", ".join(f"{key.replace('_', ' ')} {100 * share:.2f} %" for key, share in added.items())
-        yield f"{word:<12}{name}: one more adds under 1 % of an audit of fifty; {shares}"
+        rows.append((_LABELS[name][0], *(f"{getattr(point, name)}" for point in points)))
+        rows.append(("  forward passes", *(f"{point.forwards:.2f}" for point in points)))
+        rows.append(("  of a hook loop", *(f"{point.loop:.0f}" for point in points)))
+    rows.append(("assertions", *map(str, COUNTS)))
+    rows += [(f"  seconds, {name}", *(f"{seconds[count]:.3f}" for count in COUNTS)) for name, seconds in audits.items()]
+    columns = max(map(len, rows)) - 1
+    yield from table(rows, Column(22, gap=0), *[Column(9, "right", gap=0)] * columns)
+    yield from table([_reached(name, _added(seconds)) for name, seconds in audits.items()], Column(least=11, gap=1))
+
+
+def _reached(name: str, added: dict[str, float]) -> tuple[str, str]:
+    word = "reached" if added["mean_of_26th_to_50th"] < 0.01 else "not reached"
+    shares = ", ".join(f"{key.replace('_', ' ')} {100 * share:.2f} %" for key, share in added.items())
+    return word, f"{name}: one more adds under 1 % of an audit of fifty; {shares}"
 
 
 def _added(seconds: dict[int, float]) -> dict[str, float]:

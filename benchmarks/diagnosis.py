@@ -33,10 +33,12 @@ from circuit_assertions.diagnosis.discovery.follow_chain import follow
 from circuit_assertions.diagnosis.discovery.thresholds import propose
 from circuit_assertions.diagnosis.lenses import diagnose
 from circuit_assertions.diagnosis.view import View
+from circuit_assertions.report.tables import Column, table
 from circuit_assertions.tasks import IoiTask, RepeatedTokensTask
 
 _LEAST = 0.02  # the smallest effect that discovery counts, as a share of the logit difference; as in `discover`
 _AIMS = {"diagnosis": 180.0, "discovery": 300.0}  # seconds on two cores
+_COLUMNS = (Column(72, gap=0), Column(9, "right", gap=0), Column(10, "right", gap=0))
 _LENSES = {
     "what each component breaks and restores": "origin, each part alone",
     "which components are not needed": "origin, parts together",
@@ -163,13 +165,9 @@ def _one(folder: Path) -> Checkpoint:
 
 def lines(job: Job) -> list[str]:
     """A job as text: one line per stage."""
-    total = sum(job.seconds.values())
-    shown = [(f"  {stage}", seconds) for stage, seconds in job.seconds.items()]
-    table = [
-        f"{name:<72}{seconds:>9.1f}{seconds / job.forward_seconds:>10.1f}"
-        for name, seconds in [(job.name, total), *shown]
-    ]
-    return [*table, *textwrap.wrap(job.found, 100, initial_indent="  ", subsequent_indent="  ")]
+    shown = [(job.name, sum(job.seconds.values())), *((f"  {stage}", took) for stage, took in job.seconds.items())]
+    rows = [(name, f"{seconds:.1f}", f"{seconds / job.forward_seconds:.1f}") for name, seconds in shown]
+    return [*table(rows, *_COLUMNS), *textwrap.wrap(job.found, 100, initial_indent="  ", subsequent_indent="  ")]
 
 
 def main() -> int:
@@ -191,7 +189,7 @@ def main() -> int:
     }
     if not given.json:
         print(", ".join(f"{name} {value}" for name, value in setting.items()))
-        print(f"{'':<72}{'time s':>9}{'forwards':>10}", flush=True)
+        print(*table([("", "time s", "forwards")], *_COLUMNS), flush=True)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # progress bars
         situation = make_situation(config, Path(folder), IoiTask.model_validate({"kind": "ioi", "prompts": prompts}))
         jobs = measure(situation, machine, lambda job: None if given.json else print(*lines(job), sep="\n", flush=True))

@@ -70,9 +70,8 @@ def _print(bench: Bench) -> None:
     rows = bench.measure(tell)
     for note in table.notes(rows):
         print(note)
-    for aim in table.aims(rows):
-        word = "reached" if aim.reached else "not reached"
-        print(f"{word:<12}{aim.job}: {aim.aim}; it is {aim.value:.1f}")
+    for text in table.reached(table.aims(rows)):
+        print(text)
     print()
 
 

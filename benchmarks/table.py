@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.rows import SWEEP, Row, Setting
+from circuit_assertions.report.tables import Column, table
 
-__all__ = ["Aim", "aims", "as_json", "heading", "line", "notes"]
+__all__ = ["Aim", "aims", "as_json", "heading", "line", "notes", "reached"]
 
 _TIMES_LOOP = {
     "heads -> logits": 60,
@@ -20,6 +21,7 @@ _MOST_FORWARDS = 30
 _MOST_TIMES_FLOOR = 2
 
 _COLUMNS = (
+    ("", 31),
     ("time s", 9),
     ("MB", 7),
     ("loop s", 9),
@@ -49,14 +51,14 @@ def heading(setting: Setting) -> str:
     shape = f"{setting.shape}: {blocks}, d_model {setting.d_model}, vocabulary {setting.vocabulary}"
     asked = f"{setting.prompts} prompts of {setting.tokens} tokens, float32"
     device = f"device {setting.device}, {setting.threads} thread{'s' * (setting.threads > 1)}, {setting.clock}"
-    columns = f"{'':<31}" + "".join(f"{name:>{width}}" for name, width in _COLUMNS)
-    return "\n".join([f"{shape}", f"{asked}; {device}", columns])
+    return "\n".join([f"{shape}", f"{asked}; {device}", _laid_out(*(name for name, _ in _COLUMNS))])
 
 
 def line(row: Row) -> str:
     """One row."""
     mark = "*" if row.lens_note else " "
-    cells = (
+    return _laid_out(
+        row.job,
         f"{row.seconds:.2f}",
         _whole(row.peak_mb),
         f"{row.loop_seconds:.1f}",
@@ -68,7 +70,14 @@ def line(row: Row) -> str:
         f"{row.times_floor:.1f}",
         f"{row.difference:.0e}",
     )
-    return f"{row.job:<31}" + "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, _COLUMNS, strict=True))
+
+
+def _laid_out(*cells: str) -> str:
+    """A line of its own, because rows are printed one by one."""
+    first, *others = (width for _, width in _COLUMNS)
+    columns = (Column(first, gap=0), *(Column(width, "right", gap=0) for width in others))
+    (shown,) = table([cells], *columns)
+    return shown
 
 
 def notes(rows: Iterable[Row]) -> list[str]:
@@ -98,6 +107,14 @@ def aims(rows: Sequence[Row]) -> list[Aim]:
             reached = row.times_floor <= _MOST_TIMES_FLOOR
             found.append(Aim(row.job, f"at most {_MOST_TIMES_FLOOR} x the floor", row.times_floor, reached))
     return found
+
+
+def reached(found: Iterable[Aim]) -> list[str]:
+    """Which aims were reached, one per line."""
+    said = [
+        ("reached" if aim.reached else "not reached", f"{aim.job}: {aim.aim}; it is {aim.value:.1f}") for aim in found
+    ]
+    return table(said, Column(least=11, gap=1))
 
 
 def as_json(setting: Setting, rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 # Runs inside this process forget what they import. These would be imported anew for each of them otherwise.
 import hypothesis  # noqa: F401
 import pytest
+from pairwise import mark_families
 from suite_texts import REFERENCE_SUITE, circuit_text, write
 
 import circuit_assertions.assertions.runner  # noqa: F401
@@ -17,6 +18,11 @@ import circuit_assertions.assertions.runner  # noqa: F401
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test may ask the network for a model: what is meant to fail offline must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by mark
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_families(items)
 
 
 @pytest.fixture(scope="session")

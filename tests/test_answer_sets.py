@@ -99,15 +99,23 @@ class Asked:
         assert float((got - expected).abs().max()) <= self.bound * max(scale, 1e-3)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(name, metric) for name in ("gpt2", "llama", BY_HOOKS) for metric in METRIC_NAMES],
-    ids="-".join,
-)
-def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+family = pytest.mark.family(main="name", whole=("gpt2",))
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama", BY_HOOKS])
+def name(request: pytest.FixtureRequest) -> str:
     assert BY_HOOKS in NOT_RECOGNISED
-    name, metric = request.param
-    return Asked(name, metric, tmp_path_factory.mktemp("model"))
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=METRIC_NAMES)
+def answered(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def asked(name: str, answered: str, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    return Asked(name, answered, tmp_path_factory.mktemp("model"))
 
 
 def test_the_answer_metric_itself(asked: Asked) -> None:
@@ -115,12 +123,14 @@ def test_the_answer_metric_itself(asked: Asked) -> None:
     assert len({len(prompt.right.tokens) for prompt in asked.prompts}) > 1
 
 
+@family
 @pytest.mark.parametrize("semantics", ["through-mlps", "direct"])
 def test_paths_to_the_logits(asked: Asked, semantics: Any) -> None:
     expected = by_naive(lambda sender: asked.slow.to_logits(sender, semantics))
     asked.agrees(lambda way: way.to_logits(SENDERS, semantics), expected)
 
 
+@family
 @pytest.mark.parametrize(("which", "label"), [("q", "end"), ("k", "subject-2"), ("v", "subject-2")])
 def test_paths_to_receivers(asked: Asked, which: Any, label: str) -> None:
     receivers = [Head(1, 0), Head(2, 0)] if which == "q" else [*asked.both.group(1), *asked.both.group(2)]
@@ -129,6 +139,7 @@ def test_paths_to_receivers(asked: Asked, which: Any, label: str) -> None:
     asked.agrees(lambda way: way.to_inputs(SENDERS, which, receivers, label, "direct"), expected)
 
 
+@family
 def test_what_receivers_write(asked: Asked) -> None:
     slow, receivers, at = asked.slow, [Head(1, 2), Head(2, 1)], asked.both.at("end")
     if "writes" in asked.both.model.limits or "residual" in asked.both.model.limits:
@@ -137,18 +148,21 @@ def test_what_receivers_write(asked: Asked) -> None:
     asked.agrees(lambda way: way.to_writes(SENDERS, "q", receivers, "end", "through-mlps"), expected)
 
 
+@family
 @pytest.mark.parametrize("label", [None, "subject-2"])
 def test_total_effects(asked: Asked, label: str | None) -> None:
     at = None if label is None else asked.both.at(label)
     asked.agrees(lambda way: way.total(SENDERS, label), by_naive(lambda sender: asked.slow.total(sender, at)))
 
 
+@family
 def test_effects_of_patterns(asked: Asked) -> None:
     with exact_softmax(), torch.no_grad():
         expected = torch.stack([of_pattern(asked.slow, layer, head, None) for layer, head in HEADS])
     asked.agrees(lambda way: way.of_patterns(HEADS), expected)
 
 
+@family
 def test_ablations_of_sets_of_heads(asked: Asked) -> None:
     slow = asked.slow
 
@@ -169,6 +183,7 @@ def test_ablations_of_sets_of_heads(asked: Asked) -> None:
     asked.agrees(lambda way: way.ablated(SOME, way.other.head_outputs), expected)
 
 
+@family
 def test_the_models_own_end_says_the_same(asked: Asked) -> None:
     """Where a model's end is run on changed rows, instead of being computed."""
     rows = torch.stack([asked.way.base.final[:, -1], asked.way.other.final[:, -1]])  # [2, prompts, d_model]
@@ -179,6 +194,7 @@ def test_the_models_own_end_says_the_same(asked: Asked) -> None:
     assert apart(run, computed) <= 1e-6
 
 
+@family
 def test_however_the_work_is_cut_the_answers_are_the_same(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, readout = asked.way.base.final[:, -1], asked.both.model.readout
     with torch.no_grad():

@@ -49,6 +49,7 @@ def test_a_smaller_model_has_heads_that_stand_for_the_published_ones() -> None:
     assert heads_of(3, 8, "name-mover") == (Head(0, 1), Head(0, 6), Head(1, 0))
 
 
+@pytest.mark.complete
 def test_quick_json_holds_every_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmarks.diagnosis", "--quick", "--json"])
     assert diagnosis.main() == 0

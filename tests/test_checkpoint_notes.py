@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -37,14 +35,15 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_audit_shows_notes_and_changed_settings_and_binds_the_roles(model: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", f"--model={model}", f"--baseline={HEALTHY}", "--no-diagnosis"]
-    command += ["-p", "no:cacheprovider", "suites/ioi.yaml", "-k", "name-movers-read"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+@pytest.mark.usefixtures("opened_once")
+def test_the_audit_shows_notes_and_changed_settings_and_binds_the_roles(model: Path, pytester: pytest.Pytester) -> None:
+    asked = [f"--model={model}", f"--baseline={HEALTHY}", "--no-diagnosis", "-k", "name-movers-read"]
+    result = pytester.runpytest_inprocess(*asked, str(ROOT / "suites" / "ioi.yaml"))
+    result.assert_outcomes(passed=1, deselected=result.parseoutcomes()["deselected"])
+    said = result.stdout.str()
     assert "GPT2LMHeadModel, 5 layers" in said
     assert says(said, "`_orig_mod.`", "torch.compile")
     assert "config.json differs in layer_norm_epsilon (1e-05 -> 1e-06)" in said
-    assert "1 passed" in said
     assert not says(said, "circuit file")
 
 

@@ -249,6 +249,7 @@ for folder in sys.argv[2:]:
 """
 
 
+@pytest.mark.complete
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
 def test_opening_needs_little_more_memory_than_the_weights(tiny: Path, tmp_path: Path) -> None:

@@ -159,7 +159,9 @@ assertions:
 """
 
 
-@pytest.mark.parametrize(("how", "workers"), [*((how, 0) for how in BAD), ("half written", 1)])
+@pytest.mark.parametrize(
+    ("how", "workers"), [*((how, 0) for how in BAD), pytest.param("half written", 1, marks=pytest.mark.complete)]
+)
 @pytest.mark.usefixtures("opened_once")
 def test_only_suites_that_need_it_are_told_of_a_circuit_file_that_cannot_be_read(
     pytester: pytest.Pytester, tiny_folder: Path, how: str, workers: int

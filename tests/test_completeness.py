@@ -22,7 +22,7 @@ from circuit_assertions.measures.figures import number
 from circuit_assertions.measures.searching import Question, best_greedy, best_random
 from circuit_assertions.measures.sweeping import HALVED, Sweep
 from circuit_assertions.plugin.audit_fixture import comparison_lines
-from circuit_assertions.report.explaining import context_lines, interval_text
+from circuit_assertions.report.explaining import context_rows, interval_text
 from circuit_assertions.results import Reading
 from circuit_assertions.tasks import Prompt, PromptSet
 from circuit_assertions.tasks.words import TEMPLATES
@@ -31,11 +31,15 @@ PAIR = (Head(1, 3), Head(2, 2))
 TWO = [TEMPLATES[0], TEMPLATES[12]]
 
 
+family = pytest.mark.family(main="both", whole=("gpt2",))
+
+
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(save_tiny(tmp_path_factory.mktemp("model"), request.param))
 
 
+@family
 @pytest.mark.parametrize("ablation", ["mean", "resample", "zero"])
 @pytest.mark.parametrize("circuit", [PAIR, SET[:1]])
 def test_where_the_search_sees_every_subset_it_finds_the_worst(
@@ -46,6 +50,7 @@ def test_where_the_search_sees_every_subset_it_finds_the_worst(
     assert reading.mean == pytest.approx(worst, rel=1e-9)
 
 
+@family
 @pytest.mark.parametrize("search", ["greedy", "random"])
 def test_what_is_read_is_the_gap_at_the_k_that_is_named(both: Both, search: str) -> None:
     reading = both.read("incompleteness", SET, search=search)
@@ -55,6 +60,7 @@ def test_what_is_read_is_the_gap_at_the_k_that_is_named(both: Both, search: str)
     assert reading.mean <= max(both.slow.gap(SET, other, "mean") for other in subsets(SET)) * (1 + 1e-9)
 
 
+@family
 def test_greedy_search_grows_k_by_the_best_head_and_keeps_the_best_k(both: Both) -> None:
     growing: frozenset[Head] = frozenset()
     tried = {growing: both.slow.gap(SET, growing, "mean")}
@@ -65,10 +71,12 @@ def test_greedy_search_grows_k_by_the_best_head_and_keeps_the_best_k(both: Both)
     assert both.read("incompleteness", SET).mean == pytest.approx(max(tried.values()), rel=1e-9)
 
 
+@family
 def test_the_whole_model_is_complete(both: Both) -> None:
     np.testing.assert_allclose(both.read("incompleteness", EVERYONE).values, 0.0, rtol=0, atol=1e-9)
 
 
+@family
 def test_random_circuits_are_searched_and_scored_alike(both: Both) -> None:
     circuit = PAIR[:1]
     model = both.fast.audit.model(both.fast.checkpoint)
@@ -84,6 +92,7 @@ def test_random_circuits_are_searched_and_scored_alike(both: Both) -> None:
     }
 
 
+@family
 def test_k_is_searched_on_one_half_of_the_prompts_and_read_on_the_other(both: Both) -> None:
     task = ioi(prompts=40, templates=["Then, {first} and {second} had a lot of fun. {subject} said to"])
     many = Both(both.folder, task)
@@ -99,6 +108,7 @@ def test_k_is_searched_on_one_half_of_the_prompts_and_read_on_the_other(both: Bo
     assert reading.mean == pytest.approx(abs(left / whole), rel=1e-9)
 
 
+@family
 def test_the_batch_size_changes_nothing(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     task = ioi(prompts=40, templates=TWO)
     with exact_softmax():
@@ -161,12 +171,16 @@ def test_no_search_exceeds_enumeration_or_misses_the_empty_k(seed: int, size: in
     assert drawn <= set(HEADS[:size])
 
 
+@family
 def test_a_failure_names_k_and_shows_what_random_circuits_do(both: Both) -> None:
     reading = both.read("incompleteness-over-random", SET)
     result = Reading.of(reading)
-    found, own, random = context_lines(result)
-    assert found == f"search    K: {reading.settings['found']['K']}"
-    assert own.startswith("control   this circuit ")
+    found, own, random = context_rows(result)
+    assert found == ("search", f"K: {reading.settings['found']['K']}")
+    assert own[0] == "control"
+    assert own[1].startswith("this circuit ")
     mean, control = float(reading.beside["random circuits"].mean()), result.controls["random circuits"]
-    assert random == f"control   random circuits {number(mean)} {interval_text(control)}"
-    assert list(comparison_lines("<=", reading, -100))[-3:] == [found, own, random]
+    assert random == ("control", f"random circuits {number(mean)} {interval_text(control)}")
+    assert [line.split(maxsplit=1) for line in comparison_lines("<=", reading, -100)][-3:] == [
+        list(row) for row in (found, own, random)
+    ]

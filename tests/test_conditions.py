@@ -197,11 +197,26 @@ def test_a_condition_of_another_package_is_judged_in_a_suite_and_in_python(
             "GATE: FAIL (1 broken, *",
         ]
     )
+
+
+@pytest.mark.complete
+def test_a_condition_of_another_package_that_needs_a_baseline_is_skipped_without(
+    pytester: pytest.Pytester, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = installed(pytester.path, ENTRY_POINTS, spread_conditions=PACKAGE)
+    write(pytester.path, {"suites/spread.yaml": SUITE.format(spread=1)})
+    monkeypatch.setenv("PYTHONPATH", env["PYTHONPATH"])
     alone = pytester.runpytest_subprocess(f"--model={tiny_folder}", "suites/spread.yaml::beside")
     alone.stdout.fnmatch_lines(["GATE: FAIL (nothing was judged, 1 skipped*"])
 
+
+def test_a_condition_of_another_package_is_in_the_schema_and_its_mistakes_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = installed(tmp_path, ENTRY_POINTS, spread_conditions=PACKAGE)
+    monkeypatch.chdir(tmp_path)
     wrong = SUITE.format(spread=-1).replace("10%", "110%").replace("spread-at-most: 1e-9", "spread-at-mst: 1")
-    write(pytester.path, {"suites/spread.yaml": wrong})
+    write(tmp_path, {"suites/spread.yaml": wrong})
     told = run(env, "circuit_assertions", "validate", "suites/spread.yaml")
     said = told.stdout + told.stderr
     assert re.search(r"spread.yaml:7:\d+: unknown key 'spread-at-mst' \(did you mean 'spread-at-most'\?\)", said)

@@ -22,6 +22,9 @@ from circuit_assertions.tasks.words import TEMPLATES
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
+family = pytest.mark.family(main="both", whole=("gpt2",))
+
+
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(save_tiny(tmp_path_factory.mktemp("model"), request.param))
@@ -48,6 +51,7 @@ def performance(both: Both, ranking: list[Head], ablation: str) -> Array:
     return reached
 
 
+@family
 @pytest.mark.parametrize("ablation", ["mean", "resample", "zero"])
 @pytest.mark.parametrize("ranked_by", ["path-effect", "total-effect"])
 def test_areas_over_the_strongest_heads(both: Both, ablation: str, ranked_by: str) -> None:
@@ -60,11 +64,13 @@ def test_areas_over_the_strongest_heads(both: Both, ablation: str, ranked_by: st
     assert distance.mean == pytest.approx(np.trapezoid(abs(1 - reached), SHARES), rel=1e-8)
 
 
+@family
 @pytest.mark.parametrize("measure", ["circuit-performance-ratio", "circuit-model-distance"])
 def test_the_benchmarks_choices_are_the_defaults(both: Both, measure: str) -> None:
     assert both.read(measure).settings["operands"] == {"ablation": "resample", "ranked-by": "path-effect"}
 
 
+@family
 @pytest.mark.parametrize("measure", ["circuit-performance-ratio", "circuit-model-distance"])
 def test_random_rankings_stand_beside(both: Both, measure: str) -> None:
     own, over = both.read(measure), both.read(f"{measure}-over-random")
@@ -80,10 +86,12 @@ def area_of(both: Both, measure: str, ranking: list[Head]) -> float:
     return float(np.trapezoid(reached if "ratio" in measure else abs(1 - reached), SHARES))
 
 
+@family
 def test_heads_are_ranked_on_one_half_of_the_prompts_and_read_on_the_other(both: Both) -> None:
     assert Both(both.folder, ioi(prompts=36, templates=[TEMPLATES[12]])).read("circuit-model-distance").prompts == 18
 
 
+@family
 def test_the_batch_size_changes_nothing(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     task = ioi(prompts=12, templates=[TEMPLATES[0], TEMPLATES[12]])
     with exact_softmax():

@@ -137,28 +137,43 @@ def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_degraded_is_exit_code_zero_unless_it_is_to_fail(degraded: Path) -> None:
-    for option, code in (((), 0), (("--circuit-degraded=report",), 0), (("--circuit-degraded=fail",), 1)):
+    for option, code in (((), 0), (("--circuit-degraded=fail",), 1)):
         said = diagnose("--model", degraded, "--baseline", HEALTHY, *FEW, "--json", *option)
         assert json.loads(said.out)["verdict"] == "DEGRADED"
         assert said.code == code
+
+
+@pytest.mark.complete
+def test_what_is_asked_of_degraded_changes_no_other_exit_code(degraded: Path) -> None:
+    said = diagnose("--model", degraded, "--baseline", HEALTHY, *FEW, "--json", "--circuit-degraded=report")
+    assert (said.code, json.loads(said.out)["verdict"]) == (0, "DEGRADED")
     assert beside_healthy("healthy", "--circuit-degraded=fail").code == 0
     assert beside_healthy("poisoned-heads", "--circuit-degraded=report").code == 1
 
 
-def test_degraded_and_recovered_go_together(degraded: Path) -> None:
+@pytest.mark.complete
+@pytest.mark.parametrize(("option", "code"), [((), 0), (("--circuit-degraded=fail",), 1)])
+def test_degraded_and_recovered_go_together(degraded: Path, option: tuple[str, ...], code: int) -> None:
     worst = ("--corrupted", COMMITTED / "poisoned")
-    for option, code in (((), 0), (("--circuit-degraded=fail",), 1)):
-        said = diagnose("--model", degraded, "--baseline", HEALTHY, *FEW, *worst, "--json", *option)
-        data = json.loads(said.out)
-        assert (data["verdict"], data["recovery"]["how"]) == ("DEGRADED", "RECOVERED")
-        assert said.code == code
+    said = diagnose("--model", degraded, "--baseline", HEALTHY, *FEW, *worst, "--json", *option)
+    data = json.loads(said.out)
+    assert (data["verdict"], data["recovery"]["how"]) == ("DEGRADED", "RECOVERED")
+    assert said.code == code
 
 
 @pytest.mark.parametrize(
     ("asked", "read"),
     [
-        ((), {"task": 256, "behaviour": 128, "origin-search": 64, "origin-confirmation": 64, "expression": 64}),
-        (("--prompts", "144"), dict.fromkeys(("task", "behaviour", "expression"), 144)),
+        pytest.param(
+            (),
+            {"task": 256, "behaviour": 128, "origin-search": 64, "origin-confirmation": 64, "expression": 64},
+            marks=pytest.mark.complete,
+        ),
+        pytest.param(
+            ("--prompts", "144"),
+            dict.fromkeys(("task", "behaviour", "expression"), 144),
+            marks=pytest.mark.complete,
+        ),
         (("--prompts", "32"), dict.fromkeys(("task", "behaviour", "expression"), 32)),
     ],
 )
@@ -173,17 +188,22 @@ def test_a_number_of_prompts_that_is_asked_for_is_read_by_every_part(
     assert data["settings"]["task"]["prompts"] == read["behaviour"]
 
 
-def test_the_rediscovered_circuit_and_the_baselines_own_are_found_on_the_prompts_that_are_asked() -> None:
-    worst = ("--corrupted", COMMITTED / "poisoned")
-    data = json.loads(beside_healthy("bypassed", *worst, "--json", "--prompts", "24").out)
+@pytest.fixture(scope="module")
+def bypassed() -> Said:
+    return beside_healthy("bypassed", "--corrupted", COMMITTED / "poisoned", "--json", "--prompts", "24")
+
+
+def test_the_rediscovered_circuit_and_the_baselines_own_are_found_on_the_prompts_that_are_asked(
+    bypassed: Said,
+) -> None:
+    data = json.loads(bypassed.out)
     assert data["prompts"] == {"task": 24, "behaviour": 24, "rediscovery": 24}
     assert data["recovery"]["rediscovered"]["prompts"] == 24
 
 
-def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back() -> None:
-    said = beside_healthy("bypassed", "--corrupted", COMMITTED / "poisoned", "--json")
-    assert said.code == 1
-    recovery = json.loads(said.out)["recovery"]
+def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back(bypassed: Said) -> None:
+    assert bypassed.code == 1
+    recovery = json.loads(bypassed.out)["recovery"]
     assert recovery["how"] == "BYPASSED"
     assert recovery["share"]["low"] > 0.75
     assert recovery["weakest_role"]["retained"]["mean"] == pytest.approx(0, abs=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,11 +54,11 @@ def test_a_circuit_no_better_than_random_ones_is_warned_of(found: Discovery) -> 
 
 def test_colours_say_the_sign_in_a_terminal_and_letters_where_there_are_none(found: Discovery) -> None:
     drawn = map_of(record(found))
-    plain, coloured = "\n".join(map_lines(drawn, False)), "\n".join(map_lines(drawn, True))
+    plain, coloured = "\n".join(map_lines(drawn, None)), "\n".join(map_lines(drawn, "truecolor"))
     assert "NN-" in plain
     assert "NM+" in plain
     assert "\x1b[" not in plain
-    assert "\x1b[48;2;" in coloured
+    assert re.search(r"\x1b\[[0-9;]*48;2;", coloured)
 
 
 def test_the_picture_names_every_head_that_was_found(found: Discovery) -> None:

@@ -69,7 +69,9 @@ def test_suites_are_checked_with_them(project: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "with-workers"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.complete)], ids=["alone", "with-workers"]
+)
 def test_a_suite_is_judged_and_written_with_them(project: Path, workers: tuple[str, ...]) -> None:
     written = project / "verdicts.md"
     written.unlink(missing_ok=True)
@@ -81,6 +83,7 @@ def test_a_suite_is_judged_and_written_with_them(project: Path, workers: tuple[s
     assert "GATE: PASS" in written.read_text()
 
 
+@pytest.mark.complete
 @pytest.mark.slow
 def test_discover_follows_the_chain_of_the_task(project: Path) -> None:
     options = [f"--model={HEALTHY}", "--task=copied-token", "--device=cpu", "--output=found.yaml"]

@@ -34,6 +34,11 @@ _NOT_POST_NORM = tuple(name for name in CASES if not name.startswith(("bert", "o
 _LOCAL = ("gpt-oss", "modernbert", "cohere, normed", "cohere 2")  # pays next to nothing to what is asked for below
 
 
+family = pytest.mark.family(
+    main="name", whole=("bloom, attention biased by distance", "granite, scaled sums and logits")
+)
+
+
 @pytest.fixture(scope="module", params=CASES)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -69,11 +74,13 @@ def test_the_way_that_is_taken(both: Both, way: AnyPatching) -> None:
     assert not {"outputs", "readout", "patterns", "inputs"} & set(both.model.limits)
 
 
+@family
 @torch.no_grad()
 def test_the_logit_difference_is_the_models_own(both: Both, way: AnyPatching) -> None:
     assert apart(way.difference, both.slow.difference(both.slow.clean.logits)) <= bound(both)
 
 
+@family
 def test_patterns_are_the_models_own(both: Both, way: AnyPatching) -> None:
     with exact_softmax(), torch.no_grad():
         patterns = both.slow.model(both.slow.tokens, use_cache=False, output_attentions=True).attentions
@@ -81,6 +88,7 @@ def test_patterns_are_the_models_own(both: Both, way: AnyPatching) -> None:
         assert apart(got, expected) <= bound(both)
 
 
+@family
 @pytest.mark.parametrize("semantics", ["through-mlps", "direct"])
 def test_paths_to_the_logits(both: Both, way: AnyPatching, semantics: Any) -> None:
     with exact_softmax():
@@ -90,6 +98,7 @@ def test_paths_to_the_logits(both: Both, way: AnyPatching, semantics: Any) -> No
     agree(both, back, lambda sender: -both.slow_way_back.to_logits(sender, semantics))
 
 
+@family
 @pytest.mark.parametrize(("which", "at", "semantics"), [("q", "end", "through-mlps"), ("v", "subject-2", "direct")])
 def test_paths_through_queries_and_values(both: Both, way: AnyPatching, which: Any, at: str, semantics: Any) -> None:
     receivers = QUERIES if which == "q" else groups(both)
@@ -98,6 +107,7 @@ def test_paths_through_queries_and_values(both: Both, way: AnyPatching, which: A
     agree(both, got, lambda sender: both.slow.to_inputs(sender, which, receivers, both.at(at), semantics))
 
 
+@family
 def test_paths_through_keys(both: Both, way: AnyPatching) -> None:
     receivers, at = groups(both), both.at("subject-2")
     with exact_softmax():
@@ -106,6 +116,7 @@ def test_paths_through_keys(both: Both, way: AnyPatching) -> None:
     agree(both, got, lambda sender: slow(both.slow, sender, "k", receivers, at, "through-mlps"))
 
 
+@family
 @pytest.mark.parametrize("label", [None, "subject-2"])
 def test_total_effects(both: Both, way: AnyPatching, label: str | None) -> None:
     at = None if label is None else both.at(label)
@@ -116,6 +127,7 @@ def test_total_effects(both: Both, way: AnyPatching, label: str | None) -> None:
     assert apart(entering, expected) <= bound(both)
 
 
+@family
 def test_attention_that_hangs_on_senders(both: Both, way: AnyPatching) -> None:
     if both.name.startswith(_LOCAL):
         pytest.skip("pays next to nothing there")
@@ -129,6 +141,7 @@ def test_attention_that_hangs_on_senders(both: Both, way: AnyPatching) -> None:
     )
 
 
+@family
 def test_what_receivers_write(both: Both, way: AnyPatching) -> None:
     if both.name not in _NOT_POST_NORM:
         assert "residual" in both.model.limits
@@ -138,6 +151,7 @@ def test_what_receivers_write(both: Both, way: AnyPatching) -> None:
     agree(both, got, lambda sender: naive_effects.to_writes(both.slow, sender, "q", QUERIES, both.at("end"), "direct"))
 
 
+@family
 def test_patterns_over_live_values(both: Both, way: AnyPatching) -> None:
     if "values" in both.model.limits:
         assert both.name == "afmoe, gated heads"
@@ -148,6 +162,7 @@ def test_patterns_over_live_values(both: Both, way: AnyPatching) -> None:
     assert apart(got, torch.stack(slow)) <= bound(both)
 
 
+@family
 def test_sets_of_heads_ablated_together(both: Both, way: AnyPatching) -> None:
     slow = both.slow
 
@@ -172,6 +187,7 @@ def test_sets_of_heads_ablated_together(both: Both, way: AnyPatching) -> None:
     assert apart(got, expected) <= bound(both)
 
 
+@family
 def test_direct_effects_are_what_is_lost_without_a_write(both: Both) -> None:
     audited = Audited(both.folder, "float64")
     if both.name not in _NOT_POST_NORM:

@@ -46,6 +46,9 @@ OTHERS = (
 _BOUND = dict.fromkeys(("llama", "qwen3", "gemma2", *OTHERS), 1e-6)
 
 
+family = pytest.mark.family(main="two", whole=("gpt2", "bloom"), turns=("parts",))
+
+
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, *OTHERS])
 def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Two:
     return Two(request.param, tmp_path_factory.mktemp("models"))
@@ -64,6 +67,7 @@ def state(model: Model) -> Mapping[str, str]:
     }
 
 
+@family
 def test_parts_hold_as_many_weights_as_they_do_in_the_checkpoint(two: Two) -> None:
     expected = raw_parts_of(two.raw(0)).weights
     found = parts_of(two.models[0].layout)
@@ -72,6 +76,7 @@ def test_parts_hold_as_many_weights_as_they_do_in_the_checkpoint(two: Two) -> No
         assert sum(weight.numel() for weight in weights) == sum(weight.numel() for weight in expected[part]), part
 
 
+@family
 def test_all_parts_are_the_other_model(two: Two) -> None:
     with exact_softmax():
         together = grafting(two)
@@ -81,6 +86,7 @@ def test_all_parts_are_the_other_model(two: Two) -> None:
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
 
 
+@family
 @pytest.mark.parametrize("parts", SETS, ids=lambda parts: ",".join(map(str, parts)))
 def test_a_set_is_the_same_set_exchanged_in_the_checkpoint(two: Two, parts: tuple[Part, ...]) -> None:
     exchanged, given = two.raw(0), raw_parts_of(two.raw(1)).weights
@@ -96,6 +102,7 @@ def test_a_set_is_the_same_set_exchanged_in_the_checkpoint(two: Two, parts: tupl
     torch.testing.assert_close(got, expected, rtol=0, atol=_BOUND.get(two.name, 1e-10))
 
 
+@family
 def test_nothing_is_left_behind(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     before = [state(model) for model in two.models]
     together = grafting(two)
@@ -114,6 +121,7 @@ def test_nothing_is_left_behind(two: Two, monkeypatch: pytest.MonkeyPatch) -> No
     assert [state(model) for model in two.models] == before
 
 
+@family
 def test_what_was_planted_is_what_has_changed_and_heals(two: Two, tmp_path: Path) -> None:
     planted: tuple[Part, ...] = (Head(0, 1), Mlp(0), Head(1, 0), Norms(2))
     damaged = two.raw(0)
@@ -129,12 +137,14 @@ def test_what_was_planted_is_what_has_changed_and_heals(two: Two, tmp_path: Path
         torch.testing.assert_close(together.difference(planted), healthy, rtol=0, atol=_BOUND.get(two.name, 1e-10))
 
 
+@family
 def test_a_model_has_nothing_of_itself_to_give(two: Two) -> None:
     itself = Grafting(two.models[0], two.models[0], two.prompts)
     assert itself.changed == ()
     assert torch.equal(itself.difference(itself.parts), itself.difference())
 
 
+@family
 def test_what_is_not_recognised_is_run_whole(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise NotRecognisedError("its blocks were drawn by hand")

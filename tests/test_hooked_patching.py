@@ -38,6 +38,9 @@ IOI = ioi(prompts=6)
 _BOUND = {"llama": 1e-6, "qwen3": 1e-6, "gemma2": 1e-6, GPT_J: 1e-5}
 
 
+family = pytest.mark.family(main="both", whole=("gpt2", "llama"))
+
+
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, GPT_J])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(request.param, tmp_path_factory.mktemp("model"))
@@ -60,6 +63,7 @@ READINGS: dict[str, Callable[[Both, AnyPatching], Tensor]] = {
 }
 
 
+@family
 @pytest.mark.parametrize("direction", ["counterfactual-into-clean", "clean-into-counterfactual"])
 @pytest.mark.parametrize("reading", READINGS)
 def test_hooks_and_arithmetic_give_the_same_numbers(both: Both, reading: str, direction: Any) -> None:
@@ -69,6 +73,7 @@ def test_hooks_and_arithmetic_give_the_same_numbers(both: Both, reading: str, di
     assert apart(fast, hooked) <= _BOUND.get(both.name, 1e-9)
 
 
+@family
 def test_nothing_ablated_leaves_the_logit_difference_as_it_is(both: Both) -> None:
     with exact_softmax():
         (fast,), (hooked,) = (way.ablated([[]], way.other.head_outputs) for way in (both.fast, both.hooked))
@@ -76,6 +81,7 @@ def test_nothing_ablated_leaves_the_logit_difference_as_it_is(both: Both) -> Non
         assert torch.allclose(left, both.fast.difference, rtol=1e-6)
 
 
+@family
 @pytest.mark.parametrize("which", ["k", "v"])
 def test_one_head_of_a_group_cannot_receive_through_hooks(both: Both, which: Any) -> None:
     if both.name not in GROUPED:
@@ -87,6 +93,7 @@ def test_one_head_of_a_group_cannot_receive_through_hooks(both: Both, which: Any
             both.hooked.to_inputs(SENDERS[:1], which, some, "subject-2", "through-mlps")
 
 
+@family
 @pytest.mark.parametrize("outside", [Head(3, 0), Head(0, 4)])
 @pytest.mark.parametrize("which", ["q", "k", "v"])
 def test_a_receiver_that_the_model_has_not_is_refused(both: Both, which: Any, outside: Head) -> None:

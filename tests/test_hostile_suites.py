@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,11 +90,9 @@ def test_what_is_no_file_to_read_is_refused_by_name(tmp_path: Path, kind: str, r
     make, said = STRANGE[kind]
     file = tmp_path / "strange.yaml"
     make(file)
-    start = time.perf_counter()
     with pytest.raises(SuiteError) as raised:
         READERS[reader](file)
     assert says(raised.value, file, said)
-    assert time.perf_counter() - start < 10
     assert not is_suite(file)
 
 
@@ -166,10 +163,8 @@ BOMBS = {
 def test_a_bomb_is_refused_soon_and_in_few_words(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(BOMBS[kind])
-    start = time.perf_counter()
     with pytest.raises(SuiteError) as raised:
         load_suite(file)
-    assert time.perf_counter() - start < 30
     for line in str(raised.value).splitlines():
         assert line.startswith(f"{file}:")
         assert len(line) < 2000
@@ -293,22 +288,19 @@ def many(extra: str = "", name: str = "a-{}") -> str:
     ],
     ids=["valid", "repeated ids", "unknown keys", "unknown roles"],
 )
-@pytest.mark.parametrize("fast", [True, False], ids=["libyaml", "plain"])
-def test_thousands_of_assertions_are_checked_in_seconds(
+@pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.complete)], ids=["libyaml", "plain"])
+def test_thousands_of_assertions_are_checked(
     tmp_path: Path, text: str, problems: int, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In processor time, and six times what it takes: 1.5 s, and 9 s where there is no libyaml."""
     if not fast:
         monkeypatch.setattr(yaml_source, "loaders", lambda: (yaml.SafeLoader, yaml.SafeLoader))
     elif loaders()[0] is yaml.SafeLoader:
         pytest.skip("PyYAML has no libyaml here")
     file = tmp_path / "x.yaml"
     file.write_text(text)
-    start = time.process_time()
     if problems:
         with pytest.raises(SuiteError) as raised:
             load_suite(file)
         assert len(str(raised.value).splitlines()) == problems
     else:
         assert len(load_suite(file).suite.assertions) == MANY
-    assert time.process_time() - start < (10 if fast else 60)

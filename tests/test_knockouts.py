@@ -26,12 +26,15 @@ from circuit_assertions.measures.shares import shares_of
 from circuit_assertions.measures.sweeping import KNOCKOUT
 from circuit_assertions.tasks import Prompt, PromptSet
 
+family = pytest.mark.family(main="both", whole=("gpt2", "llama"))
+
 
 @pytest.fixture(scope="module", params=["gpt2", "llama", "gemma2", "gpt-neox"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(save_tiny(tmp_path_factory.mktemp("model"), request.param))
 
 
+@family
 @pytest.mark.parametrize("ablation", ["mean", "resample", "zero"])
 def test_a_set_is_ablated_together(both: Both, ablation: str) -> None:
     expected = both.slow.whole - both.slow.without(SET, ablation)
@@ -39,6 +42,7 @@ def test_a_set_is_ablated_together(both: Both, ablation: str) -> None:
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
+@family
 @pytest.mark.parametrize("ablation", ["mean", "resample", "zero"])
 def test_sets_that_share_heads_are_ablated_as_if_alone(both: Both, ablation: str) -> None:
     """Runs are shared up to where two sets part, whatever their order: in a layer, before it, behind it, nowhere."""
@@ -51,6 +55,7 @@ def test_sets_that_share_heads_are_ablated_as_if_alone(both: Both, ablation: str
     np.testing.assert_allclose(columns, ordered, rtol=0, atol=1e-10 * np.abs(ordered).max())
 
 
+@family
 def test_no_set_is_ablated_twice_in_a_pass(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = Audited(both.folder, "float64")
     ablated: list[frozenset[Head]] = []
@@ -70,6 +75,7 @@ def test_no_set_is_ablated_twice_in_a_pass(both: Both, monkeypatch: pytest.Monke
     assert len(ablated) == len(set(ablated)) > RANDOM_SETS
 
 
+@family
 @pytest.mark.parametrize("ablation", ["mean", "resample", "zero"])
 def test_faithfulness_is_what_the_set_alone_does_over_what_all_do(both: Both, ablation: str) -> None:
     reading = both.read("faithfulness", SET, ablation=ablation)
@@ -77,6 +83,7 @@ def test_faithfulness_is_what_the_set_alone_does_over_what_all_do(both: Both, ab
     assert reading.mean == pytest.approx(float(alone.mean() / both.slow.whole.mean()), rel=1e-9)
 
 
+@family
 def test_random_circuits_have_as_many_heads_in_each_layer(both: Both) -> None:
     model = both.fast.audit.model(both.fast.checkpoint)
     sets = random_sets(model, SET)
@@ -89,6 +96,7 @@ def test_random_circuits_have_as_many_heads_in_each_layer(both: Both) -> None:
     assert reading.beside["random circuits"].mean() == pytest.approx(np.mean(alone[1:]), rel=1e-9)
 
 
+@family
 def test_where_few_circuits_are_like_it_each_is_taken_once(both: Both) -> None:
     model = both.fast.audit.model(both.fast.checkpoint)
     heads = model.layout.heads
@@ -101,21 +109,25 @@ def test_where_few_circuits_are_like_it_each_is_taken_once(both: Both) -> None:
     assert len(many) == RANDOM_SETS < heads**model.layout.layers
 
 
+@family
 def test_all_heads_are_wholly_faithful_and_their_absence_costs_nothing(both: Both) -> None:
     np.testing.assert_allclose(both.read("faithfulness", EVERYONE).values, 1.0, rtol=0, atol=1e-9)
     assert both.read("faithfulness-over-random", EVERYONE, ablation="zero").mean == pytest.approx(0.0, abs=1e-9)
 
 
+@family
 def test_order_within_the_set_does_not_matter(both: Both) -> None:
     one, other = (both.read("ablation-effect", heads).values for heads in (SET, SET[::-1]))
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
 
 
+@family
 def test_heads_that_are_not_there_are_refused(both: Both) -> None:
     with pytest.raises(MeasuringError, match=r"\bL7H0\b"):
         both.read("ablation-effect", [Head(7, 0)], ablation="zero")
 
 
+@family
 def test_an_unknown_ablation_is_refused_with_the_one_meant(both: Both) -> None:
     with pytest.raises(MeasuringError, match=r"'resampled'.*'resample'"):
         both.read("ablation-effect", SET, ablation="resampled")
@@ -158,6 +170,7 @@ def test_templates_are_never_parted(templates: list[str], most: int) -> None:
     assert sum(len(home) for home in homes) == len(set(templates))
 
 
+@family
 def test_the_slow_side_leaves_no_hook_behind(both: Both) -> None:
     both.slow.without(SET, "zero")
     with exact_softmax():

@@ -112,7 +112,9 @@ def carries_the_limits(project: Path) -> None:
 
 
 @pytest.mark.usefixtures("opened_once")
-@pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist=load")], ids=" ".join)
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2", "--dist=load"), marks=pytest.mark.complete)], ids=["alone", "workers"]
+)
 def test_a_limit_is_told_once_whatever_it_refuses(
     pytester: pytest.Pytester, project: Path, options: list[str], workers: Sequence[str]
 ) -> None:

@@ -28,6 +28,9 @@ HEADS = [Head(0, 1), Head(1, 3), Head(2, 0)]
 SENDERS = (Head(0, 0), Head(1, 2), Head(0, 3), Mlp(1), Mlp(0), Head(2, 1))
 
 
+family = pytest.mark.family(main="both", whole=("gpt2", "llama"))
+
+
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, *FURTHER])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(request.param, tmp_path_factory.mktemp("model"))
@@ -54,6 +57,7 @@ def check(both: Both, direction: str, read: Callable[[AnyPatching], Tensor], slo
     assert apart(hooked, expected) <= max(bound, _BETWEEN_WAYS.get(both.name, 0))
 
 
+@family
 @pytest.mark.parametrize(
     ("which", "semantics", "direction"),
     [("q", "through-mlps", FORTH), ("q", "direct", BACK), ("k", "through-mlps", BACK)],
@@ -70,6 +74,7 @@ def test_attention_that_hangs_on_a_sender(both: Both, which: Any, semantics: Any
     )
 
 
+@family
 @pytest.mark.parametrize(
     ("which", "at", "semantics", "direction"),
     [
@@ -89,6 +94,7 @@ def test_writes_that_hang_on_a_sender(both: Both, which: Any, at: str, semantics
     )
 
 
+@family
 def test_a_key_of_one_query_head_alone(both: Both) -> None:
     """Where heads share their keys, each receives a key of its own: its attention is as if its group had received."""
     group = both.group(2)
@@ -106,6 +112,7 @@ def test_a_key_of_one_query_head_alone(both: Both) -> None:
             both.hooked.to_attention(SENDERS, "k", group[:1], "end", "subject-2", "direct")
 
 
+@family
 def test_what_does_not_reach_a_receiver_does_nothing_to_it(both: Both) -> None:
     above = [sender for sender in SENDERS if sender.layer >= 1]
     for way in (both.fast, both.hooked):
@@ -116,6 +123,7 @@ def test_what_does_not_reach_a_receiver_does_nothing_to_it(both: Both) -> None:
         assert float(writes.abs().max()) <= 1e-4
 
 
+@family
 def test_the_mean_over_receivers_is_the_mean_of_each_alone(both: Both) -> None:
     def read(*receivers: Head) -> Tensor:
         return both.fast.to_attention(SENDERS, "q", receivers, "end", "subject-2", "through-mlps")
@@ -125,12 +133,14 @@ def test_the_mean_over_receivers_is_the_mean_of_each_alone(both: Both) -> None:
     assert torch.allclose(together, alone.mean(dim=0), rtol=0, atol=1e-7)
 
 
+@family
 def test_a_query_that_writes_elsewhere_is_refused(both: Both) -> None:
     for way in (both.fast, both.hooked):
         with pytest.raises(MeasuringError, match=r"'end'.*\bquery\b.*'subject-2'"):
             way.to_writes(SENDERS, "q", QUERIES, "subject-2", "direct")
 
 
+@family
 def test_receivers_that_are_none_or_outside_are_refused(both: Both) -> None:
     for way in (both.fast, both.hooked):
         with pytest.raises(MeasuringError, match=r"no head .*\breceive\b"):
@@ -139,6 +149,7 @@ def test_receivers_that_are_none_or_outside_are_refused(both: Both) -> None:
             way.to_attention(SENDERS, "q", [Head(3, 0)], "end", "subject-2", "direct")
 
 
+@family
 def test_no_sender_has_no_effects(both: Both) -> None:
     for way in (both.fast, both.hooked):
         for effects in (
@@ -153,6 +164,7 @@ def test_no_sender_has_no_effects(both: Both) -> None:
             assert effects.shape == (0, len(both.prompts))
 
 
+@family
 def test_local_effects_do_not_depend_on_how_the_work_is_cut(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     def read() -> tuple[Tensor, ...]:
         with exact_softmax():

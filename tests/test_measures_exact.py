@@ -131,20 +131,33 @@ _LOOPS: dict[str, Loop] = {
 }
 
 
-@pytest.fixture(scope="module", params=[(name, dtype) for name in ARCHITECTURES for dtype in TOLERANCE], ids="-".join)
-def random_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    name, dtype = request.param
-    return Pair.of(save_tiny(tmp_path_factory.mktemp(name), name), dtype)
+family = pytest.mark.family(main="architecture")
+DTYPES = ["float64", pytest.param("float32", marks=pytest.mark.complete)]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module", params=list(TOLERANCE))
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def random_pair(architecture: str, dtype: str, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return Pair.of(save_tiny(tmp_path_factory.mktemp(architecture), architecture), dtype)
+
+
+@pytest.fixture(scope="module", params=DTYPES)
 def stories(request: pytest.FixtureRequest) -> Pair:
     if not STORIES.is_dir():
         pytest.skip(f"a model that is no part of the project is not here: {STORIES}")
     return Pair.of(STORIES, request.param)
 
 
-@pytest.fixture(scope="module", params=list(TOLERANCE))
+@pytest.fixture(scope="module", params=DTYPES)
 def healthy(request: pytest.FixtureRequest) -> Pair:
     if not (HEALTHY / "model.safetensors").is_file():
         pytest.skip("the embedded checkpoint is not here")
@@ -174,17 +187,20 @@ def test_every_measure_has_its_loop() -> None:
     assert set(_LOOPS) == here == set(MEASURES) - patched  # test_path_patching and test_knockouts have these
 
 
+@family
 @pytest.mark.parametrize("task", [IOI, IOI_BEHIND_BOS], ids=["plain", "behind-bos"])
 @pytest.mark.parametrize("measure", [*ANSWERING, "direct-effect"])
 def test_answers_of_random_models(random_pair: Pair, measure: str, task: Task) -> None:
     assert random_pair.error(measure, task) < TOLERANCE[random_pair.dtype]
 
 
+@family
 @pytest.mark.parametrize(("query", "key"), LOOKS)
 def test_attention_of_random_models(random_pair: Pair, query: str, key: str) -> None:
     assert random_pair.error("attention", IOI, query=query, key=key) < TOLERANCE[random_pair.dtype]
 
 
+@family
 @pytest.mark.parametrize("measure", [*LOOKING_BACK, "probability", "loss"])
 def test_random_models_on_repeated_tokens(random_pair: Pair, measure: str) -> None:
     assert random_pair.error(measure, REPEATED) < TOLERANCE[random_pair.dtype]

@@ -14,9 +14,10 @@ import torch
 from auditing import Audited
 from ordinal_model import build_ordinal_model, write_pairs
 from reference_model import ReferenceModel, permute_heads
+from suite_texts import write
 
 from circuit_assertions.assertions.task_lookup import find_task
-from circuit_assertions.diagnosis.discovery import circuit_file, discover
+from circuit_assertions.diagnosis.discovery import Discovery, circuit_file, discover
 
 DATA = Path(__file__).parent / "ordinal"
 
@@ -28,22 +29,35 @@ def project(folder: Path, prompts: int = 64, seed: int = 0) -> Path:
     return folder / "suites" / "ordinal.yaml"
 
 
-def found_roles(reference: ReferenceModel, suite: Path, folder: Path) -> dict[str, tuple[str, ...]]:
+def found_in(reference: ReferenceModel, suite: Path, folder: Path) -> Discovery:
     name, task = find_task(f"{suite}::ordinal")
     audited = Audited(reference.save(folder))
-    found = discover(audited.audit, audited.checkpoint, task, name=name)
-    return {role: tuple(map(str, heads)) for role, heads in found.followed.roles.items()}
+    return discover(audited.audit, audited.checkpoint, task, name=name)
 
 
-@pytest.mark.parametrize("order", [None, 0, 1, 2], ids=["as-built", "permuted-0", "permuted-1", "permuted-2"])
-def test_exactly_the_cast_is_found(order: int | None, tmp_path: Path) -> None:
-    reference = build_ordinal_model()
-    if order is not None:
-        reference = permute_heads(reference, order)
+def same_cast(found: Discovery, reference: ReferenceModel) -> bool:
     cast = {role: tuple(f"L{layer}H{head}" for layer, head in heads) for role, heads in reference.cast.items()}
-    assert found_roles(reference, project(tmp_path, seed=order or 0), tmp_path / "model") == cast
+    return {role: tuple(map(str, heads)) for role, heads in found.followed.roles.items()} == cast
 
 
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Discovery]:
+    """The model as it is built, and what is found in it."""
+    folder = tmp_path_factory.mktemp("ordinal")
+    return folder / "healthy", found_in(build_ordinal_model(), project(folder), folder / "healthy")
+
+
+def test_exactly_the_cast_is_found(healthy: tuple[Path, Discovery]) -> None:
+    assert same_cast(healthy[1], build_ordinal_model())
+
+
+@pytest.mark.parametrize("order", [0, *(pytest.param(order, marks=pytest.mark.complete) for order in (1, 2))])
+def test_the_cast_is_found_where_heads_have_changed_places(order: int, tmp_path: Path) -> None:
+    reference = permute_heads(build_ordinal_model(), order)
+    assert same_cast(found_in(reference, project(tmp_path, seed=order), tmp_path / "model"), reference)
+
+
+@pytest.mark.usefixtures("opened_once")
 @pytest.mark.parametrize(
     ("silenced", "broken"),
     [
@@ -55,21 +69,19 @@ def test_exactly_the_cast_is_found(order: int | None, tmp_path: Path) -> None:
     ids=["healthy", "item-mover", "place-reader", "ordinal-carrier"],
 )
 def test_the_suite_holds_and_tells_which_role_was_damaged(
-    silenced: tuple[int, int] | None, broken: set[str], tmp_path: Path, pytester: pytest.Pytester
+    healthy: tuple[Path, Discovery],
+    silenced: tuple[int, int] | None,
+    broken: set[str],
+    tmp_path: Path,
+    pytester: pytest.Pytester,
 ) -> None:
-    reference = build_ordinal_model()
-    suite = project(pytester.path)
-    name, task = find_task(f"{suite}::ordinal")
-    audited = Audited(reference.save(tmp_path / "healthy"))
-    circuits = suite.parent / "circuits"
-    circuits.mkdir()
-    text = circuit_file(discover(audited.audit, audited.checkpoint, task, name=name))
-    (circuits / "healthy.ordinal.yaml").write_text(text)
+    reference, suite = build_ordinal_model(), project(pytester.path)
+    write(suite.parent, {"circuits/healthy.ordinal.yaml": circuit_file(healthy[1])})
     if silenced is not None:
         silence(reference, *silenced)
     tested = reference.save(tmp_path / "tested")
-    result = pytester.runpytest_subprocess(
-        str(suite), f"--model={tested}", f"--baseline={tmp_path / 'healthy'}", "-p", "no:xdist", "--no-diagnosis"
+    result = pytester.runpytest_inprocess(
+        str(suite), f"--model={tested}", f"--baseline={healthy[0]}", "-p", "no:xdist", "--no-diagnosis"
     )
     told = {line.split()[1].rpartition("::")[2] for line in result.outlines if line.startswith("FAILED")}
     assert told >= broken

@@ -19,10 +19,11 @@ from fixtures import planted
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("opened_once")]
 
 SEEDS = {"seed-100": ("L1H1", "L1H2"), "seed-200": ("L3H0",)}  # with heads that push the answer
+CASES = ["seed-100", pytest.param("seed-200", marks=pytest.mark.complete)]
 OTHER_PROMPTS = ("seed: 1", "seed: 2")  # than those that the circuits were found on
 
 
-@pytest.fixture(scope="module", params=SEEDS)
+@pytest.fixture(scope="module", params=CASES)
 def found(request: pytest.FixtureRequest) -> tuple[Path, dict[str, str]]:
     """A model, and what `discover` writes for it."""
     folder = HEALTHY.with_name(request.param)
@@ -45,7 +46,9 @@ def with_circuits(pytester: pytest.Pytester, files: dict[str, str], seed: str = 
     return [f"suites/{name}.yaml" for name in files]
 
 
-@pytest.mark.parametrize("seed", ["seed: 0", *OTHER_PROMPTS])
+@pytest.mark.parametrize(
+    "seed", ["seed: 0", *(pytest.param(seed, marks=pytest.mark.complete) for seed in OTHER_PROMPTS)]
+)
 def test_nothing_is_broken_on_a_healthy_model_beside_its_own_circuit(
     pytester: pytest.Pytester, found: tuple[Path, dict[str, str]], seed: str
 ) -> None:
@@ -76,7 +79,7 @@ def test_a_damaged_copy_is_broken_by_the_same_files(
     assert result.parseoutcomes()["failed"] >= 2
 
 
-@pytest.mark.parametrize("name", SEEDS)
+@pytest.mark.parametrize("name", CASES)
 def test_another_models_circuit_is_said_to_be_another_models(pytester: pytest.Pytester, name: str) -> None:
     """By shape alone the embedded model's circuit fits, and what breaks by its roles says whose they are."""
     model = HEALTHY.with_name(name)

@@ -126,6 +126,7 @@ def test_comparing_with_a_baseline_follows_the_chain_that_is_given(
     assert step["verdicts"] == {"stable": "HELD" if chosen else "SKIPPED"}
 
 
+@pytest.mark.complete
 def test_without_a_chain_the_same_prompts_give_heads_without_roles(suite: Path, reference_folder: Path) -> None:
     _, task = find_task(f"{suite}::gifts")
     audited = Audited(reference_folder)

@@ -31,7 +31,7 @@ TASK = ioi(
         "{first} and {second} went to the {place}. {subject}, afterwards gave a {object} to",
     ],
 )
-FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SEMANTICS = st.sampled_from(["through-mlps", "direct"])
 DIRECTIONS = st.sampled_from(["counterfactual-into-clean", "clean-into-counterfactual"])
 SOME_SENDERS = st.lists(st.sampled_from(SENDERS), min_size=1, unique=True)
@@ -117,10 +117,11 @@ def test_a_senders_effects_depend_on_no_other_sender(
 def test_effects_depend_on_no_memory_budget(
     opened: Opened, monkeypatch: pytest.MonkeyPatch, budget: int, asked: dict[str, Any]
 ) -> None:
-    whole = effects(opened.whole, SENDERS, asked)
+    senders = SENDERS[::4]
+    whole = effects(opened.whole, senders, asked)
     with monkeypatch.context() as patch:
         patch.setenv("CIRCUIT_ASSERTIONS_MEMORY", f"{budget}B")
-        cut = effects(opened.whole, SENDERS, asked)
+        cut = effects(opened.whole, senders, asked)
     for one, other in zip(cut, whole, strict=True):
         assert opened.same(one, other)
 

@@ -28,11 +28,15 @@ def agree(both: Both, fast: Tensor, slow: Callable[[Sender], Tensor]) -> None:
     assert apart(fast, by_naive(slow)) <= 1e-10
 
 
+family = pytest.mark.family(main="both", whole=("gpt2", "llama"))
+
+
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, *FURTHER])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(request.param, tmp_path_factory.mktemp("model"))
 
 
+@family
 @pytest.mark.parametrize("semantics", ["through-mlps", "direct"])
 def test_paths_to_the_logits(both: Both, semantics: Any) -> None:
     with exact_softmax():
@@ -40,6 +44,7 @@ def test_paths_to_the_logits(both: Both, semantics: Any) -> None:
     agree(both, fast, lambda sender: both.slow.to_logits(sender, semantics))
 
 
+@family
 @pytest.mark.parametrize("semantics", ["through-mlps", "direct"])
 def test_paths_through_queries_of_receivers_in_two_layers(both: Both, semantics: Any) -> None:
     with exact_softmax():
@@ -47,6 +52,7 @@ def test_paths_through_queries_of_receivers_in_two_layers(both: Both, semantics:
     agree(both, fast, lambda one: both.slow.to_inputs(one, "q", [(2, 1), (1, 3)], both.at("end"), semantics))
 
 
+@family
 @pytest.mark.parametrize("which", ["k", "v"])
 def test_paths_through_keys_and_values_in_the_middle_of_the_prompt(both: Both, which: Any) -> None:
     receivers = [*both.group(1), *both.group(2)]
@@ -56,6 +62,7 @@ def test_paths_through_keys_and_values_in_the_middle_of_the_prompt(both: Both, w
     agree(both, fast, lambda sender: slow(sender, at=both.at("subject-2")))
 
 
+@family
 @pytest.mark.parametrize(("which", "label"), [("q", "end"), ("v", "subject-2")])
 def test_paths_the_other_way_push_the_same_way_up(both: Both, which: Any, label: str) -> None:
     patching = both.fast.towards("clean-into-counterfactual")
@@ -66,6 +73,7 @@ def test_paths_the_other_way_push_the_same_way_up(both: Both, which: Any, label:
     agree(both, fast, lambda sender: -slow.to_inputs(sender, which, [(1, 0), (2, 0)], at, "through-mlps"))
 
 
+@family
 @pytest.mark.parametrize("label", [None, "subject-2"])
 def test_total_effects_at_one_position_and_at_all(both: Both, label: str | None) -> None:
     with exact_softmax():
@@ -73,6 +81,7 @@ def test_total_effects_at_one_position_and_at_all(both: Both, label: str | None)
     agree(both, fast, lambda sender: both.slow.total(sender, None if label is None else both.at(label)))
 
 
+@family
 def test_every_sender_at_once_gives_the_counterfactuals_logits(both: Both) -> None:
     """`direct`: what all heads and MLPs write, and nothing else, tells one run from the other."""
     patching = both.fast
@@ -87,6 +96,7 @@ def test_every_sender_at_once_gives_the_counterfactuals_logits(both: Both) -> No
     assert float((got - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
+@family
 def test_a_prompt_patched_with_itself_changes_nothing(both: Both) -> None:
     patching = both.fast
     same = Patching(patching.model, patching.prompts, patching.base, patching.base, blocks=patching.blocks)
@@ -99,6 +109,7 @@ def test_a_prompt_patched_with_itself_changes_nothing(both: Both) -> None:
     assert max(float(effect.abs().max()) for effect in effects) <= 1e-12
 
 
+@family
 def test_effects_do_not_depend_on_how_the_work_is_cut(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     def read() -> Sequence[Tensor]:
         with exact_softmax():

@@ -22,6 +22,9 @@ HEADS = (Head(0, 1), Head(1, 3), Head(2, 0), Head(1, 0))
 STREAMS = (Residual(0), Residual(2), Residual(1))
 
 
+family = pytest.mark.family(main="both", whole=("gpt2", "llama"))
+
+
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, *FURTHER])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(request.param, tmp_path_factory.mktemp("model"))
@@ -33,6 +36,7 @@ def agree(both: Both, fast: Tensor, hooked: Tensor, slow: Tensor) -> None:
     assert apart(hooked, slow) <= max(bound, _BETWEEN_WAYS.get(both.name, 0))
 
 
+@family
 @pytest.mark.parametrize(("label", "direction"), [(None, FORTH), ("end", BACK), ("subject-2", FORTH)])
 def test_a_pattern_of_the_other_run_over_live_values(both: Both, label: str | None, direction: Any) -> None:
     at = None if label is None else both.at(label)
@@ -43,6 +47,7 @@ def test_a_pattern_of_the_other_run_over_live_values(both: Both, label: str | No
     agree(both, fast, hooked, slow)
 
 
+@family
 @pytest.mark.parametrize(("label", "direction"), [(None, FORTH), ("subject-2", FORTH), ("subject-2", BACK)])
 def test_total_effects_of_the_residual_stream(both: Both, label: str | None, direction: Any) -> None:
     at = None if label is None else both.at(label)
@@ -53,6 +58,7 @@ def test_total_effects_of_the_residual_stream(both: Both, label: str | None, dir
     agree(both, fast, hooked, slow)
 
 
+@family
 def test_the_whole_stream_of_the_other_run_is_the_other_run(both: Both) -> None:
     for way in (both.fast, both.hooked):
         with exact_softmax():
@@ -63,6 +69,7 @@ def test_the_whole_stream_of_the_other_run_is_the_other_run(both: Both) -> None:
             assert apart(effect, other) <= 1e-5
 
 
+@family
 def test_kinds_of_senders_do_not_get_into_each_others_way(both: Both) -> None:
     with exact_softmax():
         mixed = both.fast.total([Residual(1), Head(1, 2), Head(0, 3), Residual(0)], "subject-2")

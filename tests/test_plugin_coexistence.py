@@ -100,6 +100,7 @@ def other(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return put
 
 
+@pytest.mark.family(main="order", whole=("conftest of the root", "installed, loaded after"), turns=("style",))
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("order", ORDERS)
 def test_an_option_model_of_somebody_else_is_theirs(
@@ -115,6 +116,7 @@ def test_an_option_model_of_somebody_else_is_theirs(
         result.assert_outcomes(passed=1)
 
 
+@pytest.mark.family(main="option", whole=("--model",), turns=("order",))
 @pytest.mark.parametrize("order", ["conftest of the root", "-p", "installed, loaded after"])
 @pytest.mark.parametrize("option", PLAIN)
 def test_every_plain_option_may_be_somebody_elses(
@@ -210,6 +212,7 @@ SPELLINGS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
+@pytest.mark.family(main="place", whole=("command line",), turns=("spelling",))
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("place", ["command line", "PYTEST_ADDOPTS", "addopts", "@file"])
 def test_where_nobody_else_has_it_every_spelling_in_every_place_audits(
@@ -241,21 +244,19 @@ def subprocess_run(*args: str, **environment: str) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.family(main="named", turns=("model",))
+@pytest.mark.parametrize("model", [["--model", "inside"], ["--model=inside"]], ids=" ".join)
 @pytest.mark.parametrize("named", ["-p", "conftest"])
 def test_without_entry_points_the_plugin_is_named_and_the_short_options_work(
-    pytester: pytest.Pytester, tiny_folder: Path, named: str
+    pytester: pytest.Pytester, tiny_folder: Path, named: str, model: list[str]
 ) -> None:
     write(pytester.path, {"suites/tiny.yaml": TINY_SUITE, "pytest.ini": "[pytest]\nmarkers = gate\n"})
     if named == "conftest":
         write(pytester.path, {"conftest.py": "pytest_plugins = ['circuit_assertions.plugin']\n"})
     plugin = ["-p", "circuit_assertions.plugin"] if named == "-p" else []
-    for model in (["--model", "inside"], ["--model=inside"]):
-        (pytester.path / "inside").unlink(missing_ok=True)
-        (pytester.path / "inside").symlink_to(tiny_folder)
-        finished = subprocess_run(
-            *plugin, *model, "--collect-only", "-q", "-m", "gate", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
-        )
-        assert "suites/tiny.yaml::breaks" in finished.stdout, finished.stdout + finished.stderr
+    (pytester.path / "inside").symlink_to(tiny_folder)
+    finished = subprocess_run(*plugin, *model, "--collect-only", "-q", "-m", "gate", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert "suites/tiny.yaml::breaks" in finished.stdout, finished.stdout + finished.stderr
 
 
 def test_a_disabled_plugin_has_no_options(pytester: pytest.Pytester) -> None:
@@ -265,22 +266,26 @@ def test_a_disabled_plugin_has_no_options(pytester: pytest.Pytester) -> None:
     assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
-def test_workers_read_the_same_options(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    "spelled", [["--model", "small"], pytest.param(["--model=small"], marks=pytest.mark.complete)], ids=" ".join
+)
+def test_workers_read_the_same_options(pytester: pytest.Pytester, spelled: list[str]) -> None:
     write(
         pytester.path,
         {"conftest.py": declaration("--model", {}), "test_own.py": reads("--model", "small")},
     )
-    for spelled in (["--model", "small"], ["--model=small"]):
-        finished = subprocess_run("-n", "2", "-p", "no:randomly", *spelled)
-        assert "1 passed" in finished.stdout, finished.stdout + finished.stderr
+    finished = subprocess_run("-n", "2", "-p", "no:randomly", *spelled)
+    assert "1 passed" in finished.stdout, finished.stdout + finished.stderr
 
 
+@pytest.mark.complete
 def test_workers_audit_by_the_short_option(pytester: pytest.Pytester, tiny_folder: Path) -> None:
     write(pytester.path, {"suites/tiny.yaml": TINY_SUITE, "pytest.ini": "[pytest]\nmarkers = gate\n"})
     finished = subprocess_run("-n", "1", "--model", str(tiny_folder), "-k", "holds")
     assert "1 passed" in finished.stdout, finished.stdout + finished.stderr
 
 
+@pytest.mark.family(main="outside", turns=("attached",))
 @pytest.mark.parametrize("attached", [True, False])
 @pytest.mark.parametrize("outside", [True, False])
 def test_a_conftest_in_a_checkpoint_is_never_run(
@@ -330,6 +335,7 @@ def test_a_renamed_key_is_an_error_where_a_suite_is_named_and_there_is_no_model(
         assert "circuit_model" not in pytester.runpytest_inprocess(*args).stderr.str()
 
 
+@pytest.mark.complete
 def test_a_renamed_key_is_an_error_with_workers_too(pytester: pytest.Pytester, tiny_folder: Path) -> None:
     write(pytester.path, {"suites/tiny.yaml": TINY_SUITE, "pytest.ini": "[pytest]\nmodel = x\nmarkers = gate\n"})
     finished = subprocess_run("-n", "1", f"--model={tiny_folder}", "-W", "ignore")
@@ -338,6 +344,7 @@ def test_a_renamed_key_is_an_error_with_workers_too(pytester: pytest.Pytester, t
     assert "circuit_model" in finished.stderr + finished.stdout
 
 
+@pytest.mark.family(main="key", whole=("model",), turns=("strict",))
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("key", RENAMED)
 def test_a_key_of_another_plugin_is_theirs(
@@ -385,6 +392,7 @@ def {function}():
 """
 
 
+@pytest.mark.family(main="order", whole=("conftest of the root",), turns=("arguments", "function"))
 @pytest.mark.parametrize(
     ("arguments", "function"),
     [("", "audit"), ("scope='session'", "audit"), ("name='audit'", "whatever"), ("params=[1, 2]", "audit")],

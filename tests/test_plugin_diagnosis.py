@@ -82,6 +82,7 @@ def test_the_corrupted_checkpoint_may_stand_in_the_configuration(project: pytest
     assert "\nrecovery   BYPASSED: " in said
 
 
+@pytest.mark.complete
 def test_with_workers_it_is_the_same_and_stands_there_once(project: pytest.Pytester) -> None:
     alone = beside_healthy(project, BYPASSED)
     command = [str(Path(sys.executable).parent / "pytest"), f"--model={BYPASSED}", f"--baseline={HEALTHY}", "-n", "1"]

@@ -76,6 +76,7 @@ def test_a_circuit_file_of_the_baselines_own_weights_is_preferred(
     result.stdout.fnmatch_lines(["circuit   own.ioi.yaml"])
 
 
+@pytest.mark.complete
 def test_the_configuration_can_ask_for_it_and_workers_find_the_same(
     project: pytest.Pytester, reference_folder: Path
 ) -> None:

@@ -27,7 +27,7 @@ BY_ROLE = "{id: by-role, measure: induction-score, heads: induction, task: again
 REQUIRED = SKIPS.replace("skips,", "needed, required: true,")
 OPTIONAL = SKIPS.replace("skips,", "optional, required: false,")
 WORKERS = pytest.mark.parametrize(
-    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)], ids=["alone", "workers"]
+    "workers", [(), pytest.param(("-n", "2"), marks=[pytest.mark.slow, pytest.mark.complete])], ids=["alone", "workers"]
 )
 # Workers are processes of their own; what they would complain of is nothing of theirs.
 QUIET = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider")
@@ -66,7 +66,13 @@ def next_of(result: pytest.RunResult) -> str:
         ((HOLDS, REQUIRED), 1, "GATE: FAIL (1 skipped (1 required), 1 held)", ()),
         ((REQUIRED, SKIPS), 1, "GATE: FAIL (nothing was judged, 2 skipped (1 required))", ()),
         pytest.param((HOLDS, SKIPS), 0, "GATE: PASS (1 held, 1 skipped)", ("-n", "2"), marks=pytest.mark.slow),
-        pytest.param((SKIPS,), 1, "GATE: FAIL (nothing was judged, 1 skipped)", ("-n", "2"), marks=pytest.mark.slow),
+        pytest.param(
+            (SKIPS,),
+            1,
+            "GATE: FAIL (nothing was judged, 1 skipped)",
+            ("-n", "2"),
+            marks=[pytest.mark.slow, pytest.mark.complete],
+        ),
     ],
 )
 def test_the_exit_code_and_the_gate_line_say_the_same(
@@ -172,7 +178,7 @@ def test_an_unknown_value_of_the_key_is_a_mistake(pytester: pytest.Pytester, tin
         ("required: true\n", OPTIONAL, 0, ()),
         ("required: false\n", REQUIRED, 1, ()),
         ("", OPTIONAL, 0, ()),
-        pytest.param("required: true\n", SKIPS, 1, ("-n", "2"), marks=pytest.mark.slow),
+        pytest.param("required: true\n", SKIPS, 1, ("-n", "2"), marks=[pytest.mark.slow, pytest.mark.complete]),
     ],
 )
 def test_what_is_required_must_not_be_skipped(

@@ -71,6 +71,7 @@ def test_what_failed_outside_the_root_is_run_again_by_last_failed(
     pytester.runpytest_inprocess(*args, "--lf").assert_outcomes(failed=3)
 
 
+@pytest.mark.complete
 @pytest.mark.slow
 def test_workers_report_every_suite_outside_the_root(
     pytester: pytest.Pytester, outside: Path, tiny_folder: Path

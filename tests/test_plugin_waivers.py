@@ -80,6 +80,7 @@ def test_a_waiver_that_says_too_little_is_refused_with_its_place(tmp_path: Path,
     assert str(refusal.value).startswith(f"{tmp_path / 'x.yaml'}:5:")
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("mark", PYTEST_MARKS)
 @pytest.mark.parametrize("written", ["[{}]", "[slow, {}]", "['{}']"])
 def test_marks_that_pytest_acts_on_are_refused(tmp_path: Path, mark: str, written: str) -> None:
@@ -112,6 +113,7 @@ def test_validate_tells_which_waivers_have_expired(tmp_path: Path, capsys: pytes
 # -- what a waiver does, in every case -----------------------------------------------------------------------------
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("outcome", [word for word in Outcome if word != "WAIVED"])
 @pytest.mark.parametrize("waiver", ["none", "in force", "expired"])
 @pytest.mark.parametrize("required", [False, True])
@@ -141,7 +143,9 @@ ALL = (
 
 
 @pytest.mark.usefixtures("opened_once")
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.slow)], ids=["alone", "workers"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "1"), marks=[pytest.mark.slow, pytest.mark.complete])], ids=["alone", "workers"]
+)
 def test_what_is_waived_is_judged_and_counted_and_does_not_fail(
     pytester: pytest.Pytester, tiny_folder: Path, workers: tuple[str, ...]
 ) -> None:
@@ -170,7 +174,9 @@ def test_what_is_waived_is_judged_and_counted_and_does_not_fail(
 
 
 @pytest.mark.usefixtures("opened_once")
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.slow)], ids=["alone", "workers"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "1"), marks=[pytest.mark.slow, pytest.mark.complete])], ids=["alone", "workers"]
+)
 def test_an_expired_waiver_excuses_nothing(
     pytester: pytest.Pytester, tiny_folder: Path, workers: tuple[str, ...]
 ) -> None:

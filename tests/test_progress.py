@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
+from said import says
+from terminal_screen import Terminal
 
+from circuit_assertions.printable import printable
 from circuit_assertions.report import Progress
+from circuit_assertions.report.live_progress import LiveProgress, can_be_redrawn
 
 WORK = "ioi on here"
 
@@ -77,3 +82,82 @@ def test_in_a_log_it_says_a_line_every_half_minute_whatever_the_number_of_readin
         progress("ioi", 0, 9)
         progress("ioi", 9, 9)
     assert stream.getvalue().count("reading") == 2
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    return Terminal()
+
+
+def test_a_terminal_of_the_command_line_shows_how_long_it_took_and_may_still_take(terminal: Terminal) -> None:
+    clock = Clock()
+    progress = LiveProgress(terminal, clock=clock)
+    for done in range(3):
+        clock.now = 10.0 * done
+        progress(WORK, done, 8)
+    clock.now = 30.0
+    progress(WORK, 3, 8)
+    assert progress._display is not None
+    progress._display.refresh()
+    (shown,) = (line for line in terminal.screen if line)
+    assert says(shown, f"reading {WORK}", "3 of 8", "30 s", "50 s")
+    progress(WORK, 8, 8)
+    assert not any(terminal.screen)
+
+
+def test_the_command_line_is_as_patient(terminal: Terminal) -> None:
+    clock = Clock()
+    progress = LiveProgress(terminal, clock=clock)
+    for done in range(3):
+        progress(WORK, done, 2)
+        clock.now += 0.9
+    assert terminal.getvalue() == ""
+
+
+def test_a_run_has_a_line_of_its_own_above_the_reading(terminal: Terminal) -> None:
+    clock = Clock()
+    progress = LiveProgress(terminal, whole=True, clock=clock)
+    progress.begin()
+    for place in range(4):
+        progress.of_run(place, 5)
+        for done in range(3):
+            clock.now += 10.0
+            progress(f"step {place}", done, 2)
+    assert progress._display is not None
+    progress._display.refresh()
+    run, reading = (line for line in terminal.screen if line)
+    assert says(run, "3 of 5", "120 s", "60 s")
+    assert says(reading, "reading step 3", "2 of 2", "120 s")
+    progress.end()
+    assert not any(terminal.screen)
+
+
+@pytest.mark.parametrize("text", ["[/red] [bold]x[/bold]", ":smile: {0}", "a\x1b[2Jb", "\n" * 3, "x" * 500])
+def test_nothing_in_what_is_read_is_taken_for_markup_or_breaks_the_line(text: str, terminal: Terminal) -> None:
+    clock = Clock()
+    progress = LiveProgress(terminal, clock=clock)
+    progress(text, 0, 2)
+    clock.now = 3.0
+    progress(text, 1, 2)
+    (shown,) = (line for line in terminal.screen if line)
+    assert shown.startswith(f"reading {printable(text)}"[:40])
+    assert says(shown, "1 of 2")
+    progress.end()
+
+
+def test_lines_are_drawn_again_on_terminals_alone(monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> None:
+    assert can_be_redrawn(terminal)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not can_be_redrawn(io.StringIO())
+    monkeypatch.setenv("TERM", "dumb")
+    assert not can_be_redrawn(terminal)

@@ -59,6 +59,7 @@ def test_every_measure_whose_values_are_bounded_says_so() -> None:
         assert (spec.lowest == 0) == ((whole and not signed) or spec.name in positive), spec.name
 
 
+@pytest.mark.family(main="measure", whole=("attention", "answer-rate", "loss", "logit-difference"), turns=("where",))
 @pytest.mark.parametrize("measure", [spec.name for spec in CHECKED])
 @pytest.mark.parametrize("where", ["below", "lowest", "inside", "highest", "above"])
 def test_bounds_around_the_range(tmp_path: Path, measure: str, where: str) -> None:

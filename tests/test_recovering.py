@@ -214,6 +214,7 @@ def test_diagnose_tells_it_of_the_suite(tmp_path: Path, capsys: pytest.CaptureFi
     assert said["assertions"]["movers-copy"] == {"verdict": "HELD", "recovered": None, "reason": None}
 
 
+@pytest.mark.complete
 def test_with_workers_it_travels(project: pytest.Pytester) -> None:
     shutil.copytree(COMMITTED / "recovered", project.path / "model")
     given = [f"--baseline={HEALTHY}", f"--corrupted={COMMITTED / 'poisoned'}", "--no-diagnosis"]

@@ -101,7 +101,9 @@ def project(pytester: pytest.Pytester) -> Path:
 
 
 @pytest.mark.usefixtures("opened_once")
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.slow)], ids=["alone", "workers"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "1"), marks=[pytest.mark.slow, pytest.mark.complete])], ids=["alone", "workers"]
+)
 def test_the_file_the_terminal_and_junit_say_the_same(
     workers: tuple[str, ...], pytester: pytest.Pytester, project: Path, tiny_folder: Path
 ) -> None:

@@ -39,7 +39,7 @@ def test_a_trajectory_has_its_metric_and_the_colours_of_roles() -> None:
     result = TrajectoryResult.of(found)
     said = json.loads(result.to_json())
     assert (said["metric"], said["colours"]) == (METRIC, {"name-mover": "blue"})
-    text = "\n".join(trajectory_lines(result))
+    text = "\n".join(line for line, _ in trajectory_lines(result))
     assert says(text, METRIC["called"])
     assert "logit" not in text
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from auditing import HEALTHY
+from terminal_screen import Terminal
 
 from circuit_assertions.cli import main
 from circuit_assertions.report import Progress
@@ -54,6 +54,7 @@ def test_the_exit_code_of_what_was_found_survives_a_closed_pipe(tmp_path: Path) 
         assert (done.returncode, done.stderr) == (code, "")
 
 
+@pytest.mark.complete
 def test_a_corrupted_model_is_no_success_because_nobody_reads_on() -> None:
     poisoned = COMMITTED / "poisoned-heads"
     done = cut_off("diagnose", "--model", poisoned, "--baseline", HEALTHY, "--prompts", "20", "--device", "cpu")
@@ -70,7 +71,9 @@ def test_an_audit_that_is_cut_off_before_its_verdicts_is_no_success() -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
-@pytest.mark.parametrize("arguments", [["measures"], ["audit", HEALTHY, "--no-diagnosis"]])
+@pytest.mark.parametrize(
+    "arguments", [["measures"], pytest.param(["audit", HEALTHY, "--no-diagnosis"], marks=pytest.mark.complete)]
+)
 def test_a_full_disk_is_said_in_one_sentence(arguments: list[str | Path]) -> None:
     done = redirected(f"> {FULL}", *arguments)
     assert done.returncode == 2
@@ -126,31 +129,10 @@ def test_ctrl_c_is_one_line_and_its_own_exit_code(
     assert capsys.readouterr() == ("", INTERRUPTED)
 
 
-class _Terminal(io.StringIO):
-    """Standard error as a terminal, and what is to be seen there."""
-
-    def isatty(self) -> bool:
-        return True
-
-    @property
-    def screen(self) -> list[str]:
-        lines, column = [""], 0
-        for sign in self.getvalue():
-            if sign == "\n":
-                lines.append("")
-                column = 0
-            elif sign == "\b":
-                column = max(0, column - 1)
-            else:
-                lines[-1] = lines[-1][:column].ljust(column) + sign + lines[-1][column + 1 :]
-                column += 1
-        return [line.rstrip() for line in lines]
-
-
 @pytest.mark.parametrize("verb", ["diagnose", "discover", "edges"])
 def test_no_line_of_progress_is_left_behind(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    terminal = _Terminal()
+    terminal = Terminal()
     tell: Callable[[Progress, str, int, int], None] = Progress.__call__
 
     def tell_and_interrupt(progress: Progress, what: str, done: int, total: int) -> None:
@@ -163,6 +145,7 @@ def test_no_line_of_progress_is_left_behind(verb: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(Progress, "__call__", tell_and_interrupt)
     monkeypatch.setenv("CIRCUIT_ASSERTIONS_MEMORY", "20MB")  # in more than one batch
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
     baseline = ["--baseline", str(HEALTHY)] if verb == "diagnose" else []
     assert main([verb, "--model", str(HEALTHY), *baseline, "--device", "cpu"]) == 130
     assert [lines[-1][: len("reading ioi")] for lines in seen] == ["reading ioi"]

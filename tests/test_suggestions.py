@@ -140,10 +140,18 @@ WORDS: list[tuple[Place, tuple[str, ...]]] = [
     (("tasks", "ioi", "kind"), ("ioi",)),
     (("tasks", "again", "bos"), ("tokenizer", "always", "never")),
 ]
-CASES = [(place, wrong) for place, words in WORDS for word in words for wrong in misspelt(word) if wrong not in words]
 
 
-@pytest.mark.parametrize(("place", "wrong"), CASES, ids=lambda part: part if isinstance(part, str) else None)
+def cases() -> Iterator[Any]:
+    """Every word mistyped in every way; the normal run has one way for each word, another one for the next."""
+    words = [(place, word, known) for place, known in WORDS for word in known]
+    for number, (place, word, known) in enumerate(words):
+        ways = [wrong for wrong in misspelt(word) if wrong not in known]
+        for way, wrong in enumerate(ways):
+            yield pytest.param(place, wrong, marks=() if way == number % len(ways) else pytest.mark.complete)
+
+
+@pytest.mark.parametrize(("place", "wrong"), [*cases()], ids=lambda part: part if isinstance(part, str) else None)
 def test_a_word_that_is_suggested_in_a_suite_is_accepted(tmp_path: Path, place: Place, wrong: str) -> None:
     messages = messages_of(tmp_path, put(valid_suite(), place, wrong))
     assert len(messages) == 1
@@ -223,6 +231,7 @@ def test_heads_of_a_circuit_file_may_be_spelled_as_messages_say(tmp_path: Path, 
     load_circuit(tmp_path / "a.yaml")
 
 
+@pytest.mark.family(main="wrong", turns=("parse",))
 @pytest.mark.parametrize("parse", [parse_head, parse_component, parse_part])
 @pytest.mark.parametrize("wrong", ["L9", "H9", "l9h10", "mpl4", "MLP", "NORMS3", "EMBEDDING", "RESD2", "9.10"])
 def test_components_that_are_suggested_are_accepted(parse: Callable[[str], object], wrong: str) -> None:
@@ -329,6 +338,7 @@ NAMED = ("--tokenizer", "--baseline", "--allow-pickle", "--trust-remote-code", "
 OPENING = ("discover", "edges", "diagnose", "trajectory")
 
 
+@pytest.mark.family(main="option", whole=("--baseline",), turns=("verb",))
 @pytest.mark.parametrize("option", NAMED)
 @pytest.mark.parametrize("verb", OPENING)
 def test_options_that_messages_name_are_known_to_every_verb_that_opens_a_checkpoint(

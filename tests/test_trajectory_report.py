@@ -36,7 +36,7 @@ RUN = tuple(Checkpoint("run", Path("run"), label=label) for label in LABELS)
 
 
 def trajectory_lines(found: Trajectory) -> list[str]:
-    return list(lines_of_result(TrajectoryResult.of(found)))
+    return [line for line, _ in lines_of_result(TrajectoryResult.of(found))]
 
 
 def run_picture(found: Trajectory) -> str:

@@ -111,6 +111,9 @@ class Slow:
             handle.remove()
 
 
+family = pytest.mark.family(main="two", whole=("gpt2", "llama"))
+
+
 @pytest.fixture(scope="module", params=SHAPES)
 def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Two:
     return Two(request.param, tmp_path_factory.mktemp("models"))
@@ -138,11 +141,13 @@ def test_transplants_are_what_hooks_make_of_them(two: Two) -> None:
     agrees(two)
 
 
+@family
 @pytest.mark.usefixtures("with_hooks")
 def test_the_slow_way_says_the_same(two: Two) -> None:
     agrees(two)
 
 
+@family
 def test_a_model_brings_itself_nothing(two: Two) -> None:
     for model in two.models:
         itself = Transplanting(model, model, two.prompts)
@@ -165,6 +170,7 @@ def test_half_precision_transplants_what_the_source_puts_out(tmp_path: Path) -> 
     assert not Transplanting(halves[0], halves[0], two.prompts).outputs(SETS).any()
 
 
+@family
 def test_the_other_way_round_shares_the_runs_and_says_the_same(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     there = Transplanting(*two.models, two.prompts)
     there.outputs(SETS)
@@ -177,6 +183,7 @@ def test_the_other_way_round_shares_the_runs_and_says_the_same(two: Two, monkeyp
     assert apart(there.turned.outputs(SETS), expected) <= _BOUND.get(two.name, 1e-10)
 
 
+@family
 def test_slopes_are_what_small_transplants_do(two: Two) -> None:
     into, source = two.models[0], opened_with(two.folders[0], Opening(device="cpu", dtype="float64"))
     generator = torch.Generator().manual_seed(0)
@@ -192,6 +199,7 @@ def test_slopes_are_what_small_transplants_do(two: Two) -> None:
         assert apart(torch.tensor(list(found.values())).double() / STEP, exact.mean(1) / STEP) <= 5e-2
 
 
+@family
 def test_slopes_the_other_way_round_are_those_of_the_models_changed_about(two: Two) -> None:
     there = Transplanting(*two.models, two.prompts)
     back, expected = there.turned.slopes(), Transplanting(two.models[1], two.models[0], two.prompts).slopes()
@@ -219,6 +227,7 @@ def test_half_precision_widens_each_run_once_for_both_ways(tmp_path: Path, monke
             assert all(one is same for one, same in zip(getattr(base, name), getattr(other, name), strict=True))
 
 
+@family
 def test_runs_that_are_too_large_to_keep_are_taken_again(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Transplanting(*two.models, two.prompts)
     short = Transplanting(*two.models, two.prompts)

@@ -18,7 +18,7 @@ from circuit_assertions.cli.baseline_options import (
     suites_for,
 )
 from circuit_assertions.cli.options import open_audit, progress_on_stderr
-from circuit_assertions.cli.output import Outcome
+from circuit_assertions.cli.output import Outcome, printed
 from circuit_assertions.verdict_words import Overall
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _diagnose(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.results.from_diagnosis import diagnosis_result
 
     result = diagnosis_result(found)
-    text = result.to_json() if given.json else "\n".join(line for line, _ in diagnosis_lines(result))
+    text = result.to_json() if given.json else printed(diagnosis_lines(result))
     return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
 

@@ -23,7 +23,6 @@ from circuit_assertions.cli.output import Outcome
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import NotWrittenError, write_whole
 from circuit_assertions.places import CIRCUITS
-from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
@@ -199,11 +198,7 @@ def _write(found: Discovery, result: DiscoveryResult, output: Path, notes: str |
 def _shown(result: DiscoveryResult, as_json: bool) -> str:
     if as_json:
         return result.to_json()
+    from circuit_assertions.report.colours import colours_of
     from circuit_assertions.report.discovered import discovery_lines
 
-    lines = list(discovery_lines(result, colours=sys.stdout.isatty()))
-    if result.file is not None:
-        lines.append(
-            printable(f"written       {result.file}, and its head map {Path(result.file).with_suffix('.svg')}")
-        )
-    return "\n".join(lines)
+    return "\n".join(discovery_lines(result, colours_of(sys.stdout)))

@@ -141,9 +141,7 @@ def progress_on_stderr(whole: bool = False) -> Iterator[Progress]:
     Args:
         whole: whether all readings are one piece of work.
     """
-    from circuit_assertions.report import Progress
-
-    progress = Progress(sys.stderr, live=sys.stderr.isatty(), whole=whole)
+    progress = _progress(whole)
     if whole:
         progress.begin()
     try:
@@ -152,8 +150,17 @@ def progress_on_stderr(whole: bool = False) -> Iterator[Progress]:
         progress.end()
 
 
+def _progress(whole: bool) -> Progress:
+    from circuit_assertions.report.live_progress import LiveProgress, can_be_redrawn
+    from circuit_assertions.report.progress import Progress
+
+    if can_be_redrawn(sys.stderr):
+        return LiveProgress(sys.stderr, whole=whole)
+    return Progress(sys.stderr, live=False, whole=whole)
+
+
 @contextlib.contextmanager
-def in_one_go(audit: Audit, said: Callable[[str], str]) -> Iterator[None]:
+def in_one_go(audit: Audit, said: Callable[[str], str]) -> Iterator[Progress]:
     """Tell all that an audit reads as one piece of work.
 
     Args:
@@ -161,4 +168,4 @@ def in_one_go(audit: Audit, said: Callable[[str], str]) -> Iterator[None]:
     """
     with progress_on_stderr(whole=True) as progress:
         audit.progress = lambda what, done, total: progress(said(what), done, total)
-        yield
+        yield progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -12,7 +13,7 @@ from typing import TextIO
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.printable import printable_output
 
-__all__ = ["CUT_OFF", "Outcome", "hush", "open_streams", "say"]
+__all__ = ["CUT_OFF", "Outcome", "hush", "open_streams", "printed", "say"]
 
 CUT_OFF = 141  # what a shell says of a program that a closed pipe ended: 128 + SIGPIPE
 
@@ -56,6 +57,13 @@ def say(outcome: Outcome) -> int:
         hush(sys.stdout)
         raise CircuitAssertionsError(f"standard output cannot be written: {error.strerror}") from error
     return outcome.code
+
+
+def printed(lines: Iterable[tuple[str, str]]) -> str:
+    """The text of (text, verdict) lines, in the colours of standard output if it shows any."""
+    from circuit_assertions.report.colours import colours_of, in_colour
+
+    return "\n".join(in_colour(lines, colours_of(sys.stdout)))
 
 
 def hush(*streams: TextIO) -> None:

@@ -18,7 +18,7 @@ from circuit_assertions.cli.baseline_options import (
     suites_for,
 )
 from circuit_assertions.cli.options import in_one_go, open_audit
-from circuit_assertions.cli.output import Outcome
+from circuit_assertions.cli.output import Outcome, printed
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import write_whole
 from circuit_assertions.report.runchart import run_picture
@@ -58,12 +58,15 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
     audit = open_audit(given, baseline)
     doing = [str(baseline)]
 
-    def tell(checkpoint: Checkpoint, before: int) -> None:
-        doing[0] = f"{checkpoint} ({before + 1} of {'at most ' if given.bisect else ''}{len(run)})"
-
-    with in_one_go(audit, lambda what: f"{doing[0]}, {what}"):
+    with in_one_go(audit, lambda what: f"{doing[0]}, {what}") as progress:
         check_run(audit, run, baseline, task, corrupted, at_most(given))
         circuit = circuit_of(audit, baseline, task, called, given.circuit, given.chain)
+
+        def tell(checkpoint: Checkpoint, before: int) -> None:
+            doing[0] = f"{checkpoint} ({before + 1} of {'at most ' if given.bisect else ''}{len(run)})"
+            if not given.bisect:  # which does not know how many it will read
+                progress.of_run(before, len(run))
+
         found = follow(
             audit,
             run,
@@ -81,8 +84,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
     result = TrajectoryResult.of(found)
     if given.output is not None:
         write_whole(given.output, run_picture(result))
-    notes = (f"note       {note}" for note in result.notes)
-    text = result.to_json() if given.json else "\n".join([*trajectory_lines(result), *notes])
+    text = result.to_json() if given.json else printed(trajectory_lines(result))
     return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
 

@@ -26,7 +26,8 @@ from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable, printable_lines
-from circuit_assertions.report.explaining import context_lines, figure_text
+from circuit_assertions.report.explaining import FIGURES, LABELS, context_rows, figure_cells
+from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import Figure
 from circuit_assertions.results import Reading as ReadingResult
 from circuit_assertions.tasks import Task
@@ -218,14 +219,14 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
         return
     yield f"{left.measure} {op} {right}"
     yield f"over {left.prompts} prompts; unit: {left.unit}; 95 % intervals"
-    width = max(len(str(head)) for head, _ in left.columns())
+    rows = []
     for head, values in left.columns():
-        named = f"{head!s:<{width}}  " if head is not None else ""
         single = Reading(left.measure, left.unit, left.kind, values)
         holds = "holds" if _HOLDS[op](single, right) else "does not hold"
         figure = Figure.of(MeasuredFigure(single.mean, left.interval(values)))
-        yield f"{named}{figure_text(figure)}  {holds}"
-    yield from context_lines(ReadingResult.of(left))
+        rows.append(("" if head is None else str(head), *figure_cells(figure), holds))
+    yield from table(rows, Column(), *FIGURES)
+    yield from table(list(context_rows(ReadingResult.of(left))), LABELS)
 
 
 def _check(

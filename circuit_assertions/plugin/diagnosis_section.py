@@ -98,7 +98,9 @@ class DiagnosingPlugin:
         if found and run > 1:
             follow = ["circuit-assertions", "trajectory", "--model", checkpoint.given, "--baseline"]
             command = shlex.join([*follow, str(self._audited.baseline)])
-            found[-1].append((f"{'run':<11}the last of {run} checkpoints; all of them: {command}", ""))
+            from circuit_assertions.report.diagnosed import unwrapped
+
+            found[-1].append(unwrapped("run", f"the last of {run} checkpoints; all of them: {command}"))
         return found
 
     def _asked(self, checkpoint: Checkpoint) -> Iterator[tuple[LoadedSuite, Task, tuple[Circuit, ...]]]:

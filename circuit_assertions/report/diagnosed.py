@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from textwrap import wrap
 
 from circuit_assertions.measures.figures import LEAST_LOST, number, signed
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import figure_text, share_text
+from circuit_assertions.report.tables import Column, paragraph, table
 from circuit_assertions.results.diagnosis import (
     BeforeAndAfter,
     DiagnosisResult,
@@ -23,9 +23,9 @@ from circuit_assertions.results.diagnosis import (
 from circuit_assertions.results.values import Figure
 from circuit_assertions.verdict_words import SOMETHING_LOST, OriginVerdict, Outcome, RecoveryVerdict
 
-__all__ = ["diagnosis_lines"]
+__all__ = ["diagnosis_lines", "unwrapped"]
 
-_LABEL = 11
+_LABELS = Column(least=11, gap=0)
 _FEW_TO_NAME = 8  # components
 _WIDTH = 110
 _UNBROKEN = "\xa0"  # textwrap breaks no line here
@@ -55,7 +55,13 @@ def diagnosis_lines(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
         text = f"in {through}: transplanting their outputs from the baseline restores {healed} of the loss"
         yield from _labelled("expressed", text)
     if diagnosis.origin == OriginVerdict.LOCALIZED and diagnosis.verdict in SOMETHING_LOST:
-        yield f"{'fix':<{_LABEL}}{_fix(diagnosis)}", ""
+        yield unwrapped("fix", _fix(diagnosis))
+
+
+def unwrapped(label: str, text: str) -> tuple[str, str]:
+    """A line of a diagnosis that is not wrapped, so that a command in it can be copied."""
+    (line,) = table([(label, text)], _LABELS)
+    return line, ""
 
 
 def _behaviour(diagnosis: DiagnosisResult) -> str:
@@ -86,9 +92,10 @@ def _roles(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     told |= {role: f"not compared: {why}" for role, why in diagnosis.roles_not_compared.items()}
     if not told:
         yield from _labelled("roles", "the baseline has no circuit file: `circuit-assertions discover` writes one")
-    width = _LABEL + max(map(len, told), default=0) + 2
-    for place, (role, text) in enumerate(told.items()):
-        yield from _labelled(f"{'roles' if place == 0 else '':<{_LABEL}}{role}", text, width=width)
+    left = _WIDTH - _LABELS.least - max(map(len, told), default=0) - Column().gap
+    rows = [row for role, text in told.items() for row in paragraph(text, left, role)]
+    labelled = [("" if place else "roles", *row) for place, row in enumerate(rows)]
+    yield from ((_parted(line), "") for line in table(labelled, _LABELS))
     if diagnosis.inside_the_circuit is not None:
         yield from _labelled("", f"{_inside(diagnosis.inside_the_circuit)}; effects are in {diagnosis.metric.unit}")
 
@@ -170,7 +177,7 @@ def _nothing_to_find(diagnosis: DiagnosisResult) -> str:
 
 
 def _fix(diagnosis: DiagnosisResult) -> str:
-    """The command that restores the baseline's weights. Not wrapped, so that it can be copied."""
+    """The command that restores the baseline's weights."""
     said = ["--model", diagnosis.model, "--from", diagnosis.baseline, "--components", ",".join(diagnosis.components)]
     return shlex.join(["circuit-assertions", "graft", *said, "-o", "fixed"])
 
@@ -196,14 +203,15 @@ def _assertions(judged: Mapping[str, JudgedAssertion]) -> Iterator[tuple[str, st
     """What was judged, one per line, and how much of it is recovered where it was lost."""
     told = {name: one for name, one in judged.items() if one.verdict != Outcome.SKIPPED}
     skipped = Counter(one.reason for one in judged.values() if one.verdict == Outcome.SKIPPED)
-    width = max((len(name) for name in told), default=0)
     first: dict[str, str] = {}  # to the assertion beside which a reason is told
-    for place, (name, one) in enumerate(told.items()):
+    rows: list[tuple[str, ...]] = []
+    for name, one in told.items():
         other = first.setdefault(one.reason, name) if one.reason else name
         reason = one.reason or "" if other == name else f"as for {other}"
         more = reason if one.recovered is None else f"{share_text(one.recovered)} recovered"
-        text = f"{name:<{width}}  {one.verdict:<10}  {more}".rstrip()
-        yield f"{'assertions' if place == 0 else '':<{_LABEL}}{text}", one.verdict
+        rows.append(("" if rows else "assertions", name, one.verdict, more))
+    lines = table(rows, _LABELS, Column(), Column(least=10))
+    yield from ((line, one.verdict) for line, one in zip(lines, told.values(), strict=True))
     for why, count in skipped.items():
         yield from _labelled("" if told else "assertions", f"{count} skipped: {why}")
 
@@ -251,10 +259,14 @@ def _by_whom(recovery: RecoveryFound, behaviour: str) -> str:
     return text if weakest is None else f"{text}; the weakest role, {weakest.role}, {weakest.kept}"
 
 
-def _labelled(label: str, text: str, verdict: str = "", width: int = _LABEL) -> Iterator[tuple[str, str]]:
-    lines = wrap(text, _WIDTH - width, break_long_words=False, break_on_hyphens=False) or [""]
-    for place, line in enumerate(lines):
-        yield f"{label if place == 0 else '':<{width}}{line}".replace(_UNBROKEN, " "), verdict
+def _labelled(label: str, text: str, verdict: str = "") -> Iterator[tuple[str, str]]:
+    lines = table(paragraph(text, _WIDTH - _LABELS.least, label), _LABELS)
+    yield from ((_parted(line), verdict) for line in lines)
+
+
+def _parted(line: str) -> str:
+    """The line with ordinary blanks, after it was broken."""
+    return line.replace(_UNBROKEN, " ")
 
 
 def _heads(count: int) -> str:

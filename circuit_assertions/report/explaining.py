@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from circuit_assertions.measures.figures import number
 from circuit_assertions.printable import printable
+from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results.audit import AssertionResult, HeadFinding, WorstPrompts
 from circuit_assertions.results.values import Figure, Reading
 from circuit_assertions.verdict_words import Outcome
 
-__all__ = ["context_lines", "explain", "figure_text", "interval_text", "share_text"]
+__all__ = ["FIGURES", "LABELS", "context_rows", "explain", "figure_cells", "figure_text", "interval_text", "share_text"]
 
 _MOST_ROWS = 10
 _MOST_CANDIDATES = 3  # shown where any head would have done and none did
 _WIDTH = 100
+FIGURES = (Column(align="right", gap=1), Column())  # a mean and its interval
+LABELS = Column(least=9, gap=1)
 
 
 def explain(result: AssertionResult) -> str:
@@ -39,65 +42,68 @@ def share_text(share: Figure) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def context_lines(reading: Reading) -> Iterator[str]:
-    """What the measure searched before the reading, and the controls that it is compared with, one per line."""
+def context_rows(reading: Reading) -> Iterator[tuple[str, str]]:
+    """What the measure searched before the reading, and the controls that it is compared with, each with a label."""
     for name, text in list(reading.found.items())[:_MOST_ROWS]:
-        yield f"search    {textwrap.shorten(f'{name}: {text}', _WIDTH, placeholder=' ...')}"
+        yield "search", textwrap.shorten(f"{name}: {text}", _WIDTH, placeholder=" ...")
     for name, figure in reading.controls.items():
-        yield f"control   {name} {figure_text(figure)}"
+        yield "control", f"{name} {figure_text(figure)}"
+
+
+def figure_cells(figure: Figure) -> tuple[str, str]:
+    """A figure in two cells, for the columns `FIGURES`."""
+    return number(figure.mean), interval_text(figure)
 
 
 def _row_lines(result: AssertionResult) -> Iterator[str]:
     """The heads (or the model) one per line, the decisive ones first."""
     most = _MOST_CANDIDATES if result.of_some else _MOST_ROWS
-    width = max(len(row.name) for row in result.rows)
-    for row in result.rows[:most]:
-        named = f"{row.name:<{width}}  " if row.name else ""
-        verdict = f"  {row.verdict}" if len(result.rows) > 1 else ""
-        yield f"{named}{_row_text(row)}{verdict}"
+    rows = [(*_cells(row), row.verdict if len(result.rows) > 1 else "") for row in result.rows[:most]]
+    yield from table(rows, Column(), *FIGURES)
     if len(result.rows) > most:
         others = "further heads, none better" if result.of_some else "more heads"
         yield f"and {len(result.rows) - most} {others}"
 
 
-def _row_text(row: HeadFinding) -> str:
-    text = figure_text(row.figure)
-    if row.baseline is not None:
-        text += f"  baseline {number(row.baseline)}"
-    for finding in row.findings:
-        if finding.read and finding.verdict != Outcome.HELD:
-            text += f"  {finding.read}"
-    return text
+def _cells(row: HeadFinding) -> tuple[str, ...]:
+    baseline = f"baseline {number(row.baseline)}" if row.baseline is not None else ""
+    findings = (finding.read for finding in row.findings if finding.read and finding.verdict != Outcome.HELD)
+    return row.name, *figure_cells(row.figure), baseline, "  ".join(findings)
 
 
 def _lines(result: AssertionResult) -> Iterator[str]:
+    """The first line, which pytest's short summary shows alone, and what stands under it."""
     reading, first = result.reading, result.rows[0]
     assert reading is not None
     shown = f"{first.name} {figure_text(first.figure)} {reading.unit}".strip()
-    yield f"{result.outcome}: {shown}, expected {result.expected}"  # pytest's short summary shows this line alone
+    yield f"{result.outcome}: {shown}, expected {result.expected}"
     if result.why:
         yield f"  {result.why}"
-    yield f"  expected  {result.subject} {result.expected}"
-    rows = list(_row_lines(result))
-    yield f"  measured  {rows[0]}"
-    for row in rows[1:]:
-        yield f"            {row}"
-    yield f"  over      {reading.prompts} prompts; unit: {reading.unit}; 95 % intervals"
-    for line in context_lines(reading):
-        yield f"  {line}"
+    yield from table(list(_told(result, reading)), LABELS, indent=2)
+
+
+def _told(result: AssertionResult, reading: Reading) -> Iterator[tuple[str, str]]:
+    yield "expected", f"{result.subject} {result.expected}"
+    yield from _labelled("measured", _row_lines(result))
+    yield "over", f"{reading.prompts} prompts; unit: {reading.unit}; 95 % intervals"
+    yield from context_rows(reading)
     if result.recovered is not None:
-        yield f"  recovered {share_text(result.recovered)} of what the corrupted checkpoint lost of it"
+        yield "recovered", f"{share_text(result.recovered)} of what the corrupted checkpoint lost of it"
     if result.assumed:
-        yield f"  circuit   {result.assumed}"
+        yield "circuit", result.assumed
     for left_out in result.not_judged:
-        yield f"  skipped   {left_out}"
+        yield "skipped", left_out
     if result.worst is not None:
-        yield from _worst_prompts(result.worst)
-    yield f"  reproduce {result.command}"
+        yield from _labelled("worst", _worst_prompts(result.worst))
+    yield "reproduce", result.command
 
 
 def _worst_prompts(worst: WorstPrompts) -> Iterator[str]:
     whose = f" of {worst.row}" if worst.row else ""
-    yield f"  worst     {worst.which} prompts{whose}"
-    for value, text in worst.prompts:
-        yield f"            {number(value):>7}  {text}"
+    yield f"{worst.which} prompts{whose}"
+    yield from table([(number(value), text) for value, text in worst.prompts], Column(least=7, align="right"))
+
+
+def _labelled(label: str, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Lines of which the first has a label."""
+    yield from ((label if place == 0 else "", line) for place, line in enumerate(lines))

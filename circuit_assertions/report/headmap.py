@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 
 from circuit_assertions.heads import Head
-from circuit_assertions.printable import printable
+from circuit_assertions.report.svg import Canvas, picture
+from circuit_assertions.report.tables import Cell, Column, table
 from circuit_assertions.tasks import LOGIT_DIFFERENCE
 
 __all__ = ["HeadMap", "map_lines", "map_picture"]
@@ -51,27 +51,28 @@ class HeadMap:
         return self.shorts.get(role, role[:2].upper())
 
 
-def map_lines(drawn: HeadMap, colours: bool) -> Iterator[str]:
+def map_lines(drawn: HeadMap, colours: str | None) -> list[str]:
     """The map for a terminal: one row per layer, the last layer on top.
 
     Args:
-        colours: whether 24-bit colours may be used; without them the sign stands behind the role: `NM+`.
+        colours: rich's name of the colours that the terminal shows; without any the sign stands behind the role: `NM+`.
     """
-    yield "     " + "".join(f"{f'H{head}':^5}" for head in range(drawn.heads))
+    rows: list[list[str | Cell]] = [["", *(f"H{head}" for head in range(drawn.heads))]]
     for layer in reversed(range(drawn.layers)):
-        yield f"{f'L{layer}':<5}" + "".join(_cell(drawn, Head(layer, head), colours) for head in range(drawn.heads))
-    yield "     " + "   ".join(f"{short} {role}" for short, role in drawn.named.items())
+        rows.append([f"L{layer}", *(_cell(drawn, Head(layer, head), colours) for head in range(drawn.heads))])
+    legend = "   ".join(f"{short} {role}" for short, role in drawn.named.items())
+    columns = (Column(5, gap=0), *[Column(5, "center", gap=0)] * drawn.heads)
+    return [*table(rows, *columns, colours=colours), *table([("", legend)], columns[0])]
 
 
-def _cell(drawn: HeadMap, head: Head, colours: bool) -> str:
+def _cell(drawn: HeadMap, head: Head, colours: str | None) -> str | Cell:
     if head not in drawn.effects:
-        return f"{'.':^5}"
+        return "."
     short, effect = drawn.short(drawn.roles[head]), drawn.effects[head]
-    if not colours:
-        return f"{short + ('+' if effect > 0 else '-'):^5}"
+    if colours is None:
+        return short + ("+" if effect > 0 else "-")
     background, dark = _colour(effect / drawn.largest)
-    text = "38;2;255;255;255" if dark else "38;2;20;20;20"
-    return f"\x1b[48;2;{';'.join(map(str, background))};{text}m{short:^5}\x1b[0m"
+    return Cell(short, f"{'rgb(255,255,255)' if dark else 'rgb(20,20,20)'} on rgb({','.join(map(str, background))})")
 
 
 def _colour(share: float) -> tuple[tuple[int, ...], bool]:
@@ -81,66 +82,44 @@ def _colour(share: float) -> tuple[tuple[int, ...], bool]:
 
 
 def map_picture(drawn: HeadMap) -> str:
-    """The map as SVG, readable on light and dark pages."""
+    """The map as SVG. It is light on dark pages too, because colours around white show the effects."""
     legend = [f"{short}  {role}" for short, role in drawn.named.items()]
-    width = max(_LEFT + _CELL * drawn.heads + 20, 430)
     bottom = _TOP + _CELL * drawn.layers
-    height = bottom + 70 + 18 * -(-len(legend) // 2)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f'font-family="system-ui, sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text x="16" y="28" font-size="15" font-weight="600" fill="#1a1a1a">{escape(drawn.title)}</text>',
-        f'<text x="16" y="46" fill="#555555">effect of each head by which it has its role, {drawn.unit}</text>',
-    ]
+    width, height = max(_LEFT + _CELL * drawn.heads + 20, 430), bottom + 70 + 18 * -(-len(legend) // 2)
+    canvas = picture(width, height, drawn.title, dark=False)
+    canvas.text(16, 28, drawn.title, "title")
+    canvas.text(16, 46, f"effect of each head by which it has its role, {drawn.unit}")
     for head in range(drawn.heads):
-        parts.append(_text(_LEFT + _CELL * (head + 0.5), _TOP - 6, f"H{head}", "#555555"))
+        canvas.text(_LEFT + _CELL * (head + 0.5), _TOP - 6, f"H{head}", anchor="middle")
     for layer in range(drawn.layers):
         top = _TOP + _CELL * (drawn.layers - 1 - layer)
-        parts.append(_text(_LEFT - 18, top + _CELL * 0.6, f"L{layer}", "#555555"))
-        parts += [_square(drawn, Head(layer, head), top) for head in range(drawn.heads)]
-    parts += _scale(drawn, bottom + 22)
-    parts += [
-        f'<text x="{16 + (index % 2) * 200}" y="{bottom + 66 + 18 * (index // 2)}" fill="#1a1a1a">{escape(line)}</text>'
-        for index, line in enumerate(legend)
-    ]
-    return "\n".join([*map(printable, parts), "</svg>", ""])
+        canvas.text(_LEFT - 18, top + _CELL * 0.6, f"L{layer}", anchor="middle")
+        for head in range(drawn.heads):
+            _square(canvas.moved(_LEFT + _CELL * head, top), drawn, Head(layer, head))
+    _scale(canvas.moved(_LEFT, bottom + 22), drawn)
+    for index, line in enumerate(legend):
+        canvas.text(16 + (index % 2) * 200, bottom + 66 + 18 * (index // 2), line, "on-light")
+    return canvas.rendered()
 
 
-def _square(drawn: HeadMap, head: Head, top: float) -> str:
-    left = _LEFT + _CELL * head.head
-    effect = drawn.effects.get(head)
-    fill, dark = ((250, 250, 250), False) if effect is None else _colour(effect / drawn.largest)
-    box = (
-        f'<rect x="{left}" y="{top}" width="{_CELL - 2}" height="{_CELL - 2}" rx="3" fill="rgb{fill}" stroke="#d0d0d0">'
-    )
+def _square(canvas: Canvas, drawn: HeadMap, head: Head) -> None:
+    effect, side = drawn.effects.get(head), _CELL - 2
     if effect is None:
-        return f"{box}<title>{head}: no effect</title></rect>"
-    ink = "#ffffff" if dark else "#1a1a1a"
-    middle = left + _CELL / 2 - 1
-    return (
-        f"{box}<title>{head} {escape(drawn.roles[head])} {effect:+.3g}</title></rect>"
-        + _text(middle, top + 19, drawn.short(drawn.roles[head]), ink, bold=True)
-        + _text(middle, top + 35, f"{effect:+.2g}", ink)
-    )
+        canvas.add("rect", look="cell empty", width=side, height=side, rx=3).add("title", f"{head}: no effect")
+        return
+    fill, dark = _colour(effect / drawn.largest)
+    box = canvas.add("rect", look="cell", width=side, height=side, rx=3, fill=f"rgb{fill}")
+    box.add("title", f"{head} {drawn.roles[head]} {effect:+.3g}")
+    ink = "on-dark" if dark else "on-light"
+    canvas.text(side / 2, 19, drawn.short(drawn.roles[head]), f"{ink} strong", "middle")
+    canvas.text(side / 2, 35, f"{effect:+.2g}", ink, "middle")
 
 
-def _scale(drawn: HeadMap, top: float) -> Sequence[str]:
+def _scale(canvas: Canvas, drawn: HeadMap) -> None:
     """The colours from the largest effect against the answer to the largest towards it."""
-    steps = 21
-    shares = [2 * step / (steps - 1) - 1 for step in range(steps)]
-    boxes = [
-        f'<rect x="{_LEFT + 8 * index}" y="{top}" width="8" height="12" fill="rgb{_colour(share)[0]}"/>'
-        for index, share in enumerate(shares)
-    ]
-    right = _LEFT + 8 * steps
-    return [
-        *boxes,
-        f'<text x="{_LEFT - 6}" y="{top + 11}" text-anchor="end" fill="#555555">{-drawn.largest:.2g}</text>',
-        f'<text x="{right + 6}" y="{top + 11}" fill="#555555">{drawn.largest:+.2g} towards the right answer</text>',
-    ]
-
-
-def _text(x: float, y: float, text: str, fill: str, bold: bool = False) -> str:
-    weight = ' font-weight="600"' if bold else ""
-    return f'<text x="{x:g}" y="{y:g}" text-anchor="middle" fill="{fill}"{weight}>{escape(text)}</text>'
+    steps, wide = 21, 8
+    for step in range(steps):
+        colour, _ = _colour(2 * step / (steps - 1) - 1)
+        canvas.add("rect", x=wide * step, width=wide, height=12, fill=f"rgb{colour}")
+    canvas.text(-6, 11, f"{-drawn.largest:.2g}", anchor="end")
+    canvas.text(wide * steps + 6, 11, f"{drawn.largest:+.2g} towards the right answer")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from circuit_assertions.components import KINDS
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.measures.operands import spoken_of
 from circuit_assertions.printable import printable
-from circuit_assertions.tasks import Answers, PromptSet, TaskKind, kinds
+from circuit_assertions.report.tables import Column, paragraph, table
+from circuit_assertions.tasks import Answers, Prompt, PromptSet, TaskKind, kinds
 
 __all__ = ["measures_listing", "prompts_listing", "tasks_listing"]
+
+_INDENT, _LABEL = 4, 9
 
 
 def measures_listing(width: int) -> list[str]:
@@ -23,13 +25,9 @@ def measures_listing(width: int) -> list[str]:
         lines += [f"{spec.name}  (of {of}; {spec.unit})"]
         listed = ((key, spoken_of(field).listed) for key, field in spec.operands.by_key().items())
         keys = [f"{key}: {told}" for key, told in listed if told]
-        notes = [("", spec.help), ("keys     ", "; ".join(keys)), ("needs    ", ", ".join(sorted(spec.needs)))]
-        for label, text in [*notes, ("source   ", spec.source)]:
-            if text:
-                indent = " " * (4 + len(label))
-                lines += textwrap.wrap(text, width, initial_indent=f"    {label}", subsequent_indent=indent)
-        lines.append("")
-    lines += [line for refusal in MEASURES.refused.values() for line in (*textwrap.wrap(refusal, width), "")]
+        notes = [("keys", "; ".join(keys)), ("needs", ", ".join(sorted(spec.needs))), ("source", spec.source)]
+        lines += _entry(spec.help, notes, width)
+    lines += [line for refusal in MEASURES.refused.values() for line in (*table(paragraph(refusal, width)), "")]
     return lines[:-1]
 
 
@@ -38,15 +36,18 @@ def tasks_listing(width: int) -> list[str]:
     lines: list[str] = []
     for name, kind in kinds().items():
         lines += [name]
-        notes = [("", kind.help)]
-        notes += [("key      ", f"{key}: {about}") for key, about in _keys(kind)]
-        notes += [("position ", f"{label}: {about}") for label, about in kind.positions.items()]
-        notes += [("circuit  ", kind.circuit)] if kind.circuit else []
-        for label, text in notes:
-            indent = " " * (4 + len(label))
-            lines += textwrap.wrap(text, width, initial_indent=f"    {label}", subsequent_indent=indent)
-        lines.append("")
+        notes = [("key", f"{key}: {about}") for key, about in _keys(kind)]
+        notes += [("position", f"{label}: {about}") for label, about in kind.positions.items()]
+        notes += [("circuit", kind.circuit)]
+        lines += _entry(kind.help, notes, width)
     return list(map(printable, lines[:-1]))
+
+
+def _entry(about: str, notes: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """What stands under a name: a description, and the notes that have a text, each behind its label."""
+    told = table(paragraph(about, width - _INDENT), indent=_INDENT) if about else []
+    rows = [row for label, text in notes if text for row in paragraph(text, width - _INDENT - _LABEL, label)]
+    return [*told, *table(rows, Column(least=_LABEL, gap=0), indent=_INDENT), ""]
 
 
 def _keys(kind: type[TaskKind]) -> Iterator[tuple[str, str]]:
@@ -70,15 +71,19 @@ def prompts_listing(prompts: PromptSet, spell: Callable[[Sequence[int]], Sequenc
     lines = [f"{len(prompts)} prompts of up to {prompts.longest} tokens, token ids {prompts.token_hash[:16]}"]
     lines += [", ".join(f"{key} {value}" for key, value in prompts.settings.items())]
     for number, prompt in enumerate(prompts.prompts[:most], start=1):
-        lines += ["", f"{number:>4}  {prompt.template}  {prompt.text}"]
-        lines.append(f"      tokens          {' '.join(spell(prompt.tokens))}")
-        if prompt.counterfactual is not None:
-            lines.append(f"      counterfactual  {' '.join(spell(prompt.counterfactual))}")
-        places = sorted(prompt.positions.items(), key=lambda item: item[1])
-        lines.append(f"      positions       {', '.join(f'{label} {place}' for label, place in places)}")
-        if prompt.right:
-            answers = [_answers(one, spell) for one in (prompt.right, prompt.wrong) if one]
-            lines.append(f"      right / wrong   {' / '.join(answers)}")
+        heading = (str(number), prompt.template, prompt.text)
+        lines += ["", *table([heading], Column(least=4, align="right"))]
+        lines += table(list(_facts_of(prompt, spell)), Column(least=14), indent=6)
     if len(prompts) > most:
         lines += ["", f"      and {len(prompts) - most} more (--most N shows N)"]
     return list(map(printable, lines))
+
+
+def _facts_of(prompt: Prompt, spell: Callable[[Sequence[int]], Sequence[str]]) -> Iterator[tuple[str, str]]:
+    yield "tokens", " ".join(spell(prompt.tokens))
+    if prompt.counterfactual is not None:
+        yield "counterfactual", " ".join(spell(prompt.counterfactual))
+    places = sorted(prompt.positions.items(), key=lambda item: item[1])
+    yield "positions", ", ".join(f"{label} {place}" for label, place in places)
+    if prompt.right:
+        yield "right / wrong", " / ".join(_answers(one, spell) for one in (prompt.right, prompt.wrong) if one)

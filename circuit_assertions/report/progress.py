@@ -1,6 +1,7 @@
 """Progress on long readings: two seconds of silence, then a few words that are overwritten, and wiped at the end.
 
-Where output is no terminal, a line of its own every half minute, so that a log shows that work goes on.
+Where output is no terminal, a line of its own every half minute, so that a log shows that work goes on. The words are
+for pytest, whose own line they leave as it is; on the command line's terminal `live_progress` shows a bar.
 """
 
 from __future__ import annotations
@@ -53,16 +54,20 @@ class Progress:
             self._started = now
         finished = done >= total and not self.whole
         if now - self._started >= _PATIENCE and not finished:
-            self._say(f"reading {what}: {done} of {total}, {now - self._started:.0f} s", now)
+            self._say(what, done, total, now)
         if finished:
             self.end()
 
-    def _say(self, text: str, now: float) -> None:
-        text = printable(text)
+    def of_run(self, done: int, total: int) -> None:
+        """Say how many of a run's checkpoints were read. Here what is read says it too."""
+
+    def _say(self, what: str, done: int, total: int, now: float) -> None:
+        assert self._started is not None
+        text = printable(f"reading {what}: {done} of {total}, {now - self._started:.0f} s")
         if self.live:
             # Behind whatever stands on the line already, with the cursor back where it was: that is pytest's.
             self._width = max(self._width, len(text))
-            self.stream.write(f"{text:<{self._width}}{_BACK * self._width}")
+            self.stream.write(f"{text.ljust(self._width)}{_BACK * self._width}")
         elif now - self._said >= _BETWEEN_LINES:
             self.stream.write(f"\n{text}\n")
             self._said = now
@@ -70,6 +75,6 @@ class Progress:
 
     def _wipe(self) -> None:
         if self.live and self._width:
-            self.stream.write(f"{'':<{self._width}}{_BACK * self._width}")
+            self.stream.write(f"{' ' * self._width}{_BACK * self._width}")
             self.stream.flush()
         self._width = 0

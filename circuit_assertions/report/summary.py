@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from circuit_assertions.measures.figures import number
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import figure_text, share_text
+from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import AssertionResult, AuditedModel
 from circuit_assertions.results.audit import MetLimit
 from circuit_assertions.shape import Shape
 from circuit_assertions.verdict_words import Outcome
 
 __all__ = ["summary_lines"]
+
+_NOT_READ = (Outcome.SKIPPED, Outcome.ERROR, Outcome.NOT_RUN)
 
 
 def _telling(line: AssertionResult) -> str:
@@ -63,9 +66,8 @@ def summary_lines(audited: Iterable[AuditedModel], lines: Sequence[AssertionResu
         own = [line for line in lines if line.model == model.model]
         if not own and not model.refused:
             continue
-        yield f"model     {model.model}", ""
-        for label, text in _facts(model):
-            yield f"{label:<9} {text}", ""
+        facts = [("model", model.model), *_facts(model)]
+        yield from ((text, "") for text in table(facts, Column(least=9, gap=1)))
         yield from _table(own)
         yield from _waivers(own)
         yield from _limits([(line.limit, line.id) for line in own if line.limit is not None], Outcome.ERROR.said)
@@ -76,22 +78,31 @@ def summary_lines(audited: Iterable[AuditedModel], lines: Sequence[AssertionResu
 
 
 def _table(lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
-    width = max((len(line.id) for line in lines), default=0)
+    rows = [(line.outcome, line.id, _read(line)) for line in lines]
+    printed = list(zip(lines, table(rows, Column(least=10, gap=1), indent=2), strict=True))
     for suite in dict.fromkeys(line.suite for line in lines):
-        own = [line for line in lines if line.suite == suite and line.outcome != Outcome.NOT_RUN]
+        own = [(line, text) for line, text in printed if line.suite == suite and line.outcome != Outcome.NOT_RUN]
         if own:
             yield suite, ""
-        for line in own:
-            if line.outcome not in (Outcome.SKIPPED, Outcome.ERROR):
-                note = f"; {share_text(line.recovered)} recovered" if line.recovered is not None else ""
-                note += "  (amplified)" if line.amplified else ""
-                text = f"  {line.outcome:<10} {line.id:<{width}}  {_telling(line)}, expected {line.expected}"
-                yield text + note + _waived(line), line.outcome
-            else:
-                needed = "  (required)" if line.required and line.outcome == Outcome.SKIPPED else ""
-                yield f"  {line.outcome:<10} {line.id}{needed}{_waived(line)}", line.outcome
+        for line, text in own:
+            yield f"{text}{_notes(line)}", line.outcome
             if line.outcome == Outcome.BROKEN and line.why:
-                yield f"{'':<13}why: {line.why}", ""
+                yield from ((why, "") for why in table([("", f"why: {line.why}")], Column(least=10, gap=1), indent=2))
+
+
+def _read(line: AssertionResult) -> str:
+    return f"{_telling(line)}, expected {line.expected}" if line.rows and line.outcome not in _NOT_READ else ""
+
+
+def _notes(line: AssertionResult) -> str:
+    """What is said behind what was read."""
+    notes = ""
+    if line.outcome not in _NOT_READ:
+        notes += f"; {share_text(line.recovered)} recovered" if line.recovered is not None else ""
+        notes += "  (amplified)" if line.amplified else ""
+    elif line.required and line.outcome == Outcome.SKIPPED:
+        notes += "  (required)"
+    return notes + _waived(line)
 
 
 def _waived(line: AssertionResult) -> str:

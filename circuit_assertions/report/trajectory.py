@@ -3,50 +3,70 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from circuit_assertions.checkpoints import step_of
 from circuit_assertions.diagnosis.bisecting import Spell, spells
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import figure_text
+from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import AssertionResult, TrajectoryResult
 from circuit_assertions.results.trajectory import CheckpointOfRun
 from circuit_assertions.verdict_words import NOT_JUDGED, Outcome
 
 __all__ = ["trajectory_lines", "turning_lines"]
 
-_GAP = "  "
+_LABELS = Column(least=9)
 
 
 @printable_lines
-def trajectory_lines(trajectory: TrajectoryResult) -> Iterator[str]:
-    """The trajectory: facts, the table, and every assertion in words."""
+def trajectory_lines(trajectory: TrajectoryResult) -> Iterator[tuple[str, str]]:
+    """The trajectory as (text, verdict) pairs: facts, the table, and every assertion in words."""
+    run = trajectory.run_checkpoints
+    yield from _plain(table(list(_facts(trajectory)), _LABELS))
+    yield "", ""
+    judged = [name for name in trajectory.assertions if not _skipped(trajectory, name)]
+    yield from _steps(trajectory, judged)
+    yield ", ".join(_letters_used(trajectory, judged)), ""
+    yield "", ""
+    names = [_step_name(checkpoint) for checkpoint in run]
+    everywhere = trajectory.audited == len(run)
+    seen = [trajectory.seen(name) for name in judged]
+    courses = [
+        (str(number), name, _turning(places, names, everywhere))
+        for number, (name, places) in enumerate(zip(judged, seen, strict=True), 1)
+    ]
+    lines = table(courses, Column(least=2, align="right", gap=1))
+    yield from ((line, _broken_last(places)) for line, places in zip(lines, seen, strict=True))
+    yield from _plain(table(list(_left_out(trajectory)), Column(least=10, gap=1)))
+    if trajectory.bisected:
+        yield from _plain(table(list(_assumed(trajectory, judged)), _LABELS))
+    yield _conclusion(trajectory)
+    yield from _plain(table([("note", note) for note in trajectory.notes], _LABELS))
+
+
+def _plain(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    yield from ((line, "") for line in lines)
+
+
+def _broken_last(places: Mapping[int, str]) -> str:
+    """The verdict that colours the course of an assertion: the last, if it ever broke."""
+    return places[max(places)] if Outcome.BROKEN in places.values() else ""
+
+
+def _facts(trajectory: TrajectoryResult) -> Iterator[tuple[str, str]]:
     run, steps = trajectory.run_checkpoints, trajectory.steps
-    yield f"run        {trajectory.run}   baseline {trajectory.baseline}"
-    yield f"behaviour  {trajectory.task} {trajectory.metric.called}, {figure_text(trajectory.before)} on the baseline"
+    yield "run", f"{trajectory.run}   baseline {trajectory.baseline}"
+    yield "behaviour", f"{trajectory.task} {trajectory.metric.called}, {figure_text(trajectory.before)} on the baseline"
     if trajectory.prompts is not None:
         read, asked = trajectory.prompts.behaviour, trajectory.prompts.task
         more = f" of the {asked} of {trajectory.task}" if read != asked else ""
-        yield f"prompts    {read}{more} for behaviour and roles, those of their suites for assertions"
-    yield f"roles      of {trajectory.circuit}: the share of their effect on the baseline that is left"
+        yield "prompts", f"{read}{more} for behaviour and roles, those of their suites for assertions"
+    yield "roles", f"of {trajectory.circuit}: the share of their effect on the baseline that is left"
     left_out = {role: why for step in steps for role, why in step.roles_not_compared.items()}
-    yield from (f"           {role} is not compared: {why}" for role, why in left_out.items())
+    yield from (("", f"{role} is not compared: {why}") for role, why in left_out.items())
     unread = f", {lost} could not be read" if (lost := len(steps) - trajectory.audited) else ""
-    yield f"audited    {trajectory.audited} of {len(run)} checkpoints{unread}"
-    yield ""
-    judged = [name for name in trajectory.assertions if not _skipped(trajectory, name)]
-    yield from _table(trajectory, judged)
-    yield ", ".join(_letters_used(trajectory, judged))
-    yield ""
-    names = [_step_name(checkpoint) for checkpoint in run]
-    width = max(map(len, judged), default=0)
-    for number, name in enumerate(judged, 1):
-        everywhere = trajectory.audited == len(run)
-        yield f"{number:>2} {name:<{width}}  {_turning(trajectory.seen(name), names, everywhere)}"
-    yield from _left_out(trajectory)
-    if trajectory.bisected:
-        yield from _assumed(trajectory, judged)
-    yield _conclusion(trajectory)
+    yield "audited", f"{trajectory.audited} of {len(run)} checkpoints{unread}"
 
 
 @printable_lines
@@ -76,9 +96,8 @@ def turning_lines(run: Sequence[str], lines: Sequence[AssertionResult]) -> Itera
         ]
         if judged or unrun:
             yield suite, ""
-        width = max(map(len, broke), default=0)
-        for name, places in broke.items():
-            yield f"  {name:<{width}}  {_turning(places, names)}", places[max(places)]
+        courses = table([(name, _turning(places, names)) for name, places in broke.items()], indent=2)
+        yield from ((line, _broken_last(places)) for line, places in zip(courses, broke.values(), strict=True))
         if others := len(judged) - len(broke):
             everywhere = all(Outcome.NOT_RUN not in places.values() for places in judged.values())
             if everywhere:
@@ -89,31 +108,35 @@ def turning_lines(run: Sequence[str], lines: Sequence[AssertionResult]) -> Itera
             yield f"  not run at {', '.join(names[place] for place in unrun)}", Outcome.NOT_RUN
 
 
-def _table(trajectory: TrajectoryResult, judged: Sequence[str]) -> Iterator[str]:
-    roles = list(dict.fromkeys(role for step in trajectory.steps for role in step.roles))
-    columns: list[tuple[list[str], list[str]]] = [(["step"], [_short(step) for step in trajectory.steps])]
-    behaviours = [figure_text(step.behaviour) if step.behaviour else "" for step in trajectory.steps]
-    columns.append((trajectory.metric.called.split(), behaviours))
-    for role in roles:
-        shares = [f"{step.roles[role].mean:.0%}" if role in step.roles else "" for step in trajectory.steps]
-        columns.append((_over_lines(role), shares))
-    letters = [
-        "".join(Outcome.of(step.verdicts[name]).letter for name in judged if step.verdicts) for step in trajectory.steps
-    ]
-    columns.append((_numbers(len(judged)), letters))
-    if any(step.overall for step in trajectory.steps):
-        columns.append((["overall"], [step.overall or "" for step in trajectory.steps]))
-    widths = [max(map(len, [*heading, *cells])) for heading, cells in columns]
+def _steps(trajectory: TrajectoryResult, judged: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """A row for each checkpoint that was audited, under a heading."""
+    steps = trajectory.steps
+    columns = list(_columns(trajectory, judged))
     deep = max(len(heading) for heading, _ in columns)
-    for row in range(deep):
-        heads = [([""] * (deep - len(heading)) + heading)[row] for heading, _ in columns]
-        yield _GAP.join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)).rstrip()
-    for index, step in enumerate(trajectory.steps):
-        cells = [column[index] for _, column in columns]
-        if step.problem:
-            yield f"{cells[0]:>{widths[0]}}{_GAP}could not be read: {step.problem}"
-        else:
-            yield _GAP.join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    headings = zip(*([""] * (deep - len(heading)) + heading for heading, _ in columns), strict=True)
+    rows = [cells[:1] if step.problem else cells for step, cells in zip(steps, _rows(columns), strict=True)]
+    lines = table([*headings, *rows], *[Column(align="right")] * len(columns))
+    yield from _plain(lines[:deep])
+    for step, line in zip(steps, lines[deep:], strict=True):
+        problem = f"  could not be read: {step.problem}" if step.problem else ""
+        yield f"{line}{problem}", step.overall or ""
+
+
+def _columns(trajectory: TrajectoryResult, judged: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Each column: its heading in one or more lines, and its cells."""
+    steps = trajectory.steps
+    yield ["step"], [_short(step) for step in steps]
+    yield trajectory.metric.called.split(), [figure_text(step.behaviour) if step.behaviour else "" for step in steps]
+    for role in dict.fromkeys(role for step in steps for role in step.roles):
+        yield _over_lines(role), [f"{step.roles[role].mean:.0%}" if role in step.roles else "" for step in steps]
+    letters = ["".join(Outcome.of(step.verdicts[name]).letter for name in judged if step.verdicts) for step in steps]
+    yield _numbers(len(judged)), letters
+    if any(step.overall for step in steps):
+        yield ["overall"], [step.overall or "" for step in steps]
+
+
+def _rows(columns: Sequence[tuple[list[str], list[str]]]) -> Iterator[tuple[str, ...]]:
+    yield from zip(*(cells for _, cells in columns), strict=True)
 
 
 def _over_lines(role: str) -> list[str]:
@@ -178,35 +201,38 @@ def _skipped(trajectory: TrajectoryResult, name: str) -> bool:
     return all(verdict == Outcome.SKIPPED for verdict in trajectory.seen(name).values())
 
 
-def _left_out(trajectory: TrajectoryResult) -> Iterator[str]:
+def _left_out(trajectory: TrajectoryResult) -> Iterator[tuple[str, str]]:
     """Why assertions were skipped or could not be judged, each reason once."""
     reasons: dict[tuple[str, str], dict[str, None]] = {}
     for step in trajectory.steps:
         for name, reason in step.reasons.items():
             reasons.setdefault((step.verdicts[name], reason), {})[name] = None
     for (verdict, reason), names in reasons.items():
-        yield f"{verdict.lower():<10} {', '.join(names)}: {reason}"
+        yield verdict.lower(), f"{', '.join(names)}: {reason}"
 
 
-def _assumed(trajectory: TrajectoryResult, judged: Sequence[str]) -> Iterator[str]:
-    yield "bisection  assumes that an assertion breaks and holds again at most once; both ends were audited"
+def _assumed(trajectory: TrajectoryResult, judged: Sequence[str]) -> Iterator[tuple[str, str]]:
+    yield "bisection", "assumes that an assertion breaks and holds again at most once; both ends were audited"
     found = {name: spells(trajectory.seen(name)) for name in judged}
     if never := sum(not spell for spell in found.values()):
-        yield f"           {never} were not broken at any audited checkpoint: breaks in between are not detected"
+        yield "", f"{never} were not broken at any audited checkpoint: breaks in between are not detected"
     if left := [name for name in judged if set(trajectory.seen(name).values()) & set(NOT_JUDGED)]:
-        yield f"           not searched, because they could not be judged at every checkpoint: {', '.join(left)}"
+        yield "", f"not searched, because they could not be judged at every checkpoint: {', '.join(left)}"
     if often := [name for name, spell in found.items() if len(spell) > 1]:
-        yield f"           not true of {', '.join(often)}: audit every checkpoint, without --bisect"
+        yield "", f"not true of {', '.join(often)}: audit every checkpoint, without --bisect"
 
 
-def _conclusion(trajectory: TrajectoryResult) -> str:
+def _conclusion(trajectory: TrajectoryResult) -> tuple[str, str]:
     last = next((step for step in reversed(trajectory.steps) if not step.problem), None)
     if last is None:
-        return "last       no checkpoint could be read"
-    counts = Counter(last.verdicts.values())
-    said = ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in Outcome if counts[verdict])
-    overall = f"; {last.overall}: {last.why}" if last.overall else ""
-    return f"last       {_step_name(last.checkpoint)}: {said}{overall}"
+        said, verdict = "no checkpoint could be read", ""
+    else:
+        counts = Counter(last.verdicts.values())
+        said = ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in Outcome if counts[verdict])
+        verdict = last.overall or ""
+        said = f"{_step_name(last.checkpoint)}: {said}{f'; {verdict}: {last.why}' if verdict else ''}"
+    (line,) = table([("last", said)], _LABELS)
+    return line, verdict
 
 
 def _short(step: CheckpointOfRun) -> str:
