@@ -110,7 +110,9 @@ def _judge_row(
     everyone: Reading | None,
 ) -> Row:
     interval = reading.interval(values)
-    evidence = Evidence(values, interval, reading.unit, head, baseline, everyone, expect.conditions)
+    evidence = Evidence(
+        values, interval, reading.unit, reading.rounding, head, baseline, everyone, beside=expect.conditions
+    )
     findings = [condition.judge(evidence) for condition in expect.judged if evidence.suffices(condition)]
     verdict = worst([finding.verdict for finding in findings])
     amplified = baseline is not None and _is_amplified(values, baseline)
