@@ -257,6 +257,7 @@ def _reading(request: Request, taking: ReadingBuilder, model: Model, prompts: Pr
         settings,
         texts,
         taking.beside,
+        spec.rounding_on(request.task),
     )
 
 

@@ -67,7 +67,7 @@ def test_a_repaired_checkpoint_is_written_under_plain_names(model: Path, tmp_pat
     wrapped, plain = copy_of(model, tmp_path / "wrapped"), copy_of(HEALTHY, tmp_path / "plain")
     written = []
     for name, folder in (("one", wrapped), ("other", plain)):
-        graft(find_checkpoints(str(folder))[0], poisoned, [Head(3, 0)], tmp_path / name)
+        graft(find_checkpoints(str(folder))[0], poisoned, [Head(3, 0)], tmp_path / name, record=str)
         written.append(opened(tmp_path / name))
     assert written[0].fingerprint.partition("-")[0] == written[1].fingerprint.partition("-")[0]
     assert written[0].notes == ()

@@ -18,10 +18,11 @@ from tiny_models import save_tiny
 from circuit_assertions.engine import passes
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import head_sets
+from circuit_assertions.measures.figures import number
 from circuit_assertions.measures.searching import Question, best_greedy, best_random
 from circuit_assertions.measures.sweeping import HALVED, Sweep
 from circuit_assertions.plugin.audit_fixture import comparison_lines
-from circuit_assertions.report.explaining import context_rows, interval_text, number
+from circuit_assertions.report.explaining import context_rows, interval_text
 from circuit_assertions.results import Reading
 from circuit_assertions.tasks import Prompt, PromptSet
 from circuit_assertions.tasks.words import TEMPLATES

@@ -22,13 +22,14 @@ from tiny_models import save_tiny
 from transformers import AutoModelForCausalLM
 
 from circuit_assertions.checkpoints import find_checkpoints
-from circuit_assertions.checkpoints.grafting import graft
+from circuit_assertions.checkpoints.grafting import RECORD, graft
 from circuit_assertions.checkpoints.parts import parts_of
 from circuit_assertions.cli import main
 from circuit_assertions.components import Mlp, Part
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head
+from circuit_assertions.results import GraftResult
 from fixtures.planted import Damage, plant_in_copy
 
 HEALTHY = Path(__file__).parents[1] / "fixtures" / "checkpoints" / "healthy"
@@ -55,13 +56,13 @@ def test_a_localized_fault_is_mended_to_the_last_bit(
     assert command(broken, HEALTHY, "L3H2,L2H0, MLP0,L1H1,L3H2", output) == 0
     assert (hashes(broken), hashes(HEALTHY)) == before
     written = hashes(output)
-    record = json.loads((output / "grafted.json").read_text())
-    del written["grafted.json"]
+    record = GraftResult.model_validate_json((output / RECORD).read_text())
+    del written[RECORD]
     assert written == before[1]
-    assert record["components"] == ["L3H2", "L2H0", "MLP0"]
-    assert record["same-already"] == ["L1H1"]
-    assert record["from"]["fingerprint"] == record["fingerprint"] != record["model"]["fingerprint"]
-    assert record["model"]["checkpoint"] == str(broken)
+    assert record.components == ("L3H2", "L2H0", "MLP0")
+    assert record.same_already == ("L1H1",)
+    assert record.source.fingerprint == record.fingerprint != record.model.fingerprint
+    assert (record.folder, record.model.checkpoint) == (str(output), str(broken))
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"written     {output}: {broken} with L3H2, L2H0, MLP0 of {HEALTHY}"
     assert says(printed[1], "L1H1", "same weights")
@@ -71,7 +72,11 @@ def test_a_localized_fault_is_mended_to_the_last_bit(
 
 def test_all_else_is_the_broken_ones(broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(broken, HEALTHY, "L3H2", tmp_path / "out", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["components"] == ["L3H2"]
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "out" / RECORD).read_text()
+    said = json.loads(printed)
+    assert (said["kind"], said["schema_version"], said["components"]) == ("graft", 1, ["L3H2"])
+    assert "circuit-assertions" in said["versions"]
     before, after, healthy = (load_file(folder / WEIGHTS) for folder in (broken, tmp_path / "out", HEALTHY))
     differ = [name for name in before if not torch.equal(before[name], after[name])]
     assert differ == ["transformer.h.3.attn.c_proj.weight"]
@@ -98,7 +103,7 @@ def test_what_is_written_is_what_the_graft_in_memory_was(
         parts: list[Part] = data.draw(st.lists(st.sampled_from(grafting.parts), min_size=1, unique=True))
         output = tmp_path_factory.mktemp("written") / "out"
         broken, healthy = (find_checkpoints(str(folder))[0] for folder in two.folders)
-        assert graft(broken, healthy, parts, output).grafted == tuple(parts)
+        assert graft(broken, healthy, parts, output, record=str).parts == tuple(parts)
         written = Grafting(opened(output), two.models[1], two.prompts).difference()
         # Llama's RMSNorm rounds to float32 whatever the model's dtype.
         bound = 1e-6 if two.name == "llama" else 1e-10

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from auditing import ioi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,14 +17,15 @@ from said import says
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Expectation, Judgement, Verdict, describe, judge
-from circuit_assertions.assertions.condition import NO_SIGN
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import Reading
+from circuit_assertions.measures import MEASURES, Measure, Reading
 from circuit_assertions.measures.intervals import interval_of_mean
+from circuit_assertions.tasks import LOGIT_DIFFERENCE, AnswerMetric
 
 Array = NDArray[np.float64]
 HELD, BROKEN, UNRESOLVED = Verdict.HELD, Verdict.BROKEN, Verdict.UNRESOLVED
 RNG = np.random.default_rng(5)
+NO_SIGN = 1e-5
 NOISE: Array = RNG.normal(0.0, 1.0, 64)
 NOISE -= NOISE.mean()
 CENTRES = st.floats(-5, 5)
@@ -34,7 +37,7 @@ def expect(**bounds: Any) -> Expectation:
 
 
 def model(values: Array, kind: str = "value", **settings: Any) -> Reading:
-    return Reading("logit-difference", "logits", kind, values, settings=settings)
+    return Reading("logit-difference", "logits", kind, values, settings=settings, rounding=NO_SIGN)
 
 
 def heads(*columns: Array, **settings: Any) -> Reading:
@@ -92,6 +95,36 @@ def test_rounding_gives_silence_no_sign() -> None:
     """What float32 leaves of an effect that is none, seen on name movers that write nothing."""
     rounded = model(1e-6 * NOISE)
     assert verdict(rounded, sign="positive") is verdict(rounded, sign="negative") is BROKEN
+
+
+@given(low=st.floats(-9, 9), high=st.floats(-9, 9), name=st.sampled_from(("direct-effect", "path-effect")))
+def test_what_is_rounding_follows_from_the_range_of_the_tasks_metric(low: float, high: float, name: str) -> None:
+    spec, task = MEASURES[name], ioi()
+    assert (spec.range_on(task), spec.rounding_on(task)) == ((None, None), NO_SIGN)
+    theirs = replace(LOGIT_DIFFERENCE, name="theirs", unit="points", lowest=min(low, high), highest=max(low, high))
+
+    class Scored(type(task)):  # type: ignore[misc]
+        @property
+        def answer_metric(self) -> AnswerMetric:
+            return theirs
+
+    scored = Scored.model_validate(task.model_dump(by_alias=True))
+    width = abs(low - high)
+    assert spec.range_on(scored) == (-width, width)
+    assert spec.rounding_on(scored) == pytest.approx(1e-6 * width)
+    assert list(expect(sign="negative").problems(spec, scored)) == [] or width == 0
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=lambda one: one.name)
+@pytest.mark.parametrize(("low", "high"), [(0.0, None), (0.5, 2.0), (None, 0.0), (-2.0, -0.5), (-1.0, 1.0), (0.0, 1.0)])
+def test_a_sign_is_refused_where_the_measures_range_has_one_side(
+    measure: Measure, low: float | None, high: float | None
+) -> None:
+    spec = replace(measure, lowest=low, highest=high)
+    for side, never in (("positive", low is not None and low >= 0), ("negative", high is not None and high <= 0)):
+        other = "negative" if side == "positive" else "positive"
+        can_never = [message for given in (side, other) for _, message in expect(sign=given).problems(spec)]
+        assert sum(says(message, spec.name, f"never {other}") for message in can_never) == (2 if never else 0)
 
 
 @pytest.mark.parametrize("value", [0.1, 0.3, 1.0, 2 / 3])

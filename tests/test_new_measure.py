@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from auditing import ioi
+from pydantic import create_model
 from said import says
 from suite_texts import write
 
 from circuit_assertions import offered
-from circuit_assertions.assertions import Assertion, Expectation
+from circuit_assertions.assertions import Assertion
+from circuit_assertions.assertions.taken_keys import taken_keys
 from circuit_assertions.engine import Wanted
 from circuit_assertions.measures import MEASURES, Measure
-from circuit_assertions.measures.operands import spoken_of
+from circuit_assertions.measures.operands import Operands, spoken_of
 from circuit_assertions.measures.registry import GROUP, Registry
 from circuit_assertions.measures.validating import validate
 
@@ -174,6 +179,28 @@ def test_an_entry_point_that_cannot_be_used_is_told_in_a_sentence_where_it_is_me
     assert fresh.problem_with("answer-rate") == ""
 
 
+class _Widths(Operands):
+    width: int = 0
+
+
+@pytest.mark.parametrize(("key", "owner"), taken_keys().items())
+def test_an_operand_with_a_key_that_is_taken_refuses_its_measure_alone(
+    key: str, owner: str, entries: list[EntryPoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {key.replace("-", "_"): (int, 0)}
+    clashing = create_model("Clashing", __base__=_Widths, **fields)
+    assert key in clashing.by_key()
+    theirs = ModuleType("wide_measures")
+    for name, operands in (("clashing", clashing), ("wide", _Widths)):
+        setattr(theirs, name, replace(MEASURES["loss"], name=name, operands=operands))
+    monkeypatch.setitem(sys.modules, "wide_measures", theirs)
+    entries += [EntryPoint(name, f"wide_measures:{name}", GROUP) for name in ("clashing", "wide")]
+    fresh = Registry()
+    assert says(fresh.problem_with("clashing"), "measure 'clashing'", "wide_measures", f"operand {key!r}", owner)
+    assert fresh.problem_with("wide") == ""
+    assert set(fresh) == {*MEASURES, "wide"}
+
+
 def test_a_name_that_two_other_packages_declare_is_refused(entries: list[EntryPoint]) -> None:
     entries += [EntryPoint("theirs", "one:theirs", GROUP), EntryPoint("theirs", "two:theirs", GROUP)]
     fresh = Registry()
@@ -212,8 +239,7 @@ def test_the_keys_of_suites_are_those_of_the_operand_models() -> None:
     keys = {key for one in MEASURES.values() if not one.approximate for key in one.operands.by_key()} - {"set"}
     own = {field.alias or name for name, field in Assertion.model_fields.items()} - {"operands"}
     assert {*Assertion.keys()} == keys | own
-    assert not keys & own
-    assert not keys & {field.alias or name for name, field in Expectation.model_fields.items()}
+    assert not keys & set(taken_keys())
 
 
 def test_torch_is_not_imported_to_know_the_measures() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_diagnosed_report import HEALED, text_of
 from test_report import WAVE, asked, read, told
-from test_trajectory_report import trajectory
+from test_trajectory_report import run_picture, trajectory
 
 from circuit_assertions.diagnosis import expression
 from circuit_assertions.diagnosis.function import share_as_told, what_it_keeps
@@ -23,7 +23,6 @@ from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.measures.kinds.edges import _level
 from circuit_assertions.ordering import ranked
-from circuit_assertions.report.runchart import run_picture
 
 HUNDREDTHS = st.integers(-300, 300).map(lambda number: number / 100)
 NOISE = st.floats(-1e-7, 1e-7)

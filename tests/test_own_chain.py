@@ -18,6 +18,7 @@ from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
 from circuit_assertions.diagnosis.discovery import Discovery, circuit_content, discover
 from circuit_assertions.report.discovered import map_of
+from circuit_assertions.results import DiscoveryResult
 
 RENAMED = {ROLES[role]: tuple(f"L{layer}H{head}" for layer, head in heads) for role, heads in CAST.items()}
 
@@ -68,7 +69,7 @@ def test_the_circuit_file_is_one_that_suites_take(found: Discovery, tmp_path: Pa
 
 
 def test_the_head_map_has_the_chains_abbreviations(found: Discovery) -> None:
-    named = map_of(found).named
+    named = map_of(DiscoveryResult.of(found, "own.yaml")).named
     assert named["NM"] == "writer"
     assert list(named.values()) == [ROLES[role] for role in ("name-mover", "negative-name-mover")] + [
         "stand-in",
@@ -88,6 +89,41 @@ def test_the_command_follows_a_chain_that_is_given_as_a_file(
     assert main(["discover", *asked, "--device", "cpu", "--json", "-o", "found.yaml"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert {role: tuple(heads) for role, heads in said["found"]["roles"].items()} == RENAMED
+
+
+@pytest.mark.parametrize(
+    ("verb", "chosen"), [("diagnose", True), ("trajectory", True), pytest.param("trajectory", False, id="no chain")]
+)
+def test_comparing_with_a_baseline_follows_the_chain_that_is_given(
+    verb: str,
+    chosen: bool,
+    found: Discovery,
+    reference_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stand-ins have an effect once writers are knocked out, which only the chain knows: by default it is none."""
+    stable = {"id": "stable", "measure": "role-stability", "heads": "stand-in", "task": "gifts"}
+    asked = yaml.safe_load(own_suite(word_tokenizer()))
+    asked["assertions"] = [{**stable, "expect": {"at-least": 0.5}}]
+    write_project(tmp_path, yaml.safe_dump(asked), own_chain())
+    (tmp_path / "circuit.yaml").write_text(yaml.safe_dump(circuit_content(found)))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint-1").symlink_to(reference_folder)
+    monkeypatch.chdir(tmp_path)
+    model = "run" if verb == "trajectory" else str(reference_folder)
+    options = ["--suite", "suites/gifts.yaml", "--circuit", "circuit.yaml", "--device", "cpu", "--json"]
+    options += ["--chain", "suites/chains/own.yaml"] if chosen else []
+    assert main([verb, "--model", model, "--baseline", str(reference_folder), *options]) == (0 if chosen else 2)
+    said = json.loads(capsys.readouterr().out)
+    if verb == "diagnose":
+        assert set(said["roles"]) == set(RENAMED)
+        assert said["assertions"]["stable"]["verdict"] == "HELD"
+        return
+    (step,) = said["steps"]
+    assert (set(step["roles"]), set(step["roles_not_compared"])) == ((set(RENAMED), set())[:: 1 if chosen else -1])
+    assert step["verdicts"] == {"stable": "HELD" if chosen else "SKIPPED"}
 
 
 @pytest.mark.complete

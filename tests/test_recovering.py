@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,8 +132,8 @@ def test_what_only_rose_was_not_lost() -> None:
 
 
 def test_rounding_is_no_loss() -> None:
-    quiet = Reading("path-effect", "logits", "value", 1e-8 * NOISE, HEADS)
-    louder = Reading("path-effect", "logits", "value", 1e-8 * NOISE - 1e-7, HEADS)
+    quiet = Reading("path-effect", "logits", "value", 1e-8 * NOISE, HEADS, rounding=1e-5)
+    louder = replace(quiet, values=quiet.values - 1e-7)
     assert recovered(quiet, quiet, louder, "each") is None
 
 

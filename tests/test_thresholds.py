@@ -27,19 +27,19 @@ READINGS = arrays(np.float64, st.integers(16, 80), elements=st.floats(-50, 50, a
 def test_a_bound_is_cleared_by_99_of_100_resamples_and_has_two_digits(values: np.ndarray) -> None:
     made = _proposal({"measure": "logit-difference"}, values)
     means = bootstrap_means(values[:, None])[:, 0]
-    assert made.at_least == (values.mean() >= 0)
+    assert made.bound.is_lower == (values.mean() >= 0)
     rounding = 1e-9 * max(1.0, float(np.abs(values).max()))  # of the resamples' own sums
-    cleared = means >= made.at - rounding if made.at_least else means <= made.at + rounding
+    cleared = means >= made.bound.number - rounding if made.bound.is_lower else means <= made.bound.number + rounding
     assert cleared.mean() >= 0.99
-    assert made.at == pytest.approx(float(f"{made.at:.2g}"), rel=1e-12)
-    assert made.margin == pytest.approx(abs(values.mean() - made.at))
+    assert made.bound.number == pytest.approx(float(f"{made.bound.number:.2g}"), rel=1e-12)
+    assert made.margin == pytest.approx(abs(values.mean() - made.bound.number))
 
 
 @settings(deadline=None, max_examples=60)
 @given(arrays(np.float64, st.integers(16, 300), elements=st.sampled_from([0.0, 1.0])))
 def test_a_share_is_not_asked_to_be_without_a_miss(hits: np.ndarray) -> None:
     made = _proposal({"measure": "answer-rate"}, hits)
-    assert made.at <= interval_of_share(hits).low
+    assert made.bound.number <= interval_of_share(hits).low
 
 
 def test_the_model_they_were_made_on_holds_them(pytester: pytest.Pytester) -> None:

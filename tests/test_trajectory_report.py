@@ -20,7 +20,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.trajectory import Step, Trajectory
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
-from circuit_assertions.report.runchart import run_picture
+from circuit_assertions.report.runchart import run_picture as picture_of_result
 from circuit_assertions.report.trajectory import trajectory_lines as lines_of_result
 from circuit_assertions.report.trajectory import turning_lines
 from circuit_assertions.results import TrajectoryResult
@@ -37,6 +37,10 @@ RUN = tuple(Checkpoint("run", Path("run"), label=label) for label in LABELS)
 
 def trajectory_lines(found: Trajectory) -> list[str]:
     return [line for line, _ in lines_of_result(TrajectoryResult.of(found))]
+
+
+def run_picture(found: Trajectory) -> str:
+    return picture_of_result(TrajectoryResult.model_validate_json(TrajectoryResult.of(found).to_json()))
 
 
 def figure(mean: float) -> Figure:

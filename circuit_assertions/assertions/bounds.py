@@ -51,11 +51,11 @@ class BoundCondition(Condition[float | Proposed]):
             return f"{words} what the circuit file proposes"
         return f"{words} {bound:g} ({bound.source})" if isinstance(bound, Sourced) else f"{words} {bound:g}"
 
-    def good_range(self, unit: str) -> tuple[float, float]:
+    def good_range(self, evidence: Evidence) -> tuple[float, float]:
         return (self.number, np.inf) if self.is_lower else (-np.inf, self.number)
 
     def judge(self, evidence: Evidence) -> Finding:
-        return Finding(place(evidence.interval, *self.good_range(evidence.unit)), self.describe())
+        return Finding(place(evidence.interval, *self.good_range(evidence)), self.describe())
 
     def problems(self, use: Use) -> Iterator[Told]:
         if self.bound is None:

@@ -16,10 +16,9 @@ from circuit_assertions.measures.intervals import Interval, interval_of_mean, in
 from circuit_assertions.measures.reading import Array, Reading
 from circuit_assertions.tasks import Task
 
-__all__ = ["NO_SIGN", "Condition", "Evidence", "Told", "Use", "place", "smallest_sign"]
+__all__ = ["Condition", "Evidence", "Told", "Use", "place"]
 
-NO_SIGN = 1e-5  # logits: what lies closer to zero is rounding, in float32, and neither positive nor negative
-_SMALLEST = float(np.nextafter(0.0, 1.0))  # zero is neither, in any unit
+_SMALLEST = float(np.nextafter(0.0, 1.0))
 
 Value = TypeVar("Value")
 Told = tuple[tuple[str, ...], str]  # keys below the condition's own, and what is wrong
@@ -79,12 +78,8 @@ class Condition(ABC, Generic[Value]):
         """Whether it holds for every head where there are only so many to rank."""
         return False
 
-    def good_range(self, unit: str) -> tuple[float, float]:
-        """The range, ends included, of the values that meet it, where it can be met by single prompts.
-
-        Args:
-            unit: of the readings.
-        """
+    def good_range(self, evidence: Evidence) -> tuple[float, float]:
+        """The range, ends included, of the values that meet it, where it can be met by single prompts."""
         raise NotImplementedError(f"{self.key} cannot be met by single prompts")
 
     @property
@@ -115,6 +110,7 @@ class Evidence:
         values: one for each prompt [prompts].
         interval: that of their mean.
         unit: of the values.
+        rounding: the size below which a value is rounding, in that unit.
         component: the head or other component that was read; None for means and for the whole model.
         baseline: the same reading of the baseline [prompts]; None where there is none.
         everyone: the reading of all components of the model, where ranks are judged.
@@ -125,6 +121,7 @@ class Evidence:
     values: Array
     interval: Interval
     unit: str
+    rounding: float = 0.0
     component: Component | None = None
     baseline: Array | None = None
     everyone: Reading | None = None
@@ -138,6 +135,11 @@ class Evidence:
     def intervals_of(self, values: Array) -> Array:
         """The intervals of the means of several columns [prompts, columns] -> [columns, low and high]."""
         return intervals_of_means(values, self.together * values.shape[1])
+
+    @property
+    def smallest_sign(self) -> float:
+        """The smallest value that counts as positive; zero never does."""
+        return max(self.rounding, _SMALLEST)
 
     def suffices(self, condition: Condition[Any]) -> bool:
         """Whether there is what a condition needs."""
@@ -173,8 +175,3 @@ def place(interval: Interval, low: float, high: float) -> Verdict:
     if interval.high < low or interval.low > high:
         return Verdict.BROKEN
     return Verdict.UNRESOLVED
-
-
-def smallest_sign(unit: str) -> float:
-    """The smallest value that counts as positive."""
-    return NO_SIGN if unit == "logits" else _SMALLEST

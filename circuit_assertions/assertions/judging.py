@@ -141,7 +141,17 @@ def _judge_row(
     together: int,
 ) -> Row:
     interval = reading.interval_for_verdict(values, together)
-    evidence = Evidence(values, interval, reading.unit, head, baseline, everyone, expect.conditions, together)
+    evidence = Evidence(
+        values,
+        interval,
+        reading.unit,
+        reading.rounding,
+        head,
+        baseline,
+        everyone,
+        beside=expect.conditions,
+        together=together,
+    )
     findings = [condition.judge(evidence) for condition in expect.judged if evidence.suffices(condition)]
     if values.size < FEWEST_PROMPTS:
         few = f"{values.size} prompts decide nothing: use at least {FEWEST_PROMPTS}"

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions.condition import NO_SIGN
 from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
@@ -90,7 +89,7 @@ def recovered(
     good = _good_direction(baseline, chosen, low_is_good)
     now, then, worst = (_together(reading, chosen, good) for reading in (model, baseline, corrupted))
     lost = then - worst
-    least = max(LEAST_LOST * abs(float(then.mean())), NO_SIGN)
+    least = max(LEAST_LOST * abs(float(then.mean())), baseline.rounding)
     if Figure.of_values(lost).interval.low <= 0 or lost.mean() < least:
         return None
     return Figure.of_values(share_of(now - worst, lost))

@@ -5,11 +5,10 @@ Both are read by transformers and the repaired one is written by it, so names, s
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from circuit_assertions import __version__
 from circuit_assertions.checkpoints.adapters import read_adapter, refuse_without_peft
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
@@ -35,8 +33,9 @@ from circuit_assertions.files import whole_folder, write_whole
 from circuit_assertions.heads import Head
 from circuit_assertions.shape import Shape
 
-__all__ = ["Grafted", "graft"]
+__all__ = ["RECORD", "Grafted", "graft"]
 
+RECORD = "grafted.json"  # the file beside the weights that says what came from where
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _CONFIGS = ("config.json", "generation_config.json")
 _TOKENIZER = (
@@ -61,24 +60,23 @@ class Grafted:
     """What was written.
 
     Attributes:
-        grafted: the parts that are another's now.
+        model, source: the checkpoint that was to be fixed, and the one that the parts are from.
+        parts: the parts that are those of `source` now.
         same: the parts that were asked for, and were the same in both already.
-        fingerprint: of what was written.
+        fingerprint: of what was written, and `fingerprints` those of `model` and of `source`.
         merged: whether the model was an adapter, and what was written is a full checkpoint.
         tokenizer: the folder that the tokenizer comes from; None where there was none.
     """
 
     folder: Path
-    grafted: tuple[Part, ...]
+    model: Checkpoint
+    source: Checkpoint
+    parts: tuple[Part, ...]
     same: tuple[Part, ...]
     fingerprint: str
+    fingerprints: tuple[str, str]
     merged: bool
     tokenizer: Path | None
-
-    @property
-    def record(self) -> Path:
-        """The file beside the weights that says what came from where."""
-        return self.folder / "grafted.json"
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,13 @@ class _Read:
 
 
 def graft(
-    model: Checkpoint, source: Checkpoint, parts: Collection[Part], output: Path, permissions: Permissions | None = None
+    model: Checkpoint,
+    source: Checkpoint,
+    parts: Collection[Part],
+    output: Path,
+    permissions: Permissions | None = None,
+    *,
+    record: Callable[[Grafted], str],
 ) -> Grafted:
     """Write `model` with some parts of `source` to a new folder. Neither of them is written to.
 
@@ -103,6 +107,7 @@ def graft(
     Args:
         parts: what comes from `source`.
         output: a folder that does not exist yet, or is empty.
+        record: the text of the file `RECORD`, which is written with the weights.
 
     Raises:
         CheckpointError: if the two do not fit each other, have no such parts, or have the same; if one of them cannot
@@ -123,8 +128,18 @@ def graft(
             with whole_folder(output) as made:
                 tokenizer = _write(into, other, made)
                 written = fingerprint(weight_files(made, permissions))
-                result = Grafted(output, grafted, same, written, is_adapter(into.folder), tokenizer)
-                write_whole(made / result.record.name, _record(result, into, other))
+                result = Grafted(
+                    folder=output,
+                    model=model,
+                    source=source,
+                    parts=grafted,
+                    same=same,
+                    fingerprint=written,
+                    fingerprints=(into.fingerprint, other.fingerprint),
+                    merged=is_adapter(into.folder),
+                    tokenizer=tokenizer,
+                )
+                write_whole(made / RECORD, record(result))
         except Exception as error:
             # A full disk ends in safetensors, a configuration that cannot be saved in transformers.
             raise CheckpointError(
@@ -257,15 +272,3 @@ def _write(into: _Read, other: _Read, output: Path) -> Path | None:
                     shutil.copyfile(folder / name, output / name)
             return folder
     return None
-
-
-def _record(result: Grafted, into: _Read, other: _Read) -> str:
-    said = {
-        "circuit-assertions": __version__,
-        "fingerprint": result.fingerprint,
-        "components": [str(part) for part in result.grafted],
-        "same-already": [str(part) for part in result.same],
-        "model": {"checkpoint": str(into.checkpoint), "fingerprint": into.fingerprint, "merged": result.merged},
-        "from": {"checkpoint": str(other.checkpoint), "fingerprint": other.fingerprint},
-    }
-    return json.dumps(said, indent=2) + "\n"

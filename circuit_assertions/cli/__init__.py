@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("format", nargs="?", choices=("suite", "chain"), default="suite", help="default suite")
     schema.add_argument(
         "--result",
-        choices=("audit", "diagnosis", "discovery", "edges", "trajectory"),
+        choices=("audit", "diagnosis", "discovery", "edges", "graft", "trajectory"),
         help="the kind of result whose schema is printed, instead of a format",
     )
     schema.set_defaults(run=_schema)

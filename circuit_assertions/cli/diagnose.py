@@ -93,7 +93,7 @@ def _diagnosed(given: argparse.Namespace, model: Checkpoint, progress: Progress)
         most=at_most(given),
         tell=progress,
     )
-    runner = runner_for(audit, baseline, corrupted)
+    runner = runner_for(audit, baseline, corrupted, circuit, given.chain)
     return replace(found, assertions=judge_all(runner, model, named(bound_to(circuit, suites))))
 
 

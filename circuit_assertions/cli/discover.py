@@ -27,6 +27,7 @@ from circuit_assertions.places import CIRCUITS
 if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
     from circuit_assertions.diagnosis.discovery import Discovery
+    from circuit_assertions.results import DiscoveryResult
     from circuit_assertions.tasks import Option
 
 __all__ = ["add_discover"]
@@ -140,10 +141,10 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     except NoCircuitError as error:
         undecided = isinstance(error, UndecidedError)
         result = DiscoveryResult(checkpoint=str(checkpoint), undecided=undecided, reason=str(error))
-        said = str(error) if undecided else f"no circuit: {error}"
-        return Outcome(result.to_json() if given.json else said, 1)
-    _write(found, output, notes)
-    return Outcome(DiscoveryResult.of(found, str(output)).to_json() if given.json else _shown(found, output))
+        return Outcome(_shown(result, given.json), 1)
+    result = DiscoveryResult.of(found, str(output))
+    _write(found, result, output, notes)
+    return Outcome(_shown(result, given.json))
 
 
 def _default_file(model: str, circuit: str) -> Path:
@@ -179,7 +180,7 @@ def _notes_in(output: Path) -> str | None:
         ) from error
 
 
-def _write(found: Discovery, output: Path, notes: str | None) -> None:
+def _write(found: Discovery, result: DiscoveryResult, output: Path, notes: str | None) -> None:
     from circuit_assertions.diagnosis.discovery import circuit_file
     from circuit_assertions.report.discovered import map_of
     from circuit_assertions.report.headmap import map_picture
@@ -187,16 +188,17 @@ def _write(found: Discovery, output: Path, notes: str | None) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, circuit_file(found, notes))
-        write_whole(output.with_suffix(".svg"), map_picture(map_of(found)))
+        write_whole(output.with_suffix(".svg"), map_picture(map_of(result)))
     except NotWrittenError as error:
         raise NotWrittenError(f"{error}; give -o FILE") from error
     except OSError as error:
         raise CircuitAssertionsError(f"{output} cannot be written: {error.strerror}; give -o FILE") from error
 
 
-def _shown(found: Discovery, output: Path) -> str:
+def _shown(result: DiscoveryResult, as_json: bool) -> str:
+    if as_json:
+        return result.to_json()
     from circuit_assertions.report.colours import colours_of
     from circuit_assertions.report.discovered import discovery_lines
 
-    written = f"{output}, and its head map {output.with_suffix('.svg')}"
-    return "\n".join(discovery_lines(found, written, colours_of(sys.stdout)))
+    return "\n".join(discovery_lines(result, colours_of(sys.stdout)))

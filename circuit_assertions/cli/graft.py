@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from circuit_assertions.cli.options import add_permissions, one_checkpoint, permissions_of
 from circuit_assertions.cli.output import Outcome
-
-if TYPE_CHECKING:
-    from circuit_assertions.checkpoints import Checkpoint
-    from circuit_assertions.checkpoints.grafting import Grafted
 
 __all__ = ["add_graft"]
 
@@ -44,32 +39,16 @@ def _graft(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     model, source = one_checkpoint(given.model), one_checkpoint(given.source)
 
     from circuit_assertions.checkpoints.grafting import graft
+    from circuit_assertions.report.grafted import graft_lines
+    from circuit_assertions.results import GraftResult
 
-    done = graft(model, source, parts, given.output, permissions_of(given))
-    if given.json:
-        return Outcome(done.record.read_text(encoding="utf-8").removesuffix("\n"))
-
-    from circuit_assertions.report.tables import Column, table
-
-    return Outcome("\n".join(table(_facts(done, model, source), Column(least=10))))
-
-
-def _facts(done: Grafted, model: Checkpoint, source: Checkpoint) -> list[tuple[str, str]]:
-    facts = [("written", f"{done.folder}: {model} with {_names(done.grafted)} of {source}")]
-    if done.merged:
-        facts.append(("", f"{model} is an adapter: what was written is merged, a full checkpoint"))
-    if done.same:
-        facts.append(("", f"{_names(done.same)} had the same weights in both"))
-    if done.tokenizer is None:
-        facts.append(("", "without a tokenizer: neither of them has one"))
-    folder, baseline = shlex.quote(str(done.folder)), shlex.quote(str(source))
-    return [
-        *facts,
-        ("", f"{done.record.name} in it records what came from where"),
-        ("audit", f"circuit-assertions audit {folder} --baseline={baseline}"),
-        ("diagnose", f"circuit-assertions diagnose --model={folder} --baseline={baseline}"),
-    ]
-
-
-def _names(parts: Sequence[object]) -> str:
-    return ", ".join(map(str, parts))
+    done = graft(
+        model,
+        source,
+        parts,
+        given.output,
+        permissions_of(given),
+        record=lambda done: GraftResult.of(done).to_json() + "\n",
+    )
+    result = GraftResult.of(done)
+    return Outcome(result.to_json() if given.json else "\n".join(graft_lines(result)))

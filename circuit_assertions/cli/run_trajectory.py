@@ -81,9 +81,9 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
             chain=given.chain,
             tell=tell,
         )
-    if given.output is not None:
-        _draw(found, given.output)
     result = TrajectoryResult.of(found)
+    if given.output is not None:
+        write_whole(given.output, run_picture(result))
     text = result.to_json() if given.json else printed(trajectory_lines(result))
     return Outcome(text, _code(found, given.circuit_degraded == "fail"))
 
@@ -92,10 +92,6 @@ def _check_place(picture: Path) -> None:
     check_writable(picture, "run.svg")
     if picture.suffix != ".svg" or not picture.absolute().parent.is_dir():
         raise CircuitAssertionsError(f"{picture} cannot be a picture: give -o FILE.svg in an existing folder")
-
-
-def _draw(found: Trajectory, picture: Path) -> None:
-    write_whole(picture, run_picture(found))
 
 
 def _code(found: Trajectory, degraded_fails: bool) -> int:

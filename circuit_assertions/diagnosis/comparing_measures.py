@@ -40,6 +40,7 @@ class Comparing:
     Attributes:
         circuit: its name; with `roles`, the baseline's circuit.
         role: whose heads are read; `circuit` for all of them.
+        chain: the chain that knows the roles, by its name or its file; None for the task's.
         tell: told what is being done, and how much of it.
         origins: what was found of where faults lie, kept from one reading to the next.
     """
@@ -50,6 +51,7 @@ class Comparing:
     circuit: str
     roles: Roles
     role: str
+    chain: str | None
     tell: Callable[[str, int, int], None]
     origins: dict[tuple[Checkpoint, Task], Origin]
 
@@ -89,8 +91,9 @@ def role_stability(beside: Comparing) -> Compared:
 
     Raises:
         NothingToSayError: if the role has no effect on the baseline.
+        SuiteError: if there is no such chain, or it reads positions that the task does not label.
     """
-    chain = chain_for(beside.model.task, beside.circuit)
+    chain = chain_for(beside.model.task, beside.circuit, beside.chain)
     named = [beside.role] if beside.role != "circuit" else list(beside.roles)
     then, now = (
         np.sum([effect_of_role(chain, one, beside.roles, view) for one in named], axis=0)
@@ -174,12 +177,18 @@ def localization(beside: Comparing) -> Compared:
 
 @dataclass
 class ComparingMeasures:
-    """Takes readings of a model beside its baseline, and beside a corrupted checkpoint where there is one."""
+    """Takes readings of a model beside its baseline, and beside a corrupted checkpoint where there is one.
+
+    Attributes:
+        chains: the chains that a person chose, by name or file, for circuits of these names; others have their task's.
+        tell: told what is being done, and how much of it.
+    """
 
     audit: Audit
     baseline: Checkpoint
     corrupted: Checkpoint | None = None
     tell: Callable[[str, int, int], None] = lambda what, done, total: None
+    chains: Mapping[str, str] = field(default_factory=dict)
     _origins: dict[tuple[Checkpoint, Task], Origin] = field(default_factory=dict)
 
     def __call__(
@@ -204,7 +213,9 @@ class ComparingMeasures:
         model, baseline = (View(self.audit, one, task) for one in (checkpoint, self.baseline))
         corrupted = None if self.corrupted is None else View(self.audit, self.corrupted, task)
         compared: Compared = spec.compute(
-            Comparing(model, baseline, corrupted, circuit, roles, role, self.tell, self._origins)
+            Comparing(
+                model, baseline, corrupted, circuit, roles, role, self.chains.get(circuit), self.tell, self._origins
+            )
         )
         view = compared.view or model
         prompts = self.audit.prompts(view.task, checkpoint)
@@ -218,4 +229,12 @@ class ComparingMeasures:
         }
         rows = range(len(prompts)) if compared.rows is None else compared.rows
         texts = [prompts.prompts[row].text for row in rows]
-        return Reading(spec.name, spec.unit_on(task), spec.reading_kind, compared.values, (), settings, texts)
+        return Reading(
+            spec.name,
+            spec.unit_on(task),
+            spec.reading_kind,
+            compared.values,
+            settings=settings,
+            texts=texts,
+            rounding=spec.rounding_on(task),
+        )

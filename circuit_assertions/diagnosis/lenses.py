@@ -161,15 +161,14 @@ def behaviour_before(baseline: View) -> Array:
     """
     before = baseline.behaviour()
     figure = Figure.of_values(before)
-    low, high = figure.interval
-    if not low > 0:
-        number = f"its {baseline.task.answer_metric.called} is {figure.mean:.2f} [{low:.2f}, {high:.2f}]"
-        if high > 0:
+    if not figure.interval.low > 0:
+        told = f"its {baseline.task.answer_metric.called} is {figure}"
+        if figure.interval.high > 0:
             raise DiagnosisError(
-                f"undecided whether the baseline {baseline.checkpoint} does the task itself: {number}, which is not "
+                f"undecided whether the baseline {baseline.checkpoint} does the task itself: {told}, which is not "
                 f"clear of zero on {len(before)} prompts: use more prompts"
             )
-        raise DiagnosisError(f"the baseline {baseline.checkpoint} does not do the task itself: {number}")
+        raise DiagnosisError(f"the baseline {baseline.checkpoint} does not do the task itself: {told}")
     return before
 
 

@@ -58,9 +58,17 @@ def named(suites: Suites) -> dict[str, Bound]:
     }
 
 
-def runner_for(audit: Audit, baseline: Checkpoint, corrupted: Checkpoint | None) -> SuiteRunner:
-    """What judges assertions beside a baseline, and beside a corrupted checkpoint where there is one."""
-    compare = ComparingMeasures(audit, baseline, corrupted, audit.progress)
+def runner_for(
+    audit: Audit, baseline: Checkpoint, corrupted: Checkpoint | None, circuit: Circuit, chain: str | None = None
+) -> SuiteRunner:
+    """What judges assertions beside a baseline, and beside a corrupted checkpoint where there is one.
+
+    Args:
+        circuit: the baseline's.
+        chain: the chain that knows the roles of `circuit`, by its name or its file; default that of each task.
+    """
+    chains = {} if chain is None else {circuit.circuit: chain}
+    compare = ComparingMeasures(audit, baseline, corrupted, audit.progress, chains)
     return SuiteRunner(audit, baseline, compare=compare, corrupted=corrupted)
 
 

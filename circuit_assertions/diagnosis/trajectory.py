@@ -160,7 +160,7 @@ def follow(
     Raises:
         DiagnosisError: if the baseline does not do the task.
     """
-    runner = runner_for(audit, baseline, corrupted)
+    runner = runner_for(audit, baseline, corrupted, circuit, chain)
     known = chain_for(task, circuit.circuit, chain)
     follower = _Follower(View(audit, baseline, fewer(task, most)), circuit, known, runner, named(suites))
     read = len(audit.prompts(follower.then.task, baseline))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_assertions.measures.operands import Operands
-from circuit_assertions.tasks import Task
+from circuit_assertions.tasks import LOGIT_DIFFERENCE, Task
 
 if TYPE_CHECKING:
     from circuit_assertions.measures.sweeping import Sweep
@@ -39,6 +39,8 @@ __all__ = [
 WANG = "Wang et al. 2022, arXiv 2211.00593"
 OLSSON = "Olsson et al. 2022, arXiv 2209.11895"
 ANSWERS = frozenset({"answer", "wrong-answer"})
+_ROUNDING = 1e-6  # of the largest value that is possible: what float32 leaves of nothing
+_ROUNDING_WITHOUT_RANGE = 1e-5  # the same for values of the size of logits
 CAUSAL = ("outputs", "readout")  # the facts that every patched run relies on
 
 Array = NDArray[np.float64]
@@ -167,6 +169,23 @@ class Measure:
     def unit_on(self, task: Task) -> str:
         """The unit of its readings of a task: its own, or in the unit of the task's answer metric."""
         return self.unit if self.metric else task.answer_metric.in_its_unit(self.unit)
+
+    def range_on(self, task: Task | None) -> tuple[float | None, float | None]:
+        """The smallest and the largest value on a task, in `unit_on` it; None where there is no such limit.
+
+        Effects have no range of their own. They are differences of the task's answer metric, so they can have either
+        sign, and are at most as large as the range of the metric, where it has one.
+        """
+        own = (self.lowest, self.highest)
+        if own != (None, None) or self.metric or task is None or self.unit != LOGIT_DIFFERENCE.unit:
+            return own
+        low, high = task.answer_metric.lowest, task.answer_metric.highest
+        return (None, None) if low is None or high is None else (low - high, high - low)
+
+    def rounding_on(self, task: Task) -> float:
+        """The size below which a value on a task is rounding and has no sign, in `unit_on` it."""
+        low, high = self.range_on(task)
+        return _ROUNDING_WITHOUT_RANGE if low is None or high is None else _ROUNDING * max(abs(low), abs(high))
 
     @property
     def is_share(self) -> bool:

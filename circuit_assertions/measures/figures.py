@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from circuit_assertions.measures import Interval, Reading
 from circuit_assertions.measures.reading import interval_of_mean
 
-__all__ = ["LEAST_LOST", "TRIFLE", "Array", "Figure", "has_lost", "share_of", "what_is_lost"]
+__all__ = ["LEAST_LOST", "TRIFLE", "Array", "Figure", "has_lost", "number", "share_of", "signed", "what_is_lost"]
 
 TRIFLE = 0.02  # of the baseline's logit difference: effects below it are not told from zero
 LEAST_LOST = 0.1  # of the baseline's behaviour: of less nobody can say where it went
+_NOTHING = 1e-6  # what is smaller is rounding, and reads otherwise with other threads
 
 Array = NDArray[np.float64]
 
@@ -39,6 +40,23 @@ class Figure:
     def clear(self) -> bool:
         """Whether the interval leaves zero out."""
         return self.interval.low > 0 or self.interval.high < 0
+
+    def __str__(self) -> str:
+        return f"{number(self.mean)} [{number(self.interval.low)}, {number(self.interval.high)}]"
+
+
+def number(value: float) -> str:
+    """A reading as every text shows it: three significant digits, two decimals from 0.1 on, a sign if negative."""
+    if abs(value) < _NOTHING:
+        return "0"
+    short = f"{value:.3g}"
+    return f"{value:.2f}" if 0.1 <= abs(float(short)) < 1000 else short
+
+
+def signed(value: float) -> str:
+    """The same of an effect, whose sign is always shown: `+0.25`, `-0.00412`; `0` has none."""
+    shown = number(value)
+    return shown if shown.startswith("-") or shown == "0" else f"+{shown}"
 
 
 def share_of(part: Array, whole: Array) -> Array:

@@ -45,6 +45,7 @@ class Reading:
         settings: everything that another reading must share to be compared with this one.
         texts: the prompts as text, for explaining the worst of them.
         beside: what the reading is compared with, by name, each [prompts]: the result of random circuits.
+        rounding: the size below which a value is rounding and has no sign, in the reading's unit.
     """
 
     measure: str
@@ -55,6 +56,7 @@ class Reading:
     settings: Mapping[str, Any] = field(default_factory=dict)
     texts: Sequence[str] = ()
     beside: Mapping[str, Array] = field(default_factory=dict)
+    rounding: float = 0.0
 
     @property
     def prompts(self) -> int:

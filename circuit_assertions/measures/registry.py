@@ -2,6 +2,7 @@
 
 A file of measures is named here or, by another package, in its entry points, and is imported when somebody first looks
 for a measure. So a file may belong to a higher floor, as those do that compare checkpoints: this module imports none.
+The keys that operands cannot have are looked up in the same way.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _FAMILIES = (
     "circuit_assertions.diagnosis.comparing_measures",
     "circuit_assertions.measures.kinds.edges",
 )
+_TAKEN = "circuit_assertions.assertions.taken_keys"  # where the keys are that operands cannot have
 
 
 class Registry(Mapping[str, Measure]):
@@ -97,6 +99,10 @@ def _measure_of(offer: Offer) -> Measure:
         raise offer.unfit("it is not declared with `measure`")
     if loaded.name != offer.name:
         raise offer.unfit(f"it calls itself {loaded.name!r}: give both the same name")
+    taken = import_module(_TAKEN).taken_keys()
+    for key in loaded.operands.by_key():
+        if key in taken:
+            raise offer.unfit(f"its operand {key!r} has the name of a key of {taken[key]}: give it another name")
     return loaded
 
 

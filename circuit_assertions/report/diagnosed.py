@@ -6,9 +6,9 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from circuit_assertions.measures.figures import LEAST_LOST
+from circuit_assertions.measures.figures import LEAST_LOST, number, signed
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.report.explaining import share_text
+from circuit_assertions.report.explaining import figure_text, share_text
 from circuit_assertions.report.tables import Column, paragraph, table
 from circuit_assertions.results.diagnosis import (
     BeforeAndAfter,
@@ -47,8 +47,8 @@ def diagnosis_lines(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     yield from _labelled("behaviour", _behaviour(diagnosis))
     yield from _prompts(diagnosis)
     yield from _roles(diagnosis)
-    for number, changed in enumerate(diagnosis.settings_changed):
-        yield from _labelled("settings" if number == 0 else "", changed)
+    for place, changed in enumerate(diagnosis.settings_changed):
+        yield from _labelled("settings" if place == 0 else "", changed)
     yield from _origin(diagnosis)
     if diagnosis.expressed is not None:
         through, healed = ", ".join(diagnosis.expressed.through), _share(diagnosis.expressed.healed)
@@ -67,7 +67,7 @@ def unwrapped(label: str, text: str) -> tuple[str, str]:
 def _behaviour(diagnosis: DiagnosisResult) -> str:
     behaviour = diagnosis.behaviour
     worst = f" (corrupted {_number(behaviour.corrupted)})" if behaviour.corrupted is not None else ""
-    change = f"{behaviour.before.mean:.2f} -> {_number(behaviour.after)}"
+    change = f"{number(behaviour.before.mean)} -> {_number(behaviour.after)}"
     return f"{diagnosis.task} {diagnosis.metric.called} {change} {diagnosis.metric.unit}{worst}"
 
 
@@ -94,7 +94,7 @@ def _roles(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
         yield from _labelled("roles", "the baseline has no circuit file: `circuit-assertions discover` writes one")
     left = _WIDTH - _LABELS.least - max(map(len, told), default=0) - Column().gap
     rows = [row for role, text in told.items() for row in paragraph(text, left, role)]
-    labelled = [("" if number else "roles", *row) for number, row in enumerate(rows)]
+    labelled = [("" if place else "roles", *row) for place, row in enumerate(rows)]
     yield from ((_parted(line), "") for line in table(labelled, _LABELS))
     if diagnosis.inside_the_circuit is not None:
         yield from _labelled("", f"{_inside(diagnosis.inside_the_circuit)}; effects are in {diagnosis.metric.unit}")
@@ -126,14 +126,14 @@ def _role(role: RoleChanged) -> str:
 def _head(name: str, one: HeadChanged) -> str:
     kind = "" if one.kind == "amplified" else f"{one.kind} "
     if one.kind == "attention moved" and one.looks is not None:
-        return _unbroken(f"{name} {kind}(attention {one.looks.before.mean:.2f} -> {one.looks.after.mean:.2f})")
+        return _unbroken(f"{name} {kind}(attention {number(one.looks.before.mean)} -> {number(one.looks.after.mean)})")
     if one.kind == "sign unclear":
-        return _unbroken(f"{name} {kind}({one.before.mean:+.2f} -> {_signed(one.after)})")
+        return _unbroken(f"{name} {kind}({signed(one.before.mean)} -> {_signed(one.after)})")
     return _unbroken(f"{name} {kind}{_turn(one.before, one.after)}")
 
 
 def _signed(figure: Figure) -> str:
-    return f"{figure.mean:+.2f} [{figure.low:+.2f}, {figure.high:+.2f}]"
+    return f"{signed(figure.mean)} [{signed(figure.low)}, {signed(figure.high)}]"
 
 
 def _both(one: BeforeAndAfter) -> str:
@@ -141,7 +141,7 @@ def _both(one: BeforeAndAfter) -> str:
 
 
 def _turn(before: Figure, after: Figure) -> str:
-    return f"({before.mean:+.2f} -> {after.mean:+.2f})"
+    return f"({signed(before.mean)} -> {signed(after.mean)})"
 
 
 def _origin(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
@@ -274,7 +274,7 @@ def _heads(count: int) -> str:
 
 
 def _number(figure: Figure) -> str:
-    return _unbroken(f"{figure.mean:.2f} [{figure.low:.2f}, {figure.high:.2f}]")
+    return _unbroken(figure_text(figure))
 
 
 def _share(figure: Figure) -> str:

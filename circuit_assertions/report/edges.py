@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuit_assertions.measures.figures import signed
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import EdgesResult
@@ -21,7 +22,7 @@ def edges_lines(result: EdgesResult) -> Iterator[str]:
     yield ""
     rows = [("sender", "receiver", "mostly at", "score", "share")]
     for edge in result.edges:
-        numbers = (f"{edge.score:+.3f}", f"{100 * edge.share:.1f} %")
+        numbers = (signed(edge.score), f"{100 * edge.share:.1f} %")
         rows.append((edge.sender, edge.receiver, edge.mostly_at, *numbers))
     yield from table(rows, *[Column()] * 3, Column(align="right"), Column(align="right"))
     yield ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from circuit_assertions.measures.figures import number
 from circuit_assertions.printable import printable
 from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results.audit import AssertionResult, HeadFinding, WorstPrompts
@@ -17,9 +18,9 @@ __all__ = [
     "context_rows",
     "explain",
     "figure_cells",
+    "figure_text",
     "interval_text",
     "intervals_text",
-    "number",
     "share_text",
 ]
 
@@ -28,20 +29,11 @@ _MOST_CANDIDATES = 3  # shown where any head would have done and none did
 _WIDTH = 100
 FIGURES = (Column(align="right", gap=1), Column())  # a mean and its interval
 LABELS = Column(least=9, gap=1)
-_NOTHING = 1e-6  # what is smaller is rounding, and reads otherwise with other threads
 
 
 def explain(result: AssertionResult) -> str:
     """The text of a failure, of an assertion that was judged."""
     return "\n".join(map(printable, _lines(result)))
-
-
-def number(value: float) -> str:
-    """A reading as people compare it: three significant digits, and a sign where it is negative."""
-    if abs(value) < _NOTHING:
-        return "0"
-    short = f"{value:.3g}"
-    return f"{value:.2f}" if 0.1 <= abs(float(short)) < 1000 else short
 
 
 def interval_text(figure: Figure) -> str:
@@ -52,6 +44,11 @@ def interval_text(figure: Figure) -> str:
 def intervals_text(heads: int) -> str:
     """What the intervals of so many rows promise."""
     return "95 % intervals" if heads == 1 else "95 % intervals, for all of them together"
+
+
+def figure_text(figure: Figure) -> str:
+    """`0.44 [0.41, 0.47]`."""
+    return f"{number(figure.mean)} {interval_text(figure)}"
 
 
 def share_text(share: Figure) -> str:
@@ -65,7 +62,7 @@ def context_rows(reading: Reading) -> Iterator[tuple[str, str]]:
     for name, text in list(reading.found.items())[:_MOST_ROWS]:
         yield "search", textwrap.shorten(f"{name}: {text}", _WIDTH, placeholder=" ...")
     for name, figure in reading.controls.items():
-        yield "control", f"{name} {number(figure.mean)} {interval_text(figure)}"
+        yield "control", f"{name} {figure_text(figure)}"
 
 
 def figure_cells(figure: Figure) -> tuple[str, str]:
@@ -93,7 +90,7 @@ def _lines(result: AssertionResult) -> Iterator[str]:
     """The first line, which pytest's short summary shows alone, and what stands under it."""
     reading, first = result.reading, result.rows[0]
     assert reading is not None
-    shown = f"{first.name} {number(first.figure.mean)} {interval_text(first.figure)} {reading.unit}".strip()
+    shown = f"{first.name} {figure_text(first.figure)} {reading.unit}".strip()
     yield f"{result.outcome}: {shown}, expected {result.expected}"
     if result.why:
         yield f"  {result.why}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from circuit_assertions.assertions.chains import UNEXPLAINED, Role
 from circuit_assertions.heads import Head
 from circuit_assertions.report.svg import Canvas, picture
 from circuit_assertions.report.tables import Cell, Column, table
@@ -50,11 +49,6 @@ class HeadMap:
     def short(self, role: str) -> str:
         """What stands for a role in its cells."""
         return self.shorts.get(role, role[:2].upper())
-
-
-def short_roles(roles: Mapping[str, Role]) -> dict[str, str]:
-    """The abbreviations of a chain's roles, and what stands for having none."""
-    return {name: role.short for name, role in roles.items() if role.short} | {UNEXPLAINED: "?"}
 
 
 def map_lines(drawn: HeadMap, colours: str | None) -> list[str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import cycle
-from typing import TYPE_CHECKING
 
 from circuit_assertions.checkpoints import step_of
 from circuit_assertions.report.svg import PALETTE, Axes, Canvas, Points, Scale, picture
-
-if TYPE_CHECKING:
-    from circuit_assertions.diagnosis.trajectory import Trajectory
+from circuit_assertions.results import TrajectoryResult
 
 __all__ = ["run_picture"]
 
@@ -21,23 +18,23 @@ _BEHAVIOUR, _ROLES = (64, 234), (300, 510)  # top and bottom of the two panels
 _APART = 30  # two names of steps
 
 
-def run_picture(trajectory: Trajectory) -> str:
+def run_picture(trajectory: TrajectoryResult) -> str:
     """The run as SVG: its behaviour with intervals, and what its roles retain of the baseline's effect."""
-    title = f"{trajectory.run[0].given} compared with {trajectory.baseline}"
+    title = f"{trajectory.run} compared with {trajectory.baseline}"
     canvas = picture(_WIDTH, _HEIGHT, title)
     canvas.text(16, 26, title, "title")
-    places = _steps(trajectory)
+    places = _places(trajectory.run_checkpoints)
     _draw_behaviour(canvas, trajectory, places)
     _draw_roles(canvas, trajectory, places)
     return canvas.rendered()
 
 
-def _draw_behaviour(canvas: Canvas, trajectory: Trajectory, places: Sequence[float]) -> None:
-    read = [(places[step.place], step.behaviour) for step in trajectory.steps if step.behaviour is not None]
-    low = [(x, figure.interval.low) for x, figure in read]
-    high = [(x, figure.interval.high) for x, figure in read]
+def _draw_behaviour(canvas: Canvas, trajectory: TrajectoryResult, places: Mapping[str, float]) -> None:
+    read = [(places[step.checkpoint], step.behaviour) for step in trajectory.steps if step.behaviour is not None]
+    low = [(x, figure.low) for x, figure in read]
+    high = [(x, figure.high) for x, figure in read]
     before = trajectory.before.mean
-    axes = _axes(canvas, _BEHAVIOUR, places, [before, *(bound for _, bound in [*low, *high])])
+    axes = _axes(canvas, _BEHAVIOUR, places.values(), [before, *(bound for _, bound in [*low, *high])])
     canvas.text(_LEFT - 40, _BEHAVIOUR[0] - 14, f"{trajectory.task} {trajectory.metric.called}, with 95 % intervals")
     axes.grid("{:g}".format)
     axes.rule(before, "whole")
@@ -45,34 +42,34 @@ def _draw_behaviour(canvas: Canvas, trajectory: Trajectory, places: Sequence[flo
     _draw_lines(axes, {"behaviour": [(x, figure.mean) for x, figure in read]}, before, {})
 
 
-def _draw_roles(canvas: Canvas, trajectory: Trajectory, places: Sequence[float]) -> None:
-    read = [(places[step.place], step.roles) for step in trajectory.steps if not step.problem]
+def _draw_roles(canvas: Canvas, trajectory: TrajectoryResult, places: Mapping[str, float]) -> None:
+    read = [(places[step.checkpoint], step.roles) for step in trajectory.steps if not step.problem]
     roles = dict.fromkeys(role for _, shares in read for role in shares)
     lines = {role: [(x, shares[role].mean) for x, shares in read if role in shares] for role in roles}
-    axes = _axes(canvas, _ROLES, places, [1.0, *(share for line in lines.values() for _, share in line)])
+    axes = _axes(canvas, _ROLES, places.values(), [1.0, *(share for line in lines.values() for _, share in line)])
     canvas.text(_LEFT - 40, _ROLES[0] - 14, "share of the baseline's effect that is left, by role")
     axes.grid("{:.0%}".format)
     axes.rule(1.0, "whole")
-    named = [(places[step.place], str(step_of(str(step.checkpoint)) or "final")) for step in trajectory.steps]
+    named = [(places[step.checkpoint], str(step.step or "final")) for step in trajectory.steps]
     axes.steps(named, "step", _APART)
     _draw_lines(axes, lines, 1.0, trajectory.colours)
 
 
-def _steps(trajectory: Trajectory) -> list[float]:
+def _places(run: Sequence[str]) -> dict[str, float]:
     """Where each checkpoint lies along x; the weights in the root of a run are drawn behind its last step."""
-    steps = [step_of(str(checkpoint)) for checkpoint in trajectory.run]
+    steps = [step_of(checkpoint) for checkpoint in run]
     numbered = [float(step) for step in steps if step is not None]
     behind = numbered[-1] + max(1.0, (numbered[-1] - numbered[0]) / max(1, len(numbered) - 1))
-    return [behind if step is None else float(step) for step in steps]
+    return {name: behind if step is None else float(step) for name, step in zip(run, steps, strict=True)}
 
 
-def _axes(canvas: Canvas, place: tuple[float, float], steps: Sequence[float], values: Sequence[float]) -> Axes:
+def _axes(canvas: Canvas, place: tuple[float, float], steps: Collection[float], values: Sequence[float]) -> Axes:
     """Axes that show all the values and zero, with a little room above them."""
     low, high = min(0.0, *values), max(0.0, *values)
     room = 0.06 * (high - low)
     top, bottom = place
     y = Scale((low - room if low < 0 else low, high + room), (bottom, top))
-    return Axes(canvas, Scale((steps[0], steps[-1]), (_LEFT, _RIGHT)), y)
+    return Axes(canvas, Scale((min(steps), max(steps)), (_LEFT, _RIGHT)), y)
 
 
 def _draw_lines(axes: Axes, lines: Mapping[str, Points], whole: float, colours: Mapping[str, str]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from circuit_assertions.measures.figures import number
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.report.explaining import interval_text, number, share_text
+from circuit_assertions.report.explaining import figure_text, share_text
 from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import AssertionResult, AuditedModel
 from circuit_assertions.results.audit import MetLimit
@@ -22,7 +23,7 @@ def _telling(line: AssertionResult) -> str:
     """The row that decided: the worst where each head must hold, the best where some must; and how the others did."""
     row, unit = line.rows[0], line.reading.unit if line.reading is not None else ""
     before = f", baseline {number(row.baseline)}" if row.baseline is not None else ""
-    shown = f"{row.name} {number(row.figure.mean)} {interval_text(row.figure)} {unit}".strip()
+    shown = f"{row.name} {figure_text(row.figure)} {unit}".strip()
     return f"{shown}{before}{_others(line)}"
 
 

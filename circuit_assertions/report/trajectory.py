@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from circuit_assertions.checkpoints import step_of
 from circuit_assertions.diagnosis.bisecting import Spell, spells
 from circuit_assertions.printable import printable_lines
+from circuit_assertions.report.explaining import figure_text
 from circuit_assertions.report.tables import Column, table
-from circuit_assertions.results import AssertionResult, Figure, TrajectoryResult
+from circuit_assertions.results import AssertionResult, TrajectoryResult
 from circuit_assertions.results.trajectory import CheckpointOfRun
 from circuit_assertions.verdict_words import NOT_JUDGED, Outcome
 
@@ -56,7 +57,7 @@ def _broken_last(places: Mapping[int, str]) -> str:
 def _facts(trajectory: TrajectoryResult) -> Iterator[tuple[str, str]]:
     run, steps = trajectory.run_checkpoints, trajectory.steps
     yield "run", f"{trajectory.run}   baseline {trajectory.baseline}"
-    yield "behaviour", f"{trajectory.task} {trajectory.metric.called}, {_number(trajectory.before)} on the baseline"
+    yield "behaviour", f"{trajectory.task} {trajectory.metric.called}, {figure_text(trajectory.before)} on the baseline"
     if trajectory.prompts is not None:
         read, asked = trajectory.prompts.behaviour, trajectory.prompts.task
         more = f" of the {asked} of {trajectory.task}" if read != asked else ""
@@ -125,7 +126,7 @@ def _columns(trajectory: TrajectoryResult, judged: Sequence[str]) -> Iterator[tu
     """Each column: its heading in one or more lines, and its cells."""
     steps = trajectory.steps
     yield ["step"], [_short(step) for step in steps]
-    yield trajectory.metric.called.split(), [_number(step.behaviour) if step.behaviour else "" for step in steps]
+    yield trajectory.metric.called.split(), [figure_text(step.behaviour) if step.behaviour else "" for step in steps]
     for role in dict.fromkeys(role for step in steps for role in step.roles):
         yield _over_lines(role), [f"{step.roles[role].mean:.0%}" if role in step.roles else "" for step in steps]
     letters = ["".join(Outcome.of(step.verdicts[name]).letter for name in judged if step.verdicts) for step in steps]
@@ -241,7 +242,3 @@ def _short(step: CheckpointOfRun) -> str:
 def _step_name(checkpoint: str) -> str:
     number = step_of(checkpoint)
     return "the final weights" if number is None else f"step {number}"
-
-
-def _number(figure: Figure) -> str:
-    return f"{figure.mean:.2f} [{figure.low:.2f}, {figure.high:.2f}]"

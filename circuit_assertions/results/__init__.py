@@ -9,6 +9,7 @@ from circuit_assertions.results.base import SCHEMA_VERSION, Result
 from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
+from circuit_assertions.results.graft import GraftResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
 
@@ -23,6 +24,7 @@ __all__ = [
     "DiscoveryResult",
     "EdgesResult",
     "Figure",
+    "GraftResult",
     "Reading",
     "Reported",
     "Result",
@@ -34,5 +36,6 @@ RESULTS: Mapping[str, type[Result]] = {
     "diagnosis": DiagnosisResult,
     "discovery": DiscoveryResult,
     "edges": EdgesResult,
+    "graft": GraftResult,
     "trajectory": TrajectoryResult,
 }

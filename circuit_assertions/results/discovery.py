@@ -20,14 +20,21 @@ class PlacedHead(Part):
 
     Attributes:
         effects: in the unit of the metric, by the stage of the search that read them.
+        effect_on: the stage that gave its role; where none did, that of the largest effect.
         evidence: what its role was judged by.
         undecided: roles that the evidence could not decide between.
     """
 
     role: str
     effects: dict[str, Figure]
+    effect_on: str
     evidence: dict[str, float]
     undecided: tuple[str, ...]
+
+    @property
+    def telling(self) -> Figure:
+        """The effect by which it has its role."""
+        return self.effects[self.effect_on]
 
 
 class StabilityFound(Part):
@@ -37,11 +44,13 @@ class StabilityFound(Part):
         jaccard_of_halves: the mean of `by_split`.
         by_split: the overlap for each random split into halves.
         by_role: the mean of the splits, for each role.
+        unstable: whether the overlap is so small that these prompts are too few.
     """
 
     jaccard_of_halves: float
     by_split: list[float]
     by_role: dict[str, float]
+    unstable: bool
 
 
 class ProposedThreshold(Part):
@@ -49,12 +58,12 @@ class ProposedThreshold(Part):
 
     Attributes:
         says: measure, heads and operands, as a suite would write them.
-        bound: `at-least` or `at-most`, and `at`, its value.
+        bound: the key of the condition, `at-least` or `at-most`, and `at`, its value.
         reads: the mean of the reading, and `margin`, its distance from the bound.
     """
 
     says: dict[str, Any]
-    bound: Literal["at-least", "at-most"]
+    bound: str
     at: float
     reads: float
     margin: float
@@ -69,6 +78,8 @@ class FoundCircuit(Part):
             roles whose chain gives them.
         behaviour: the answer metric and `answer-rate`, by their measures.
         answer_rate_by_kind: for each kind of prompt, where two of them clearly differ.
+        undecided_on: how many prompts were asked for, where more were drawn because these did not decide; else None.
+        on_repeated: on how many sequences of random tokens heads were scored; 0 where they were not.
         faithfulness: of the circuit, of random circuits, and of the heads that have a role.
         unclear: heads with an effect that is large enough, but not clear of zero.
         model: shape, fingerprint and dtype of the checkpoint.
@@ -82,6 +93,8 @@ class FoundCircuit(Part):
     colours: dict[str, str]
     behaviour: dict[str, Figure]
     answer_rate_by_kind: dict[str, Figure]
+    undecided_on: int | None
+    on_repeated: int
     faithfulness: dict[str, Figure]
     stability: StabilityFound
     unclear: tuple[str, ...]
@@ -121,11 +134,14 @@ class DiscoveryResult(Result):
             colours={name: role.colour for name, role in discovery.roles.items() if role.colour},
             behaviour=figures(discovery.behaviour),
             answer_rate_by_kind=figures(discovery.kinds),
+            undecided_on=discovery.asked,
+            on_repeated=discovery.on_repeated,
             faithfulness=figures(discovery.faithfulness),
             stability=StabilityFound(
                 jaccard_of_halves=discovery.stability.jaccard,
                 by_split=list(discovery.stability.by_split),
                 by_role=dict(discovery.stability.by_role),
+                unstable=discovery.stability.low,
             ),
             unclear=tuple(map(str, followed.unclear)),
             thresholds=tuple(map(_threshold, discovery.thresholds)),
@@ -140,6 +156,7 @@ def _head(placed: Placed) -> PlacedHead:
     return PlacedHead(
         role=placed.role,
         effects={one.stage: Figure.of(MeasuredFigure(one.mean, one.interval)) for one in placed.effects},
+        effect_on=placed.telling.stage,
         evidence=dict(placed.evidence),
         undecided=tuple(placed.undecided),
     )
@@ -148,8 +165,8 @@ def _head(placed: Placed) -> PlacedHead:
 def _threshold(proposal: Proposal) -> ProposedThreshold:
     return ProposedThreshold(
         says=dict(proposal.says),
-        bound="at-least" if proposal.at_least else "at-most",
-        at=proposal.at,
+        bound=proposal.bound.key,
+        at=proposal.bound.number,
         reads=proposal.reads,
         margin=proposal.margin,
     )

@@ -40,7 +40,7 @@ class Between(Condition[tuple[float, float]]):
     def describe(self, beside: tuple[Condition[Any], ...] = ()) -> str:
         return f"between {self.value[0]:g} and {self.value[1]:g}"
 
-    def good_range(self, unit: str) -> tuple[float, float]:
+    def good_range(self, evidence: Evidence) -> tuple[float, float]:
         return self.value
 
     def judge(self, evidence: Evidence) -> Finding:

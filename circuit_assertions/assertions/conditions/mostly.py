@@ -35,7 +35,7 @@ class Mostly(Condition[float]):
 
     def judge(self, evidence: Evidence) -> Finding:
         values = evidence.values
-        ranges = [one.good_range(evidence.unit) for one in evidence.beside if self.takes_in(one)]
+        ranges = [one.good_range(evidence) for one in evidence.beside if self.takes_in(one)]
         met = np.logical_and.reduce([(values >= low) & (values <= high) for low, high in ranges]).astype(np.float64)
         share = interval_of_share(met, evidence.together)
         read = f"met by {met.mean():.1%} [{share.low:.1%}, {share.high:.1%}]"

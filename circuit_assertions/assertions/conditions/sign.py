@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from circuit_assertions.assertions.condition import Condition, Evidence, Told, Use, place, smallest_sign
+from circuit_assertions.assertions.condition import Condition, Evidence, Told, Use, place
 from circuit_assertions.assertions.verdicts import Finding
 
 __all__ = ["Sign"]
@@ -35,15 +35,22 @@ class Sign(Condition[Side]):
     def describe(self, beside: tuple[Condition[Any], ...] = ()) -> str:
         return self.value
 
-    def good_range(self, unit: str) -> tuple[float, float]:
-        least = smallest_sign(unit)
+    def good_range(self, evidence: Evidence) -> tuple[float, float]:
+        least = evidence.smallest_sign
         return (least, np.inf) if self.value == "positive" else (-np.inf, -least)
 
     def judge(self, evidence: Evidence) -> Finding:
-        return Finding(place(evidence.interval, *self.good_range(evidence.unit)), self.describe())
+        return Finding(place(evidence.interval, *self.good_range(evidence)), self.describe())
 
     def problems(self, use: Use) -> Iterator[Told]:
         spec = use.spec
-        if spec.lowest == 0 and not (use.taken_in(self) and spec.of_means):
-            never = "fail" if self.value == "positive" else "hold"
-            yield (), f"{spec.name} is never negative, so `sign: {self.value}` can never {never}: give a bound"
+        low, high = spec.range_on(use.task)
+        if use.taken_in(self) and spec.of_means:
+            return
+        for only, other, one_sided in (
+            ("positive", "negative", low is not None and low >= 0),
+            ("negative", "positive", high is not None and high <= 0),
+        ):
+            if one_sided:
+                never = "fail" if self.value == only else "hold"
+                yield (), f"{spec.name} is never {other}, so `sign: {self.value}` can never {never}: give a bound"

@@ -9,7 +9,7 @@ from circuit_assertions.assertions.chains import Chain
 from circuit_assertions.diagnosis.discovery.head_functions import functions
 from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View
-from circuit_assertions.measures.figures import Figure
+from circuit_assertions.measures.figures import Figure, number
 from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import LOGIT_DIFFERENCE, AnswerMetric, PromptSet, Task
 
@@ -47,12 +47,12 @@ class Doing:
         if self.certain is None:
             text = f"undecided: {_percent(rate)} right on {self.prompts} prompts; at least {LEAST_RATE:.0%} is needed"
             if difference.interval.low <= 0:
-                text += f", and a {self.metric.called} above zero, which is {_number(difference)}"
+                text += f", and a {self.metric.called} above zero, which is {difference}"
             return f"{text}{kinds}; use more prompts"
         return (
             f"the model does not do the task: it answers right on {rate.mean:.0%} of the prompts "
             f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is needed), with a "
-            f"{self.metric.called} of {_number(difference)}{kinds}"
+            f"{self.metric.called} of {difference}{kinds}"
         )
 
 
@@ -135,7 +135,9 @@ def _by_function_alone(view: View, chain: Chain) -> list[str]:
         judged = functions(rule, view, view)
         scores = {head: evidence[score] for head, (agrees, evidence) in sorted(judged.items()) if agrees}
         if scores:
-            shown = ", ".join(f"{head} {scores[head]:.2f}" for head in ranked(scores, scores.__getitem__, decimals=2))
+            shown = ", ".join(
+                f"{head} {number(scores[head])}" for head in ranked(scores, scores.__getitem__, decimals=2)
+            )
             told.append(f"by function only, effect not tested: {rule.role} {shown} ({score})")
     return told
 
@@ -147,7 +149,3 @@ def rates_shown(rates: Mapping[str, Figure]) -> str:
 
 def _percent(rate: Figure) -> str:
     return f"{rate.mean:.0%} [{rate.interval.low:.0%}, {rate.interval.high:.0%}]"
-
-
-def _number(figure: Figure) -> str:
-    return f"{figure.mean:.2f} [{figure.interval.low:.2f}, {figure.interval.high:.2f}]"

@@ -76,8 +76,8 @@ def _head(placed: Placed) -> dict[str, Any]:
 
 
 def _threshold(proposal: Proposal) -> dict[str, Any]:
-    bound = "at-least" if proposal.at_least else "at-most"
-    return proposal.says | {bound: proposal.at, "reads": _short(proposal.reads), "margin": _short(proposal.margin)}
+    bound = proposal.bound
+    return proposal.says | {bound.key: bound.number, "reads": _short(proposal.reads), "margin": _short(proposal.margin)}
 
 
 def _figures(figures: Mapping[str, Figure]) -> dict[str, list[float]]:

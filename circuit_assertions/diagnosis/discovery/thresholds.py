@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from circuit_assertions.assertions.bounds import BoundCondition
 from circuit_assertions.assertions.chains import Chain, Rule, Stage
+from circuit_assertions.assertions.conditions.at_least import AtLeast
+from circuit_assertions.assertions.conditions.at_most import AtMost
 from circuit_assertions.diagnosis.discovery.follow_chain import Followed
 from circuit_assertions.diagnosis.view import Array, View
 from circuit_assertions.heads import Head
@@ -28,24 +31,23 @@ class Proposal:
 
     Attributes:
         says: measure, heads and operands, as a suite spells them.
-        at: the bound: the mean over the role's heads is at least this; at most, where the effect is negative.
+        bound: on the mean over the role's heads, from below; from above, where the effect is negative.
         reads: what the healthy model reads; the distance between them is the margin.
     """
 
     says: dict[str, Any]
-    at: float
+    bound: BoundCondition
     reads: float
-    at_least: bool = True
 
     @property
     def asks(self) -> bool:
         """Whether the bound lies on the reading's side of zero; past it, it would be held by heads that do nothing."""
-        return self.at > 0 if self.at_least else self.at < 0
+        return self.bound.number > 0 if self.bound.is_lower else self.bound.number < 0
 
     @property
     def margin(self) -> float:
         """How far the healthy model is from the bound."""
-        return abs(self.reads - self.at)
+        return abs(self.reads - self.bound.number)
 
 
 def propose(
@@ -102,11 +104,11 @@ def _mean_of(heads: tuple[Head, ...], values: Any) -> Array:
 def _proposal(says: dict[str, Any], values: Array) -> Proposal:
     mean = float(values.mean())
     means = bootstrap_means(values[:, None])[:, 0]
-    at_least = mean >= 0
-    edge = float(np.percentile(means, 100 - CLEARS if at_least else CLEARS))
+    bounding: type[BoundCondition] = AtLeast if mean >= 0 else AtMost
+    edge = float(np.percentile(means, 100 - CLEARS if bounding.is_lower else CLEARS))
     if MEASURES[says["measure"]].hits:  # where every prompt is a hit, a bootstrap knows of no miss
         edge = min(edge, interval_of_share(values).low)
-    return Proposal(says, _rounded(edge, down=at_least), mean, at_least)
+    return Proposal(says, bounding(_rounded(edge, down=bounding.is_lower)), mean)
 
 
 def _rounded(value: float, down: bool) -> float:
