@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -43,13 +44,13 @@ assertions:
     expect: {at-least: 0.5}
 """
 # Has nothing that a diagnosis could patch.
-LOSS = """\
-suite: loss
-tasks:
-  said: {kind: prompts, pairs: [{clean: "When Leo and Anna went to the church, Leo gave a coin to", right: Anna}]}
-assertions:
-  - {id: reads, measure: loss, task: said, expect: {at-least: 0.0001}}
-"""
+PAIRS = list(permutations(("Leo", "Anna", "Tom", "Kate"), 2))
+LOSS = "suite: loss\ntasks:\n  said:\n    kind: prompts\n    pairs:\n"
+LOSS += "".join(
+    f'      - {{clean: "When {one} and {other} went to the church, {one} gave a coin to", right: {other}}}\n'
+    for one, other in PAIRS
+)
+LOSS += "assertions:\n  - {id: reads, measure: loss, task: said, expect: {at-least: 0.0001}}\n"
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_too_few_prompts_are_why_there_is_no_diagnosis_and_the_verdicts_stand(pr
     pairs = ", ".join(
         f'{{clean: "When {one} and {other} went to the church, {one} gave a coin to", right: {other}, wrong: {one}, '
         f'counterfactual: "When {one} and {other} went to the church, Tony gave a coin to"}}'
-        for one, other in (("Leo", "Anna"), ("Anna", "Leo"))
+        for one, other in PAIRS
     )
     write(
         project.path,
@@ -195,7 +196,7 @@ def test_too_few_prompts_are_why_there_is_no_diagnosis_and_the_verdicts_stand(pr
     result = project.runpytest_inprocess(f"--model={POISONED}", f"--baseline={HEALTHY}")
     said = diagnosis_of(result.stdout.str())
     assert said.startswith(f"{POISONED} ")
-    assert says(said, "ioi", "2 different prompts", 16)
+    assert says(said, "ioi", f"{len(PAIRS)} different prompts", 16)
     assert "\n" not in said.strip()
     assert "\n  BROKEN     answers " in result.stdout.str()
 
