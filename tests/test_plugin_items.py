@@ -249,7 +249,7 @@ def test_a_model_measured_with_hooks_is_said_to_be_slow(
     random_model(config).save_pretrained(tmp_path / "model")
     words.save_pretrained(tmp_path / "model")
     assertion = "{id: moves, measure: path-effect, heads: any, task: ioi, expect: {at-least: -100}}"
-    tasks = "tasks: {ioi: {kind: ioi, prompts: 4}}"
+    tasks = "tasks: {ioi: {kind: ioi, prompts: 8}}"
     write(project, {"suites/slow.yaml": f"suite: slow\n{tasks}\nassertions:\n  - {assertion}\n"})
     result = pytester.runpytest_inprocess(f"--model={tmp_path / 'model'}", "suites/slow.yaml")
     result.assert_outcomes(passed=1, warnings=1)

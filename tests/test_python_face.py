@@ -22,7 +22,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
 
-READING = Reading("attention", "share", "value", np.array([[0.2, 0.9], [0.3, 0.95]]), (Head(0, 1), Head(1, 0)))
+READING = Reading("attention", "share", "value", np.tile([[0.2, 0.9], [0.3, 0.95]], (8, 1)), (Head(0, 1), Head(1, 0)))
 
 
 def test_a_reading_compares_when_every_head_lies_on_the_good_side() -> None:
@@ -32,7 +32,7 @@ def test_a_reading_compares_when_every_head_lies_on_the_good_side() -> None:
     assert READING < 1
     assert not READING >= 0.5
     assert not READING <= 0.5
-    even = Reading("loss", "nats", "value", np.array([0.5, 0.5]))
+    even = Reading("logit-difference", "logits", "value", np.full(16, 0.5))
     assert even >= 0.5
     assert even <= 0.5
     assert not even > 0.5

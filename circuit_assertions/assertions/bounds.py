@@ -74,8 +74,11 @@ class BoundCondition(Condition[float | Proposed]):
     def range_problem(self, spec: Measure) -> str:
         """Why the bound can never hold or never fail for readings of this measure; empty where it can do both."""
         low, high, bound = spec.lowest, spec.highest, self.number
-        beyond = high is not None and bound > high, low is not None and bound < low
-        if beyond[0] if self.is_lower else beyond[1]:
+        limit = high if self.is_lower else low
+        beyond = limit is not None and (bound > limit if self.is_lower else bound < limit)
+        # No prompts show that a mean lies exactly at the end of its range.
+        at_the_end = bound == limit and low is not None and high is not None and not spec.of_means
+        if beyond or at_the_end:
             never = "hold"
         elif (low is not None and bound <= low) if self.is_lower else (high is not None and bound >= high):
             never = "fail"

@@ -153,7 +153,7 @@ def _judge_row(
         together=together,
     )
     findings = [condition.judge(evidence) for condition in expect.judged if evidence.suffices(condition)]
-    if values.size < FEWEST_PROMPTS:
+    if reading.kind != "share" and values.size < FEWEST_PROMPTS:
         few = f"{values.size} prompts decide nothing: use at least {FEWEST_PROMPTS}"
         findings = [Finding(Verdict.UNRESOLVED, finding.expected, few) for finding in findings]
     verdict = worst([finding.verdict for finding in findings])

@@ -23,7 +23,7 @@ __all__ = ["CONFIDENCE", "FEWEST_PROMPTS", "Interval", "interval_of_mean", "inte
 Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95  # that all intervals of one assertion hold together
-FEWEST_PROMPTS = 8  # of fewer, neither spread nor skewness can be told: nothing is decided
+FEWEST_PROMPTS = 8  # of fewer, neither spread nor skewness of a mean can be told: nothing is decided
 
 
 class Interval(NamedTuple):
