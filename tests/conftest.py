@@ -9,6 +9,12 @@ from pathlib import Path
 # Runs inside this process forget what they import. These would be imported anew for each of them otherwise.
 import hypothesis  # noqa: F401
 import pytest
+import rich.console
+import rich.padding
+import rich.progress
+import rich.style
+import rich.table
+import rich.text  # noqa: F401
 from pairwise import mark_families
 from suite_texts import REFERENCE_SUITE, circuit_text, write
 

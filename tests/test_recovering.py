@@ -62,7 +62,7 @@ assertions:
     measure: copy-score
     heads: name-mover
     task: ioi
-    expect: {at-least: 0.9}
+    expect: {at-least: 0.8}
 
   - id: came-back
     measure: recovery

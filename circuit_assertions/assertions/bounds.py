@@ -66,7 +66,7 @@ class BoundCondition(Condition[float | Proposed]):
             problem = self.range_problem(use.spec)
         if problem:
             yield keys, problem
-        if by_prompt or not use.spec.hits or use.task is None:
+        if problem or by_prompt or not use.spec.hits or use.task is None:
             return
         if problem := share_problem(use.spec, use.task, self.bound, self.is_lower):
             yield keys, problem
