@@ -135,6 +135,7 @@ def test_a_figure_is_svg_with_log_axes_and_the_same_text_for_the_same_numbers() 
     assert "prefers-color-scheme: dark" in text
 
 
+@pytest.mark.complete
 def test_curves_print_and_draw_what_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ def test_the_audit_shows_notes_and_changed_settings_and_binds_the_roles(model: P
     assert not says(said, "circuit file")
 
 
+@pytest.mark.complete
 def test_a_diagnosis_names_changed_settings_before_it_says_that_no_weight_differs(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,6 +271,7 @@ def test_the_json_says_of_which_weights_and_by_which_version_it_is() -> None:
     assert data["versions"]["circuit-assertions"] == __version__
 
 
+@pytest.mark.complete
 def test_without_a_circuit_file_the_baselines_circuit_is_discovered(
     reference_folder: Path, flipped_folder: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_silenced_movers_were_bypassed_by_layer_four(side: Side) -> None:
     assert found.knocked_out[1].mean == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.complete
 @pytest.mark.usefixtures("no_origin")
 def test_the_circuit_found_anew_on_a_recovered_model_is_the_old_one(side: Side) -> None:
     circuits = recovery_of(side, COMMITTED / "recovered", prompts=256).circuits

@@ -197,7 +197,7 @@ def test_on_few_prompts_no_head_of_a_sound_checkpoint_is_said_to_have_turned(
     assert not {"sign flipped", "sign unclear"} & {one.kind for one in found.function.heads}
 
 
-@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.complete)])
 def test_other_prompts_give_the_same_verdicts(side: Side, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
     task = ioi(prompts=32, seed=seed)

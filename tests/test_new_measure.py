@@ -111,6 +111,7 @@ def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.complete
 @pytest.mark.slow
 def test_one_file_adds_a_measure_to_suites_and_python(project: Path, tiny_folder: Path) -> None:
     finished = run(project, "-m", "pytest", f"--model={tiny_folder}", "-p", "no:cacheprovider", "suites", "tests", "-v")

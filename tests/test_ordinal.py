@@ -63,8 +63,8 @@ def test_the_cast_is_found_where_heads_have_changed_places(order: int, tmp_path:
     [
         (None, set()),
         ((3, 0), {"item-movers-read-the-item"}),
-        ((2, 1), {"place-readers-steer-the-item-movers"}),
-        ((0, 2), {"ordinal-carriers-tell-the-place"}),
+        pytest.param((2, 1), {"place-readers-steer-the-item-movers"}, marks=pytest.mark.complete),
+        pytest.param((0, 2), {"ordinal-carriers-tell-the-place"}, marks=pytest.mark.complete),
     ],
     ids=["healthy", "item-mover", "place-reader", "ordinal-carrier"],
 )

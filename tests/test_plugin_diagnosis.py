@@ -116,7 +116,9 @@ def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return kept(on_the_way_to("poisoned", 0.15), tmp_path_factory.mktemp("degraded") / "model")
 
 
-@pytest.mark.parametrize("how", ["", "report", "fail", "ini"])
+@pytest.mark.parametrize(
+    "how", ["", "fail", *(pytest.param(how, marks=pytest.mark.complete) for how in ("report", "ini"))]
+)
 def test_degraded_fails_a_run_only_where_that_is_asked_for(how: str, project: pytest.Pytester, degraded: Path) -> None:
     if how == "ini":
         project.makeini("[pytest]\ncircuit_degraded = fail\n")

@@ -169,7 +169,7 @@ def test_python_tests_speak_the_suites_words_and_show_the_heads_that_do_not_hold
             "E * direct-effect >= 0.1",
             "E * over 16 prompts*",
             "E * L4H1  -* [[]-*, -*]  does not hold",
-            "E * L4H3  * [[]*, *]  holds",
+            "E * L4H3  * [[]*, *] *holds",
         ]
     )
 

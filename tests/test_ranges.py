@@ -20,7 +20,7 @@ from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion
 from circuit_assertions.audit import Request
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
-from circuit_assertions.measures.reading import interval_of_share
+from circuit_assertions.measures.intervals import interval_of_share
 
 CHECKED = [spec for spec in MEASURES.values() if not spec.approximate]
 LIMITED = [spec for spec in CHECKED if spec.lowest is not None or spec.highest is not None]

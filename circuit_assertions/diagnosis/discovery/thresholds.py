@@ -1,4 +1,4 @@
-"""Proposed thresholds: what a bootstrap of the healthy model clears 99 % of the time, rounded, and the margin."""
+"""Proposed thresholds: what the healthy model clears in 99 % of resamples and in its own interval, and the margin."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from circuit_assertions.diagnosis.discovery.follow_chain import Followed
 from circuit_assertions.diagnosis.view import Array, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES
-from circuit_assertions.measures.intervals import interval_of_share
+from circuit_assertions.measures.intervals import interval_of_mean, interval_of_share
 from circuit_assertions.measures.reading import bootstrap_means
 
 __all__ = ["CLEARS", "Proposal", "propose"]
 
 CLEARS = 99.0  # per cent of resamples
+_NOTHING = 1e-100  # too small to be rounded, and no bound
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,15 @@ def _proposal(says: dict[str, Any], values: Array) -> Proposal:
     means = bootstrap_means(values[:, None])[:, 0]
     bounding: type[BoundCondition] = AtLeast if mean >= 0 else AtMost
     edge = float(np.percentile(means, 100 - CLEARS if bounding.is_lower else CLEARS))
-    if MEASURES[says["measure"]].hits:  # where every prompt is a hit, a bootstrap knows of no miss
-        edge = min(edge, interval_of_share(values).low)
+    # What the same readings would be judged by; where every prompt is a hit, a bootstrap knows of no miss.
+    interval = interval_of_share(values) if MEASURES[says["measure"]].hits else interval_of_mean(values)
+    edge = min(edge, interval.low) if bounding.is_lower else max(edge, interval.high)
     return Proposal(says, bounding(_rounded(edge, down=bounding.is_lower)), mean)
 
 
 def _rounded(value: float, down: bool) -> float:
     """To two digits, never past `value`, so that the bound stays as easy to clear as was measured."""
-    if value == 0:
+    if abs(value) < _NOTHING:
         return 0.0
     digits = 1 - math.floor(math.log10(abs(value)))
     scaled = value * 10.0**digits
