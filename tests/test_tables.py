@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -51,6 +51,7 @@ def test_cells_of_a_column_begin_or_end_at_one_place(rows: list[list[str]], colu
 
 
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=5))
+@example(["\U000112df"])  # a mark that takes no room of its own
 def test_no_text_is_lost_cut_or_broken_whatever_its_letters(texts: list[str]) -> None:
     lines = table([(text, "end") for text in texts])
     assert len(lines) == len(texts)

@@ -71,7 +71,7 @@ def table(
     gaps = [layout[place].gap if place != kept[-1] else 0 for place in kept]
     grid = Table.grid(padding=0)
     for place, gap in zip(kept, gaps, strict=True):
-        grid.add_column(justify=layout[place].align, min_width=layout[place].least + gap, no_wrap=True)
+        grid.add_column(justify=layout[place].align, min_width=max(1, layout[place].least) + gap, no_wrap=True)
     for row in filled:
         cells = [row[place] if place < len(row) else Cell("") for place in kept]
         texts = [Text(printable(cell.text), cell.style) for cell in cells]
