@@ -1,0 +1,46 @@
+"""The benchmark of the intervals' coverage: it counts what misses, and its table has every cell."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import coverage
+
+
+def test_misses_are_counted_as_an_independent_interval_would() -> None:
+    """Of normal values the interval is nearly Student's, whose misses are counted here sample by sample."""
+    draw, mean = coverage.MEANS["normal"]
+    counted = coverage.missed_means(draw, mean, 64, 1, 2000, seed=3)
+    values = draw(np.random.default_rng((3, 64, 1)), (2000, 64))
+    low, high = stats.t.interval(0.95, 63, values.mean(axis=1), stats.sem(values, axis=1))
+    student = int(((low > mean) | (high < mean)).sum())
+    assert student - 20 <= counted <= student
+
+
+@pytest.mark.parametrize("share", coverage.SHARES)
+def test_misses_of_shares_are_those_of_the_exact_chances(share: float) -> None:
+    counts = np.arange(65)
+    missed = [not low <= share <= high for low, high in map(_interval, counts)]
+    chance = float(stats.binom.pmf(counts, 64, share)[missed].sum())
+    assert coverage.missed_shares(share, 64, 1, 20_000, seed=1) / 20_000 == pytest.approx(chance, abs=0.006)
+
+
+def _interval(hits: int) -> tuple[float, float]:
+    return coverage.interval_of_share((np.arange(64) < hits).astype(np.float64))
+
+
+def test_the_table_has_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert coverage.main(["--draws", "5"]) == 0
+    heading, _, *rows = capsys.readouterr().out.strip().splitlines()
+    assert [row.split(" | ")[0].lstrip("| ") for row in rows] == [
+        *coverage.MEANS,
+        *(f"hits, {share:g}" for share in coverage.SHARES),
+    ]
+    assert {row.count("|") for row in (heading, *rows)} == {len(coverage.PROMPTS) * len(coverage.TOGETHER) + 2}
+    assert coverage.main(["--draws", "5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(cell["low"] - 1e-12 <= cell["missed"] <= cell["high"] + 1e-12 for cell in found)
