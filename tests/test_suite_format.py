@@ -95,11 +95,11 @@ assertions:
     ("assertion", "place", "named"),
     [
         (
-            "measure: loss, task: ioi, heads: any, expect: {at-least: 1}",
+            "measure: loss, task: ioi, heads: any, expect: {at-least: 0.5}",
             "heads",
             ["loss", "whole model"],
         ),
-        ("measure: loss, task: ioi, query: end, expect: {at-least: 1}", "query", ["loss", "`query`"]),
+        ("measure: loss, task: ioi, query: end, expect: {at-least: 0.5}", "query", ["loss", "`query`"]),
         ("measure: loss, task: ioi, expect: {rank-within: 1}", "rank-within", ["loss", "heads", "rank"]),
         ("measure: loss, task: ioi, expect: {}", "expect", ["nothing", "expected"]),
         ("measure: loss, task: ioi, expect: {at-least: .nan}", "at-least", ["nan", "finite"]),
@@ -109,48 +109,48 @@ assertions:
         ("measure: loss, task: ioi, expect: {retains: 80%, mostly: 80%}", "expect", ["`mostly`", "bound"]),
         ("measure: loss, task: ioi, expect: {retains: 0%}", "retains", ["'0%'", "share"]),
         (
-            "measure: induction-score, task: ioi, heads: any, expect: {at-least: 1}",
+            "measure: induction-score, task: ioi, heads: any, expect: {at-least: 0.5}",
             "measure",
             ["induction-score", "repeat"],
         ),
-        ("measure: copy-score, task: ioi, expect: {at-least: 1}", "{id", ["copy-score", "`heads:`"]),
+        ("measure: copy-score, task: ioi, expect: {at-least: 0.5}", "{id", ["copy-score", "`heads:`"]),
         (
-            "measure: copy-score, task: ioi, heads: [9.10], expect: {at-least: 1}",
+            "measure: copy-score, task: ioi, heads: [9.10], expect: {at-least: 0.5}",
             "heads",
             ["9.1", "9.10"],
         ),
         (
-            "measure: copy-score, task: ioi, heads: 9.10, expect: {at-least: 1}",
+            "measure: copy-score, task: ioi, heads: 9.10, expect: {at-least: 0.5}",
             "heads",
             ["9.1", "9.10"],
         ),
-        ("measure: copy-score, task: ioi, heads: [], expect: {at-least: 1}", "heads", ["[]", "heads"]),
+        ("measure: copy-score, task: ioi, heads: [], expect: {at-least: 0.5}", "heads", ["[]", "heads"]),
         (
-            "measure: copy-score, task: ioi, heads: [L1H1, [1, 1]], expect: {at-least: 1}",
+            "measure: copy-score, task: ioi, heads: [L1H1, [1, 1]], expect: {at-least: 0.5}",
             "heads",
             ["L1H1", "twice"],
         ),
         (
-            "measure: copy-score, task: ioi, heads: [L1H1], at-least-heads: 2, expect: {at-least: 1}",
+            "measure: copy-score, task: ioi, heads: [L1H1], at-least-heads: 2, expect: {at-least: 0.5}",
             "at-least-heads",
             ["1 heads"],
         ),
         (
-            "measure: copy-score, task: ioi, heads: any, at-least-heads: true, expect: {at-least: 1}",
+            "measure: copy-score, task: ioi, heads: any, at-least-heads: true, expect: {at-least: 0.5}",
             "at-least-heads",
             ["True"],
         ),
         (
-            "measure: copy-score, task: ioi, heads: any, layers: [3, 1], expect: {at-least: 1}",
+            "measure: copy-score, task: ioi, heads: any, layers: [3, 1], expect: {at-least: 0.5}",
             "layers",
             ["[first, last]"],
         ),
         (
-            "measure: copy-score, task: ioi, heads: any, quantifier: eech, expect: {at-least: 1}",
+            "measure: copy-score, task: ioi, heads: any, quantifier: eech, expect: {at-least: 0.5}",
             "quantifier",
             ["'eech'"],
         ),
-        ("measure: loss, task: ioi, marks: [a b], expect: {at-least: 1}", "a b", ["'a b'", "name"]),
+        ("measure: loss, task: ioi, marks: [a b], expect: {at-least: 0.5}", "a b", ["'a b'", "name"]),
     ],
 )
 def test_a_mistake_is_told_where_it_stands(tmp_path: Path, assertion: str, place: str, named: list[str]) -> None:

@@ -63,7 +63,9 @@ class BoundCondition(Condition[float | Proposed]):
         keys, by_prompt = (("otherwise",) if isinstance(self.value, Proposed) else ()), use.taken_in(self)
         problem = unit_problem(use.spec, self.bound)
         if not problem and not (by_prompt and use.spec.of_means):
-            problem = self.range_problem(use.spec)
+            problem = self.range_problem(use.spec) or (
+                "" if by_prompt or use.task is None else self.end_problem(use.spec)
+            )
         if problem:
             yield keys, problem
         if problem or by_prompt or not use.spec.hits or use.task is None:
@@ -74,17 +76,24 @@ class BoundCondition(Condition[float | Proposed]):
     def range_problem(self, spec: Measure) -> str:
         """Why the bound can never hold or never fail for readings of this measure; empty where it can do both."""
         low, high, bound = spec.lowest, spec.highest, self.number
-        limit = high if self.is_lower else low
-        beyond = limit is not None and (bound > limit if self.is_lower else bound < limit)
-        # No prompts show that a mean lies exactly at the end of its range.
-        at_the_end = bound == limit and low is not None and high is not None and not spec.of_means
-        if beyond or at_the_end:
+        beyond = high is not None and bound > high, low is not None and bound < low
+        if beyond[0] if self.is_lower else beyond[1]:
             never = "hold"
         elif (low is not None and bound <= low) if self.is_lower else (high is not None and bound >= high):
             never = "fail"
         else:
             return ""
         return f"{spec.name} {spec.range_text}: {self.key} {bound:g} can never {never}{spec.meant(bound)}"
+
+    def end_problem(self, spec: Measure) -> str:
+        """Why no prompts show that a mean lies exactly at the end of its range; empty for bounds within it."""
+        end = spec.highest if self.is_lower else spec.lowest
+        if spec.of_means or None in (spec.lowest, spec.highest) or self.number != end:
+            return ""
+        return (
+            f"{spec.name} {spec.range_text}, and no number of prompts shows that its mean is exactly {end:g}, so "
+            f"{self.key} {end:g} can never hold: use another bound"
+        )
 
     @property
     def requires_nothing(self) -> bool:

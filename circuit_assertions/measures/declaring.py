@@ -193,6 +193,11 @@ class Measure:
         return self.unit.startswith("share") or self.highest == 1
 
     @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """The lowest and the highest value that a prompt can have, where there are such."""
+        return (None, None) if self.of_means else (self.lowest, self.highest)
+
+    @property
     def range_text(self) -> str:
         """`lies between 0 and 1`, `is never below 0`; empty where it has no limits."""
         if self.lowest is not None and self.highest is not None:

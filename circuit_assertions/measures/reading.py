@@ -162,8 +162,7 @@ class Reading:
         if self.kind == "share":
             return intervals.interval_of_share(values, together)
         spec = MEASURES.get(self.measure)
-        limits = (None, None) if spec is None or spec.of_means else (spec.lowest, spec.highest)
-        return intervals.interval_of_mean(values, together, limits)
+        return intervals.interval_of_mean(values, together, (None, None) if spec is None else spec.limits)
 
     def interval(self, values: Array) -> Interval:
         """The interval of the mean of some of this reading's values [prompts]."""

@@ -108,7 +108,8 @@ def _proposal(says: dict[str, Any], values: Array) -> Proposal:
     bounding: type[BoundCondition] = AtLeast if mean >= 0 else AtMost
     edge = float(np.percentile(means, 100 - CLEARS if bounding.is_lower else CLEARS))
     # What the same readings would be judged by; where every prompt is a hit, a bootstrap knows of no miss.
-    interval = interval_of_share(values) if MEASURES[says["measure"]].hits else interval_of_mean(values)
+    spec = MEASURES[says["measure"]]
+    interval = interval_of_share(values) if spec.hits else interval_of_mean(values, limits=spec.limits)
     edge = min(edge, interval.low) if bounding.is_lower else max(edge, interval.high)
     return Proposal(says, bounding(_rounded(edge, down=bounding.is_lower)), mean)
 
