@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import coverage
+from circuit_assertions.measures.intervals import Interval, interval_of_share
 
 
 def test_misses_are_counted_as_an_independent_interval_would() -> None:
@@ -29,8 +30,8 @@ def test_misses_of_shares_are_those_of_the_exact_chances(share: float) -> None:
     assert coverage.missed_shares(share, 64, 1, 20_000, seed=1) / 20_000 == pytest.approx(chance, abs=0.006)
 
 
-def _interval(hits: int) -> tuple[float, float]:
-    return coverage.interval_of_share((np.arange(64) < hits).astype(np.float64))
+def _interval(hits: int) -> Interval:
+    return interval_of_share((np.arange(64) < hits).astype(np.float64))
 
 
 def test_the_table_has_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
