@@ -25,7 +25,7 @@ def test_misses_are_counted_as_an_independent_interval_would() -> None:
 @pytest.mark.parametrize("share", coverage.SHARES)
 def test_misses_of_shares_are_those_of_the_exact_chances(share: float) -> None:
     counts = np.arange(65)
-    missed = [not low <= share <= high for low, high in map(_interval, counts)]
+    missed = [not low <= share <= high for low, high in map(_interval, range(65))]
     chance = float(stats.binom.pmf(counts, 64, share)[missed].sum())
     assert coverage.missed_shares(share, 64, 1, 20_000, seed=1) / 20_000 == pytest.approx(chance, abs=0.006)
 
