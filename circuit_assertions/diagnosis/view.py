@@ -14,6 +14,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval, Reading
+from circuit_assertions.measures.intervals import students_reach
 from circuit_assertions.tasks import PromptSet, Task
 
 __all__ = ["Array", "ByHead", "View", "check_enough", "corrected_interval"]
@@ -110,9 +111,7 @@ def corrected_interval(values: Array, tests: int) -> Interval:
 
     Student's t with Bonferroni's correction. A bootstrap of some thousand resamples has no tail that far out.
     """
-    from scipy.stats import t
-
     mean, count = float(values.mean()), values.size
     spread = float(values.std(ddof=1) / np.sqrt(count))
-    reach = float(t.ppf(1 - 0.05 / (2 * tests), count - 1)) * spread
+    reach = students_reach(tests, count) * spread
     return Interval(mean - reach, mean + reach)

@@ -12,13 +12,23 @@ too little where prompts are few. These are computed from formulas:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONFIDENCE", "FEWEST_PROMPTS", "Interval", "interval_of_mean", "interval_of_share", "intervals_of_means"]
+__all__ = [
+    "CONFIDENCE",
+    "FEWEST_PROMPTS",
+    "HOLDS",
+    "Interval",
+    "interval_of_mean",
+    "interval_of_share",
+    "intervals_of_means",
+    "students_reach",
+]
 
 Array = NDArray[np.float64]
 
@@ -34,6 +44,15 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.low:.3g}, {self.high:.3g}]"
+
+
+# When a comparison with a bound holds, by its operator: only if the whole interval lies on the good side.
+HOLDS: Mapping[str, Callable[[Interval, float], bool]] = {
+    ">=": lambda interval, bound: interval.low >= bound,
+    ">": lambda interval, bound: interval.low > bound,
+    "<=": lambda interval, bound: interval.high <= bound,
+    "<": lambda interval, bound: interval.high < bound,
+}
 
 
 def interval_of_mean(
@@ -69,7 +88,7 @@ def intervals_of_means(values: Array, together: int = 1) -> Array:
     scale = np.abs(apart).max(axis=0)
     apart = apart / np.where(scale > 0, scale, 1.0)  # so that no power of the smallest numbers is lost
     mean, spread = apart.mean(axis=0), apart.std(axis=0)
-    reach = _quantile(_tail(together), count - 1)
+    reach = students_reach(together, count)
     standard = (apart - mean) / np.where(spread > 0, spread, 1.0)
     skewness = (standard**3).mean(axis=0) / np.sqrt(count)
     below, above = np.maximum(reach, _halls(reach, skewness)), np.maximum(reach, -_halls(-reach, skewness))
@@ -96,10 +115,11 @@ def _tail(together: int) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _quantile(tail: float, freedom: int) -> float:
+def students_reach(together: int, count: int) -> float:
+    """How many standard errors Student's interval reaches to either side, for so many means of `count` prompts."""
     from scipy.stats import t
 
-    return float(t.isf(tail, freedom))
+    return float(t.isf(_tail(together), count - 1))
 
 
 def interval_of_share(hits: Array, together: int = 1) -> Interval:

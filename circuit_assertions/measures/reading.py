@@ -7,10 +7,10 @@ interval); for a share of prompts, Wilson's score interval, because a bootstrap 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from circuit_assertions.measures import intervals
 from circuit_assertions.measures.intervals import CONFIDENCE, Interval
 from circuit_assertions.measures.registry import MEASURES
 
-__all__ = ["CONFIDENCE", "Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share"]
+__all__ = ["CONFIDENCE", "Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share", "is_number"]
 
 Array = NDArray[np.float64]
 
@@ -95,16 +95,16 @@ class Reading:
         Raises:
             CircuitAssertionsError: if the bound lies outside of the measure's range, as in a suite.
         """
-        return self._lies(bound, lambda interval: interval.low >= bound)
+        return self._holds(">=", bound)
 
     def __gt__(self, bound: float) -> bool:
-        return self._lies(bound, lambda interval: interval.low > bound)
+        return self._holds(">", bound)
 
     def __le__(self, bound: float) -> bool:
-        return self._lies(bound, lambda interval: interval.high <= bound)
+        return self._holds("<=", bound)
 
     def __lt__(self, bound: float) -> bool:
-        return self._lies(bound, lambda interval: interval.high < bound)
+        return self._holds("<", bound)
 
     def __bool__(self) -> bool:
         """A reading is neither true nor false.
@@ -122,7 +122,7 @@ class Reading:
         Raises:
             CircuitAssertionsError: if `other` is a number: a mean of prompts is never exactly one.
         """
-        if _is_number(other):
+        if is_number(other):
             raise CircuitAssertionsError(f"{self.measure} was read with an interval: compare it with `>=` or `<=`")
         if not isinstance(other, Reading):
             return NotImplemented
@@ -135,14 +135,14 @@ class Reading:
         asked = f", tokens {self.settings['token_hash'][:12]}" if "token_hash" in self.settings else ""
         lines = [f"Reading of {self.measure} in {self.unit} over {self.prompts} prompts{asked}"]
         width = max((len(str(component)) for component in self.components), default=0)
-        for component, values in self.columns():
-            low, high = map(_rounded, self.interval_for_verdict(values, len(self.columns())))
+        for component, values, interval in self.judged_columns():
+            low, high = map(_rounded, interval)
             name = f"{component!s:<{width}} " if component is not None else ""
             lines.append(f"  {name}{_rounded(float(values.mean()))} [{low}, {high}]")
         return "\n".join(lines)
 
-    def _lies(self, bound: float, good: Callable[[Interval], bool]) -> bool:
-        if not _is_number(bound):
+    def _holds(self, operator: str, bound: float) -> bool:
+        if not is_number(bound):
             return NotImplemented  # type: ignore[no-any-return]
         spec = MEASURES.get(self.measure)
         if spec is not None and spec.is_outside(float(bound)):
@@ -150,8 +150,12 @@ class Reading:
                 f"{spec.name} {spec.range_text}: a comparison with {bound:g} always has the same result"
                 f"{spec.meant(float(bound))}"
             )
+        return all(intervals.HOLDS[operator](interval, bound) for _, _, interval in self.judged_columns())
+
+    def judged_columns(self) -> list[tuple[Component | None, Array, Interval]]:
+        """The columns with the intervals that a verdict on all of them together rests on."""
         columns = self.columns()
-        return all(good(self.interval_for_verdict(values, len(columns))) for _, values in columns)
+        return [(one, values, self.interval_for_verdict(values, len(columns))) for one, values in columns]
 
     def interval_for_verdict(self, values: Array, together: int) -> Interval:
         """The interval of the mean of some of this reading's values [prompts] that a verdict rests on.
@@ -169,7 +173,8 @@ class Reading:
         return interval_of_share(values) if self.kind == "share" else interval_of_mean(values)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a reading can be compared with it; True and False are no numbers."""
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 

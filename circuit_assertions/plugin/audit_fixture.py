@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,8 +20,10 @@ from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Component, all_of, kind_of, parse_component
 from circuit_assertions.heads import Head, parse_head
-from circuit_assertions.measures import MEASURES, Interval, Reading
+from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
+from circuit_assertions.measures.intervals import HOLDS
+from circuit_assertions.measures.reading import is_number
 from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable, printable_lines
 from circuit_assertions.report.explaining import FIGURES, LABELS, context_rows, figure_cells, intervals_text
@@ -33,13 +34,6 @@ from circuit_assertions.tasks import Task
 from circuit_assertions.tasks.schema import closest
 
 __all__ = ["AuditedCheckpoint", "comparison_lines"]
-
-_HOLDS: dict[str, Callable[[Interval, float], bool]] = {
-    ">=": lambda interval, bound: interval.low >= bound,
-    ">": lambda interval, bound: interval.low > bound,
-    "<=": lambda interval, bound: interval.high <= bound,
-    "<": lambda interval, bound: interval.high < bound,
-}
 
 Conclude = Callable[[PlannedAssertion, Judgement | NotApplicable], None]
 
@@ -214,14 +208,13 @@ class AuditedCheckpoint:
 @printable_lines
 def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
     """Why `assert reading >= 0.9` failed: the heads with their means and intervals. Nothing for other comparisons."""
-    if op not in _HOLDS or not isinstance(left, Reading) or isinstance(right, bool) or not _is_number(right):
+    if op not in HOLDS or not isinstance(left, Reading) or not is_number(right):
         return
     yield f"{left.measure} {op} {right}"
     yield f"over {left.prompts} prompts; unit: {left.unit}; {intervals_text(len(left.columns()))}"
     rows = []
-    for head, values in left.columns():
-        interval = left.interval_for_verdict(values, len(left.columns()))
-        holds = "holds" if _HOLDS[op](interval, right) else "does not hold"
+    for head, values, interval in left.judged_columns():
+        holds = "holds" if HOLDS[op](interval, right) else "does not hold"
         figure = Figure.of(MeasuredFigure(float(values.mean()), interval))
         rows.append(("" if head is None else str(head), *figure_cells(figure), holds))
     yield from table(rows, Column(), *FIGURES)
@@ -235,10 +228,6 @@ def _check(
     __tracebackhide__ = True
     for keys, message in validate(MEASURES[measure], task, operands, kinds=kinds, chosen=chosen, bound=True):
         raise CircuitAssertionsError(f"{keys[0]}: {message}")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float, np.integer, np.floating))
 
 
 def _listed(given: Sequence[_One | str] | str) -> Sequence[_One | str]:
