@@ -27,16 +27,25 @@ class Offer:
 
     Attributes:
         what: what it is, in words: `measure`.
-        name: what the entry point calls it.
-        value: what the entry point names: `my_package.module:thing`.
-        package: the package; the first part of `value`, where the entry point belongs to none.
     """
 
     what: str
-    name: str
-    value: str
-    package: str
     entry: EntryPoint
+
+    @property
+    def name(self) -> str:
+        """What the entry point calls it."""
+        return self.entry.name
+
+    @property
+    def value(self) -> str:
+        """What the entry point names: `my_package.module:thing`."""
+        return self.entry.value
+
+    @property
+    def package(self) -> str:
+        """The package; the first part of `value`, where the entry point belongs to none."""
+        return self.entry.dist.name if self.entry.dist is not None else self.entry.module.partition(".")[0]
 
     def load(self) -> Any:
         """What the entry point names.
@@ -68,8 +77,9 @@ def offers(group: str, what: str, entries: Iterable[EntryPoint] | None = None) -
         entries: entry points to take for those of the installed packages.
     """
     found = entry_points(group=group) if entries is None else entries
-    made = (Offer(what, entry.name, entry.value, _package_of(entry), entry) for entry in found)
-    return tuple(sorted(made, key=lambda offer: (offer.name, offer.package, offer.value)))
+    return tuple(
+        sorted((Offer(what, entry) for entry in found), key=lambda offer: (offer.name, offer.package, offer.value))
+    )
 
 
 def twice(what: str, name: str, owners: Iterable[str]) -> str:
@@ -78,7 +88,3 @@ def twice(what: str, name: str, owners: Iterable[str]) -> str:
     It must not depend on the order of installation which of them a suite means.
     """
     return printable(f"the {what} {name!r} is offered by {' and by '.join(sorted(owners))}: uninstall one of them")
-
-
-def _package_of(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist is not None else entry.module.partition(".")[0]
