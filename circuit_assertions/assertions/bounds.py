@@ -117,7 +117,7 @@ def unit_problem(spec: Measure, bound: float) -> str:
 
 def share_problem(spec: Measure, task: Task, bound: float, is_lower: bool) -> str:
     """Why a share of prompts stays open even where every prompt is met, or none is (Clopper and Pearson's interval)."""
-    prompts = task.count
+    prompts = task.budget
     most, least = interval_of_share(np.ones(prompts)).low, interval_of_share(np.zeros(prompts)).high
     if not (bound > most if is_lower else bound < least) or spec.is_outside(bound):
         return ""

@@ -12,7 +12,7 @@ import numpy as np
 from circuit_assertions.assertions.verdicts import Finding, Verdict
 from circuit_assertions.components import Component
 from circuit_assertions.measures import Measure
-from circuit_assertions.measures.intervals import Interval, interval_of_mean, intervals_of_means
+from circuit_assertions.measures.intervals import ALONE, Interval, Level, interval_of_mean, intervals_of_means
 from circuit_assertions.measures.reading import Array, Reading
 from circuit_assertions.tasks import Task
 
@@ -115,7 +115,7 @@ class Evidence:
         baseline: the same reading of the baseline [prompts]; None where there is none.
         everyone: the reading of all components of the model, where ranks are judged.
         beside: all conditions of the expectation.
-        together: how many intervals of the assertion must hold at once.
+        level: how sure each interval must be.
     """
 
     values: Array
@@ -126,15 +126,15 @@ class Evidence:
     baseline: Array | None = None
     everyone: Reading | None = None
     beside: tuple[Condition[Any], ...] = field(default=())
-    together: int = 1
+    level: Level = field(default=ALONE)
 
     def interval_of(self, values: Array) -> Interval:
         """The interval of the mean of other values [prompts]."""
-        return interval_of_mean(values, self.together)
+        return interval_of_mean(values, self.level)
 
     def intervals_of(self, values: Array) -> Array:
         """The intervals of the means of several columns [prompts, columns] -> [columns, low and high]."""
-        return intervals_of_means(values, self.together * values.shape[1])
+        return intervals_of_means(values, self.level.among(values.shape[1]))
 
     @property
     def smallest_sign(self) -> float:

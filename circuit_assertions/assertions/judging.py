@@ -13,7 +13,7 @@ from circuit_assertions.assertions.condition import Evidence
 from circuit_assertions.assertions.expectation import Expectation
 from circuit_assertions.assertions.verdicts import Finding, Judgement, Row, Verdict, worst
 from circuit_assertions.components import Component, kind_of
-from circuit_assertions.measures.intervals import FEWEST_PROMPTS, interval_of_mean
+from circuit_assertions.measures.intervals import ALONE, Level, interval_of_mean, least_prompts
 from circuit_assertions.measures.reading import Array, Reading
 from circuit_assertions.ordering import ranked
 
@@ -31,6 +31,7 @@ def judge(
     *,
     baseline: Reading | None = None,
     everyone: Reading | None = None,
+    level: Level = ALONE,
 ) -> Judgement | None:
     """Judge a reading.
 
@@ -39,6 +40,7 @@ def judge(
         needed: how many heads must satisfy the expectation, `each`, or `mean`.
         baseline: the same reading of the baseline; without one, what is relative to it is not judged.
         everyone: the same measure for all heads of the model, which ranks need.
+        level: how sure the assertion must be as a whole; its heads and conditions share it.
 
     Returns:
         The judgement; None when nothing could be judged, because all that is expected is relative to a baseline.
@@ -58,10 +60,9 @@ def judge(
     columns = _columns(reading, baseline, needed)
     if isinstance(needed, int) and any(one.needs_baseline for one in expect.judged):
         columns = _leading(columns, needed, expect)
-    together = len(columns) * _intervals_of(expect)
+    level = level.among(len(columns) * _intervals_of(expect))
     rows = [
-        _judge_row(name, head, values, expect, reading, other, everyone, together)
-        for name, head, values, other in columns
+        _judge_row(name, head, values, expect, reading, other, everyone, level) for name, head, values, other in columns
     ]
     of_negatives = relative and baseline is not None and baseline.mean < 0
     low_is_good = expect.low_is_good or of_negatives
@@ -73,6 +74,7 @@ def judge(
         not_judged=not_judged,
         of_some=isinstance(needed, int),
         low_is_good=low_is_good,
+        level=level,
     )
 
 
@@ -138,9 +140,9 @@ def _judge_row(
     reading: Reading,
     baseline: Array | None,
     everyone: Reading | None,
-    together: int,
+    level: Level,
 ) -> Row:
-    interval = reading.interval_for_verdict(values, together)
+    interval = reading.interval_for_verdict(values, level)
     evidence = Evidence(
         values,
         interval,
@@ -150,14 +152,15 @@ def _judge_row(
         baseline,
         everyone,
         beside=expect.conditions,
-        together=together,
+        level=level,
     )
     findings = [condition.judge(evidence) for condition in expect.judged if evidence.suffices(condition)]
-    if reading.kind != "share" and values.size < FEWEST_PROMPTS:
-        few = f"{values.size} prompts decide nothing: use at least {FEWEST_PROMPTS}"
+    least = least_prompts(level)
+    if reading.kind != "share" and values.size < least:
+        few = f"{values.size} prompts decide nothing: use at least {least}"
         findings = [Finding(Verdict.UNRESOLVED, finding.expected, few) for finding in findings]
     verdict = worst([finding.verdict for finding in findings])
-    amplified = baseline is not None and _is_amplified(values, baseline, together)
+    amplified = baseline is not None and _is_amplified(values, baseline, level)
     return Row(
         name=name,
         mean=float(values.mean()),
@@ -169,12 +172,12 @@ def _judge_row(
     )
 
 
-def _is_amplified(values: Array, baseline: Array, together: int) -> bool:
-    before = interval_of_mean(baseline, together)
+def _is_amplified(values: Array, baseline: Array, level: Level) -> bool:
+    before = interval_of_mean(baseline, level)
     if before.low <= 0 <= before.high:
         return False
     direction = 1.0 if before.low > 0 else -1.0
-    return interval_of_mean(direction * (values - AMPLIFIED_ABOVE * baseline), together).low > 0
+    return interval_of_mean(direction * (values - AMPLIFIED_ABOVE * baseline), level).low > 0
 
 
 def _quantify(rows: Sequence[Row], needed: int | str) -> Verdict:

@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circuit_assertions.assertions.circuits import Circuit
 from circuit_assertions.assertions.loading import LoadedSuite
 from circuit_assertions.assertions.schema import Assertion
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.printable import printable
+from circuit_assertions.tasks import Task
 
 __all__ = ["PlannedAssertion", "NotApplicable"]
 
 
 @dataclass(frozen=True)
 class PlannedAssertion:
-    """One assertion of a suite for one checkpoint."""
+    """One assertion of a suite for one checkpoint.
+
+    Attributes:
+        look: how often its prompts were doubled, where their number grows.
+    """
 
     suite: LoadedSuite
     assertion: Assertion
     checkpoint: Checkpoint
     circuits: tuple[Circuit, ...]
+    look: int = 0
+
+    @property
+    def task(self) -> Task:
+        """What is asked, with the prompts of this look."""
+        return self._looks[self.look]
+
+    @property
+    def looks(self) -> tuple[PlannedAssertion, ...]:
+        """The same assertion at each look."""
+        return tuple(replace(self, look=look) for look in range(len(self._looks)))
+
+    @property
+    def is_last_look(self) -> bool:
+        """Whether its budget is spent."""
+        return self.look + 1 == len(self._looks)
+
+    @property
+    def together(self) -> int:
+        """What the error rate of a run is shared out among, before heads: all assertions of the suite, and all looks.
+
+        Those that are declared count, whichever are selected: alone an assertion has the same verdict.
+        """
+        return len(self.suite.suite.assertions) * len(self._looks)
+
+    @property
+    def _looks(self) -> tuple[Task, ...]:
+        return self.suite.suite.tasks[self.assertion.task].looks
 
 
 @dataclass(frozen=True)

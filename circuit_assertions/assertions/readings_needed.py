@@ -28,7 +28,7 @@ class Requesting:
     def requests(self, asked: PlannedAssertion) -> list[Request] | NotApplicable:
         """The reading that is judged, and the one of all components of its kinds where ranks are judged."""
         assertion = asked.assertion
-        task = asked.suite.suite.tasks[assertion.task]
+        task = asked.task
         heads: tuple[Component, ...] | None = None
         operands = self._operands(asked)
         if isinstance(operands, NotApplicable):

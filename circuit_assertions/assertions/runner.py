@@ -9,6 +9,7 @@ from pathlib import Path
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.binding import Binder
 from circuit_assertions.assertions.circuits import Binding, Circuit, Roles
+from circuit_assertions.assertions.deciding import prompts_to_decide
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
@@ -16,10 +17,11 @@ from circuit_assertions.assertions.readings_needed import Requesting
 from circuit_assertions.assertions.recovered_share import Recovering
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.thresholds import asks_circuit_file, same_prompts, take_over
-from circuit_assertions.assertions.verdicts import Judgement
+from circuit_assertions.assertions.verdicts import Judgement, Verdict
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.measures.intervals import CONFIDENCE, Level
 from circuit_assertions.tasks import Task
 
 __all__ = ["PlannedAssertion", "NotApplicable", "SuiteRunner"]
@@ -38,6 +40,7 @@ class SuiteRunner:
 
     Attributes:
         compare: takes readings of measures that compare a model with its baseline, and with `corrupted`.
+        confidence: that no interval of a suite misses, so that a healthy checkpoint passes the whole suite.
         binder: binds roles to heads; its `find` discovers a circuit that no file binds.
     """
 
@@ -45,6 +48,7 @@ class SuiteRunner:
     baseline: Checkpoint | None = None
     compare: Callable[[str, Checkpoint, Task, str, Roles, str], Reading] | None = None
     corrupted: Checkpoint | None = None
+    confidence: float = CONFIDENCE
     binder: Binder = field(init=False)
     _requesting: Requesting = field(init=False)
     _planned: set[Checkpoint] = field(default_factory=set)
@@ -59,11 +63,22 @@ class SuiteRunner:
         self.binder.announced.extend(asked)
 
     def judge(self, asked: PlannedAssertion) -> Judgement | NotApplicable:
-        """Judge one assertion.
+        """Judge one assertion, on more and more prompts until it is decided, where their number grows.
 
         Raises:
             CircuitAssertionsError: if the model, the task or the measure does not allow it.
         """
+        looks = asked.looks
+        for look in looks:
+            judged = self._judge_look(look)
+            if isinstance(judged, NotApplicable) or judged.verdict is not Verdict.UNRESOLVED:
+                break
+        if isinstance(judged, NotApplicable) or len(looks) == 1:
+            return judged
+        return replace(judged, budget=looks[-1].task.count)
+
+    def _judge_look(self, asked: PlannedAssertion) -> Judgement | NotApplicable:
+        """Judge it on the prompts of one look."""
         if self.baseline is None and asked.assertion.expect.only_relative:
             return NotApplicable(_NO_BASELINE, _way_to("baseline"))
         if MEASURES[asked.assertion.measure].compares:
@@ -79,10 +94,19 @@ class SuiteRunner:
         everyone = self.audit.read(requests[1], asked.checkpoint) if len(requests) > 1 else None
         baseline = self.audit.read(requests[0], self.baseline) if self.baseline is not None else None
         expect, left_out = expected
-        judged = judge(reading, expect, asked.assertion.needed, baseline=baseline, everyone=everyone)
+        level = self._level(asked)
+        needed = asked.assertion.needed
+        judged = judge(reading, expect, needed, baseline=baseline, everyone=everyone, level=level)
+        if judged is not None and judged.verdict is Verdict.UNRESOLVED and asked.is_last_look:
+            enough = prompts_to_decide(reading, expect, needed, baseline=baseline, everyone=everyone, level=level)
+            judged = replace(judged, enough=enough)
         if judged is not None:
             judged = replace(judged, not_judged=(*left_out, *judged.not_judged), assumed=self._assumed(asked))
         return self._with_recovery(asked, judged, lambda checkpoint: self.audit.read(requests[0], checkpoint))
+
+    def _level(self, asked: PlannedAssertion) -> Level:
+        """How sure one assertion must be at one look."""
+        return Level(self.confidence).among(asked.together)
 
     def _expected(
         self, asked: PlannedAssertion, requests: Sequence[Request]
@@ -113,8 +137,7 @@ class SuiteRunner:
             return None, False
         if binding is None or not binding.circuit.was_found_on(self.binder.fingerprints(asked.checkpoint)[-1]):
             return binding, False
-        task = asked.suite.suite.tasks[asked.assertion.task]
-        return binding, same_prompts(binding.circuit, self.audit.prompts(task, asked.checkpoint).settings)
+        return binding, same_prompts(binding.circuit, self.audit.prompts(asked.task, asked.checkpoint).settings)
 
     def _assumed(self, asked: PlannedAssertion) -> str:
         """The circuit by which the assertion's roles were bound, where its lineage is assumed; empty otherwise."""
@@ -133,7 +156,8 @@ class SuiteRunner:
         """The judgement, and how much of the reading is recovered if there is a corrupted checkpoint."""
         if judged is None:
             return NotApplicable(_NO_BASELINE, _way_to("baseline"))
-        if self.baseline is None or self.corrupted is None:
+        to_come = judged.verdict is Verdict.UNRESOLVED and not asked.is_last_look
+        if self.baseline is None or self.corrupted is None or to_come:
             return judged
         if self._recovering is None:
             self._recovering = Recovering(self.audit, self.baseline, self.corrupted)
@@ -163,7 +187,7 @@ class SuiteRunner:
                 return bound
             binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
             roles = {} if binding is None else binding.circuit.roles
-        task = asked.suite.suite.tasks[assertion.task]
+        task = asked.task
 
         def take(checkpoint: Checkpoint) -> Reading | NotApplicable:
             return self.compared(assertion.measure, checkpoint, task, asked.suite.circuit, roles, role)
@@ -174,7 +198,7 @@ class SuiteRunner:
         expect, left_out = take_over(assertion, None, usable=False)  # no file proposes bounds for what compares
         if expect.is_empty:
             return NotApplicable(f"no bound is left to judge: {'; '.join(left_out)}")
-        return self._with_recovery(asked, judge(reading, expect, assertion.needed), take)
+        return self._with_recovery(asked, judge(reading, expect, assertion.needed, level=self._level(asked)), take)
 
     def compared(
         self, measure: str, checkpoint: Checkpoint, task: Task, circuit: str, roles: Roles, role: str

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.measures.intervals import ALONE, Level
 from circuit_assertions.measures.reading import Interval, Reading
 from circuit_assertions.verdict_words import Outcome
 
@@ -74,6 +75,9 @@ class Judgement:
         recovered: the recovered share of what the corrupted checkpoint had lost of the reading; None where there is no
             such checkpoint, or it has lost nothing.
         assumed: the circuit that named the heads, where its lineage is only assumed to be the model's.
+        level: how sure each row's interval is.
+        budget: how many prompts it could have taken; None where their number was fixed.
+        enough: about how many prompts would decide what is UNRESOLVED; None where that cannot be said.
     """
 
     verdict: Verdict
@@ -85,6 +89,9 @@ class Judgement:
     low_is_good: bool = False
     recovered: Figure | None = None
     assumed: str = ""
+    level: Level = field(default=ALONE)
+    budget: int | None = None
+    enough: int | None = None
 
     @property
     def amplified(self) -> bool:

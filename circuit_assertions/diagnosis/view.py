@@ -14,7 +14,8 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval, Reading
-from circuit_assertions.measures.intervals import students_reach
+from circuit_assertions.measures.intervals import Level, students_reach
+from circuit_assertions.measures.reading import CONFIDENCE
 from circuit_assertions.tasks import PromptSet, Task
 
 __all__ = ["Array", "ByHead", "View", "check_enough", "corrected_interval"]
@@ -113,5 +114,5 @@ def corrected_interval(values: Array, tests: int) -> Interval:
     """
     mean, count = float(values.mean()), values.size
     spread = float(values.std(ddof=1) / np.sqrt(count))
-    reach = students_reach(tests, count) * spread
+    reach = students_reach(Level(CONFIDENCE, tests), count) * spread
     return Interval(mean - reach, mean + reach)

@@ -7,12 +7,17 @@ too little where prompts are few. These are computed from formulas:
   transformation, J. R. Stat. Soc. B 54, 1992, 221-228); on either side, whichever reaches further. How often they miss
   is measured by `benchmarks/coverage.py`.
 - of a share of prompts: Clopper and Pearson's, which covers whatever the share is (Biometrika 26, 1934, 404-413).
-- of several means at once: Bonferroni's correction, so that all of them are covered together.
+- of several at once: Bonferroni's correction, so that all of them are covered together. So it is for prompts that are
+  drawn in growing batches, at every look of which the intervals hold together: the spending of K. K. G. Lan and D. L.
+  DeMets (Biometrika 70, 1983, 659-663) in equal parts, by the sum of the parts, which is valid whatever the readings
+  are. With twice the prompts at each look it reaches a few per cent further than bounds for normal readings would.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,20 +25,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ALONE",
     "CONFIDENCE",
-    "FEWEST_PROMPTS",
     "HOLDS",
     "Interval",
+    "Level",
     "interval_of_mean",
     "interval_of_share",
     "intervals_of_means",
+    "least_prompts",
     "students_reach",
 ]
 
 Array = NDArray[np.float64]
 
-CONFIDENCE = 0.95  # that all intervals of one assertion hold together
-FEWEST_PROMPTS = 8  # of fewer, neither spread nor skewness of a mean can be told: nothing is decided
+CONFIDENCE = 0.99  # that all intervals of one suite hold together
+_FEWEST_PROMPTS = 8  # of fewer, neither spread nor skewness of a mean can be told: nothing is decided
+_FOR_EACH_DIGIT = 12  # further prompts for each further digit of the tail, which a skewed mean reaches later
+
+
+@dataclass(frozen=True)
+class Level:
+    """How sure intervals are: all of `together` hold at once with `confidence`.
+
+    Attributes:
+        confidence: from 0 to 1, ends excluded.
+        together: how many intervals it is shared out among.
+    """
+
+    confidence: float = CONFIDENCE
+    together: int = 1
+
+    def among(self, count: int) -> Level:
+        """The level of each of so many intervals that share this one."""
+        return Level(self.confidence, self.together * count)
+
+    @property
+    def tail(self) -> float:
+        """The chance that one end of one interval misses."""
+        return (1 - self.confidence) / (2 * self.together)
+
+    @property
+    def of_one(self) -> float:
+        """The confidence of a single interval."""
+        return 1 - 2 * self.tail
+
+
+ALONE = Level()  # of an interval that shares its confidence with no other
 
 
 class Interval(NamedTuple):
@@ -56,12 +94,12 @@ HOLDS: Mapping[str, Callable[[Interval, float], bool]] = {
 
 
 def interval_of_mean(
-    values: Array, together: int = 1, limits: tuple[float | None, float | None] = (None, None)
+    values: Array, level: Level = ALONE, limits: tuple[float | None, float | None] = (None, None)
 ) -> Interval:
     """The interval of the mean of `values` [prompts].
 
     Args:
-        together: of how many means the intervals must hold at once.
+        level: how sure it must be.
         limits: the lowest and the highest value that a prompt can have, where there are such. Where all values are the
             same, an event that the prompts did not show may still have moved a share of them to a limit.
     """
@@ -70,25 +108,25 @@ def interval_of_mean(
     least = least if least is None or least <= values.min() else None
     most = most if most is None or most >= values.max() else None
     if (values == first).all():
-        unseen = 1 - _tail(together) ** (1 / count)  # the largest share that is not seen with this probability
+        unseen = 1 - level.tail ** (1 / count)  # the largest share that is not seen with this probability
         low, high = (first if limit is None else first + unseen * (limit - first) for limit in (least, most))
         return Interval(low, high)
-    low, high = map(float, intervals_of_means(values[:, None], together)[0])
+    low, high = map(float, intervals_of_means(values[:, None], level)[0])
     return Interval(low if least is None else max(low, least), high if most is None else min(high, most))
 
 
-def intervals_of_means(values: Array, together: int = 1) -> Array:
+def intervals_of_means(values: Array, level: Level = ALONE) -> Array:
     """The intervals of the means of `values` [prompts, columns] -> [columns, low and high].
 
     Args:
-        together: of how many means the intervals must hold at once.
+        level: how sure each of them must be.
     """
     count, first = len(values), values[0]
     apart = values - first  # exact where all are the same
     scale = np.abs(apart).max(axis=0)
     apart = apart / np.where(scale > 0, scale, 1.0)  # so that no power of the smallest numbers is lost
     mean, spread = apart.mean(axis=0), apart.std(axis=0)
-    reach = students_reach(together, count)
+    reach = students_reach(level, count)
     standard = (apart - mean) / np.where(spread > 0, spread, 1.0)
     skewness = (standard**3).mean(axis=0) / np.sqrt(count)
     below, above = np.maximum(reach, _halls(reach, skewness)), np.maximum(reach, -_halls(-reach, skewness))
@@ -109,31 +147,35 @@ def _halls(student: float, skewness: Array) -> Array:
     return ends
 
 
-def _tail(together: int) -> float:
-    """The chance that one of the ends may miss."""
-    return (1 - CONFIDENCE) / (2 * together)
+def least_prompts(level: Level) -> int:
+    """How many prompts a mean must have before anything is decided.
+
+    Few prompts cannot show how skewed their mean is, and the further out the ends of an interval lie, the more that
+    matters. docs/quality.md has what intervals of fewer prompts would miss.
+    """
+    digits = -math.log10(2 * level.tail)
+    return _FEWEST_PROMPTS + math.ceil(max(0.0, _FOR_EACH_DIGIT * (digits - 2)))
 
 
 @lru_cache(maxsize=4096)
-def students_reach(together: int, count: int) -> float:
-    """How many standard errors Student's interval reaches to either side, for so many means of `count` prompts."""
+def students_reach(level: Level, count: int) -> float:
+    """How many standard errors Student's interval of a mean of `count` prompts reaches to either side."""
     from scipy.stats import t
 
-    return float(t.isf(_tail(together), count - 1))
+    return float(t.isf(level.tail, count - 1))
 
 
-def interval_of_share(hits: Array, together: int = 1) -> Interval:
+def interval_of_share(hits: Array, level: Level = ALONE) -> Interval:
     """The interval of the share of ones among `hits` [prompts].
 
     Args:
-        together: of how many shares the intervals must hold at once.
+        level: how sure it must be.
     """
-    return _exact(round(float(hits.sum())), hits.size, together)
+    return _exact(round(float(hits.sum())), hits.size, level.tail)
 
 
 @lru_cache(maxsize=4096)
-def _exact(hits: int, count: int, together: int) -> Interval:
-    tail = _tail(together)
+def _exact(hits: int, count: int, tail: float) -> Interval:
     if hits == count:  # without scipy, which is slow to import: suites are checked for what no prompt can show
         return Interval(tail ** (1 / count), 1.0)
     if hits == 0:

@@ -19,13 +19,14 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.components import Component
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import intervals
-from circuit_assertions.measures.intervals import CONFIDENCE, Interval
+from circuit_assertions.measures.intervals import Interval, Level
 from circuit_assertions.measures.registry import MEASURES
 
 __all__ = ["CONFIDENCE", "Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share", "is_number"]
 
 Array = NDArray[np.float64]
 
+CONFIDENCE = 0.95  # of the intervals of figures
 _RESAMPLES = 2000
 _NOTHING = 5e-7  # shown as 0: what sums in another order leave of it
 _BLOCK = 250  # resamples drawn together
@@ -155,18 +156,15 @@ class Reading:
     def judged_columns(self) -> list[tuple[Component | None, Array, Interval]]:
         """The columns with the intervals that a verdict on all of them together rests on."""
         columns = self.columns()
-        return [(one, values, self.interval_for_verdict(values, len(columns))) for one, values in columns]
+        level = intervals.ALONE.among(len(columns))
+        return [(one, values, self.interval_for_verdict(values, level)) for one, values in columns]
 
-    def interval_for_verdict(self, values: Array, together: int) -> Interval:
-        """The interval of the mean of some of this reading's values [prompts] that a verdict rests on.
-
-        Args:
-            together: of how many means the intervals must hold at once.
-        """
+    def interval_for_verdict(self, values: Array, level: Level) -> Interval:
+        """The interval of the mean of some of this reading's values [prompts] that a verdict rests on."""
         if self.kind == "share":
-            return intervals.interval_of_share(values, together)
+            return intervals.interval_of_share(values, level)
         spec = MEASURES.get(self.measure)
-        return intervals.interval_of_mean(values, together, (None, None) if spec is None else spec.limits)
+        return intervals.interval_of_mean(values, level, (None, None) if spec is None else spec.limits)
 
     def interval(self, values: Array) -> Interval:
         """The interval of the mean of some of this reading's values [prompts]."""

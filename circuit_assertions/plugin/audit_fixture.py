@@ -22,7 +22,7 @@ from circuit_assertions.components import Component, all_of, kind_of, parse_comp
 from circuit_assertions.heads import Head, parse_head
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
-from circuit_assertions.measures.intervals import HOLDS
+from circuit_assertions.measures.intervals import ALONE, HOLDS
 from circuit_assertions.measures.reading import is_number
 from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable, printable_lines
@@ -211,7 +211,9 @@ def comparison_lines(op: str, left: object, right: object) -> Iterator[str]:
     if op not in HOLDS or not isinstance(left, Reading) or not is_number(right):
         return
     yield f"{left.measure} {op} {right}"
-    yield f"over {left.prompts} prompts; unit: {left.unit}; {intervals_text(len(left.columns()))}"
+    level = ALONE.among(len(left.columns()))
+    promised = intervals_text(level.of_one, level.confidence, "these")
+    yield f"over {left.prompts} prompts; unit: {left.unit}; {promised}"
     rows = []
     for head, values, interval in left.judged_columns():
         holds = "holds" if HOLDS[op](interval, right) else "does not hold"

@@ -17,6 +17,7 @@ from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions
 from circuit_assertions.measures import Reading
+from circuit_assertions.measures.intervals import CONFIDENCE
 from circuit_assertions.plugin.options import read_options
 from circuit_assertions.plugin.selection import ChosenSuites, chosen_checkpoints, labels_of
 from circuit_assertions.tasks import Task
@@ -46,7 +47,9 @@ class SessionAudit:
         self._labels = labels_of(self.checkpoints)
         permissions = Permissions(self.options.allow_pickle, self.options.trust_remote_code)
         opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
-        self.runner = SuiteRunner(Audit(opening, self.baseline), self.baseline)
+        audit = Audit(opening, self.baseline)
+        confidence = CONFIDENCE if self.options.confidence is None else self.options.confidence
+        self.runner = SuiteRunner(audit, self.baseline, confidence=confidence)
         if self.options.discover:
             self.runner.binder.find = self._find()
         if self.baseline is not None:

@@ -19,6 +19,7 @@ __all__ = ["Options", "add_options", "chosen_models", "read_options"]
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _REPORT_OR_FAIL = ("report", "fail")
+_LEAST_SURE, _MOST_SURE = 0.5, 0.999999
 _EFFECTS = {
     "unresolved": f"an {Outcome.UNRESOLVED} verdict",
     "skipped": "an assertion that was skipped",
@@ -44,6 +45,7 @@ class Options:
     discover: bool
     diagnosis: bool
     suites: tuple[str, ...]
+    confidence: float | None = None  # None: the default of what judges
     json: str | None = None
     outputs: tuple[str, ...] = ()
     spelling: Mapping[str, str] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Options:
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
         said += [("--circuit-unresolved", self.unresolved if self.unresolved != "report" else None)]
         said += [("--circuit-skipped", self.skipped if self.skipped != "report" else None)]
+        said += [("--circuit-confidence", f"{self.confidence:g}" if self.confidence is not None else None)]
         flags = [
             ("--discover", self.discover),
             ("--allow-pickle", self.allow_pickle),
@@ -94,6 +97,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("circuit_json", "default of --circuit-json", default=None)
     parser.addini("circuit_output", "default of --circuit-output", type="args", default=[])
     parser.addini("circuit_discover", "default of --circuit-discover", type="bool", default=False)
+    parser.addini("circuit_confidence", "default of --circuit-confidence", default=None)
     for name in _EFFECTS:
         parser.addini(f"circuit_{name}", f"default of --circuit-{name}", default="report")
 
@@ -179,6 +183,13 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         help="write the result of the audit to this file in this format: json, or one that another installed package "
         "offers; repeatable",
     )
+    group.addoption(
+        "--circuit-confidence",
+        dest="circuit_confidence",
+        metavar="SHARE",
+        help="how sure a run must be: the chance that a checkpoint of which everything holds breaks no assertion of a "
+        "suite, as 99.9%% or 0.999. Default: 99%%",
+    )
     for name, what in _EFFECTS.items():
         group.addoption(
             f"--circuit-{name}",
@@ -238,11 +249,30 @@ def read_options(config: pytest.Config) -> Options:
         **{name: _effect(config, name) for name in _EFFECTS},
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
+        confidence=_confidence(config),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
         json=config.getoption("circuit_json") or _path_in_root(config, "circuit_json"),
         outputs=tuple(config.getoption("circuit_output") or config.getini("circuit_output")),
         spelling={short: spelled(config, full) for short, full in PLAIN.items()},
     )
+
+
+def _confidence(config: pytest.Config) -> float | None:
+    """How sure a run must be, from `99.9%` or `0.999`; None where nobody said."""
+    given = config.getoption("circuit_confidence")
+    said = str(given or config.getini("circuit_confidence") or "")
+    if not said:
+        return None
+    try:
+        share = float(said.removesuffix("%").strip()) / (100 if said.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not _LEAST_SURE <= share <= _MOST_SURE:
+        where = "--circuit-confidence" if given else f"circuit_confidence in {config.inipath}"
+        raise pytest.UsageError(
+            f"{where} is {said!r}: give a share from {100 * _LEAST_SURE:g}% to {100 * _MOST_SURE:g}%, as 99.9% or 0.999"
+        )
+    return share
 
 
 def _effect(config: pytest.Config, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Iterator
 
@@ -21,12 +22,14 @@ __all__ = [
     "figure_text",
     "interval_text",
     "intervals_text",
+    "percent_text",
     "share_text",
 ]
 
 _MOST_ROWS = 10
 _MOST_CANDIDATES = 3  # shown where any head would have done and none did
 _WIDTH = 100
+_MANY = 32  # times the prompts
 FIGURES = (Column(align="right", gap=1), Column())  # a mean and its interval
 LABELS = Column(least=9, gap=1)
 
@@ -41,9 +44,26 @@ def interval_text(figure: Figure) -> str:
     return f"[{number(figure.low)}, {number(figure.high)}]"
 
 
-def intervals_text(heads: int) -> str:
-    """What the intervals of so many rows promise."""
-    return "95 % intervals" if heads == 1 else "95 % intervals, for all of them together"
+def intervals_text(level: float | None, confidence: float | None, of_what: str) -> str:
+    """What intervals promise: `99.979 % intervals, so that all of the suite's hold together with 99 %`.
+
+    Args:
+        level: of each interval.
+        confidence: of all together.
+        of_what: whose intervals they are.
+    """
+    if level is None or confidence is None:
+        return "intervals"
+    if level == confidence:
+        return f"{percent_text(level)} intervals"
+    return f"{percent_text(level)} intervals, so that all of {of_what} hold together with {percent_text(confidence)}"
+
+
+def percent_text(confidence: float) -> str:
+    """`99.979 %`: two digits of what is missing to 100 %."""
+    missing = 100 * (1 - confidence)
+    digits = max(0, 1 - math.floor(math.log10(missing))) if missing > 0 else 0
+    return f"{100 - missing:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
 def figure_text(figure: Figure) -> str:
@@ -100,7 +120,11 @@ def _lines(result: AssertionResult) -> Iterator[str]:
 def _told(result: AssertionResult, reading: Reading) -> Iterator[tuple[str, str]]:
     yield "expected", f"{result.subject} {result.expected}"
     yield from _labelled("measured", _row_lines(result))
-    yield "over", f"{reading.prompts} prompts; unit: {reading.unit}; {intervals_text(len(result.rows))}"
+    of_most = f" of at most {result.budget}" if result.budget is not None else ""
+    yield "over", f"{reading.prompts}{of_most} prompts; unit: {reading.unit}"
+    yield "intervals", intervals_text(result.level, result.confidence, "the suite's")
+    if result.outcome == Outcome.UNRESOLVED:
+        yield "to decide", _to_decide(result, reading.prompts)
     yield from context_rows(reading)
     if result.recovered is not None:
         yield "recovered", f"{share_text(result.recovered)} of what the corrupted checkpoint lost of it"
@@ -111,6 +135,16 @@ def _told(result: AssertionResult, reading: Reading) -> Iterator[tuple[str, str]
     if result.worst is not None:
         yield from _labelled("worst", _worst_prompts(result.worst))
     yield "reproduce", result.command
+
+
+def _to_decide(result: AssertionResult, prompts: int) -> str:
+    """What would resolve an assertion that is UNRESOLVED."""
+    if result.enough is None:
+        return f"not even {_MANY * prompts} such prompts would do: the reading is too near to the bound"
+    most = 2 * result.enough
+    draws = "seed" in (result.reading.task if result.reading is not None else {})
+    way = f": `prompts: {{start: {prompts}, budget: {most}}}` asks more only where it must" if draws else ""
+    return f"about {result.enough} prompts, if further ones read as these do{way}"
 
 
 def _worst_prompts(worst: WorstPrompts) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from circuit_assertions.measures.figures import number
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.report.explaining import figure_text, share_text
+from circuit_assertions.report.explaining import figure_text, percent_text, share_text
 from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import AssertionResult, AuditedModel
 from circuit_assertions.results.audit import MetLimit
@@ -75,6 +75,8 @@ def summary_lines(audited: Iterable[AuditedModel], lines: Sequence[AssertionResu
         yield from _reasons(own)
         if own:
             yield _counts(own), ""
+        if sure := _sure(own):
+            yield sure, ""
 
 
 def _table(lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
@@ -91,7 +93,10 @@ def _table(lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
 
 
 def _read(line: AssertionResult) -> str:
-    return f"{_telling(line)}, expected {line.expected}" if line.rows and line.outcome not in _NOT_READ else ""
+    if not line.rows or line.outcome in _NOT_READ:
+        return ""
+    asked = f"; {line.reading.prompts} of at most {line.budget} prompts" if line.budget and line.reading else ""
+    return f"{_telling(line)}, expected {line.expected}{asked}"
 
 
 def _notes(line: AssertionResult) -> str:
@@ -146,6 +151,16 @@ def _reasons(lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
             first, *more = reason.split("\n")
             yield f"{count} {outcome.said}: {first}", outcome
             yield from ((f"  {line}", outcome) for line in more)
+
+
+def _sure(lines: Sequence[AssertionResult]) -> str:
+    """What the intervals of the run promise together; empty where nothing was judged."""
+    confidence = max((line.confidence for line in lines if line.confidence is not None), default=None)
+    if confidence is None:
+        return ""
+    suites = len({line.suite for line in lines if line.confidence is not None})
+    every = f", those of all {suites} suites with {percent_text(1 - suites * (1 - confidence))}" if suites > 1 else ""
+    return f"intervals of a suite hold together with {percent_text(confidence)}{every}"
 
 
 def _counts(lines: Sequence[AssertionResult]) -> str:

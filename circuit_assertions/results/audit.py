@@ -113,6 +113,10 @@ class AssertionResult(Part):
         recovered: the recovered share of what the corrupted checkpoint had lost of the reading.
         not_judged: conditions that were left out, each with the reason.
         assumed: the circuit that named the heads, where its lineage is only assumed to be the model's.
+        confidence: that no interval of the suite misses.
+        level: the confidence of each interval of the rows alone.
+        budget: how many prompts could be asked at most; None where their number was fixed.
+        enough: about how many prompts would decide what is UNRESOLVED; None where that cannot be said.
         worst: of an assertion that does not hold.
         reason: why it was skipped, or could not be read.
         limit: the limit of a model by which it could not be read; None where that was not why.
@@ -137,6 +141,10 @@ class AssertionResult(Part):
     recovered: Figure | None = None
     not_judged: tuple[str, ...] = ()
     assumed: str = ""
+    confidence: float | None = None
+    level: float | None = None
+    budget: int | None = None
+    enough: int | None = None
     worst: WorstPrompts | None = None
     reason: str = ""
     limit: MetLimit | None = None

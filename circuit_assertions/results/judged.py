@@ -75,6 +75,10 @@ def _told(assertion: Assertion, judgement: Judgement) -> dict[str, object]:
         "recovered": None if judgement.recovered is None else Figure.of(judgement.recovered),
         "not_judged": judgement.not_judged,
         "assumed": judgement.assumed,
+        "confidence": judgement.level.confidence,
+        "level": judgement.level.of_one,
+        "budget": judgement.budget,
+        "enough": judgement.enough,
         "worst": None if held else _worst(judgement, assertion.expect),
     }
 

@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Self
 
+from pydantic import GetJsonSchemaHandler, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
 from circuit_assertions.tasks.errors import TaskError
+from circuit_assertions.tasks.growing import PromptsThatGrow
 from circuit_assertions.tasks.metrics import LOGIT_DIFFERENCE, AnswerMetric
 from circuit_assertions.tasks.prompts import PromptSet
 from circuit_assertions.tasks.schema import Strict
@@ -84,6 +89,16 @@ class TaskKind(Strict):
         """The positions that every prompt of this task names."""
         return frozenset(self.positions)
 
+    @property
+    def looks(self) -> tuple[Self, ...]:
+        """The task with as many prompts as are asked at first, then with more; one where their number is fixed."""
+        return (self,)
+
+    @property
+    def budget(self) -> int:
+        """How many prompts are asked at most."""
+        return self.looks[-1].count
+
     def with_count(self, count: int) -> Self | None:
         """The task with so many prompts, the first ones the same; None where their number is fixed."""
         return None
@@ -115,19 +130,49 @@ class TaskKind(Strict):
 
 
 class SeededTask(TaskKind):
-    """A kind whose prompts are drawn, as many as are asked for. Subclasses declare its fields with their help."""
+    """A kind whose prompts are drawn, as many as are asked for. Subclasses declare its fields with their help.
+
+    In place of a number of prompts a suite may give `{start: 64, budget: 2048}`: a kind need not know of it.
+    """
 
     prompts: int
     seed: int
+    _growing: PromptsThatGrow | None = PrivateAttr(None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _prompts_may_grow(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(value, Mapping) or not isinstance(value.get("prompts"), Mapping):
+            return handler(value)
+        growing = PromptsThatGrow.under_key(value["prompts"])
+        handler({**value, "prompts": growing.budget})  # so many must be allowed too
+        made = handler({**value, "prompts": growing.start})
+        made._growing = growing
+        return made
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(schema)
+        declared = handler.resolve_ref_schema(made).get("properties", {})
+        if "prompts" in declared:
+            declared["prompts"] = PromptsThatGrow.beside(declared["prompts"])
+        return made
 
     @property
     def count(self) -> int:
         """How many prompts it makes."""
         return self.prompts
 
+    @property
+    def looks(self) -> tuple[Self, ...]:
+        """The task with as many prompts as are asked at first, then with more; one where their number is fixed."""
+        return (self,) if self._growing is None else tuple(map(self.with_count, self._growing.counts))
+
     def with_count(self, count: int) -> Self:
         """The task with so many prompts of the same seed."""
-        return self.model_copy(update={"prompts": count})
+        made = self.model_copy(update={"prompts": count})
+        made._growing = None
+        return made
 
     def with_seed(self, seed: int) -> Self:
         """The task with prompts of another seed."""

@@ -37,7 +37,7 @@ class Mostly(Condition[float]):
         values = evidence.values
         ranges = [one.good_range(evidence) for one in evidence.beside if self.takes_in(one)]
         met = np.logical_and.reduce([(values >= low) & (values <= high) for low, high in ranges]).astype(np.float64)
-        share = interval_of_share(met, evidence.together)
+        share = interval_of_share(met, evidence.level)
         read = f"met by {met.mean():.1%} [{share.low:.1%}, {share.high:.1%}]"
         return Finding(place(share, self.value, np.inf), self.describe(evidence.beside), read)
 

@@ -17,12 +17,13 @@ from circuit_assertions.diagnosis.discovery.follow_chain import Followed
 from circuit_assertions.diagnosis.view import Array, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES
-from circuit_assertions.measures.intervals import interval_of_mean, interval_of_share
+from circuit_assertions.measures.intervals import ALONE, interval_of_mean, interval_of_share
 from circuit_assertions.measures.reading import bootstrap_means
 
 __all__ = ["CLEARS", "Proposal", "propose"]
 
 CLEARS = 99.0  # per cent of resamples
+_TOGETHER = 1000  # assertions, heads and looks of a suite that a bound may be judged among
 _NOTHING = 1e-100  # too small to be rounded, and no bound
 
 
@@ -109,7 +110,8 @@ def _proposal(says: dict[str, Any], values: Array) -> Proposal:
     edge = float(np.percentile(means, 100 - CLEARS if bounding.is_lower else CLEARS))
     # What the same readings would be judged by; where every prompt is a hit, a bootstrap knows of no miss.
     spec = MEASURES[says["measure"]]
-    interval = interval_of_share(values) if spec.hits else interval_of_mean(values, limits=spec.limits)
+    level = ALONE.among(_TOGETHER)
+    interval = interval_of_share(values, level) if spec.hits else interval_of_mean(values, level, spec.limits)
     edge = min(edge, interval.low) if bounding.is_lower else max(edge, interval.high)
     return Proposal(says, bounding(_rounded(edge, down=bounding.is_lower)), mean)
 
