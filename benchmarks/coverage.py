@@ -3,7 +3,9 @@
     python -m benchmarks.coverage [--draws N] [--seed N] [--json]
 
 Each cell is the share of samples whose interval misses the true mean, over what it may be: 1 is nominal, less is
-cautious. Levels are those of one head, and of 12 and 144 heads judged together. docs/quality.md has the table.
+cautious. Levels are those of one interval, and of 12 and 144 that must hold together. Where there are too few prompts
+for a level, nothing is decided, and the cell is empty. The last column has prompts that grow from look to look: a miss
+at any look counts. docs/quality.md has the table.
 """
 
 from __future__ import annotations
@@ -19,17 +21,21 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from circuit_assertions.measures.intervals import (
-    CONFIDENCE,
+    ALONE,
+    Level,
     interval_of_mean,
     interval_of_share,
     intervals_of_means,
+    least_prompts,
 )
+from circuit_assertions.tasks.growing import PromptsThatGrow
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Array]
 
 PROMPTS = (8, 16, 32, 64, 256)
 TOGETHER = (1, 12, 144)
+GROWING = PromptsThatGrow(start=64, budget=1024)
 _AT_ONCE = 2_000_000  # values drawn at once: 16 MB
 
 # Distributions with the mean that the intervals have to cover.
@@ -49,6 +55,9 @@ class Cell:
     """One kind of readings, at one number of prompts and one level.
 
     Attributes:
+        prompts: the most of them, where they grow.
+        together: how many intervals must hold at once, looks aside.
+        looks: how often the prompts are looked at.
         missed: the share of intervals that miss the truth, with Wilson's interval.
         allowed: the share that may.
     """
@@ -60,6 +69,7 @@ class Cell:
     low: float
     high: float
     allowed: float
+    looks: int = 1
 
     @property
     def ratio(self) -> float:
@@ -74,70 +84,98 @@ def _templates(rng: np.random.Generator, size: tuple[int, int]) -> Array:
     return values
 
 
-def missed_means(draw: Draw, mean: float, prompts: int, together: int, draws: int, seed: int) -> int:
+def missed_means(draw: Draw, mean: float, prompts: int, level: Level, draws: int, seed: int) -> int:
     """How many of `draws` samples have an interval that misses the mean."""
-    rng, missed, done = np.random.default_rng((seed, prompts, together)), 0, 0
+    rng, missed, done = np.random.default_rng((seed, prompts, level.together)), 0, 0
     while done < draws:
         some = min(draws - done, max(1, _AT_ONCE // prompts))
-        values = draw(rng, (some, prompts))
-        low, high = intervals_of_means(values.T, together).T
-        level = (values == values[:, :1]).all(axis=1)
-        if level.any():  # only where the range of values is known: 0 to 1
-            ends = [interval_of_mean(row, together, (0.0, 1.0)) for row in values[level]]
-            low[level], high[level] = np.array(ends).T
-        missed += int(((low > mean) | (high < mean)).sum())
+        missed += int(_misses(draw(rng, (some, prompts)), mean, level).sum())
         done += some
     return missed
 
 
-def missed_shares(share: float, prompts: int, together: int, draws: int, seed: int) -> int:
+def missed_at_a_look(draw: Draw, mean: float, level: Level, draws: int, seed: int) -> int:
+    """How many of `draws` samples have an interval that misses the mean at one look or another.
+
+    Args:
+        level: of all looks together.
+    """
+    rng, counts, missed, done = np.random.default_rng((seed, level.together)), GROWING.counts, 0, 0
+    while done < draws:
+        some = min(draws - done, max(1, _AT_ONCE // GROWING.budget))
+        values = draw(rng, (some, GROWING.budget))
+        at_looks = [_misses(values[:, :count], mean, level.among(len(counts))) for count in counts]
+        missed += int(np.any(at_looks, axis=0).sum())
+        done += some
+    return missed
+
+
+def _misses(values: Array, mean: float, level: Level) -> NDArray[np.bool_]:
+    """Which samples [samples, prompts] have an interval that misses the mean [samples]."""
+    low, high = intervals_of_means(values.T, level).T
+    same = (values == values[:, :1]).all(axis=1)
+    if same.any():  # only where the range of values is known: 0 to 1
+        low[same], high[same] = np.array([interval_of_mean(row, level, (0.0, 1.0)) for row in values[same]]).T
+    misses: NDArray[np.bool_] = (low > mean) | (high < mean)
+    return misses
+
+
+def missed_shares(share: float, prompts: int, level: Level, draws: int, seed: int) -> int:
     """How many of `draws` samples have an interval that misses the share."""
-    counts = np.random.default_rng((seed, prompts, together)).binomial(prompts, share, draws)
+    counts = np.random.default_rng((seed, prompts, level.together)).binomial(prompts, share, draws)
     missed = 0
     for hits, times in zip(*np.unique(counts, return_counts=True), strict=True):
-        low, high = interval_of_share((np.arange(prompts) < hits).astype(np.float64), together)
+        low, high = interval_of_share((np.arange(prompts) < hits).astype(np.float64), level)
         missed += int(times) * (not low <= share <= high)
     return missed
 
 
 def cells(draws: int, seed: int) -> list[Cell]:
-    """All cells. At the level of many heads more samples are drawn, so that misses can be counted."""
+    """All cells in which something is decided. At the level of many intervals more samples are drawn."""
     made = []
-    for together in TOGETHER:
-        count = draws * together
+    for level in map(ALONE.among, TOGETHER):
+        count = draws * level.together
         for prompts in PROMPTS:
-            for name, (draw, mean) in MEANS.items():
-                made.append(
-                    _cell(name, prompts, together, missed_means(draw, mean, prompts, together, count, seed), count)
-                )
+            if prompts >= least_prompts(level):
+                for name, (draw, mean) in MEANS.items():
+                    made.append(
+                        _cell(name, prompts, level, missed_means(draw, mean, prompts, level, count, seed), count)
+                    )
             for share in SHARES:
-                missed = missed_shares(share, prompts, together, count, seed)
-                made.append(_cell(f"hits, {share:g}", prompts, together, missed, count))
+                missed = missed_shares(share, prompts, level, count, seed)
+                made.append(_cell(f"hits, {share:g}", prompts, level, missed, count))
+    for name, (draw, mean) in MEANS.items():
+        missed = missed_at_a_look(draw, mean, ALONE, draws, seed)
+        made.append(_cell(name, GROWING.budget, ALONE, missed, draws, looks=len(GROWING.counts)))
     return made
 
 
-def _cell(readings: str, prompts: int, together: int, missed: int, draws: int) -> Cell:
+def _cell(readings: str, prompts: int, level: Level, missed: int, draws: int, looks: int = 1) -> Cell:
     interval = binomtest(missed, draws).proportion_ci(0.95, method="wilson")
-    allowed = (1 - CONFIDENCE) / together
-    return Cell(readings, prompts, together, missed / draws, float(interval.low), float(interval.high), allowed)
+    together, allowed = level.together, 2 * level.tail
+    return Cell(readings, prompts, together, missed / draws, float(interval.low), float(interval.high), allowed, looks)
 
 
 def table(found: list[Cell]) -> str:
     """A Markdown table: readings by row, prompts and level by column."""
-    columns = [(together, prompts) for together in TOGETHER for prompts in PROMPTS]
-    by_place = {(cell.readings, cell.together, cell.prompts): cell for cell in found}
-    heading = "| readings | " + " | ".join(f"{prompts} x {together}" for together, prompts in columns) + " |"
-    lines = [heading, "|---" * (len(columns) + 1) + "|"]
-    for name in dict.fromkeys(cell.readings for cell in found):
-        ratios = (f"{by_place[name, together, prompts].ratio:.2f}" for together, prompts in columns)
-        lines.append(f"| {name} | {' | '.join(ratios)} |")
+    columns = [(together, prompts, 1) for together in TOGETHER for prompts in PROMPTS]
+    columns.append((1, GROWING.budget, len(GROWING.counts)))
+    by_place = {(cell.readings, cell.together, cell.prompts, cell.looks): cell for cell in found}
+    names = [f"{prompts} x {together}" for together, prompts, _ in columns[:-1]]
+    lines = [
+        f"| readings | {' | '.join(names)} | {GROWING.start} to {GROWING.budget} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for name in (*MEANS, *(f"hits, {share:g}" for share in SHARES)):
+        known = (by_place.get((name, *column)) for column in columns)
+        lines.append(f"| {name} | {' | '.join('' if cell is None else f'{cell.ratio:.2f}' for cell in known)} |")
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table, or all cells as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__.partition("\n")[0])
-    parser.add_argument("--draws", type=int, default=10_000, help="samples a cell, times the heads together")
+    parser.add_argument("--draws", type=int, default=10_000, help="samples a cell, times the intervals together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)

@@ -80,7 +80,7 @@ SUITE = """\
 suite: spread
 circuit: induction
 tasks:
-  again: {{kind: repeated-tokens, prompts: 8, length: 8}}
+  again: {{kind: repeated-tokens, prompts: 32, length: 8}}
 assertions:
   - {{id: holds, measure: loss, task: again, expect: {{spread-at-most: 1000, at-least: 0.01}}}}
   - {{id: breaks, measure: loss, task: again, expect: {{spread-at-most: 1e-9}}}}
@@ -172,14 +172,14 @@ def test_what_a_modifier_has_lost_is_not_judged() -> None:
 def spread(opened_once: None, tiny_folder: Path) -> float:
     """The spread of the tiny model's loss, which these prompts do not decide a bound of."""
     audited = Audited(tiny_folder)
-    return float(np.std(audited.read("loss", repeated(prompts=8, length=8)).values))
+    return float(np.std(audited.read("loss", repeated(prompts=32, length=8)).values))
 
 
 def test_a_condition_of_another_package_is_judged_in_a_suite_and_in_python(
     pytester: pytest.Pytester, tiny_folder: Path, spread: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env = installed(pytester.path, ENTRY_POINTS, spread_conditions=PACKAGE)
-    task = "{'kind': 'repeated-tokens', 'prompts': 8, 'length': 8}"
+    task = "{'kind': 'repeated-tokens', 'prompts': 32, 'length': 8}"
     said = f"'loss', task={task}, spread_at_most=1000, near_baseline='5%'"
     expects = f"def test_spread(audit):\n    audit.expect({said})\n"
     write(pytester.path, {"suites/spread.yaml": SUITE.format(spread=spread), "tests/test_own.py": expects})

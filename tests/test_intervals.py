@@ -16,7 +16,7 @@ from scipy import stats
 from circuit_assertions.assertions import Expectation, Judgement, Verdict, judge
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
-from circuit_assertions.measures.intervals import FEWEST_PROMPTS, interval_of_mean, interval_of_share
+from circuit_assertions.measures.intervals import ALONE, Level, interval_of_mean, interval_of_share, least_prompts
 
 Array = NDArray[np.float64]
 HELD, BROKEN, UNRESOLVED = Verdict.HELD, Verdict.BROKEN, Verdict.UNRESOLVED
@@ -44,7 +44,7 @@ def share_said(said: Verdict, runs: int, verdict: Callable[[np.random.Generator]
 # -- one mean, one share ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prompts", [8, 16, 64])
+@pytest.mark.parametrize("prompts", [16, 32, 64])
 @pytest.mark.parametrize(
     ("draw", "mean"),
     [
@@ -57,10 +57,11 @@ def share_said(said: Verdict, runs: int, verdict: Callable[[np.random.Generator]
     ids=["normal", "heavy-tails", "skewed", "exponential", "three-values"],
 )
 def test_a_mean_is_covered(draw: Callable[..., Array], mean: float, prompts: int) -> None:
-    """By 95 % or more; of as few as eight prompts of an exponential distribution, by 93 % or more."""
-    rng, runs = np.random.default_rng(prompts), 2000
-    missed = sum(not low <= mean <= high for low, high in map(interval_of_mean, draw(rng, (runs, prompts))))
-    assert missed / runs <= (0.07 if prompts == 8 else 0.06)
+    rng, runs, level = np.random.default_rng(prompts), 2000, Level(0.95)
+    missed = sum(
+        not low <= mean <= high for low, high in (interval_of_mean(row, level) for row in draw(rng, (runs, prompts)))
+    )
+    assert missed / runs <= 0.06
 
 
 @pytest.mark.parametrize("together", [1, 20, 144])
@@ -69,7 +70,8 @@ def test_a_share_is_covered_whatever_it_is(share: float, together: int) -> None:
     """Exactly: the chances of all counts whose interval misses the share, added up."""
     count = 40
     chances = stats.binom.pmf(range(count + 1), count, share)
-    read = (interval_of_share((np.arange(count) < hits).astype(float), together) for hits in range(count + 1))
+    level = Level(0.95, together)
+    read = (interval_of_share((np.arange(count) < hits).astype(float), level) for hits in range(count + 1))
     missed = sum(chance for chance, (low, high) in zip(chances, read, strict=True) if not low <= share <= high)
     assert missed <= 0.05 / together
 
@@ -78,7 +80,7 @@ def test_students_interval_is_the_core_of_it() -> None:
     values = np.random.default_rng(0).normal(2.0, 1.0, 64)
     symmetric = np.concatenate([values, 4.0 - values])  # no skewness: Hall's interval is Student's
     student = stats.t.interval(1 - 0.05 / 12, 127, symmetric.mean(), stats.sem(symmetric))
-    assert interval_of_mean(symmetric, together=12) == pytest.approx(student)
+    assert interval_of_mean(symmetric, Level(0.95, 12)) == pytest.approx(student)
 
 
 @given(
@@ -91,14 +93,14 @@ def test_students_interval_is_the_core_of_it() -> None:
 def test_intervals_hold_the_mean_widen_with_more_heads_and_follow_the_unit(
     values: Array, together: int, scale: float, shift: float
 ) -> None:
-    low, high = interval_of_mean(values, together)
+    low, high = interval_of_mean(values, Level(0.99, together))
     slack = 1e-9 * (1 + float(np.abs(values).max()))
     assert low - slack <= values.mean() <= high + slack
-    wider = interval_of_mean(values, together + 1)
+    wider = interval_of_mean(values, Level(0.99, together + 1))
     assert wider.low <= low + slack
     assert wider.high >= high - slack
     if values.std() > 1e-3:
-        mirrored = interval_of_mean(shift - scale * values, together)
+        mirrored = interval_of_mean(shift - scale * values, Level(0.99, together))
         assert mirrored == pytest.approx((shift - scale * high, shift - scale * low), rel=1e-4, abs=1e-4)
 
 
@@ -164,10 +166,55 @@ def test_any_head_that_retains_is_one_that_leads_on_the_baseline() -> None:
 # -- few prompts ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prompts", [2, FEWEST_PROMPTS - 1])
+LEAST = least_prompts(ALONE)
+
+
+@pytest.mark.parametrize("prompts", [2, LEAST - 1])
 def test_too_few_prompts_decide_nothing_and_the_number_is_told(prompts: int) -> None:
     judgement = judged(np.full(prompts, 5.0), "each", at_least=1.0)
     assert judgement.verdict is UNRESOLVED
     (finding,) = judgement.rows[0].findings
-    assert says(finding.read, prompts, FEWEST_PROMPTS)
-    assert judged(np.full(FEWEST_PROMPTS, 5.0), "each", at_least=1.0).verdict is HELD
+    assert says(finding.read, prompts, LEAST)
+    assert judged(np.full(LEAST, 5.0), "each", at_least=1.0).verdict is HELD
+
+
+def test_more_intervals_together_need_more_prompts() -> None:
+    needed = [least_prompts(ALONE.among(together)) for together in (1, 12, 144, 10_000)]
+    assert needed == sorted(set(needed))
+    assert needed[-1] <= 64
+
+
+# -- levels, and prompts that grow ------------------------------------------------------------------------------------
+
+
+@given(confidence=st.floats(0.5, 0.9999), shares=st.lists(st.integers(1, 40), max_size=4))
+def test_what_is_shared_out_is_as_much_as_there_was(confidence: float, shares: list[int]) -> None:
+    level = Level(confidence)
+    for count in shares:
+        level = level.among(count)
+    assert level.together * 2 * level.tail == pytest.approx(1 - confidence)
+    assert level.of_one >= confidence - 1e-12
+
+
+def test_growing_prompts_miss_no_more_often_than_bounds_of_a_group_sequential_design_may() -> None:
+    """Beside the exact chance that a mean of normal values leaves its bounds at some look (scipy's integral)."""
+    counts = np.array([64, 128, 256, 512])
+    reach = stats.norm.isf(Level(0.95).among(len(counts)).tail)
+    together = np.sqrt(np.minimum.outer(counts, counts) / np.maximum.outer(counts, counts))
+    inside = stats.multivariate_normal(cov=together).cdf(np.full(4, reach), lower_limit=np.full(4, -reach))
+    assert inside >= 0.95
+    exact = _exact_reach(together)
+    assert exact <= reach <= 1.06 * exact  # what the sum of the parts costs
+
+
+def _exact_reach(together: Array) -> float:
+    """The same for all looks, so that 5 % leave it at one of them."""
+    from scipy.optimize import brentq
+
+    normal = stats.multivariate_normal(cov=together, seed=0)
+
+    def missing(reach: float) -> float:
+        ends = np.full(len(together), reach)
+        return float(normal.cdf(ends, lower_limit=-ends)) - 0.95
+
+    return float(brentq(missing, 1.9, 3.0, xtol=1e-3))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from circuit_assertions.plugin.option_values import said_confidence
 from circuit_assertions.plugin.short_options import PLAIN, spelled
 from circuit_assertions.verdict_words import Outcome, Overall
 
@@ -19,7 +20,6 @@ __all__ = ["Options", "add_options", "chosen_models", "read_options"]
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _REPORT_OR_FAIL = ("report", "fail")
-_LEAST_SURE, _MOST_SURE = 0.5, 0.999999
 _EFFECTS = {
     "unresolved": f"an {Outcome.UNRESOLVED} verdict",
     "skipped": "an assertion that was skipped",
@@ -249,30 +249,12 @@ def read_options(config: pytest.Config) -> Options:
         **{name: _effect(config, name) for name in _EFFECTS},
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
-        confidence=_confidence(config),
+        confidence=said_confidence(config),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
         json=config.getoption("circuit_json") or _path_in_root(config, "circuit_json"),
         outputs=tuple(config.getoption("circuit_output") or config.getini("circuit_output")),
         spelling={short: spelled(config, full) for short, full in PLAIN.items()},
     )
-
-
-def _confidence(config: pytest.Config) -> float | None:
-    """How sure a run must be, from `99.9%` or `0.999`; None where nobody said."""
-    given = config.getoption("circuit_confidence")
-    said = str(given or config.getini("circuit_confidence") or "")
-    if not said:
-        return None
-    try:
-        share = float(said.removesuffix("%").strip()) / (100 if said.endswith("%") else 1)
-    except ValueError:
-        share = 0.0
-    if not _LEAST_SURE <= share <= _MOST_SURE:
-        where = "--circuit-confidence" if given else f"circuit_confidence in {config.inipath}"
-        raise pytest.UsageError(
-            f"{where} is {said!r}: give a share from {100 * _LEAST_SURE:g}% to {100 * _MOST_SURE:g}%, as 99.9% or 0.999"
-        )
-    return share
 
 
 def _effect(config: pytest.Config, name: str) -> str:
