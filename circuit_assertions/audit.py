@@ -247,7 +247,7 @@ def _reading(request: Request, taking: ReadingBuilder, model: Model, prompts: Pr
         "model": model.identity(),
         **({"approximate": True} if spec.approximate else {}),
     }
-    texts = [prompts.prompts[row].text for row in taking.rows]
+    asked = [prompts.prompts[row] for row in taking.rows]
     return Reading(
         spec.name,
         spec.unit_on(request.task),
@@ -255,7 +255,8 @@ def _reading(request: Request, taking: ReadingBuilder, model: Model, prompts: Pr
         taking.values,
         tuple(taking.heads),
         settings,
-        texts,
+        [prompt.text for prompt in asked],
+        [prompt.template for prompt in asked],
         taking.beside,
         spec.rounding_on(request.task),
     )

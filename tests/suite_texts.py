@@ -11,7 +11,7 @@ suite: tiny
 circuit: induction
 
 tasks:
-  again: {kind: repeated-tokens, prompts: 8, length: 8}
+  again: {kind: repeated-tokens, prompts: 48, length: 8}
 
 assertions:
   - id: holds
@@ -50,7 +50,7 @@ suite: indirect object identification, small
 circuit: ioi
 
 tasks:
-  ioi: {kind: ioi, prompts: 32}
+  ioi: {kind: ioi, prompts: 64}
 
 assertions:
   - id: answers

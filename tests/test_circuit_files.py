@@ -152,7 +152,7 @@ def test_broken_circuits_beside_a_suite_and_of_ones_own_are_left_out(
 SUITE = """\
 suite: {circuit}
 circuit: {circuit}
-tasks: {{again: {{kind: repeated-tokens, prompts: 8, length: 8}}}}
+tasks: {{again: {{kind: repeated-tokens, prompts: 48, length: 8}}}}
 assertions:
   - {{id: by-role, measure: previous-token-score, heads: {role}, task: again, expect: {{at-most: 0.99}}}}
   - {{id: of-any, measure: previous-token-score, heads: any, task: again, expect: {{at-most: 0.99}}}}

@@ -20,7 +20,7 @@ suite: what became of the circuit
 circuit: ioi
 
 tasks:
-  ioi: {kind: ioi, prompts: 24}
+  ioi: {kind: ioi, prompts: 48}
 
 assertions:
   - id: name-movers-are-still-the-ones

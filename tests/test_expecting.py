@@ -168,7 +168,7 @@ def test_what_a_suite_could_not_say_is_refused_by_name(
 TESTS = """\
 import pytest
 
-TASK = {"kind": "repeated-tokens", "prompts": 8, "length": 8}
+TASK = {"kind": "repeated-tokens", "prompts": 48, "length": 8}
 
 
 def test_holds(audit):

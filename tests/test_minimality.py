@@ -88,7 +88,7 @@ SHAPE = {"architecture": "GPT2LMHeadModel", "layers": 3, "heads": 4, "d_model": 
 SUITE = """\
 suite: x
 circuit: ioi
-tasks: {ioi: {kind: ioi, prompts: 12}}
+tasks: {ioi: {kind: ioi, prompts: 48}}
 assertions:
   - {id: a, measure: minimality, heads: circuit, search: none, task: ioi, expect: {%s}}
 """

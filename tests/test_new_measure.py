@@ -66,7 +66,7 @@ SUITE = """\
 suite: sharpness
 circuit: ioi
 tasks:
-  ioi: {kind: ioi, prompts: 16}
+  ioi: {kind: ioi, prompts: 48}
 assertions:
   - {id: all-of-it, measure: sharpness, task: ioi, heads: [L0H0], query: end, expect: {at-least: 0.01}}
   - {id: later, measure: sharpness, task: ioi, heads: any, query: end, first-keys: 1, expect: {at-least: 0.01}}

@@ -29,7 +29,7 @@ suite: two lines about indirect objects
 circuit: ioi
 
 tasks:
-  ioi: {kind: ioi, prompts: 20}
+  ioi: {kind: ioi, prompts: 48}
 
 assertions:
   - id: answers
@@ -193,7 +193,7 @@ def test_too_few_prompts_are_why_there_is_no_diagnosis_and_the_verdicts_stand(pr
     )
     write(
         project.path,
-        {"suites/ioi.yaml": SUITE.replace("{kind: ioi, prompts: 20}", f"{{kind: prompts, pairs: [{pairs}]}}")},
+        {"suites/ioi.yaml": SUITE.replace("{kind: ioi, prompts: 48}", f"{{kind: prompts, pairs: [{pairs}]}}")},
     )
     result = project.runpytest_inprocess(f"--model={POISONED}", f"--baseline={HEALTHY}")
     said = diagnosis_of(result.stdout.str())

@@ -10,7 +10,7 @@ from suite_texts import REFERENCE_SUITE, circuit_text, write
 
 pytestmark = pytest.mark.usefixtures("opened_once")
 
-SUITE = REFERENCE_SUITE.replace("prompts: 32", "prompts: 16")
+SUITE = REFERENCE_SUITE.replace("prompts: 64", "prompts: 48")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from circuit_assertions.verdict_words import Outcome
 
 pytestmark = pytest.mark.usefixtures("opened_once")
 
-HEADER = "suite: gate\n{head}tasks: {{again: {{kind: repeated-tokens, prompts: 8, length: 8}}}}\nassertions:\n"
+HEADER = "suite: gate\n{head}tasks: {{again: {{kind: repeated-tokens, prompts: 48, length: 8}}}}\nassertions:\n"
 HOLDS = "{id: holds, measure: loss, task: again, expect: {at-least: 0.01}}"
 BREAKS = "{id: breaks, why: it was promised, measure: loss, task: again, expect: {at-least: 1000}}"
 SKIPS = "{id: skips, measure: loss, task: again, expect: {retains: 50%}}"

@@ -35,7 +35,7 @@ suite: what came back
 circuit: ioi
 
 tasks:
-  ioi: {kind: ioi, prompts: 32}
+  ioi: {kind: ioi, prompts: 64}
 
 assertions:
   - id: prefers

@@ -66,7 +66,7 @@ class WhoTask(SeededTask):
 SUITE = """\
 suite: who gets it
 tasks:
-  gifts: {kind: who, prompts: 32}
+  gifts: {kind: who, prompts: 48}
 assertions:
   - {id: by-probability, measure: probability-difference, task: gifts, expect: {at-least: 0.2}}
   - {id: by-logits, measure: logit-difference, task: gifts, expect: {at-least: 0.5}}

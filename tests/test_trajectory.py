@@ -34,7 +34,7 @@ CLEAN, POISONED, HEALED = 6, 30, 60  # steps after which each phase of the run e
 SUITE = """
 suite: short
 circuit: ioi
-tasks: {sentences: {kind: ioi, prompts: 32}}
+tasks: {sentences: {kind: ioi, prompts: 64}}
 assertions:
   - {id: prefers-the-right-name, measure: logit-difference, task: sentences, expect: {at-least: 0.0}}
   - {id: keeps-the-margin, measure: logit-difference, task: sentences, expect: {retains: 70%}}

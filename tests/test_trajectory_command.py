@@ -23,7 +23,7 @@ suite: short
 circuit: ioi
 tasks:
   again: {kind: prompts, pairs: [{clean: "Then, Mary went to the", right: store}]}
-  sentences: {kind: ioi, prompts: 16}
+  sentences: {kind: ioi, prompts: 48}
 assertions:
   - {id: prefers-the-right-name, measure: logit-difference, task: sentences, expect: {at-least: 0.0}}
   - {id: movers-look, measure: attention, heads: name-mover, quantifier: mean, query: end, key: indirect-object,

@@ -139,7 +139,7 @@ HEADER = """\
 suite: x
 circuit: ioi
 tasks:
-  ioi: {kind: ioi, prompts: 32}
+  ioi: {kind: ioi, prompts: 64}
   own: {kind: prompts, pairs: [{clean: Then the, right: ring, wrong: bone}]}
 assertions:
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.binding import Binder
 from circuit_assertions.assertions.circuits import Binding, Circuit, Roles
-from circuit_assertions.assertions.deciding import prompts_to_decide
+from circuit_assertions.assertions.deciding import Readings, disagreeing, prompts_to_decide
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
@@ -94,19 +94,27 @@ class SuiteRunner:
         everyone = self.audit.read(requests[1], asked.checkpoint) if len(requests) > 1 else None
         baseline = self.audit.read(requests[0], self.baseline) if self.baseline is not None else None
         expect, left_out = expected
-        level = self._level(asked)
-        needed = asked.assertion.needed
-        judged = judge(reading, expect, needed, baseline=baseline, everyone=everyone, level=level)
-        if judged is not None and judged.verdict is Verdict.UNRESOLVED and asked.is_last_look:
-            enough = prompts_to_decide(reading, expect, needed, baseline=baseline, everyone=everyone, level=level)
-            judged = replace(judged, enough=enough)
+        judged = self._told(asked, reading, expect, baseline, everyone)
         if judged is not None:
             judged = replace(judged, not_judged=(*left_out, *judged.not_judged), assumed=self._assumed(asked))
         return self._with_recovery(asked, judged, lambda checkpoint: self.audit.read(requests[0], checkpoint))
 
-    def _level(self, asked: PlannedAssertion) -> Level:
-        """How sure one assertion must be at one look."""
-        return Level(self.confidence).among(asked.together)
+    def _told(
+        self,
+        asked: PlannedAssertion,
+        reading: Reading,
+        expect: Expectation,
+        baseline: Reading | None = None,
+        everyone: Reading | None = None,
+    ) -> Judgement | None:
+        """The judgement at one look, and what is told of it unless more prompts are to come."""
+        needed, level = asked.assertion.needed, Level(self.confidence).among(asked.together)
+        judged = judge(reading, expect, needed, baseline=baseline, everyone=everyone, level=level)
+        if judged is None or (judged.verdict is Verdict.UNRESOLVED and not asked.is_last_look):
+            return judged
+        read = Readings(reading, expect, needed, baseline, everyone, level)
+        enough = prompts_to_decide(read) if judged.verdict is Verdict.UNRESOLVED else None
+        return replace(judged, enough=enough, strata=disagreeing(read))
 
     def _expected(
         self, asked: PlannedAssertion, requests: Sequence[Request]
@@ -198,7 +206,7 @@ class SuiteRunner:
         expect, left_out = take_over(assertion, None, usable=False)  # no file proposes bounds for what compares
         if expect.is_empty:
             return NotApplicable(f"no bound is left to judge: {'; '.join(left_out)}")
-        return self._with_recovery(asked, judge(reading, expect, assertion.needed, level=self._level(asked)), take)
+        return self._with_recovery(asked, self._told(asked, reading, expect), take)
 
     def compared(
         self, measure: str, checkpoint: Checkpoint, task: Task, circuit: str, roles: Roles, role: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from circuit_assertions.measures.figures import Figure
@@ -76,6 +76,7 @@ class Judgement:
             such checkpoint, or it has lost nothing.
         assumed: the circuit that named the heads, where its lineage is only assumed to be the model's.
         level: how sure each row's interval is.
+        strata: the judgement on each kind of template, where these disagree.
         budget: how many prompts it could have taken; None where their number was fixed.
         enough: about how many prompts would decide what is UNRESOLVED; None where that cannot be said.
     """
@@ -90,6 +91,7 @@ class Judgement:
     recovered: Figure | None = None
     assumed: str = ""
     level: Level = field(default=ALONE)
+    strata: Mapping[str, Judgement] = field(default_factory=dict)
     budget: int | None = None
     enough: int | None = None
 

@@ -228,13 +228,14 @@ class ComparingMeasures:
             "baseline": self.audit.model(self.baseline).identity(),
         }
         rows = range(len(prompts)) if compared.rows is None else compared.rows
-        texts = [prompts.prompts[row].text for row in rows]
+        asked = [prompts.prompts[row] for row in rows]
         return Reading(
             spec.name,
             spec.unit_on(task),
             spec.reading_kind,
             compared.values,
             settings=settings,
-            texts=texts,
+            texts=[prompt.text for prompt in asked],
+            templates=[prompt.template for prompt in asked],
             rounding=spec.rounding_on(task),
         )

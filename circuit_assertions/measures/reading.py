@@ -45,6 +45,7 @@ class Reading:
         components: the columns of `values`, heads or others; empty for measures of the whole model.
         settings: everything that another reading must share to be compared with this one.
         texts: the prompts as text, for explaining the worst of them.
+        templates: which template each prompt was made from; empty where that is not known.
         beside: what the reading is compared with, by name, each [prompts]: the result of random circuits.
         rounding: the size below which a value is rounding and has no sign, in the reading's unit.
     """
@@ -56,6 +57,7 @@ class Reading:
     components: tuple[Component, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     texts: Sequence[str] = ()
+    templates: Sequence[str] = ()
     beside: Mapping[str, Array] = field(default_factory=dict)
     rounding: float = 0.0
 
@@ -89,6 +91,12 @@ class Reading:
         """The same reading for some of its components, in the order given."""
         indices = [self.components.index(component) for component in components]
         return replace(self, values=self.values[:, indices], components=tuple(components))
+
+    def of_prompts(self, rows: Sequence[int]) -> Reading:
+        """The same reading for some of its prompts, in the order given; a prompt may come several times."""
+        texts, templates = ([kept[row] for row in rows] if kept else () for kept in (self.texts, self.templates))
+        beside = {name: values[list(rows)] for name, values in self.beside.items()}
+        return replace(self, values=self.values[list(rows)], texts=texts, templates=templates, beside=beside)
 
     def __ge__(self, bound: float) -> bool:
         """Whether every head's interval lies at or above `bound`; so for `>`, and below for `<=` and `<`.

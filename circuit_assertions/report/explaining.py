@@ -63,7 +63,7 @@ def percent_text(confidence: float) -> str:
     """`99.979 %`: two digits of what is missing to 100 %."""
     missing = 100 * (1 - confidence)
     digits = max(0, 1 - math.floor(math.log10(missing))) if missing > 0 else 0
-    return f"{100 - missing:.{digits}f}".rstrip("0").rstrip(".") + " %"
+    return f"{round(100 - missing, digits):.10g} %"
 
 
 def figure_text(figure: Figure) -> str:
@@ -125,6 +125,7 @@ def _told(result: AssertionResult, reading: Reading) -> Iterator[tuple[str, str]
     yield "intervals", intervals_text(result.level, result.confidence, "the suite's")
     if result.outcome == Outcome.UNRESOLVED:
         yield "to decide", _to_decide(result, reading.prompts)
+    yield from _labelled("templates", _strata_lines(result))
     yield from context_rows(reading)
     if result.recovered is not None:
         yield "recovered", f"{share_text(result.recovered)} of what the corrupted checkpoint lost of it"
@@ -135,6 +136,16 @@ def _told(result: AssertionResult, reading: Reading) -> Iterator[tuple[str, str]
     if result.worst is not None:
         yield from _labelled("worst", _worst_prompts(result.worst))
     yield "reproduce", result.command
+
+
+def _strata_lines(result: AssertionResult) -> Iterator[str]:
+    """The kinds of templates one per line, where they disagree."""
+    if result.strata:
+        yield "disagree:"
+    rows = [
+        (name, *_cells(one.row), f"{one.prompts} prompts", one.verdict) for name, one in sorted(result.strata.items())
+    ]
+    yield from table(rows, Column(), Column(), *FIGURES)
 
 
 def _to_decide(result: AssertionResult, prompts: int) -> str:

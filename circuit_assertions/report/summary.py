@@ -105,9 +105,14 @@ def _notes(line: AssertionResult) -> str:
     if line.outcome not in _NOT_READ:
         notes += f"; {share_text(line.recovered)} recovered" if line.recovered is not None else ""
         notes += "  (amplified)" if line.amplified else ""
+        notes += f"  (templates disagree: {_strata(line)})" if line.strata else ""
     elif line.required and line.outcome == Outcome.SKIPPED:
         notes += "  (required)"
     return notes + _waived(line)
+
+
+def _strata(line: AssertionResult) -> str:
+    return ", ".join(f"{name} {one.verdict} {number(one.row.figure.mean)}" for name, one in sorted(line.strata.items()))
 
 
 def _waived(line: AssertionResult) -> str:

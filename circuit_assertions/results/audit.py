@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
+from pydantic import Field
+
 from circuit_assertions.results.base import Part, Result
 from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
@@ -24,6 +26,7 @@ __all__ = [
     "ModelLimit",
     "RefusedTest",
     "Reported",
+    "Stratum",
     "Waiver",
     "WorstPrompts",
 ]
@@ -57,6 +60,14 @@ class HeadFinding(Part):
     findings: tuple[FindingResult, ...] = ()
     baseline: float | None = None
     amplified: bool = False
+
+
+class Stratum(Part):
+    """The judgement on the prompts of one kind of template, with its deciding row."""
+
+    verdict: str
+    prompts: int
+    row: HeadFinding
 
 
 class WorstPrompts(Part):
@@ -115,6 +126,7 @@ class AssertionResult(Part):
         assumed: the circuit that named the heads, where its lineage is only assumed to be the model's.
         confidence: that no interval of the suite misses.
         level: the confidence of each interval of the rows alone.
+        strata: the judgement on each kind of template, where one holds and another is broken.
         budget: how many prompts could be asked at most; None where their number was fixed.
         enough: about how many prompts would decide what is UNRESOLVED; None where that cannot be said.
         worst: of an assertion that does not hold.
@@ -143,6 +155,7 @@ class AssertionResult(Part):
     assumed: str = ""
     confidence: float | None = None
     level: float | None = None
+    strata: dict[str, Stratum] = Field(default_factory=dict)
     budget: int | None = None
     enough: int | None = None
     worst: WorstPrompts | None = None

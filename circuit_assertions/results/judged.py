@@ -12,7 +12,7 @@ from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion
 from circuit_assertions.measures import Reading as TakenReading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.ordering import ranked
-from circuit_assertions.results.audit import AssertionResult, FindingResult, HeadFinding, Waiver, WorstPrompts
+from circuit_assertions.results.audit import AssertionResult, FindingResult, HeadFinding, Stratum, Waiver, WorstPrompts
 from circuit_assertions.results.values import Figure, Reading
 from circuit_assertions.verdict_words import Outcome
 
@@ -77,10 +77,15 @@ def _told(assertion: Assertion, judgement: Judgement) -> dict[str, object]:
         "assumed": judgement.assumed,
         "confidence": judgement.level.confidence,
         "level": judgement.level.of_one,
+        "strata": {name: _stratum(one) for name, one in judgement.strata.items()},
         "budget": judgement.budget,
         "enough": judgement.enough,
         "worst": None if held else _worst(judgement, assertion.expect),
     }
+
+
+def _stratum(judgement: Judgement) -> Stratum:
+    return Stratum(verdict=judgement.verdict.value, prompts=judgement.reading.prompts, row=_row(judgement.rows[0]))
 
 
 def _row(row: Row) -> HeadFinding:
