@@ -16,12 +16,15 @@ from circuit_assertions.components import Component, kind_of
 from circuit_assertions.measures.intervals import FEWEST_PROMPTS, interval_of_mean
 from circuit_assertions.measures.reading import Array, Reading
 from circuit_assertions.ordering import ranked
+from circuit_assertions.policy import DEFAULT
 
 __all__ = ["AMPLIFIED_ABOVE", "describe", "judge"]
 
 _Column = tuple[str, Component | None, Array, Array | None]  # name, component, values and baseline's [prompts]
 
-AMPLIFIED_ABOVE = 1.25  # a reading whose interval lies above this multiple of the baseline's is noted as amplified
+AMPLIFIED_ABOVE = (
+    DEFAULT.amplified_above
+)  # a reading whose interval lies above this multiple of the baseline's is noted as amplified
 
 
 def judge(

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_assertions.policy import DEFAULT
+
 __all__ = [
     "CONFIDENCE",
     "FEWEST_PROMPTS",
@@ -32,8 +34,10 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-CONFIDENCE = 0.95  # that all intervals of one assertion hold together
-FEWEST_PROMPTS = 8  # of fewer, neither spread nor skewness of a mean can be told: nothing is decided
+CONFIDENCE = DEFAULT.confidence  # that all intervals of one assertion hold together
+FEWEST_PROMPTS = (
+    DEFAULT.fewest_prompts
+)  # of fewer, neither spread nor skewness of a mean can be told: nothing is decided
 
 
 class Interval(NamedTuple):

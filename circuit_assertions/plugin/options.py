@@ -41,6 +41,7 @@ class Options:
     unresolved: str
     skipped: str
     degraded: str
+    policy: str
     discover: bool
     diagnosis: bool
     suites: tuple[str, ...]
@@ -64,6 +65,7 @@ class Options:
         said = [("--baseline", self.baseline), ("--corrupted", self.corrupted), ("--tokenizer", self.tokenizer)]
         said += [("--model-device", self.device if self.device != "auto" else None)]
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
+        said += [("--policy", self.policy if self.policy != "default" else None)]
         said += [("--circuit-unresolved", self.unresolved if self.unresolved != "report" else None)]
         said += [("--circuit-skipped", self.skipped if self.skipped != "report" else None)]
         flags = [
@@ -87,6 +89,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("circuit_tokenizer", "default of --circuit-tokenizer", default=None)
     parser.addini("circuit_device", "default of --circuit-device", default="auto")
     parser.addini("circuit_dtype", "default of --circuit-dtype", default="float32")
+    parser.addini("circuit_policy", "default of --circuit-policy", default="default")
     parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
     parser.addini(
         "circuit_diagnosis", "whether a diagnosis is made; see --circuit-no-diagnosis", type="bool", default=True
@@ -179,6 +182,13 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         help="write the result of the audit to this file in this format: json, or one that another installed package "
         "offers; repeatable",
     )
+    group.addoption(
+        "--circuit-policy",
+        dest="circuit_policy",
+        metavar="NAME|FILE",
+        help="the thresholds of all verdicts: default, strict, lenient, or a YAML file (`circuit-assertions policy` "
+        "lists them). Default: default",
+    )
     for name, what in _EFFECTS.items():
         group.addoption(
             f"--circuit-{name}",
@@ -236,6 +246,7 @@ def read_options(config: pytest.Config) -> Options:
         allow_pickle=bool(config.getoption("circuit_allow_pickle")),
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
         **{name: _effect(config, name) for name in _EFFECTS},
+        policy=str(config.getoption("circuit_policy") or _policy_from_file(config)),
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
@@ -259,6 +270,12 @@ def _path_from_file(config: pytest.Config, key: str) -> str | None:
     if not value:
         return None
     return _from_root(config, [str(value)])[0] if (config.rootpath / str(value)).exists() else str(value)
+
+
+def _policy_from_file(config: pytest.Config) -> str:
+    """A policy's name or the path of its file, from the configuration file."""
+    value = str(config.getini("circuit_policy") or "default")
+    return _from_root(config, [value])[0] if value.endswith((".yaml", ".yml")) else value
 
 
 def _path_in_root(config: pytest.Config, key: str) -> str | None:
