@@ -16,6 +16,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading, Receiver
 from circuit_assertions.measures.declaring import CAUSAL
 from circuit_assertions.measures.validating import validate
+from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_tokens
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
@@ -55,11 +56,13 @@ class Audit:
     """Everything that is read from checkpoints in one run. Models stay open until `forget` or `close`.
 
     Attributes:
+        policy: the thresholds of whatever is judged by its readings; the readings do not depend on it.
         progress: told what is being read, and how many of its prompts are.
     """
 
     opening: Opening
     baseline: Checkpoint | None = None
+    policy: Policy = DEFAULT
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
     _models: dict[Checkpoint, Model] = field(default_factory=dict)
     _broken: dict[Checkpoint, Exception] = field(default_factory=dict)

@@ -18,12 +18,13 @@ from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis import Figure, Function, HeadChange, RoleChange
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.head_change import Seen, change_of
-from circuit_assertions.diagnosis.overall_verdict import CLEAN_BEHAVIOUR, CLEAN_ROLE, Behaviour, overall
+from circuit_assertions.diagnosis.overall_verdict import Behaviour, overall
 from circuit_assertions.diagnosis.view import Array, ByHead, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.head_sets import random_sets
 from circuit_assertions.measures.shares import above_zero
+from circuit_assertions.policy import DEFAULT
 from circuit_assertions.verdict_words import Overall
 
 HEAD = Head(3, 2)
@@ -34,7 +35,7 @@ VARIED += 0.5 - VARIED.mean()
 
 def changed(then: Array, now: Array, tests: int = 4) -> HeadChange:
     before, after = (Seen(ByHead((HEAD,), values[:, None])) for values in (then, now))
-    return change_of(HEAD, "name-mover", before, after, TRIFLE, tests)
+    return change_of(HEAD, "name-mover", before, after, TRIFLE, tests, DEFAULT)
 
 
 def test_a_head_that_is_its_own_negative_prompt_by_prompt_has_flipped_though_its_mean_is_not_clear() -> None:
@@ -116,7 +117,7 @@ def role(retained: Figure, name: str = "name-mover") -> RoleChange:
 def test_a_role_is_judged_by_its_own_interval_whether_or_not_a_head_changed(
     retained: Figure, verdict: str, said: tuple[str, ...]
 ) -> None:
-    found, why = overall(AS_BEFORE, Function((role(retained), role(figure(1.0, 0.9, 1.1), "induction"))))
+    found, why = overall(AS_BEFORE, Function((role(retained), role(figure(1.0, 0.9, 1.1), "induction"))), DEFAULT)
     assert found == verdict
     assert says(why, *said)
     assert says(why, "(uncertain)") == ("(uncertain)" in said)
@@ -138,13 +139,13 @@ def test_a_role_is_judged_by_its_own_interval_whether_or_not_a_head_changed(
 def test_behaviour_of_which_less_than_three_quarters_is_left_is_corrupted_where_a_loss_is_certain(
     retained: Figure, verdict: str
 ) -> None:
-    assert overall(replace(AS_BEFORE, retained=retained), Function(()))[0] == verdict
+    assert overall(replace(AS_BEFORE, retained=retained), Function(()), DEFAULT)[0] == verdict
 
 
 @pytest.mark.parametrize("asleep", [False, True])
 def test_a_role_that_is_asleep_degrades_nothing(asleep: bool) -> None:
     weak = replace(role(figure(0.7, 0.6, 0.8), "backup-name-mover"), asleep=asleep)
-    found, why = overall(AS_BEFORE, Function((weak, role(figure(1.0, 0.9, 1.1)))))
+    found, why = overall(AS_BEFORE, Function((weak, role(figure(1.0, 0.9, 1.1)))), DEFAULT)
     assert found == ("INTACT" if asleep else "DEGRADED")
     assert says(why, "backup-name-mover", "70%")
 
@@ -163,7 +164,7 @@ def test_what_is_stronger_does_not_make_up_for_what_is_weaker_and_is_told_beside
     behaviour: Figure, weak: Figure, strong: Figure, verdict: str
 ) -> None:
     function = Function((role(weak), role(strong, "induction")))
-    found, why = overall(replace(AS_BEFORE, retained=behaviour), function)
+    found, why = overall(replace(AS_BEFORE, retained=behaviour), function, DEFAULT)
     assert found == verdict
     stronger = ["the behaviour"] * (behaviour.mean > 1.25) + ["induction"] * (strong.mean > 1.25)
     if verdict != "CORRUPTED":
@@ -177,8 +178,8 @@ def test_intact_is_never_said_of_what_is_clearly_less_than_clean_fine_tuning_lea
 ) -> None:
     kept = figure(behaviour, behaviour - reach, behaviour + reach)
     movers = figure(of_role, of_role - role_reach, of_role + role_reach)
-    found, _ = overall(replace(AS_BEFORE, retained=kept), Function((role(movers),)))
-    less = kept.interval.high < CLEAN_BEHAVIOUR or movers.interval.high < CLEAN_ROLE
+    found, _ = overall(replace(AS_BEFORE, retained=kept), Function((role(movers),)), DEFAULT)
+    less = kept.interval.high < DEFAULT.degraded_below or movers.interval.high < DEFAULT.degraded_role_below
     assert (found in ("DEGRADED", "CORRUPTED")) == less or found == "CORRUPTED"
     assert found in Overall
 
@@ -187,7 +188,7 @@ def test_what_was_not_compared_is_not_said_to_work() -> None:
     works = role(figure(0.9, 0.8, 1.0))
     some = Function((works,), not_compared={"induction": "it has no effect"})
     for function in (some, Function(())):
-        why = overall(AS_BEFORE, function)[1]
+        why = overall(AS_BEFORE, function, DEFAULT)[1]
         assert says(why, "98%")
         assert "compare" in why
         assert not says(why, "every role works")
@@ -196,7 +197,7 @@ def test_what_was_not_compared_is_not_said_to_work() -> None:
 def test_a_role_that_is_lost_does_not_hide_a_head_that_turned() -> None:
     turned = replace(changed(VARIED, -VARIED), role="name-mover")
     movers = RoleChange("name-mover", figure(0.9, 0.8, 1.0), (turned,))
-    found = overall(AS_BEFORE, Function((movers, role(figure(0.1, 0.0, 0.2), "induction"))))
+    found = overall(AS_BEFORE, Function((movers, role(figure(0.1, 0.0, 0.2), "induction"))), DEFAULT)
     verdict, why = found
     assert verdict == "CORRUPTED"
     assert says(why, "induction", "10%", "L3H2 (name-mover)", "reversed")

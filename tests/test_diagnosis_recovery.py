@@ -20,6 +20,7 @@ from circuit_assertions.diagnosis.lenses import diagnose
 from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.diagnosis.recovery import _how
 from circuit_assertions.measures import Interval
+from circuit_assertions.policy import DEFAULT
 from circuit_assertions.verdict_words import OriginVerdict
 from fixtures.shelf import MADE
 
@@ -112,7 +113,7 @@ def test_sixteen_prompts_are_the_fewest_that_a_diagnosis_is_made_by(side: Side) 
 @pytest.mark.parametrize(("now", "how"), [(-1.5, "PARTIAL"), (1.5, "BYPASSED")])
 def test_nothing_is_back_while_the_wrong_answer_is_ahead(now: float, how: str) -> None:
     figure = Figure(0.8, Interval(0.7, 0.9))
-    assert _how(figure, now > 0, same_heads=False) == how
+    assert _how(figure, now > 0, same_heads=False, policy=DEFAULT) == how
 
 
 @pytest.mark.usefixtures("no_origin")

@@ -23,11 +23,12 @@ from circuit_assertions.assertions.chains import chain_for
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.cli import main
-from circuit_assertions.diagnosis.discovery.behaviour import LEAST_RATE, check_behaviour, with_enough_prompts
+from circuit_assertions.diagnosis.discovery.behaviour import check_behaviour, with_enough_prompts
 from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import Reading
 from circuit_assertions.measures.reading import interval_of_share
+from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import Prompt, PromptSet, Task
 
 KINDS = ("ABBA/0", "BABA/0", "ABBA/1", "BABA/1")
@@ -41,6 +42,7 @@ class Answers:
     rates: Mapping[str, float]
     margin: float = 5.0
     templates: Sequence[str] = KINDS
+    policy: Policy = DEFAULT
 
     def plan(self, checkpoint: Checkpoint, requests: Sequence[Request]) -> None:
         """Nothing has to be announced."""
@@ -81,9 +83,9 @@ def test_no_is_said_only_where_the_whole_interval_lies_below_the_bound(rate: flo
     view = Answers({"": rate}).view(prompts, seed)
     interval = interval_of_share(view.reading("answer-rate").values)
     said = said_of(view)
-    if interval.low >= LEAST_RATE:
+    if interval.low >= DEFAULT.least_rate:
         assert said == "yes"
-    elif interval.high < LEAST_RATE:
+    elif interval.high < DEFAULT.least_rate:
         assert says(said, "not", "the task")
     else:
         assert re.match(rf"undecided: \d+% \[\d+%, \d+%\] .*\b{prompts} prompts\b.*\b75%", said)

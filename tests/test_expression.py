@@ -24,6 +24,7 @@ from circuit_assertions.engine import Model
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import Prompt, PromptSet
 from fixtures.planted import plant
 
@@ -40,12 +41,11 @@ class Broken:
     prompts: PromptSet
     origin: Origin
 
-    @property
-    def expressed(self) -> Expression:
-        both = Grafts(self.model, self.baseline, self.prompts)
+    def expressed(self, policy: Policy = DEFAULT) -> Expression:
+        both = Grafts(self.model, self.baseline, self.prompts, DEFAULT)
         parts = self.origin.found.parts if self.origin.found else ()
         suspects = [part for part in parts if isinstance(part, (Head, Mlp))]
-        return find_expression(self.model, self.baseline, self.prompts, both.lost, suspects)
+        return find_expression(self.model, self.baseline, self.prompts, both.lost, suspects, policy=policy)
 
 
 @pytest.fixture(scope="module", params=PLANTED, ids=str)
@@ -65,7 +65,7 @@ def broken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def answered(model: Model, prompts: PromptSet) -> PromptSet:
     """The same prompts, with whatever answer the model prefers called right."""
-    differences = Grafts(model, model, prompts).now
+    differences = Grafts(model, model, prompts, DEFAULT).now
 
     def turned(prompt: Prompt, difference: float) -> Prompt:
         return prompt if difference > 0 else replace(prompt, right=prompt.wrong, wrong=prompt.right)
@@ -76,20 +76,17 @@ def answered(model: Model, prompts: PromptSet) -> PromptSet:
 
 def test_the_head_whose_output_brings_all_of_it_back_is_the_one_that_is_named(broken: tuple[Head, Broken]) -> None:
     head, damage = broken
-    found = damage.expressed
+    found = damage.expressed()
     assert found.through == (head,)
     assert next(iter(found.heals)) == head
     assert (found.healed.mean, *found.healed.interval) == pytest.approx((1.0, 1.0, 1.0))
     assert head in found.breaks
 
 
-def test_what_is_suspected_is_tried_though_it_does_not_matter_to_first_order(
-    broken: tuple[Head, Broken], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_suspected_is_tried_though_it_does_not_matter_to_first_order(broken: tuple[Head, Broken]) -> None:
     """Every damaged head is found, also where no other component is tried."""
     head, damage = broken
-    monkeypatch.setattr(expression, "_ALONE", 0)
-    assert damage.expressed.through == (head,)
+    assert damage.expressed(DEFAULT.changed(expression_tried=0)).through == (head,)
 
 
 def figure(low: float, mean: float, high: float) -> Figure:
@@ -119,7 +116,8 @@ def shares(mean: float, spread: float) -> np.ndarray:
 def test_components_are_named_by_what_they_surely_bring_back_then_by_nearness_to_all(order: Sequence[int]) -> None:
     components = [Head(0, index) for index in range(5)]
     values = [shares(1.0, 0.0), shares(1.5, 0.01), shares(0.8, 0.0), shares(1.42, 1.0), shares(0.3, 0.0)]
-    named = expression._named([components[place] for place in order], [values[place] for place in order])
+    shuffled = [components[place] for place in order], [values[place] for place in order]
+    named = expression._named(*shuffled, DEFAULT.figure_confidence)
     assert list(named) == components
     assert named[components[3]].mean > 1.4 > 0.8 > named[components[3]].interval.low > 0.3
 
@@ -136,4 +134,4 @@ def test_components_are_named_by_what_they_surely_bring_back_then_by_nearness_to
 def test_the_fewest_components_are_told_that_bring_enough_back(lows: Sequence[float], told: int) -> None:
     for shift in (0.0, 1e-9, -1e-9):
         figures = [figure(low + shift * (-1) ** size, low + 0.2, low + 0.4) for size, low in enumerate(lows)]
-        assert expression._fewest(figures) == told
+        assert expression._fewest(figures, DEFAULT.expression_restores) == told

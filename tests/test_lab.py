@@ -23,7 +23,7 @@ from transformers import GPT2LMHeadModel
 
 from circuit_assertions.checkpoints import find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
-from circuit_assertions.diagnosis.overall_verdict import CLEAN_BEHAVIOUR, CLEAN_ROLE
+from circuit_assertions.policy import DEFAULT
 from fixtures import lab, lab_bounds, lab_diagnoses, lab_stand_ins, lab_table, world
 from fixtures.evaluate import batch_of, behaviour
 from fixtures.lab_table import measured
@@ -289,8 +289,8 @@ def test_the_bounds_of_degraded_are_the_lowest_values_that_clean_fine_tuning_rea
     rows = table_of_page("checkpoint | task | behaviour kept")
     assert {row["checkpoint"] for row in rows} == set(lab_diagnoses.LADDERS[0])
     assert {row["task"] for row in rows} == {"ioi", "repeated-tokens"}
-    assert lowest([row["behaviour kept"] for row in rows]) == CLEAN_BEHAVIOUR
-    assert lowest([row["role kept"] for row in rows]) == CLEAN_ROLE
+    assert lowest([row["behaviour kept"] for row in rows]) == DEFAULT.degraded_below
+    assert lowest([row["role kept"] for row in rows]) == DEFAULT.degraded_role_below
     diagnosed = {row["checkpoint"]: row for row in table_of_page("checkpoint | steps | verdict")}
     kept = {row["checkpoint"]: row["behaviour kept"] for row in rows if row["task"] == "ioi"}
     assert all(diagnosed[name]["behaviour kept"] == share for name, share in kept.items())

@@ -23,6 +23,7 @@ from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.measures.kinds.edges import _level
 from circuit_assertions.ordering import ranked
+from circuit_assertions.policy import DEFAULT
 
 HUNDREDTHS = st.integers(-300, 300).map(lambda number: number / 100)
 NOISE = st.floats(-1e-7, 1e-7)
@@ -67,19 +68,19 @@ def test_the_weakest_role_is_the_first_by_name_of_those_that_are_told_alike(
 ) -> None:
     shares = {role: Figure(value, Interval(-9, 9)) for role, value in zip(ROLES, values, strict=True)}
     other = {role: Figure(value, Interval(-9, 9)) for role, value in zip(ROLES, moved(values, noise), strict=True)}
-    weakest, again = _weakest(shares), _weakest({role: other[role] for role in order})
+    weakest, again = _weakest(shares, DEFAULT), _weakest({role: other[role] for role in order}, DEFAULT)
     assert weakest is not None
     assert again is not None
-    assert (weakest[0], what_it_keeps(weakest[1])) == (again[0], what_it_keeps(again[1]))
-    least = min(map(share_as_told, shares.values()))
-    assert weakest[0] == min(role for role in ROLES if share_as_told(shares[role]) == least)
+    assert (weakest[0], what_it_keeps(weakest[1], DEFAULT)) == (again[0], what_it_keeps(again[1], DEFAULT))
+    least = min(share_as_told(share, DEFAULT) for share in shares.values())
+    assert weakest[0] == min(role for role in ROLES if share_as_told(shares[role], DEFAULT) == least)
 
 
 @pytest.mark.parametrize("little", [1e-7, -1e-7, 0.0])
 def test_two_roles_that_keep_nothing_are_told_in_one_order(little: float) -> None:
     shares = {"s-inhibition": Figure(little, Interval(0, 0)), "name-mover": Figure(-little, Interval(0, 0))}
     assert HEALED.recovery is not None
-    said = text_of(replace(HEALED, recovery=replace(HEALED.recovery, weakest=_weakest(shares))))
+    said = text_of(replace(HEALED, recovery=replace(HEALED.recovery, weakest=_weakest(shares, DEFAULT))))
     told = re.search(r"\bweakest\b.*?\b(name-mover|s-inhibition)\b.*?\b(none|\d+%)", " ".join(said.split()))
     assert told is not None
     assert told.groups() == ("name-mover", "none")
@@ -120,7 +121,7 @@ def test_components_that_bring_back_as_much_are_named_in_the_models_order(
 ) -> None:
     heads = [Head(1, place) for place in range(5)]
     one, other = (
-        list(expression._named(heads, [np.full(16, value) for value in column]))
+        list(expression._named(heads, [np.full(16, value) for value in column], DEFAULT.figure_confidence))
         for column in (values, moved(values, noise))
     )
     assert one == other

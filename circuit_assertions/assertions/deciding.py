@@ -6,13 +6,14 @@ Both judge again: the prompts taken several times over, or those of each kind of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circuit_assertions.assertions.expectation import Expectation
 from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.verdicts import Judgement, Verdict
 from circuit_assertions.measures.intervals import ALONE, Level, least_prompts
 from circuit_assertions.measures.reading import Reading
+from circuit_assertions.policy import DEFAULT, Policy
 
 __all__ = ["Readings", "disagreeing", "prompts_to_decide", "strata_of"]
 
@@ -30,19 +31,29 @@ class Readings:
     baseline: Reading | None = None
     everyone: Reading | None = None
     level: Level = ALONE
+    policy: Policy = DEFAULT
 
-    def judged(self, rows: Sequence[int], among: int = 1) -> Judgement | None:
-        """The judgement on some of the prompts, each of which may come several times.
+    def judged(self) -> Judgement | None:
+        """The judgement."""
+        return judge(
+            self.reading,
+            self.expect,
+            self.needed,
+            baseline=self.baseline,
+            everyone=self.everyone,
+            level=self.level,
+            policy=self.policy,
+        )
+
+    def of_prompts(self, rows: Sequence[int], among: int = 1) -> Readings:
+        """Those of some of the prompts, each of which may come several times.
 
         Args:
             among: how many such judgements share the level.
         """
-        own, before, everyone = (
-            None if one is None else one.of_prompts(rows) for one in (self.reading, self.baseline, self.everyone)
-        )
-        assert own is not None
-        level = self.level.among(among)
-        return judge(own, self.expect, self.needed, baseline=before, everyone=everyone, level=level)
+        before, everyone = (None if one is None else one.of_prompts(rows) for one in (self.baseline, self.everyone))
+        own, level = self.reading.of_prompts(rows), self.level.among(among)
+        return replace(self, reading=own, baseline=before, everyone=everyone, level=level)
 
 
 def prompts_to_decide(read: Readings) -> int | None:
@@ -57,7 +68,7 @@ def prompts_to_decide(read: Readings) -> int | None:
         if times * largest > _MOST_VALUES:
             break
         count = round(times * prompts)
-        judged = read.judged([row % prompts for row in range(count)])
+        judged = read.of_prompts([row % prompts for row in range(count)]).judged()
         if judged is not None and judged.verdict is not Verdict.UNRESOLVED:
             return count
     return None
@@ -65,8 +76,8 @@ def prompts_to_decide(read: Readings) -> int | None:
 
 def disagreeing(read: Readings) -> Mapping[str, Judgement]:
     """The judgements on the prompts of each kind of template, where one is HELD and another BROKEN; else nothing."""
-    strata = strata_of(read.reading.templates, least_prompts(read.level))
-    told = {name: read.judged(rows, among=len(strata)) for name, rows in strata.items()}
+    strata = strata_of(read.reading.templates, least_prompts(read.level, read.policy))
+    told = {name: read.of_prompts(rows, among=len(strata)).judged() for name, rows in strata.items()}
     judged = {name: judgement for name, judgement in told.items() if judgement is not None}
     verdicts = {judgement.verdict for judgement in judged.values()}
     return judged if {Verdict.HELD, Verdict.BROKEN} <= verdicts else {}

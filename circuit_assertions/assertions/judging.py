@@ -16,12 +16,11 @@ from circuit_assertions.components import Component, kind_of
 from circuit_assertions.measures.intervals import ALONE, Level, interval_of_mean, least_prompts
 from circuit_assertions.measures.reading import Array, Reading
 from circuit_assertions.ordering import ranked
+from circuit_assertions.policy import DEFAULT, Policy
 
-__all__ = ["AMPLIFIED_ABOVE", "describe", "judge"]
+__all__ = ["describe", "judge"]
 
 _Column = tuple[str, Component | None, Array, Array | None]  # name, component, values and baseline's [prompts]
-
-AMPLIFIED_ABOVE = 1.25  # a reading whose interval lies above this multiple of the baseline's is noted as amplified
 
 
 def judge(
@@ -32,6 +31,7 @@ def judge(
     baseline: Reading | None = None,
     everyone: Reading | None = None,
     level: Level = ALONE,
+    policy: Policy = DEFAULT,
 ) -> Judgement | None:
     """Judge a reading.
 
@@ -41,6 +41,7 @@ def judge(
         baseline: the same reading of the baseline; without one, what is relative to it is not judged.
         everyone: the same measure for all heads of the model, which ranks need.
         level: how sure the assertion must be as a whole; its heads and conditions share it.
+        policy: its other thresholds.
 
     Returns:
         The judgement; None when nothing could be judged, because all that is expected is relative to a baseline.
@@ -62,7 +63,8 @@ def judge(
         columns = _leading(columns, needed, expect)
     level = level.among(len(columns) * _intervals_of(expect))
     rows = [
-        _judge_row(name, head, values, expect, reading, other, everyone, level) for name, head, values, other in columns
+        _judge_row(name, head, values, expect, reading, other, everyone, level, policy)
+        for name, head, values, other in columns
     ]
     of_negatives = relative and baseline is not None and baseline.mean < 0
     low_is_good = expect.low_is_good or of_negatives
@@ -141,6 +143,7 @@ def _judge_row(
     baseline: Array | None,
     everyone: Reading | None,
     level: Level,
+    policy: Policy,
 ) -> Row:
     interval = reading.interval_for_verdict(values, level)
     evidence = Evidence(
@@ -155,12 +158,12 @@ def _judge_row(
         level=level,
     )
     findings = [condition.judge(evidence) for condition in expect.judged if evidence.suffices(condition)]
-    least = least_prompts(level)
+    least = least_prompts(level, policy)
     if reading.kind != "share" and values.size < least:
         few = f"{values.size} prompts decide nothing: use at least {least}"
         findings = [Finding(Verdict.UNRESOLVED, finding.expected, few) for finding in findings]
     verdict = worst([finding.verdict for finding in findings])
-    amplified = baseline is not None and _is_amplified(values, baseline, level)
+    amplified = baseline is not None and _is_amplified(values, baseline, level, policy)
     return Row(
         name=name,
         mean=float(values.mean()),
@@ -172,12 +175,12 @@ def _judge_row(
     )
 
 
-def _is_amplified(values: Array, baseline: Array, level: Level) -> bool:
+def _is_amplified(values: Array, baseline: Array, level: Level, policy: Policy) -> bool:
     before = interval_of_mean(baseline, level)
     if before.low <= 0 <= before.high:
         return False
     direction = 1.0 if before.low > 0 else -1.0
-    return interval_of_mean(direction * (values - AMPLIFIED_ABOVE * baseline), level).low > 0
+    return interval_of_mean(direction * (values - policy.amplified_above * baseline), level).low > 0
 
 
 def _quantify(rows: Sequence[Row], needed: int | str) -> Verdict:

@@ -12,8 +12,9 @@ from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
 from circuit_assertions.measures import MEASURES, Reading
-from circuit_assertions.measures.figures import LEAST_LOST, Array, Figure, share_of
+from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.ordering import ranked
+from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import TaskError
 
 __all__ = ["Recovering", "recovered"]
@@ -58,7 +59,7 @@ class Recovering:
             return None
         if then is None or worst is None:
             return None
-        return recovered(judged.reading, then, worst, needed, judged.low_is_good)
+        return recovered(judged.reading, then, worst, needed, judged.low_is_good, self.audit.policy)
 
     def _check_fit(self) -> None:
         before, worst = (self.audit.model(one).shape.size for one in (self.baseline, self.corrupted))
@@ -71,7 +72,12 @@ class _UnfitError(CircuitAssertionsError):
 
 
 def recovered(
-    model: Reading, baseline: Reading, corrupted: Reading, needed: int | str, low_is_good: bool = False
+    model: Reading,
+    baseline: Reading,
+    corrupted: Reading,
+    needed: int | str,
+    low_is_good: bool = False,
+    policy: Policy = DEFAULT,
 ) -> Figure | None:
     """(model - corrupted) / (baseline - corrupted), as a ratio of means, paired by prompt.
 
@@ -83,16 +89,16 @@ def recovered(
         low_is_good: whether the best heads are those that read least.
 
     Returns:
-        None where the corrupted checkpoint has not clearly lost a tenth of the baseline's reading.
+        None where the corrupted checkpoint has not clearly lost `least_lost` of the baseline's reading.
     """
     chosen = _chosen(baseline, needed, low_is_good)
     good = _good_direction(baseline, chosen, low_is_good)
     now, then, worst = (_together(reading, chosen, good) for reading in (model, baseline, corrupted))
     lost = then - worst
-    least = max(LEAST_LOST * abs(float(then.mean())), baseline.rounding)
-    if Figure.of_values(lost).interval.low <= 0 or lost.mean() < least:
+    least = max(policy.least_lost * abs(float(then.mean())), baseline.rounding)
+    if Figure.of_values(lost, policy.figure_confidence).interval.low <= 0 or lost.mean() < least:
         return None
-    return Figure.of_values(share_of(now - worst, lost))
+    return Figure.of_values(share_of(now - worst, lost), policy.figure_confidence)
 
 
 def _chosen(baseline: Reading, needed: int | str, low_is_good: bool) -> Sequence[int]:

@@ -11,7 +11,6 @@ from circuit_assertions.assertions.binding import Binder
 from circuit_assertions.assertions.circuits import Binding, Circuit, Roles
 from circuit_assertions.assertions.deciding import Readings, disagreeing, prompts_to_decide
 from circuit_assertions.assertions.errors import NothingToSayError
-from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.assertions.readings_needed import Requesting
 from circuit_assertions.assertions.recovered_share import Recovering
@@ -21,7 +20,7 @@ from circuit_assertions.assertions.verdicts import Judgement, Verdict
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import MEASURES, Reading
-from circuit_assertions.measures.intervals import CONFIDENCE, Level
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.tasks import Task
 
 __all__ = ["PlannedAssertion", "NotApplicable", "SuiteRunner"]
@@ -40,7 +39,6 @@ class SuiteRunner:
 
     Attributes:
         compare: takes readings of measures that compare a model with its baseline, and with `corrupted`.
-        confidence: that no interval of a suite misses, so that a healthy checkpoint passes the whole suite.
         binder: binds roles to heads; its `find` discovers a circuit that no file binds.
     """
 
@@ -48,7 +46,6 @@ class SuiteRunner:
     baseline: Checkpoint | None = None
     compare: Callable[[str, Checkpoint, Task, str, Roles, str], Reading] | None = None
     corrupted: Checkpoint | None = None
-    confidence: float = CONFIDENCE
     binder: Binder = field(init=False)
     _requesting: Requesting = field(init=False)
     _planned: set[Checkpoint] = field(default_factory=set)
@@ -108,11 +105,12 @@ class SuiteRunner:
         everyone: Reading | None = None,
     ) -> Judgement | None:
         """The judgement at one look, and what is told of it unless more prompts are to come."""
-        needed, level = asked.assertion.needed, Level(self.confidence).among(asked.together)
-        judged = judge(reading, expect, needed, baseline=baseline, everyone=everyone, level=level)
+        policy, needed = self.audit.policy, asked.assertion.needed
+        level = Level(policy.confidence).among(asked.together)
+        read = Readings(reading, expect, needed, baseline, everyone, level, policy)
+        judged = read.judged()
         if judged is None or (judged.verdict is Verdict.UNRESOLVED and not asked.is_last_look):
             return judged
-        read = Readings(reading, expect, needed, baseline, everyone, level)
         enough = prompts_to_decide(read) if judged.verdict is Verdict.UNRESOLVED else None
         return replace(judged, enough=enough, strata=disagreeing(read))
 

@@ -18,6 +18,7 @@ from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
 from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
+from circuit_assertions.cli.policy import add_policy_verb
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
 from circuit_assertions.printable import printable
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add_edges(verbs)
     add_graft(verbs)
     add_trajectory(verbs)
+    add_policy_verb(verbs)
 
     measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
     measures.set_defaults(run=_measures)
@@ -120,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("format", nargs="?", choices=("suite", "chain"), default="suite", help="default suite")
     schema.add_argument(
         "--result",
-        choices=("audit", "diagnosis", "discovery", "edges", "graft", "trajectory"),
+        choices=("audit", "diagnosis", "discovery", "edges", "graft", "policy", "trajectory"),
         help="the kind of result whose schema is printed, instead of a format",
     )
     schema.set_defaults(run=_schema)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.cli.options import add_opening, one_checkpoint
+from circuit_assertions.cli.options import add_opening, add_policy, one_checkpoint
 from circuit_assertions.places import shown_path, suite_path
 from circuit_assertions.verdict_words import Overall
 
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from circuit_assertions.diagnosis.suite_verdicts import Suites
     from circuit_assertions.tasks import Task
 
-__all__ = ["add_comparing", "asked_task", "at_most", "bound_to", "held_against", "refuse_other_circuit", "suites_for"]
+__all__ = [
+    "add_comparing",
+    "asked_task",
+    "bound_to",
+    "every_prompt",
+    "held_against",
+    "refuse_other_circuit",
+    "suites_for",
+]
 
 
 def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | None = None, of_runs: str = "") -> None:
@@ -32,6 +40,7 @@ def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | N
     verb.add_argument("--baseline", required=True, help="the healthy checkpoint that it is compared with")
     verb.add_argument("--corrupted", help="a known-bad checkpoint; recovery is measured from it")
     _add_measured(verb)
+    add_policy(verb)
     verb.add_argument(
         "--circuit-degraded",
         choices=("report", "fail"),
@@ -79,7 +88,7 @@ def _add_measured(verb: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="how many prompts of --task every part uses; default: the task's own number, of which the diagnosis uses "
-        "128 at most. Assertions use the prompts of their suites",
+        "128 at most (compared-prompts of the policy). Assertions use the prompts of their suites",
     )
 
 
@@ -111,11 +120,9 @@ def asked_task(given: argparse.Namespace) -> tuple[str, Task]:
     return find_task(said, {"prompts": given.prompts})
 
 
-def at_most(given: argparse.Namespace) -> int | None:
-    """How many prompts a diagnosis reads at most; None for all, where a person said how many there are to be."""
-    from circuit_assertions.diagnosis.prompt_counts import PROMPTS
-
-    return PROMPTS if given.prompts is None else None
+def every_prompt(given: argparse.Namespace) -> bool:
+    """Whether a diagnosis reads all prompts of the task: where a person said how many there are to be."""
+    return given.prompts is not None
 
 
 def refuse_other_circuit(file: Path | None, task: Task, called: str) -> None:

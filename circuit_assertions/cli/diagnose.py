@@ -11,8 +11,8 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.cli.baseline_options import (
     add_comparing,
     asked_task,
-    at_most,
     bound_to,
+    every_prompt,
     held_against,
     refuse_other_circuit,
     suites_for,
@@ -90,7 +90,7 @@ def _diagnosed(given: argparse.Namespace, model: Checkpoint, progress: Progress)
         chain=given.chain,
         called=called,
         corrupted=corrupted,
-        most=at_most(given),
+        every_prompt=every_prompt(given),
         tell=progress,
     )
     runner = runner_for(audit, baseline, corrupted, circuit, given.chain)

@@ -14,10 +14,12 @@ from circuit_assertions.cli.options import (
     add_lender,
     add_model_and_task,
     add_opening,
+    add_policy,
     in_one_go,
     lender_of,
     one_checkpoint,
     opening_of,
+    policy_of,
 )
 from circuit_assertions.cli.output import Outcome
 from circuit_assertions.cli.writable import check_writable
@@ -51,10 +53,10 @@ def add_discover(verbs: Any) -> None:
     discover.add_argument(
         "--least-effect",
         type=_share,
-        default=0.02,
         metavar="SHARE",
-        help="the smallest effect that counts, as a share of the logit difference (default 2%%)",
+        help="the smallest effect that counts, as a share of the logit difference (default that of the policy: 2%%)",
     )
+    add_policy(discover)
     add_lender(discover)
     add_opening(discover)
     discover.add_argument("--json", action="store_true", help="print the result as JSON, and only that")
@@ -111,6 +113,7 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     changes = {key: getattr(given, key) for key in keys}
     name, task = find_task(given.task, changes)
     checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))
+    policy = policy_of(given)
     output = given.output or _default_file(
         given.name or _short_name(checkpoint), given.circuit or chain_for(task, name, given.chain).name
     )
@@ -119,9 +122,9 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
 
     from circuit_assertions.audit import Audit
     from circuit_assertions.diagnosis.discovery import discover
-    from circuit_assertions.results import DiscoveryResult
+    from circuit_assertions.results import DiscoveryResult, PolicyUsed
 
-    audit, stage = Audit(opening), [name]
+    audit, stage = Audit(opening, policy=policy), [name]
 
     def say(text: str) -> None:
         stage[0] = f"{name}, {text}"
@@ -140,7 +143,8 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
             )
     except NoCircuitError as error:
         undecided = isinstance(error, UndecidedError)
-        result = DiscoveryResult(checkpoint=str(checkpoint), undecided=undecided, reason=str(error))
+        used = PolicyUsed.of(audit.policy)
+        result = DiscoveryResult(policy=used, checkpoint=str(checkpoint), undecided=undecided, reason=str(error))
         return Outcome(_shown(result, given.json), 1)
     result = DiscoveryResult.of(found, str(output))
     _write(found, result, output, notes)

@@ -13,6 +13,7 @@ from circuit_assertions import CircuitAssertionsError
 if TYPE_CHECKING:
     from circuit_assertions.audit import Audit
     from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions
+    from circuit_assertions.policy import Policy
     from circuit_assertions.report import Progress
 
 __all__ = [
@@ -21,12 +22,14 @@ __all__ = [
     "add_model_and_task",
     "add_opening",
     "add_permissions",
+    "add_policy",
     "in_one_go",
     "lender_of",
     "one_checkpoint",
     "open_audit",
     "opening_of",
     "permissions_of",
+    "policy_of",
     "progress_on_stderr",
 ]
 
@@ -94,6 +97,31 @@ def add_permissions(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--trust-remote-code", action="store_true", help="run the Python code that a checkpoint ships")
 
 
+def add_policy(verb: argparse.ArgumentParser) -> None:
+    """Add the option that says by which thresholds is judged."""
+    # Messages that are the same under pytest name its option, so that it is known here too.
+    verb.add_argument(
+        "--policy",
+        "--circuit-policy",
+        default="default",
+        metavar="NAME|FILE",
+        help="the thresholds of all verdicts: `default`, `strict`, `lenient`, or a YAML file "
+        "(`circuit-assertions policy` lists them)",
+    )
+
+
+def policy_of(given: argparse.Namespace) -> Policy:
+    """The policy that `add_policy`'s option names.
+
+    Raises:
+        PolicyError: if there is none.
+        SuiteError: if its file is not valid.
+    """
+    from circuit_assertions.assertions.policy_file import policy_named
+
+    return policy_named(given.policy)
+
+
 def one_checkpoint(said: str) -> Checkpoint:
     """The checkpoint that a person named.
 
@@ -131,7 +159,7 @@ def open_audit(given: argparse.Namespace, baseline: Checkpoint | None = None) ->
     """An audit with these options, of checkpoints that are compared with the baseline."""
     from circuit_assertions.audit import Audit
 
-    return Audit(opening_of(given, baseline), baseline)
+    return Audit(opening_of(given, baseline), baseline, policy_of(given))
 
 
 @contextlib.contextmanager

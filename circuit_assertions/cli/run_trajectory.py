@@ -11,8 +11,8 @@ from circuit_assertions.assertions.chains import chain_for
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.cli.baseline_options import (
     asked_task,
-    at_most,
     bound_to,
+    every_prompt,
     held_against,
     refuse_other_circuit,
     suites_for,
@@ -59,7 +59,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
     doing = [str(baseline)]
 
     with in_one_go(audit, lambda what: f"{doing[0]}, {what}") as progress:
-        check_run(audit, run, baseline, task, corrupted, at_most(given))
+        check_run(audit, run, baseline, task, corrupted, every_prompt(given))
         circuit = circuit_of(audit, baseline, task, called, given.circuit, given.chain)
 
         def tell(checkpoint: Checkpoint, before: int) -> None:
@@ -77,7 +77,7 @@ def follow_run(given: argparse.Namespace, run: tuple[Checkpoint, ...]) -> Outcom
             called=called,
             corrupted=corrupted,
             bisecting=given.bisect,
-            most=at_most(given),
+            every_prompt=every_prompt(given),
             chain=given.chain,
             tell=tell,
         )

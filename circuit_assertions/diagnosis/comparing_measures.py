@@ -20,7 +20,7 @@ from circuit_assertions.diagnosis.function import effect_of_role
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.declaring import CAUSAL, measure
-from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
+from circuit_assertions.measures.figures import Array, has_lost, share_of, what_is_lost
 from circuit_assertions.ordering import ranked
 from circuit_assertions.tasks import TO_PATCH, Task
 from circuit_assertions.verdict_words import OriginVerdict
@@ -99,7 +99,7 @@ def role_stability(beside: Comparing) -> Compared:
         np.sum([effect_of_role(chain, one, beside.roles, view) for one in named], axis=0)
         for view in (beside.baseline, beside.model)
     )
-    if not Figure.of_values(then).clear:
+    if not beside.baseline.figure(then).clear:
         raise NothingToSayError(f"{beside.role} has no effect on {beside.baseline.checkpoint} that is clear of zero")
     return Compared(share_of(now, then), operands={"role": beside.role})
 
@@ -123,8 +123,9 @@ def recovery(beside: Comparing) -> Compared:
     """
     assert beside.corrupted is not None
     now, then, worst = (view.behaviour() for view in (beside.model, beside.baseline, beside.corrupted))
-    if not has_lost(then, worst):
-        lost = what_is_lost(then, worst, beside.baseline.checkpoint)
+    policy = beside.model.policy
+    if not has_lost(then, worst, policy):
+        lost = what_is_lost(then, worst, policy, beside.baseline.checkpoint)
         raise NothingToSayError(f"{beside.corrupted.checkpoint} {lost}: there is nothing to recover")
     return Compared(share_of(now - worst, then - worst))
 
@@ -147,22 +148,22 @@ def localization(beside: Comparing) -> Compared:
         NothingToSayError: if nothing was lost, or no few components restore any of it.
     """
     from circuit_assertions.diagnosis.origin import find_origin
-    from circuit_assertions.diagnosis.prompt_counts import PROMPTS, fewer
+    from circuit_assertions.diagnosis.prompt_counts import fewer
 
-    model, baseline = beside.model, beside.baseline
+    model, baseline, policy = beside.model, beside.baseline, beside.model.policy
     said = "prompts" in model.task.model_fields_set  # a number that the suite names is followed
-    task = fewer(model.task, None if said else PROMPTS)
+    task = fewer(model.task, None if said else policy.compared_prompts)
     key = (model.checkpoint, task)
     view, before = (View(model.audit, one.checkpoint, task) for one in (model, baseline))
     prompts = model.audit.prompts(task, model.checkpoint)
     if key not in beside.origins:
         models = model.audit.model(model.checkpoint), model.audit.model(baseline.checkpoint)
-        beside.origins[key] = find_origin(*models, prompts, beside.tell)
+        beside.origins[key] = find_origin(*models, prompts, beside.tell, True, policy)
     origin = beside.origins[key]
     few = [one for one in origin.curve if len(one.parts) <= origin.few]
     if origin.verdict == OriginVerdict.UNCHANGED:
         then, now = (one.behaviour() for one in (before, view))
-        lost = what_is_lost(then, now, baseline.checkpoint)
+        lost = what_is_lost(then, now, policy, baseline.checkpoint)
         raise NothingToSayError(f"{model.checkpoint} {lost}: there is nothing to localize")
     if not few:
         raise NothingToSayError(f"no small set of components restores anything of what {model.checkpoint} has lost")

@@ -17,14 +17,11 @@ from circuit_assertions.engine.transplanting import Transplanting
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.ordering import ranked
+from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Expression", "find_expression"]
 
-_ALL = 40  # components up to which each is tried alone, both ways
-_ALONE = 8  # of more, those that matter most to first order, and those that are suspected for other reasons
-_ENOUGH = 0.9  # of what was lost, by the lower end of the interval
-_MOST = 6  # components that a set may have
 _SHOWN = 5  # single components that are kept
 
 Component = Head | Mlp
@@ -36,7 +33,7 @@ class Expression:
     """What transplants between model and baseline restore, as shares of the logit difference that the model has lost.
 
     Attributes:
-        through: the fewest components, by their single shares in order, that together surely restore nine tenths.
+        through: the fewest components, by their single shares in order, that together surely restore enough.
         healed: what they restore together.
         heals: what single outputs of the baseline restore in the model, first what surely restores most.
         breaks: single outputs of the model in the baseline: what they cost there.
@@ -57,6 +54,7 @@ def find_expression(
     lost: Array,
     suspects: Collection[Component] = (),
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+    policy: Policy = DEFAULT,
 ) -> Expression:
     """Transplant outputs and patterns both ways.
 
@@ -64,15 +62,16 @@ def find_expression(
         lost: logit difference that the model has less than the baseline [prompts], with a mean clear of zero.
         suspects: components that are tried whatever slopes say of them: those at fault by their weights, and heads
             whose sign is reversed.
+        policy: how much is enough, and how much is tried.
     """
     healing = Transplanting(model, baseline, prompts)
     breaking = healing.turned
     tell("transplants into the model", 0, 4)
     everyone: list[Component] = [*model.layout.all_heads(), *(Mlp(layer) for layer in range(model.layout.layers))]
-    few, slopes = len(everyone) <= _ALL, healing.slopes()
+    few, slopes = len(everyone) <= policy.expression_all, healing.slopes()
 
     def tried(by: Mapping[Component, float]) -> list[Component]:
-        chosen = everyone if few else [*_promising(by, _ALONE), *suspects]
+        chosen = everyone if few else [*_promising(by, policy.expression_tried), *suspects]
         return [one for one in everyone if one in chosen]
 
     promising = tried(slopes.outputs)
@@ -84,14 +83,14 @@ def find_expression(
     looking = _promising(slopes.patterns, _SHOWN)
     patterns = _shares(healing.patterns(looking), lost)
     tell("transplants together", 3, 4)
-    alone = _named(promising, singles)
-    sets = [tuple(alone)[:size] for size in range(1, min(_MOST, len(alone)) + 1)]
-    figures = [Figure.of_values(one) for one in _shares(healing.outputs(sets), lost)]
+    level = policy.figure_confidence
+    alone = _named(promising, singles, level)
+    sets = [tuple(alone)[:size] for size in range(1, min(policy.expression_most, len(alone)) + 1)]
+    figures = [Figure.of_values(one, level) for one in _shares(healing.outputs(sets), lost)]
     tell("transplants together", 4, 4)
-    best = _fewest(figures)
-    return Expression(
-        sets[best], figures[best], _shown(alone), _shown(_named(costly, costs)), _shown(_named(looking, patterns))
-    )
+    best = _fewest(figures, policy.expression_restores)
+    breaks, looks = _named(costly, costs, level), _named(looking, patterns, level)
+    return Expression(sets[best], figures[best], _shown(alone), _shown(breaks), _shown(looks))
 
 
 def _promising(slopes: Mapping[_One, float], most: int) -> list[_One]:
@@ -103,9 +102,9 @@ def _shares(gained: torch.Tensor, lost: Array) -> list[Array]:
     return [share_of(row, lost) for row in gained.numpy()]
 
 
-def _fewest(figures: Sequence[Figure]) -> int:
+def _fewest(figures: Sequence[Figure], needed: float) -> int:
     """Which of growing sets is reported: the first that surely restores enough; if none does, the best of them."""
-    enough = (size for size, figure in enumerate(figures) if surely_back(figure) >= _ENOUGH)
+    enough = (size for size, figure in enumerate(figures) if surely_back(figure) >= needed)
     best = ranked(range(len(figures)), lambda size: surely_back(figures[size]), decimals=2)[0]
     return next(enough, best)
 
@@ -115,9 +114,9 @@ def surely_back(figure: Figure) -> float:
     return min(figure.interval.low, 1.0)
 
 
-def _named(components: Sequence[_One], shares: Sequence[Array]) -> dict[_One, Figure]:
+def _named(components: Sequence[_One], shares: Sequence[Array], level: float) -> dict[_One, Figure]:
     """Components with what each restores, first those that surely restore most; of these, the nearest to all."""
-    figures = {one: Figure.of_values(share) for one, share in zip(components, shares, strict=True)}
+    figures = {one: Figure.of_values(share, level) for one, share in zip(components, shares, strict=True)}
     nearest = ranked(figures, lambda one: -abs(figures[one].mean - 1.0), decimals=2)
     return {one: figures[one] for one in ranked(nearest, lambda one: surely_back(figures[one]), decimals=2)}
 

@@ -17,7 +17,8 @@ from circuit_assertions.assertions.chains import UNEXPLAINED, Chain, Rule, Stage
 from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis.head_change import Change, HeadChange, Seen, change_of
 from circuit_assertions.diagnosis.view import View
-from circuit_assertions.measures.figures import TRIFLE, Array, Figure, share_of
+from circuit_assertions.measures.figures import Array, Figure, share_of
+from circuit_assertions.policy import DEFAULT, Policy
 
 __all__ = [
     "Change",
@@ -31,10 +32,6 @@ __all__ = [
     "what_it_keeps",
 ]
 
-_ROLE_KEPT = 0.5  # of a role's effect: with less it is no longer the mechanism
-_LITTLE = 0.75  # of it, below which it is weaker than it was
-_AGAINST = -0.1  # of it, from which on it is worth saying that it now works the other way
-
 
 @dataclass(frozen=True)
 class RoleChange:
@@ -44,12 +41,14 @@ class RoleChange:
         retained: the heads' effects, each counted in the direction that it has on the baseline, as a share of the
             baseline's.
         asleep: whether the role is about what its heads would do if others were knocked out.
+        policy: the thresholds by which the role is described.
     """
 
     role: str
     retained: Figure
     heads: tuple[HeadChange, ...]
     asleep: bool = False
+    policy: Policy = field(default=DEFAULT, repr=False)
 
     @property
     def changed(self) -> tuple[HeadChange, ...]:
@@ -58,37 +57,38 @@ class RoleChange:
 
     @property
     def lost(self) -> bool:
-        """Whether half of the effect or more is certainly gone, with or without a head that changed for certain."""
-        return self.retained.interval.high < _ROLE_KEPT
+        """Whether the role is certainly lost, with or without a head that changed for certain."""
+        return self.retained.interval.high < self.policy.corrupted_role_below
 
     @property
     def weaker(self) -> bool:
-        """Whether a quarter of the effect or more is certainly gone."""
-        return self.retained.interval.high < _LITTLE
+        """Whether the role certainly has a weaker effect."""
+        return self.retained.interval.high < self.policy.weaker_role_below
 
     @property
     def works(self) -> bool:
-        """Whether half of the effect is certainly there, and by all that is known three quarters are."""
-        return self.retained.interval.low >= _ROLE_KEPT and self.retained.mean >= _LITTLE
+        """Whether the role is certainly not lost, and its mean effect is not weaker."""
+        enough = self.retained.mean >= self.policy.weaker_role_below
+        return self.retained.interval.low >= self.policy.corrupted_role_below and enough
 
     @property
     def uncertain(self) -> bool:
-        """Whether half of the effect may be there or not."""
-        return self.retained.interval.low < _ROLE_KEPT and not self.weaker
+        """Whether the role may be lost or not."""
+        return self.retained.interval.low < self.policy.corrupted_role_below and not self.weaker
 
     @property
     def kept(self) -> str:
         """What is left of the effect, in words that follow the role's name."""
-        return what_it_keeps(self.retained)
+        return what_it_keeps(self.retained, self.policy)
 
 
-def what_it_keeps(retained: Figure, in_sentence: bool = False) -> str:
+def what_it_keeps(retained: Figure, policy: Policy, in_sentence: bool = False) -> str:
     """The share of a role's effect that is left, in words that follow the role's name.
 
     Args:
         in_sentence: whether the role's name is the subject of a sentence.
     """
-    percent = share_as_told(retained)
+    percent = share_as_told(retained, policy)
     if percent < 0:
         return f"{'has its ' * in_sentence}effect reversed ({percent}% of baseline)"
     if percent == 0:
@@ -96,10 +96,10 @@ def what_it_keeps(retained: Figure, in_sentence: bool = False) -> str:
     return f"{'keeps' if percent <= 100 else 'has'} {percent}% of its effect"
 
 
-def share_as_told(retained: Figure) -> int:
+def share_as_told(retained: Figure, policy: Policy) -> int:
     """The share of a role's effect that is left as it is told, in percent; little on the other side of zero is none."""
     percent = round(100 * retained.mean)
-    return 0 if 100 * _AGAINST < percent < 0 else percent
+    return 0 if 100 * policy.reversed_role_below < percent < 0 else percent
 
 
 @dataclass(frozen=True)
@@ -144,20 +144,22 @@ def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -
         roles: the baseline's circuit: its roles' heads are receivers and subjects in both models.
     """
     announce(chain, roles, baseline, model)
-    trifle = TRIFLE * abs(float(baseline.behaviour().mean()))
+    trifle = model.policy.negligible_effect * abs(float(baseline.behaviour().mean()))
     changes, not_compared = [], {}
     for role in roles:
         before, after = (_see(role, chain, roles, view) for view in (baseline, model))
         if before is None or after is None:
             not_compared[role] = f"it is none of the roles that are known of {chain.name}"
-        elif (change := _role_change(role, chain, roles, before, after, trifle)) is None:
+        elif (change := _role_change(role, chain, roles, before, after, trifle, model.policy)) is None:
             not_compared[role] = "its effect on the baseline is not clear of zero on these prompts"
         else:
             changes.append(change)
     return Function(tuple(changes), _inside(roles, baseline, model), not_compared)
 
 
-def _role_change(role: str, chain: Chain, roles: Roles, before: Seen, after: Seen, trifle: float) -> RoleChange | None:
+def _role_change(
+    role: str, chain: Chain, roles: Roles, before: Seen, after: Seen, trifle: float, policy: Policy
+) -> RoleChange | None:
     """None where the role has no effect on the baseline that is clear of zero."""
     heads = roles[role]
     signs = [np.sign(before.effect.of(head).mean()) for head in heads]
@@ -165,12 +167,13 @@ def _role_change(role: str, chain: Chain, roles: Roles, before: Seen, after: See
         np.sum([sign * seen.effect.of(head) for sign, head in zip(signs, heads, strict=True)], axis=0)
         for seen in (before, after)
     )
-    if not Figure.of_values(then).interval.low > 0:
+    level = policy.figure_confidence
+    if not Figure.of_values(then, level).interval.low > 0:
         return None
     known = places_of(chain, role)
     asleep = known is not None and known[0].asleep
-    own = tuple(change_of(head, role, before, after, trifle, len(heads)) for head in heads)
-    return RoleChange(role, Figure.of_values(share_of(now, then)), own, asleep)
+    own = tuple(change_of(head, role, before, after, trifle, len(heads), policy) for head in heads)
+    return RoleChange(role, Figure.of_values(share_of(now, then), level), own, asleep, policy)
 
 
 def effect_of_role(chain: Chain, role: str, roles: Roles, view: View) -> Array:
@@ -237,4 +240,4 @@ def _inside(roles: Roles, baseline: View, model: View) -> Inside | None:
     own: Array = moved[:, [head in circuit for head in then.heads]].sum(axis=1)
     by_chance: Array = moved @ np.array([taken[head.layer] / there[head.layer] for head in then.heads])
     parts = (own, by_chance, own - by_chance)
-    return Inside(*(Figure.of_values(share_of(part, everything)) for part in parts))
+    return Inside(*(model.figure(share_of(part, everything)) for part in parts))

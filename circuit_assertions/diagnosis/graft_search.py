@@ -14,6 +14,7 @@ from circuit_assertions.engine.slopes import slopes
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.ordering import ranked
+from circuit_assertions.policy import Policy
 from circuit_assertions.tasks import PromptSet
 
 __all__ = ["Grafts", "sorted_parts"]
@@ -35,6 +36,7 @@ class Grafts:
     model: Model
     baseline: Model
     prompts: PromptSet
+    policy: Policy
     _regained: dict[frozenset[Part], Array] = field(default_factory=dict)
 
     @cached_property
@@ -77,7 +79,11 @@ class Grafts:
 
     def broken(self, part: Part) -> Figure:
         """Share of what is lost that a part of the model alone costs the baseline."""
-        return Figure.of_values(share_of(self.then - self.breaking.difference([part]).numpy(), self.lost))
+        return self.figure(share_of(self.then - self.breaking.difference([part]).numpy(), self.lost))
+
+    def figure(self, values: Array) -> Figure:
+        """The figure of values [prompts], at the level of this run."""
+        return Figure.of_values(values, self.policy.figure_confidence)
 
     def promising(self, parts: Sequence[Part], most: int) -> list[Part]:
         """Those parts that matter most to first order, alone, in either direction.

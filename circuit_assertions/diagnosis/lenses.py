@@ -16,14 +16,15 @@ from circuit_assertions.diagnosis.expression import Expression, find_expression
 from circuit_assertions.diagnosis.function import Function, announce, compare_functions
 from circuit_assertions.diagnosis.origin import Origin, find_origin
 from circuit_assertions.diagnosis.overall_verdict import Behaviour, overall
-from circuit_assertions.diagnosis.prompt_counts import EXPRESSED_BY, PROMPTS, fewer, prompts_read
+from circuit_assertions.diagnosis.prompt_counts import fewer, prompts_read
 from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
 from circuit_assertions.diagnosis.rediscovery import rediscover
 from circuit_assertions.diagnosis.sides import Sides, check_fit
 from circuit_assertions.diagnosis.suite_verdicts import Judged
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
+from circuit_assertions.measures.figures import Array, has_lost, share_of, what_is_lost
+from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import LOGIT_DIFFERENCE, AnswerMetric, PromptSet, Task
 from circuit_assertions.verdict_words import SOMETHING_LOST, OriginVerdict, Overall
 
@@ -44,6 +45,7 @@ class Diagnosis:
         notes: for the report: how the model was read.
         prompts: how many prompts each part read, by its name in `numbers.PARTS`.
         metric: the task's answer metric; effects are in its unit.
+        policy: the thresholds that it was made with.
     """
 
     model: Checkpoint
@@ -65,6 +67,7 @@ class Diagnosis:
     notes: tuple[str, ...] = ()
     prompts: Mapping[str, int] = field(default_factory=dict)
     metric: AnswerMetric = LOGIT_DIFFERENCE
+    policy: Policy = DEFAULT
 
 
 def diagnose(
@@ -78,7 +81,7 @@ def diagnose(
     called: str = "",
     corrupted: Checkpoint | None = None,
     insist: bool = True,
-    most: int | None = PROMPTS,
+    every_prompt: bool = False,
     chain: str | None = None,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Diagnosis:
@@ -87,8 +90,8 @@ def diagnose(
     Args:
         roles: the baseline's circuit.
         circuit, called: names of the circuit and the task.
-        most: how many of the task's prompts are read at most, of which transplants read 64 at most; None for all of
-            them in every part, which is for numbers that somebody asked for.
+        every_prompt: whether every part reads all prompts of the task, which is for numbers that somebody asked for;
+            else at most as many as the audit's policy says.
         chain: the chain that knows the roles, by its name or its file; default the task's.
         insist: whether a corrupted checkpoint that cannot be read or does not fit is an error; else it is left out.
         tell: what is being done, and how far it is.
@@ -98,8 +101,9 @@ def diagnose(
         DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch or too few prompts.
         TaskError: if their tokenizers differ.
     """
-    sides = Sides.of(audit, model, baseline, corrupted, fewer(task, most), insist)
-    found = _compare_sides(sides, chain_for(task, circuit, chain), roles, task, most, tell)
+    asked = task if every_prompt else fewer(task, audit.policy.compared_prompts)
+    sides = Sides.of(audit, model, baseline, corrupted, asked, insist)
+    found = _compare_sides(sides, chain_for(task, circuit, chain), roles, task, every_prompt, tell)
     return replace(found, corrupted=corrupted, task=called or task.kind, circuit=circuit)
 
 
@@ -108,19 +112,20 @@ def _compare_sides(
     chain: Chain,
     roles: Mapping[str, tuple[Head, ...]],
     task: Task,
-    most: int | None,
+    every_prompt: bool,
     tell: Callable[[str, int, int], None],
 ) -> Diagnosis:
     """The diagnosis, under the names that the kinds of task and circuit have."""
     audit, model, baseline = sides.now.audit, sides.now.checkpoint, sides.then.checkpoint
+    policy = audit.policy
     announce(chain, roles, sides.then, sides.now)
     behaviour = _behaviour(sides)
     function = compare_functions(chain, roles, sides.then, sides.now)
-    verdict, why = overall(behaviour, function)
+    verdict, why = overall(behaviour, function, policy)
     prompts = audit.prompts(sides.now.task, model)
     sources = audit.model(model).source, audit.model(baseline).source
-    origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell, verdict in SOMETHING_LOST)
-    some = len(prompts) if most is None else min(EXPRESSED_BY, len(prompts))
+    origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell, verdict in SOMETHING_LOST, policy)
+    some = len(prompts) if every_prompt else min(policy.expression_prompts, len(prompts))
     expression = _expression(sides, prompts, some, origin, function, tell)
     recovery = _recovery(sides, chain, roles, function, task, tell)
     return Diagnosis(
@@ -142,6 +147,7 @@ def _compare_sides(
         notes=sources[0].notes,
         prompts=prompts_read(task, len(prompts), origin, None if expression is None else some, recovery),
         metric=task.answer_metric,
+        policy=policy,
     )
 
 
@@ -150,7 +156,8 @@ def _why_nothing_came_back(sides: Sides, recovery: Recovery | None) -> str:
     if sides.worst is None or recovery is not None:
         return ""
     then, worst = (view.behaviour() for view in (sides.then, sides.worst))
-    return "" if has_lost(then, worst) else f"{sides.worst.checkpoint} {what_is_lost(then, worst)}"
+    policy = sides.now.policy
+    return "" if has_lost(then, worst, policy) else f"{sides.worst.checkpoint} {what_is_lost(then, worst, policy)}"
 
 
 def behaviour_before(baseline: View) -> Array:
@@ -160,7 +167,7 @@ def behaviour_before(baseline: View) -> Array:
         DiagnosisError: if the baseline does not do the task itself, or that is not certain.
     """
     before = baseline.behaviour()
-    figure = Figure.of_values(before)
+    figure = baseline.figure(before)
     if not figure.interval.low > 0:
         told = f"its {baseline.task.answer_metric.called} is {figure}"
         if figure.interval.high > 0:
@@ -175,10 +182,10 @@ def behaviour_before(baseline: View) -> Array:
 def _behaviour(sides: Sides) -> Behaviour:
     before, after = behaviour_before(sides.then), sides.now.behaviour()
     return Behaviour(
-        Figure.of_values(before),
-        Figure.of_values(after),
-        Figure.of_values(share_of(after, before)),
-        None if sides.worst is None else Figure.of_values(sides.worst.behaviour()),
+        sides.then.figure(before),
+        sides.now.figure(after),
+        sides.now.figure(share_of(after, before)),
+        None if sides.worst is None else sides.worst.figure(sides.worst.behaviour()),
     )
 
 
@@ -225,4 +232,4 @@ def _expression(
     model, baseline = (view.audit.model(view.checkpoint) for view in (now, then))
     suspects: list[Head | Mlp] = [one.head for one in function.heads if one.kind == "sign flipped"]
     suspects += [part for part in (origin.found.parts if origin.found else ()) if isinstance(part, (Head, Mlp))]
-    return find_expression(model, baseline, some, lost, suspects, tell)
+    return find_expression(model, baseline, some, lost, suspects, tell, now.policy)

@@ -19,19 +19,11 @@ from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, has_lost
 from circuit_assertions.ordering import ranked
+from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import PromptSet
 from circuit_assertions.verdict_words import OriginVerdict
 
-__all__ = ["HEALS", "Healing", "Origin", "find_origin"]
-
-HEALS = 0.9  # of the difference between model and baseline, for a set to be called the origin
-_MATTERS = 0.03  # of it, for one part to belong to such a set, and
-_MATTERS_IN_ALL = 0.02  # of the baseline's behaviour: where little is lost, any fine-tuning moves a share of that
-_FEW = 0.1  # of all parts: what LOCALIZED calls few, and at least
-_FEW_AT_LEAST = 4  # the heads of a layer, where layers are small
-_ALONE = 24  # changed parts that are tried alone; of more, those that matter most to first order
-_REMOVABLE = 12  # parts that a set is found among by taking parts away, which sees what works only together
-_RANDOM_SETS = 10
+__all__ = ["Healing", "Origin", "find_origin"]
 
 
 @dataclass(frozen=True)
@@ -57,12 +49,13 @@ class Origin:
     """Where a change comes from.
 
     Attributes:
-        verdict: UNCHANGED where no weight differs, or no loss of a tenth of the behaviour or more is certain.
+        verdict: UNCHANGED where no weight differs, or no loss that is large enough is certain.
         changed: the parts whose weights differ, of `parts` in all.
         breaks: share of the loss that a changed part alone brings to the baseline, for those that were tried.
         curve: sets that restore, smallest first; the last is the one that the verdict is about.
         groups: what all heads, all MLPs, all norms and the embeddings restore, each together.
         confirmed: by which prompts, by index, what the curve and the groups say was confirmed; the others searched.
+        few: how many parts LOCALIZED may take.
     """
 
     verdict: OriginVerdict
@@ -72,11 +65,7 @@ class Origin:
     curve: tuple[Healing, ...] = ()
     groups: Mapping[str, Figure] = field(default_factory=dict)
     confirmed: tuple[int, ...] = ()
-
-    @property
-    def few(self) -> int:
-        """How many parts LOCALIZED may take."""
-        return _few(self.parts)
+    few: int = 0
 
     @property
     def found(self) -> Healing | None:
@@ -84,8 +73,9 @@ class Origin:
         return self.curve[-1] if self.curve else None
 
 
-def _few(parts: int) -> int:
-    return max(_FEW_AT_LEAST, round(_FEW * parts))
+def _few(parts: int, policy: Policy) -> int:
+    """How many parts LOCALIZED may take."""
+    return max(policy.origin_few_at_least, round(policy.origin_few * parts))
 
 
 def find_origin(
@@ -94,6 +84,7 @@ def find_origin(
     prompts: PromptSet,
     tell: Callable[[str, int, int], None] = lambda what, done, total: None,
     search: bool = True,
+    policy: Policy = DEFAULT,
 ) -> Origin:
     """Find whose weights made the model lose what the baseline has.
 
@@ -101,6 +92,7 @@ def find_origin(
         prompts: half of them search, half confirm.
         tell: what is being tried, and how far that is.
         search: whether to look for an origin at all; else only what differs is told.
+        policy: the thresholds of the verdict, and how much is tried.
 
     Raises:
         MeasuringError: if the two models have other shapes.
@@ -108,22 +100,25 @@ def find_origin(
     tell("what each component breaks and restores", 0, 1)
     everything = Grafting(model, baseline, prompts)
     count, changed = len(everything.parts), everything.changed
+    few = _few(count, policy)
     if not changed or not search:
-        return Origin(OriginVerdict.UNCHANGED, count, changed)
+        return Origin(OriginVerdict.UNCHANGED, count, changed, few=few)
     halves = prompts.halves()
-    searched, confirm = (Grafts(model, baseline, prompts.some(rows)) for rows in halves)
+    searched, confirm = (Grafts(model, baseline, prompts.some(rows), policy) for rows in halves)
     both = (searched, confirm)
-    if not has_lost(np.concatenate([half.then for half in both]), np.concatenate([half.now for half in both])):
-        return Origin(OriginVerdict.UNCHANGED, count, changed)
-    searching = _Search(searched, _few(count), tell)
+    then, now = (np.concatenate([getattr(half, when) for half in both]) for when in ("then", "now"))
+    if not has_lost(then, now, policy):
+        return Origin(OriginVerdict.UNCHANGED, count, changed, few=few)
+    searching = _Search(searched, few, tell)
     sets = searching.sets(changed)
-    needed = searching.matters if len(changed) > _few(count) else None  # of few that differ, each is at fault
-    sets += _put_back(searched, confirm, sets, searching.taken_away, _few(count), needed)
+    needed = searching.matters if len(changed) > few else None  # of few that differ, each is at fault
+    sets += _put_back(searched, confirm, sets, searching.taken_away, few, needed)
     curve = [_confirmed(confirm, parts) for parts in sets]
     if curve:
         curve[-1] = _confirmed(confirm, sets[-1], _by_chance(confirm, sets[-1], tell))
-    verdict = _verdict(curve, count)
-    return Origin(verdict, count, changed, searching.breaks, tuple(curve), _groups(confirm, changed), halves[1])
+    verdict = _verdict(curve, few, policy)
+    groups = _groups(confirm, changed)
+    return Origin(verdict, count, changed, searching.breaks, tuple(curve), groups, halves[1], few)
 
 
 def _put_back(
@@ -143,7 +138,7 @@ def _put_back(
     """
     larger, spare = [], list(taken_away)
     kept = sets[-1] if sets else []
-    while confirm.healed(kept) < HEALS:
+    while confirm.healed(kept) < confirm.policy.origin_restores:
         if not spare or not kept or len(kept) >= few:
             return []
         healed = {part: search.healed([*kept, part]) for part in spare}
@@ -158,14 +153,15 @@ def _put_back(
 
 def _confirmed(confirm: Grafts, parts: Sequence[Part], random: Figure | None = None) -> Healing:
     shares = confirm.shares(parts)
-    return Healing(tuple(sorted_parts(parts)), Figure.of_values(shares), random, shares)
+    return Healing(tuple(sorted_parts(parts)), confirm.figure(shares), random, shares)
 
 
-def _verdict(curve: Sequence[Healing], count: int) -> OriginVerdict:
-    if not curve or len(curve[-1].parts) > _few(count) or curve[-1].healed.mean < HEALS:
+def _verdict(curve: Sequence[Healing], few: int, policy: Policy) -> OriginVerdict:
+    enough = policy.origin_restores
+    if not curve or len(curve[-1].parts) > few or curve[-1].healed.mean < enough:
         return OriginVerdict.DIFFUSE
     by_chance = curve[-1].random
-    restored_by_chance = by_chance is not None and by_chance.mean >= HEALS / 2
+    restored_by_chance = by_chance is not None and by_chance.mean >= policy.origin_random_below * enough
     return OriginVerdict.DIFFUSE if restored_by_chance else OriginVerdict.LOCALIZED
 
 
@@ -182,13 +178,14 @@ class _Search:
     @cached_property
     def matters(self) -> float:
         """Share of what is lost that a part must heal to belong to a set."""
-        return max(_MATTERS, _MATTERS_IN_ALL * float(self.grafts.then.mean() / self.grafts.lost.mean()))
+        policy, behaviour = self.grafts.policy, float(self.grafts.then.mean() / self.grafts.lost.mean())
+        return max(policy.origin_part_restores, policy.origin_part_of_behaviour * behaviour)
 
     def sets(self, changed: Sequence[Part]) -> list[list[Part]]:
         """Sets of growing size, the last the one that heals, or comes nearest to it."""
         tried = self._by_promise(changed)
-        candidates = tried[: max(_REMOVABLE, self.few)]
-        if self.grafts.healed(candidates) >= HEALS:
+        candidates = tried[: max(self.grafts.policy.origin_removable, self.few)]
+        if self.grafts.healed(candidates) >= self.grafts.policy.origin_restores:
             needed = self._necessary(candidates)
             self.taken_away = tuple(part for part in candidates if part not in needed)
             return self._one_by_one(needed)
@@ -199,7 +196,7 @@ class _Search:
 
         Where one fault hides another, healing either alone shows nothing, and breaking does.
         """
-        chosen = self.grafts.promising(changed, _ALONE)
+        chosen = self.grafts.promising(changed, self.grafts.policy.origin_tried)
         promise = {}
         for number, part in enumerate(chosen):
             self.tell("what each component breaks and restores", number, len(chosen))
@@ -210,12 +207,12 @@ class _Search:
 
     def _necessary(self, candidates: Sequence[Part]) -> list[Part]:
         """From parts that heal together, take away what does not matter, least promise first; the rest still heals."""
-        kept = list(candidates)
+        kept, enough = list(candidates), self.grafts.policy.origin_restores
         for number, part in enumerate(reversed(candidates)):
             self.tell("which components are not needed", number, len(candidates))
             rest = [other for other in kept if other != part]
             healed = self.grafts.healed(rest) if rest else 0.0
-            if healed >= HEALS and self.grafts.healed(kept) - healed < self.matters:
+            if healed >= enough and self.grafts.healed(kept) - healed < self.matters:
                 kept = rest
         self.tell("which components are not needed", len(candidates), len(candidates))
         return kept
@@ -247,14 +244,14 @@ class _Search:
 
 def _by_chance(confirm: Grafts, parts: Sequence[Part], tell: Callable[[str, int, int], None]) -> Figure | None:
     """What random sets of as many parts like these heal on average."""
-    healed = []
-    for number in range(_RANDOM_SETS):
-        tell("matched random sets", number, _RANDOM_SETS)
+    healed, count = [], confirm.policy.origin_random_sets
+    for number in range(count):
+        tell("matched random sets", number, count)
         drawn = confirm.like(parts, number)
         if len(drawn) == len(parts):
             healed.append(confirm.shares(drawn))
-    tell("matched random sets", _RANDOM_SETS, _RANDOM_SETS)
-    return Figure.of_values(np.mean(healed, axis=0)) if healed else None
+    tell("matched random sets", count, count)
+    return confirm.figure(np.mean(healed, axis=0)) if healed else None
 
 
 def _groups(confirm: Grafts, changed: Sequence[Part]) -> dict[str, Figure]:
@@ -265,4 +262,4 @@ def _groups(confirm: Grafts, changed: Sequence[Part]) -> dict[str, Figure]:
         "embeddings": (Embedding, Unembedding),
     }
     members = {name: [part for part in changed if isinstance(part, kind)] for name, kind in kinds.items()}
-    return {name: Figure.of_values(confirm.shares(parts)) for name, parts in members.items() if parts}
+    return {name: confirm.figure(confirm.shares(parts)) for name, parts in members.items() if parts}

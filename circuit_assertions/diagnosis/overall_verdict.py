@@ -7,18 +7,11 @@ from dataclasses import dataclass
 
 from circuit_assertions.assertions.chains import UNEXPLAINED
 from circuit_assertions.diagnosis.function import Function, RoleChange, what_it_keeps
-from circuit_assertions.measures.figures import LEAST_LOST, Figure
+from circuit_assertions.measures.figures import Figure
+from circuit_assertions.policy import Policy
 from circuit_assertions.verdict_words import Overall
 
-__all__ = ["CLEAN_BEHAVIOUR", "CLEAN_ROLE", "Behaviour", "overall"]
-
-_KEPT = 0.75  # of the baseline's behaviour, below which it is corrupted
-_MORE = 1.25  # of the baseline's, above which behaviour or role is amplified
-# The lowest values that the 95 % intervals of the laboratory's clean fine-tunings reach (docs/lab.md, "Clean
-# fine-tunings", on 64 prompts): `narrow` for the behaviour, S-inhibition of `benign-ioi` for a role. What lies below
-# them with its whole interval is less than clean fine-tuning leaves.
-CLEAN_BEHAVIOUR = 0.96
-CLEAN_ROLE = 0.92
+__all__ = ["Behaviour", "overall"]
 
 
 @dataclass(frozen=True)
@@ -31,24 +24,26 @@ class Behaviour:
     corrupted: Figure | None = None
 
 
-def overall(behaviour: Behaviour, function: Function) -> tuple[Overall, str]:
+def overall(behaviour: Behaviour, function: Function, policy: Policy) -> tuple[Overall, str]:
     """The verdict, and what it rests on."""
-    if behaviour.retained.mean < _KEPT and behaviour.retained.interval.high < 1 - LEAST_LOST:
+    kept = behaviour.retained
+    if kept.mean < policy.corrupted_below and kept.interval.high < 1 - policy.least_lost:
         turned = "the behaviour is reversed: the model prefers the wrong answer"
         return Overall.CORRUPTED, turned if behaviour.after.interval.high < 0 else f"{_shown(behaviour)} is left"
     lost = [
-        f"{role.role} {what_it_keeps(role.retained, in_sentence=True)}"
+        f"{role.role} {what_it_keeps(role.retained, policy, in_sentence=True)}"
         for role in function.roles
         if not role.asleep and role.lost
     ]
     flipped = _flipped(function)
     if lost or flipped:
         return Overall.CORRUPTED, f"the behaviour {'' if lost else 'mostly '}holds, but {', '.join([*lost, *flipped])}"
-    stronger = ["the behaviour"] * (behaviour.retained.interval.low > _MORE)
-    stronger += [role.role for role in function.roles if role.retained.interval.low > _MORE and not role.asleep]
+    active = [role for role in function.roles if not role.asleep]
+    stronger = ["the behaviour"] * (kept.interval.low > policy.amplified_above)
+    stronger += [role.role for role in active if role.retained.interval.low > policy.amplified_above]
     more = f"stronger than on the baseline: {', '.join(stronger)}" if stronger else ""
-    less = [role for role in function.roles if not role.asleep and role.retained.interval.high < CLEAN_ROLE]
-    weaker = behaviour.retained.interval.high < CLEAN_BEHAVIOUR
+    less = [role for role in active if role.retained.interval.high < policy.degraded_role_below]
+    weaker = kept.interval.high < policy.degraded_below
     if weaker or less:  # a stronger role does not make up for a weaker one
         there = f"{_shown(behaviour)} is {'left' if weaker else 'kept'}"
         return Overall.DEGRADED, f"{there}, {_of_roles(function, less)}{f'; {more}' * bool(more)}"
@@ -62,7 +57,8 @@ def _of_roles(function: Function, degraded: Sequence[RoleChange] = ()) -> str:
     less = [role for role in function.roles if role.weaker or not role.works or role in degraded]
     if less:
         told = (
-            f"{role.role} {what_it_keeps(role.retained, in_sentence=True)}{' (uncertain)' * role.uncertain}"
+            f"{role.role} {what_it_keeps(role.retained, role.policy, in_sentence=True)}"
+            f"{' (uncertain)' * role.uncertain}"
             for role in less
         )
         return f"but {', '.join(told)}"

@@ -6,10 +6,8 @@ from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.diagnosis.recovery import Recovery
 from circuit_assertions.tasks import Task
 
-__all__ = ["EXPRESSED_BY", "PARTS", "PROMPTS", "fewer", "prompts_read"]
+__all__ = ["PARTS", "fewer", "prompts_read"]
 
-PROMPTS = 128  # of a task that has more, unless all are asked for: half search for the origin, half confirm it
-EXPRESSED_BY = 64  # of these, for transplants, which are many
 PARTS = ("task", "behaviour", "origin-search", "origin-confirmation", "expression", "rediscovery")
 
 

@@ -13,19 +13,15 @@ from circuit_assertions.diagnosis.rediscovery import Circuits
 from circuit_assertions.diagnosis.view import View, corrected_interval
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
-from circuit_assertions.measures.figures import TRIFLE, Array, Figure, has_lost, share_of
-from circuit_assertions.measures.reading import CONFIDENCE, bootstrap_means
+from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of
+from circuit_assertions.measures.reading import bootstrap_means
 from circuit_assertions.ordering import ranked
+from circuit_assertions.policy import Policy
 from circuit_assertions.verdict_words import RecoveryVerdict
 
 __all__ = ["Carrier", "Recovery", "judge_recovery"]
 
-_BACK = 0.75  # of what was lost: RECOVERED or BYPASSED
-_PARTLY = 0.25  # PARTIAL
-_ALIKE = 0.5  # rank correlation of the circuit's effects with the baseline's
-_FEWEST_RANKED = 3  # heads
 _SHOWN = 5  # carriers
-_CARRIES = 0.5  # of the baseline's, for the weakest role and for the knock-out of the writers
 
 
 @dataclass(frozen=True)
@@ -69,43 +65,45 @@ def judge_recovery(
         function: what the baseline's heads do in the model.
         writers: the heads of the baseline's circuit that write the answer.
     """
+    policy = model.policy
     now, then, worst = (view.behaviour() for view in (model, baseline, corrupted))
-    if not has_lost(then, worst):
+    if not has_lost(then, worst, policy):
         return None
-    share = Figure.of_values(share_of(now - worst, then - worst))
+    share = model.figure(share_of(now - worst, then - worst))
     awake = [role for role in function.roles if not role.asleep]
     named = [role for role in awake if role.role != UNEXPLAINED] or awake
     shares = {role.role: role.retained for role in named}
-    weakest = _weakest(shares)
-    ahead = Figure.of_values(now).interval.low > 0
+    weakest = _weakest(shares, policy)
+    ahead = model.figure(now).interval.low > 0
     knocked = (_knocked_out(baseline, writers), _knocked_out(model, writers) if ahead else None)
-    alike = _alike(function)
+    alike = _alike(function, policy)
     same_heads = (
-        all(one.mean >= _CARRIES for one in shares.values())
+        all(one.mean >= policy.recovery_keeps for one in shares.values())
         and knocked[1] is not None
-        and knocked[1].mean >= _CARRIES * knocked[0].mean
-        and (alike is None or alike.mean >= _ALIKE)
+        and knocked[1].mean >= policy.recovery_keeps * knocked[0].mean
+        and (alike is None or alike.mean >= policy.recovery_rank_correlation)
     )
-    return Recovery(_how(share, ahead, same_heads), share, alike, weakest, knocked, _carriers(writers, model, baseline))
+    how = _how(share, ahead, same_heads, policy)
+    return Recovery(how, share, alike, weakest, knocked, _carriers(writers, model, baseline))
 
 
-def _weakest(shares: Mapping[str, Figure]) -> tuple[str, Figure] | None:
+def _weakest(shares: Mapping[str, Figure], policy: Policy) -> tuple[str, Figure] | None:
     """The role that keeps least; of several that are told alike, the first by name."""
-    named = ranked(sorted(shares), lambda role: -share_as_told(shares[role]))
+    named = ranked(sorted(shares), lambda role: -share_as_told(shares[role], policy))
     return (named[0], shares[named[0]]) if named else None
 
 
-def _how(share: Figure, ahead: bool, same_heads: bool) -> RecoveryVerdict:
-    if share.mean < _PARTLY:
+def _how(share: Figure, ahead: bool, same_heads: bool, policy: Policy) -> RecoveryVerdict:
+    if share.mean < policy.partial_above:
         return RecoveryVerdict.NOT_RECOVERED
-    if share.mean < _BACK or not ahead:
+    if share.mean < policy.recovered_above or not ahead:
         return RecoveryVerdict.PARTIAL
     return RecoveryVerdict.RECOVERED if same_heads else RecoveryVerdict.BYPASSED
 
 
-def _alike(function: Function) -> Figure | None:
+def _alike(function: Function, policy: Policy) -> Figure | None:
     """Rank correlation (Spearman) of all heads' effects then and now, with its interval over prompts."""
-    if len(function.heads) < _FEWEST_RANKED:
+    if len(function.heads) < policy.recovery_fewest_ranked:
         return None
     effects = [np.stack([one.effects[when] for one in function.heads], axis=1) for when in (0, 1)]  # [prompts, heads]
     # The same resamples of the prompts for both models.
@@ -113,7 +111,7 @@ def _alike(function: Function) -> Figure | None:
     if any(np.ptp(side, axis=1).min() == 0 for side in sides):
         return None  # heads that are level have no order
     correlations = _rank_correlations(*sides)
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - policy.figure_confidence) / 2
     low, high = np.quantile(correlations[1:], (tail, 1 - tail))
     return Figure(float(correlations[0]), Interval(float(low), float(high)))
 
@@ -131,20 +129,18 @@ def _rank_correlations(first: Array, second: Array) -> Array:
 def _carriers(writers: Sequence[Head], model: View, baseline: View) -> tuple[Carrier, ...]:
     """Heads that carry clearly more to the logits than on the baseline."""
     now, then = model.by_head("path-effect"), baseline.by_head("path-effect")
-    floor = TRIFLE * abs(float(baseline.behaviour().mean()))
+    floor = model.policy.negligible_effect * abs(float(baseline.behaviour().mean()))
     gained = {head: now.of(head) - then.of(head) for head in now.heads if head not in writers}
     clear = [
         head
         for head, more in gained.items()
-        if more.mean() >= floor and corrected_interval(more, len(now.heads)).low > 0
+        if more.mean() >= floor and corrected_interval(more, len(now.heads), model.policy.figure_confidence).low > 0
     ]
     ordered = ranked(sorted(clear), lambda head: float(gained[head].mean()), decimals=2)
-    return tuple(
-        Carrier(head, Figure.of_values(then.of(head)), Figure.of_values(now.of(head))) for head in ordered[:_SHOWN]
-    )
+    return tuple(Carrier(head, model.figure(then.of(head)), model.figure(now.of(head))) for head in ordered[:_SHOWN])
 
 
 def _knocked_out(view: View, writers: Sequence[Head]) -> Figure:
     """By resampling: a mean or zero also wakes stand-ins that the answer of another prompt leaves asleep."""
     lost = view.by_prompt("ablation-effect", set=tuple(writers), ablation="resample")
-    return Figure.of_values(share_of(lost, view.behaviour()))
+    return view.figure(share_of(lost, view.behaviour()))

@@ -10,7 +10,6 @@ from circuit_assertions.assertions.chains import Chain
 from circuit_assertions.assertions.circuits import Roles, everyone_in
 from circuit_assertions.diagnosis.discovery.behaviour import check_behaviour
 from circuit_assertions.diagnosis.discovery.find_circuit import (
-    LEAST_EFFECT,
     enough_prompts,
     heads_of,
     jaccard,
@@ -89,7 +88,7 @@ def rediscover(
         check_behaviour(model, chain)
         after = _alone(model, frozen)
         followed = _followed(chain, model, tell)
-        found = heads_of(followed, LEAST_EFFECT, model.task.answer_metric)
+        found = heads_of(followed, model.policy.least_effect, model.task.answer_metric)
     except CircuitAssertionsError as error:  # whatever it is, the diagnosis stands without
         return Circuits(len(frozen), prompts, (before, after), reason=str(error))
     kept = tuple(head for head in found if head in frozen)
@@ -116,10 +115,10 @@ def _followed(chain: Chain, model: View, tell: Callable[[str, int, int], None]) 
         chain,
         (model,),
         repeated_for(model, chain),
-        LEAST_EFFECT,
+        model.policy.least_effect,
         lambda step: tell("the circuit, rediscovered", next(done), len(chain.stages)),
     )[0]
 
 
 def _alone(view: View, heads: Sequence[Head]) -> Figure:
-    return Figure.of(view.reading("faithfulness", set=tuple(heads)))
+    return Figure.of(view.reading("faithfulness", set=tuple(heads)), view.policy.figure_confidence)

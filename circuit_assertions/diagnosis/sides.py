@@ -55,7 +55,7 @@ class Sides:
         check_fit(audit, model, baseline)
         if not task.offers >= TO_PATCH:
             raise DiagnosisError("a diagnosis needs a task with right and wrong answers and counterfactual prompts")
-        check_enough(audit.prompts(task, baseline), "to diagnose by")
+        check_enough(audit.prompts(task, baseline), "to diagnose by", audit.policy)
         _check_prompts(audit, task, baseline, model)
         now, then = View(audit, model, task), View(audit, baseline, task)
         if corrupted is None:

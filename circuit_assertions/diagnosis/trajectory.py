@@ -17,11 +17,12 @@ from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.function import compare_functions
 from circuit_assertions.diagnosis.lenses import behaviour_before
 from circuit_assertions.diagnosis.overall_verdict import Behaviour, overall
-from circuit_assertions.diagnosis.prompt_counts import PROMPTS, fewer
+from circuit_assertions.diagnosis.prompt_counts import fewer
 from circuit_assertions.diagnosis.sides import check_fit
 from circuit_assertions.diagnosis.suite_verdicts import Bound, Suites, judge_all, named, runner_for
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.measures.figures import Figure, share_of
+from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import LOGIT_DIFFERENCE, TO_PATCH, AnswerMetric, Task
 from circuit_assertions.unexpected import tell_unexpected
 from circuit_assertions.verdict_words import Overall
@@ -74,6 +75,7 @@ class Trajectory:
         bisected: whether only those checkpoints were looked at that bisection asked for.
         colours: those of roles that have one, by name.
         prompts: by how many prompts behaviour and roles were read, and how many the task has; None if unknown.
+        policy: the thresholds that it was judged with.
     """
 
     run: tuple[Checkpoint, ...]
@@ -87,6 +89,7 @@ class Trajectory:
     prompts: tuple[int, int] | None = None
     metric: AnswerMetric = LOGIT_DIFFERENCE
     colours: Mapping[str, str] = field(default_factory=dict)
+    policy: Policy = DEFAULT
 
     def seen(self, assertion: str) -> dict[int, str]:
         """An assertion's verdicts by place, of the checkpoints that could be read."""
@@ -104,7 +107,7 @@ def check_run(
     baseline: Checkpoint,
     task: Task,
     corrupted: Checkpoint | None = None,
-    most: int | None = PROMPTS,
+    every_prompt: bool = False,
 ) -> None:
     """Check that a run and its baseline can be compared, before any work.
 
@@ -126,7 +129,9 @@ def check_run(
             problems.append(error)
         else:
             check_fit(audit, baseline, checkpoint)
-            check_enough(audit.prompts(fewer(task, most), checkpoint), "to follow a run by")
+            check_enough(
+                audit.prompts(_read(audit, task, every_prompt), checkpoint), "to follow a run by", audit.policy
+            )
             return
     raise CheckpointError(f"no checkpoint of {run[0].given} can be opened: {problems[0]}")
 
@@ -142,7 +147,7 @@ def follow(
     called: str = "",
     corrupted: Checkpoint | None = None,
     bisecting: bool = False,
-    most: int | None = PROMPTS,
+    every_prompt: bool = False,
     chain: str | None = None,
     tell: Tell = lambda checkpoint, done: None,
 ) -> Trajectory:
@@ -153,7 +158,8 @@ def follow(
         suites: each with the circuits that may bind its roles.
         called: the task's name.
         corrupted: a known-bad checkpoint, where assertions about recovery are to be judged.
-        most: how many of the task's prompts behaviour and roles are read by at most; None for all.
+        every_prompt: whether behaviour and roles are read by all prompts of the task; else by at most as many as the
+            audit's policy says.
         chain: the chain that knows the roles, by its name or its file; default the task's.
         tell: which checkpoint comes next, and how many there were before it.
 
@@ -162,9 +168,9 @@ def follow(
     """
     runner = runner_for(audit, baseline, corrupted, circuit, chain)
     known = chain_for(task, circuit.circuit, chain)
-    follower = _Follower(View(audit, baseline, fewer(task, most)), circuit, known, runner, named(suites))
+    follower = _Follower(View(audit, baseline, _read(audit, task, every_prompt)), circuit, known, runner, named(suites))
     read = len(audit.prompts(follower.then.task, baseline))
-    before = Figure.of_values(behaviour_before(follower.then))
+    before = follower.then.figure(behaviour_before(follower.then))
     steps = follower.steps(run, bisecting, tell)
     return Trajectory(
         run=tuple(run),
@@ -178,7 +184,13 @@ def follow(
         prompts=(read, task.count),
         metric=task.answer_metric,
         colours=known.colours,
+        policy=audit.policy,
     )
+
+
+def _read(audit: Audit, task: Task, every_prompt: bool) -> Task:
+    """The task with the prompts that behaviour and roles are read by."""
+    return task if every_prompt else fewer(task, audit.policy.compared_prompts)
 
 
 @dataclass(frozen=True)
@@ -221,8 +233,8 @@ class _Follower:
             return Step(place, checkpoint, problem=str(error))
         finally:
             self.runner.forget(checkpoint)
-        behaviour = Behaviour(*map(Figure.of_values, (before, after, share_of(after, before))))
-        word, why = overall(behaviour, function)
+        behaviour = Behaviour(*map(now.figure, (before, after, share_of(after, before))))
+        word, why = overall(behaviour, function, now.policy)
         return Step(
             place,
             checkpoint,

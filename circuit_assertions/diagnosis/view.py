@@ -7,22 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval, Reading
+from circuit_assertions.measures.figures import Array, Figure
 from circuit_assertions.measures.intervals import Level, students_reach
-from circuit_assertions.measures.reading import CONFIDENCE
+from circuit_assertions.policy import Policy
 from circuit_assertions.tasks import PromptSet, Task
 
 __all__ = ["Array", "ByHead", "View", "check_enough", "corrected_interval"]
-
-_FEWEST_PROMPTS = 16  # of fewer, intervals say nothing
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,15 @@ class View:
     checkpoint: Checkpoint
     task: Task
     rows: tuple[int, ...] | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """The thresholds of this run."""
+        return self.audit.policy
+
+    def figure(self, values: Array) -> Figure:
+        """The figure of values [prompts], at the level of this run."""
+        return Figure.of_values(values, self.policy.figure_confidence)
 
     def plan(self, measure: str, heads: Sequence[Head] | None = None, **operands: Any) -> None:
         """Announce a reading, so that the next one takes it in the same passes."""
@@ -90,7 +95,7 @@ class View:
         return replace(self, rows=first), replace(self, rows=second)
 
 
-def check_enough(prompts: PromptSet, purpose: str) -> None:
+def check_enough(prompts: PromptSet, purpose: str, policy: Policy) -> None:
     """Refuse what fewer prompts cannot tell.
 
     Args:
@@ -99,20 +104,20 @@ def check_enough(prompts: PromptSet, purpose: str) -> None:
     Raises:
         DiagnosisError: if there are too few that differ.
     """
-    different = len({prompt.tokens for prompt in prompts.prompts})
-    if different < _FEWEST_PROMPTS:
+    different, needed = len({prompt.tokens for prompt in prompts.prompts}), policy.fewest_compared_prompts
+    if different < needed:
         raise DiagnosisError(
-            f"{different} different prompts are too few {purpose}: use at least {_FEWEST_PROMPTS} (`prompts` or "
+            f"{different} different prompts are too few {purpose}: use at least {needed} (`prompts` or "
             f"`pairs` of the task; with circuit-assertions, --prompts)"
         )
 
 
-def corrected_interval(values: Array, tests: int) -> Interval:
-    """A 95 % interval of the mean of `values` [prompts] that holds for all of `tests` means at once.
+def corrected_interval(values: Array, tests: int, confidence: float) -> Interval:
+    """An interval of the mean of `values` [prompts] that holds for all of `tests` means at once.
 
     Student's t with Bonferroni's correction. A bootstrap of some thousand resamples has no tail that far out.
     """
     mean, count = float(values.mean()), values.size
     spread = float(values.std(ddof=1) / np.sqrt(count))
-    reach = students_reach(Level(CONFIDENCE, tests), count) * spread
+    reach = students_reach(Level(confidence, tests), count) * spread
     return Interval(mean - reach, mean + reach)

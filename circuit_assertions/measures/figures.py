@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from circuit_assertions.measures import Interval, Reading
 from circuit_assertions.measures.reading import interval_of_mean
+from circuit_assertions.policy import DEFAULT, Policy
 
-__all__ = ["LEAST_LOST", "TRIFLE", "Array", "Figure", "has_lost", "number", "share_of", "signed", "what_is_lost"]
+__all__ = ["Array", "Figure", "has_lost", "number", "share_in_words", "share_of", "signed", "what_is_lost"]
 
-TRIFLE = 0.02  # of the baseline's logit difference: effects below it are not told from zero
-LEAST_LOST = 0.1  # of the baseline's behaviour: of less nobody can say where it went
+_TENTH = 0.1
 _NOTHING = 1e-6  # what is smaller is rounding, and reads otherwise with other threads
 
 Array = NDArray[np.float64]
@@ -21,20 +21,20 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean with its 95 % interval."""
+    """A mean with its interval."""
 
     mean: float
     interval: Interval
 
     @classmethod
-    def of(cls, reading: Reading) -> Figure:
+    def of(cls, reading: Reading, confidence: float = DEFAULT.figure_confidence) -> Figure:
         """The figure of a reading that has no heads."""
-        return cls(reading.mean, reading.interval(reading.values))
+        return cls(reading.mean, reading.interval(reading.values, confidence))
 
     @classmethod
-    def of_values(cls, values: Array) -> Figure:
+    def of_values(cls, values: Array, confidence: float = DEFAULT.figure_confidence) -> Figure:
         """The figure of values [prompts]."""
-        return cls(float(values.mean()), interval_of_mean(values))
+        return cls(float(values.mean()), interval_of_mean(values, confidence))
 
     @property
     def clear(self) -> bool:
@@ -59,6 +59,11 @@ def signed(value: float) -> str:
     return shown if shown.startswith("-") or shown == "0" else f"+{shown}"
 
 
+def share_in_words(share: float) -> str:
+    """A share in a sentence: `a tenth`, `5%`."""
+    return "a tenth" if share == _TENTH else f"{100 * share:g}%"
+
+
 def share_of(part: Array, whole: Array) -> Array:
     """One value per prompt whose mean is mean(part) / mean(whole), and whose spread is that ratio's (linearised).
 
@@ -71,22 +76,22 @@ def share_of(part: Array, whole: Array) -> Array:
     return shares
 
 
-def has_lost(then: Array, now: Array) -> bool:
+def has_lost(then: Array, now: Array, policy: Policy) -> bool:
     """Whether enough of the behaviour `then` [prompts] is gone `now` to ask for its origin or its recovery."""
     lost = then - now
-    clear = Figure.of_values(lost).interval.low > 0
-    return bool(clear and lost.mean() >= LEAST_LOST * then.mean())
+    clear = Figure.of_values(lost, policy.figure_confidence).interval.low > 0
+    return bool(clear and lost.mean() >= policy.least_lost * then.mean())
 
 
-def what_is_lost(then: Array, now: Array, beside: object = "") -> str:
+def what_is_lost(then: Array, now: Array, policy: Policy, beside: object = "") -> str:
     """Why `has_lost` is false, as the rest of a sentence after a checkpoint's name.
 
     Args:
         beside: the checkpoint that it is compared with.
     """
     where = f" compared with {beside}" if beside else ""
-    lost = Figure.of_values(share_of(then - now, then))
-    if lost.mean < LEAST_LOST:
-        return f"has lost less than a tenth of the behaviour{where}"
+    lost = Figure.of_values(share_of(then - now, then), policy.figure_confidence)
+    if lost.mean < policy.least_lost:
+        return f"has lost less than {share_in_words(policy.least_lost)} of the behaviour{where}"
     low, high = lost.interval
     return f"has lost {lost.mean:.0%} [{low:.0%}, {high:.0%}] of the behaviour{where}, which is not clear of zero"

@@ -24,9 +24,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_assertions.policy import DEFAULT, Policy
+
 __all__ = [
     "ALONE",
-    "CONFIDENCE",
     "HOLDS",
     "Interval",
     "Level",
@@ -39,10 +40,6 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-CONFIDENCE = 0.99  # that all intervals of one suite hold together
-_FEWEST_PROMPTS = 16  # of fewer, neither spread nor skewness of a mean can be told: nothing is decided
-_FOR_EACH_DIGIT = 12  # further prompts for each further digit of the tail, which a skewed mean reaches later
-
 
 @dataclass(frozen=True)
 class Level:
@@ -53,7 +50,7 @@ class Level:
         together: how many intervals it is shared out among.
     """
 
-    confidence: float = CONFIDENCE
+    confidence: float = DEFAULT.confidence
     together: int = 1
 
     def among(self, count: int) -> Level:
@@ -174,14 +171,14 @@ def _most_felt(student: float) -> float:
     return skewness
 
 
-def least_prompts(level: Level) -> int:
+def least_prompts(level: Level, policy: Policy = DEFAULT) -> int:
     """How many prompts a mean must have before anything is decided.
 
     Few prompts cannot show how skewed their mean is, and the further out the ends of an interval lie, the more that
-    matters. docs/quality.md has what intervals of fewer prompts would miss.
+    matters. docs/quality.md has how often intervals of few prompts miss.
     """
-    digits = -math.log10(2 * level.tail)
-    return _FEWEST_PROMPTS + math.ceil(max(0.0, _FOR_EACH_DIGIT * (digits - 2)))
+    digits = -math.log10(2 * level.tail) - 2
+    return policy.fewest_prompts + math.ceil(max(0.0, policy.further_prompts * digits))
 
 
 @lru_cache(maxsize=4096)

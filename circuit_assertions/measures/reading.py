@@ -1,8 +1,9 @@
 """Readings: what a measure returned, prompt by prompt, with its mean, its interval and the settings it was taken under.
 
-Verdicts rest on the intervals of `measures/intervals.py`. Figures of discovery and diagnosis have 95 % intervals of
-their own: for a value, the percentile bootstrap over prompts (seeded, so that the same readings always give the same
-interval); for a share of prompts, Wilson's score interval, because a bootstrap of a run without a failure has no width.
+Verdicts rest on the intervals of `measures/intervals.py`. Figures of discovery and diagnosis have intervals of their
+own, of 95 % unless a policy says otherwise: for a value, the percentile bootstrap over prompts (seeded, so that the
+same readings always give the same interval); for a share of prompts, Wilson's score interval, because a bootstrap of a
+run without a failure has no width.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures import intervals
 from circuit_assertions.measures.intervals import Interval, Level
 from circuit_assertions.measures.registry import MEASURES
+from circuit_assertions.policy import DEFAULT
 
-__all__ = ["CONFIDENCE", "Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share", "is_number"]
+__all__ = ["Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share", "is_number"]
 
 Array = NDArray[np.float64]
 
-CONFIDENCE = 0.95  # of the intervals of figures
 _RESAMPLES = 2000
 _NOTHING = 5e-7  # shown as 0: what sums in another order leave of it
 _BLOCK = 250  # resamples drawn together
@@ -174,9 +175,10 @@ class Reading:
         spec = MEASURES.get(self.measure)
         return intervals.interval_of_mean(values, level, (None, None) if spec is None else spec.limits)
 
-    def interval(self, values: Array) -> Interval:
+    def interval(self, values: Array, confidence: float = DEFAULT.figure_confidence) -> Interval:
         """The interval of the mean of some of this reading's values [prompts]."""
-        return interval_of_share(values) if self.kind == "share" else interval_of_mean(values)
+        of = interval_of_share if self.kind == "share" else interval_of_mean
+        return of(values, confidence)
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -188,25 +190,25 @@ def _rounded(value: float) -> str:
     return "0" if abs(value) < _NOTHING else f"{value:.3g}"
 
 
-def interval_of_mean(values: Array) -> Interval:
+def interval_of_mean(values: Array, confidence: float = DEFAULT.figure_confidence) -> Interval:
     """Percentile bootstrap of the mean of `values` [prompts]."""
     # Resampled around the first value: where all are the same, weights that sum to 1 only nearly must not matter.
     means = values[0] + bootstrap_means(values[:, None] - values[0])[:, 0]
-    tail = 100 * (1 - CONFIDENCE) / 2
+    tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return Interval(float(low), float(high))
 
 
-def interval_of_share(hits: Array) -> Interval:
+def interval_of_share(hits: Array, confidence: float = DEFAULT.figure_confidence) -> Interval:
     """Wilson's score interval for the share of ones among `hits` [prompts] (Wilson 1927)."""
-    return _wilson(round(float(hits.sum())), hits.size)
+    return _wilson(round(float(hits.sum())), hits.size, confidence)
 
 
 @lru_cache(maxsize=4096)
-def _wilson(hits: int, count: int) -> Interval:
+def _wilson(hits: int, count: int, confidence: float) -> Interval:
     from scipy.stats import binomtest
 
-    found = binomtest(hits, count).proportion_ci(CONFIDENCE, method="wilson")
+    found = binomtest(hits, count).proportion_ci(confidence, method="wilson")
     return Interval(float(found.low), float(found.high))
 
 

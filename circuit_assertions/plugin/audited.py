@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit
 from circuit_assertions.assertions.circuit_names import Unbound
+from circuit_assertions.assertions.policy_file import policy_named
 from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions
 from circuit_assertions.measures import Reading
-from circuit_assertions.measures.intervals import CONFIDENCE
-from circuit_assertions.plugin.options import read_options
+from circuit_assertions.plugin.options import Options, read_options
 from circuit_assertions.plugin.selection import ChosenSuites, chosen_checkpoints, labels_of
+from circuit_assertions.policy import Policy
 from circuit_assertions.tasks import Task
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class SessionAudit:
     Attributes:
         checkpoints: those under audit, each once.
         runs: the training runs among them.
+        policy: the thresholds of all verdicts of the session.
         runner: judges assertions; the models that it opens are those of the session.
         suites: the suites, and the circuit files that belong to them.
     """
@@ -47,9 +50,8 @@ class SessionAudit:
         self._labels = labels_of(self.checkpoints)
         permissions = Permissions(self.options.allow_pickle, self.options.trust_remote_code)
         opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
-        audit = Audit(opening, self.baseline)
-        confidence = CONFIDENCE if self.options.confidence is None else self.options.confidence
-        self.runner = SuiteRunner(audit, self.baseline, confidence=confidence)
+        self.policy = _policy_of(self.options, config.invocation_params.dir)
+        self.runner = SuiteRunner(Audit(opening, self.baseline, self.policy), self.baseline)
         if self.options.discover:
             self.runner.binder.find = self._find()
         if self.baseline is not None:
@@ -99,3 +101,19 @@ class SessionAudit:
                 "--discover finds the roles on the baseline, which is missing: give it with --baseline=path/"
             )
         return Finder(self.runner.audit, self.baseline)
+
+
+def _policy_of(options: Options, start: Path) -> Policy:
+    """The policy that the options name.
+
+    Args:
+        start: the folder that a relative path starts from.
+
+    Raises:
+        pytest.UsageError: if there is none, or its file is not valid.
+    """
+    try:
+        policy = policy_named(options.policy, start)
+    except CircuitAssertionsError as error:
+        raise pytest.UsageError(f"{options.spelled('--policy')}: {error}") from error
+    return policy if options.confidence is None else policy.changed(confidence=options.confidence)

@@ -16,6 +16,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.places import suite_path
 from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.terminal import TerminalPlugin
+from circuit_assertions.policy import DEFAULT
 from circuit_assertions.printable import printable
 from circuit_assertions.results import DiagnosisResult
 from circuit_assertions.tasks import TO_PATCH, Task
@@ -97,7 +98,9 @@ class DiagnosingPlugin:
         found.sort(key=_severity)
         if found and run > 1:
             follow = ["circuit-assertions", "trajectory", "--model", checkpoint.given, "--baseline"]
-            command = shlex.join([*follow, str(self._audited.baseline)])
+            policy = self._audited.options.policy
+            judged_by = [] if policy == DEFAULT.name else ["--policy", policy]
+            command = shlex.join([*follow, str(self._audited.baseline), *judged_by])
             from circuit_assertions.report.diagnosed import unwrapped
 
             found[-1].append(unwrapped("run", f"the last of {run} checkpoints; all of them: {command}"))

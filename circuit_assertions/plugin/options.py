@@ -5,14 +5,19 @@ All of them begin with `--circuit-`, and their keys with `circuit_`. `plain` has
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
-from circuit_assertions.plugin.option_values import said_confidence
+from circuit_assertions.plugin.option_values import (
+    from_root,
+    path_from_file,
+    path_in_root,
+    policy_from_file,
+    said_confidence,
+)
 from circuit_assertions.plugin.short_options import PLAIN, spelled
 from circuit_assertions.verdict_words import Outcome, Overall
 
@@ -42,6 +47,7 @@ class Options:
     unresolved: str
     skipped: str
     degraded: str
+    policy: str
     discover: bool
     diagnosis: bool
     suites: tuple[str, ...]
@@ -66,6 +72,7 @@ class Options:
         said = [("--baseline", self.baseline), ("--corrupted", self.corrupted), ("--tokenizer", self.tokenizer)]
         said += [("--model-device", self.device if self.device != "auto" else None)]
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
+        said += [("--policy", self.policy if self.policy != "default" else None)]
         said += [("--circuit-unresolved", self.unresolved if self.unresolved != "report" else None)]
         said += [("--circuit-skipped", self.skipped if self.skipped != "report" else None)]
         said += [("--circuit-confidence", f"{self.confidence:g}" if self.confidence is not None else None)]
@@ -90,6 +97,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("circuit_tokenizer", "default of --circuit-tokenizer", default=None)
     parser.addini("circuit_device", "default of --circuit-device", default="auto")
     parser.addini("circuit_dtype", "default of --circuit-dtype", default="float32")
+    parser.addini("circuit_policy", "default of --circuit-policy", default="default")
     parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
     parser.addini(
         "circuit_diagnosis", "whether a diagnosis is made; see --circuit-no-diagnosis", type="bool", default=True
@@ -188,7 +196,14 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         dest="circuit_confidence",
         metavar="SHARE",
         help="how sure a run must be: the chance that a checkpoint of which everything holds breaks no assertion of a "
-        "suite, as 99.9%% or 0.999. Default: 99%%",
+        "suite, as 99.9%% or 0.999. Default: that of the policy",
+    )
+    group.addoption(
+        "--circuit-policy",
+        dest="circuit_policy",
+        metavar="NAME|FILE",
+        help="the thresholds of all verdicts: default, strict, lenient, or a YAML file (`circuit-assertions policy` "
+        "lists them). Default: default",
     )
     for name, what in _EFFECTS.items():
         group.addoption(
@@ -220,7 +235,7 @@ def chosen_models(config: pytest.Config) -> tuple[str, ...]:
     given = config.getoption("circuit_model", None)
     if given:
         return tuple(given)
-    configured = _path_from_file(config, "circuit_model")
+    configured = path_from_file(config, "circuit_model")
     return (configured,) if configured else ()
 
 
@@ -239,19 +254,20 @@ def read_options(config: pytest.Config) -> Options:
     diagnosis = config.getoption("circuit_diagnosis")
     return Options(
         models=chosen_models(config),
-        baseline=config.getoption("circuit_baseline") or _path_from_file(config, "circuit_baseline"),
-        corrupted=config.getoption("circuit_corrupted") or _path_from_file(config, "circuit_corrupted"),
-        tokenizer=config.getoption("circuit_tokenizer") or _path_from_file(config, "circuit_tokenizer"),
+        baseline=config.getoption("circuit_baseline") or path_from_file(config, "circuit_baseline"),
+        corrupted=config.getoption("circuit_corrupted") or path_from_file(config, "circuit_corrupted"),
+        tokenizer=config.getoption("circuit_tokenizer") or path_from_file(config, "circuit_tokenizer"),
         device=str(config.getoption("circuit_device") or config.getini("circuit_device")),
         dtype=dtype,
         allow_pickle=bool(config.getoption("circuit_allow_pickle")),
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
         **{name: _effect(config, name) for name in _EFFECTS},
+        policy=str(config.getoption("circuit_policy") or policy_from_file(config)),
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         confidence=said_confidence(config),
-        suites=tuple(config.getoption("circuit_suites") or _from_root(config, config.getini("circuit_suites"))),
-        json=config.getoption("circuit_json") or _path_in_root(config, "circuit_json"),
+        suites=tuple(config.getoption("circuit_suites") or from_root(config, config.getini("circuit_suites"))),
+        json=config.getoption("circuit_json") or path_in_root(config, "circuit_json"),
         outputs=tuple(config.getoption("circuit_output") or config.getini("circuit_output")),
         spelling={short: spelled(config, full) for short, full in PLAIN.items()},
     )
@@ -263,24 +279,3 @@ def _effect(config: pytest.Config, name: str) -> str:
     if chosen not in _REPORT_OR_FAIL:
         raise pytest.UsageError(f"circuit_{name} is {chosen!r} in {config.inipath}: use {' or '.join(_REPORT_OR_FAIL)}")
     return chosen
-
-
-def _path_from_file(config: pytest.Config, key: str) -> str | None:
-    """A path or hub id from the configuration file. Paths there are meant from the root, wherever pytest is started."""
-    value = config.getini(key)
-    if not value:
-        return None
-    return _from_root(config, [str(value)])[0] if (config.rootpath / str(value)).exists() else str(value)
-
-
-def _path_in_root(config: pytest.Config, key: str) -> str | None:
-    """The path of a file to be written, from the configuration file."""
-    value = config.getini(key)
-    return _from_root(config, [str(value)])[0] if value else None
-
-
-def _from_root(config: pytest.Config, paths: list[str]) -> list[str]:
-    here = config.invocation_params.dir
-    if here == config.rootpath:
-        return paths
-    return [os.path.relpath(config.rootpath / path, here) for path in paths]

@@ -13,7 +13,7 @@ from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
 from circuit_assertions.report.output import Output
 from circuit_assertions.report.outputs import OutputError, output_named
-from circuit_assertions.results import AuditResult, DiagnosisResult
+from circuit_assertions.results import AuditResult, DiagnosisResult, PolicyUsed
 from circuit_assertions.results.audit import GateVerdict
 from circuit_assertions.unexpected import text_of
 
@@ -76,6 +76,7 @@ def audit_result(
     """The result of the session's audit."""
     judged = {line.model for line in telling.lines}
     return AuditResult(
+        policy=PolicyUsed.of(audited.policy),
         baseline=None if audited.baseline is None else str(audited.baseline),
         corrupted=None if audited.corrupted is None else str(audited.corrupted),
         runs=tuple(tuple(map(str, run)) for run in audited.runs),

@@ -34,6 +34,7 @@ WITH_A_VALUE = {
     "--tokenizer": "--circuit-tokenizer",
     "--model-device": "--circuit-device",
     "--model-dtype": "--circuit-dtype",
+    "--policy": "--circuit-policy",
 }
 FLAGS = {
     "--discover": "--circuit-discover",

@@ -14,6 +14,7 @@ import pytest
 
 from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.reported import junit_properties, reported_by
+from circuit_assertions.policy import DEFAULT
 from circuit_assertions.printable import printable
 from circuit_assertions.report import Progress, summary_lines
 from circuit_assertions.report.trajectory import turning_lines
@@ -148,7 +149,9 @@ class TerminalPlugin:
         if not self._lines and not self._refused:
             return
         terminalreporter.section("circuit audit")
-        for text, outcome in summary_lines(self._told(), self.lines):
+        policy = self._audited.policy.name
+        shown = "" if policy == DEFAULT.name else policy
+        for text, outcome in summary_lines(self._told(), self.lines, shown):
             terminalreporter.write_line(text, **_colour(outcome))
         for run in self._audited.runs:
             for text, outcome in turning_lines([str(checkpoint) for checkpoint in run], self.lines):

@@ -6,10 +6,11 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from circuit_assertions.measures.figures import LEAST_LOST, number, signed
+from circuit_assertions.measures.figures import number, share_in_words, signed
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import figure_text, share_text
 from circuit_assertions.report.tables import Column, paragraph, table
+from circuit_assertions.results import PolicyUsed
 from circuit_assertions.results.diagnosis import (
     BeforeAndAfter,
     DiagnosisResult,
@@ -29,7 +30,6 @@ _LABELS = Column(least=11, gap=0)
 _FEW_TO_NAME = 8  # components
 _WIDTH = 110
 _UNBROKEN = "\xa0"  # textwrap breaks no line here
-_TELLING = 0.1  # that a circuit has more than random heads, from which on its share says where the change lies
 
 
 @printable_lines
@@ -38,6 +38,8 @@ def diagnosis_lines(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     yield from _labelled("model", f"{diagnosis.model}   baseline {diagnosis.baseline}")
     if diagnosis.corrupted is not None:
         yield from _labelled("", f"corrupted {diagnosis.corrupted}")
+    if not diagnosis.policy.is_default:
+        yield from _labelled("policy", diagnosis.policy.name)
     for note in diagnosis.notes:
         yield from _labelled("note", note)
     yield from _labelled("verdict", f"{diagnosis.verdict}: {diagnosis.why}", diagnosis.verdict)
@@ -97,12 +99,14 @@ def _roles(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     labelled = [("" if place else "roles", *row) for place, row in enumerate(rows)]
     yield from ((_parted(line), "") for line in table(labelled, _LABELS))
     if diagnosis.inside_the_circuit is not None:
-        yield from _labelled("", f"{_inside(diagnosis.inside_the_circuit)}; effects are in {diagnosis.metric.unit}")
+        yield from _labelled(
+            "", f"{_inside(diagnosis.inside_the_circuit, diagnosis.policy)}; effects are in {diagnosis.metric.unit}"
+        )
 
 
-def _inside(inside: InsideCircuit) -> str:
+def _inside(inside: InsideCircuit, policy: PolicyUsed) -> str:
     text = f"{_percent(inside.circuit.mean)} of the change of all heads is in the circuit"
-    if inside.more.mean < _TELLING:
+    if inside.more.mean < policy.values["telling_excess"]:
         return f"{text}, no more than by chance (random heads of the same layers: {_percent(inside.random.mean)})"
     return f"{text} (random heads of the same layers: {_percent(inside.random.mean)})"
 
@@ -166,14 +170,15 @@ def _origin(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
 
 def _nothing_to_find(diagnosis: DiagnosisResult) -> str:
     changed, retained = diagnosis.changed, diagnosis.behaviour.retained
+    least = diagnosis.policy.values["least_lost"]
     if not changed:
         return "all weights equal the baseline's"
     few = f" ({', '.join(changed)})" if len(changed) <= _FEW_TO_NAME else ""
     differ = f"{len(changed)} of {diagnosis.parts} components have different weights{few}"
-    if 1 - retained.mean < LEAST_LOST:
-        return f"{differ}, but less than a tenth of the behaviour is lost: there is no loss to trace"
+    if 1 - retained.mean < least:
+        return f"{differ}, but less than {share_in_words(least)} of the behaviour is lost: there is no loss to trace"
     lost = Figure(mean=1 - retained.mean, low=1 - retained.high, high=1 - retained.low)
-    return f"{differ}, but the loss of {_share(lost)} may be less than a tenth: use more prompts"
+    return f"{differ}, but the loss of {_share(lost)} may be less than {share_in_words(least)}: use more prompts"
 
 
 def _fix(diagnosis: DiagnosisResult) -> str:
@@ -185,8 +190,9 @@ def _fix(diagnosis: DiagnosisResult) -> str:
 def _recovery(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     recovery = diagnosis.recovery
     if recovery is None:
+        least = share_in_words(diagnosis.policy.values["least_lost"])
         known = diagnosis.roles or diagnosis.roles_not_compared
-        why = f"{diagnosis.corrupted} has lost less than a tenth of this behaviour" if known else "no circuit is known"
+        why = f"{diagnosis.corrupted} has lost less than {least} of this behaviour" if known else "no circuit is known"
         yield from _labelled("recovery", f"not measured: {diagnosis.recovery_not_told or why}")
         return
     text = f"{recovery.how}: {_share(recovery.share)} of what the corrupted checkpoint lost is recovered"

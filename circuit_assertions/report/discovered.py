@@ -69,6 +69,8 @@ def _facts(result: DiscoveryResult, found: FoundCircuit) -> Iterator[tuple[str, 
         f"{model['architecture']} of {model['layers']} layers x {model['heads']} heads, d_model {model['d_model']}, "
         f"fingerprint {model['fingerprint'][:12]}",
     )
+    if not result.policy.is_default:
+        yield "policy", result.policy.name
     task = found.task
     drawn = f" (undecided on the first {found.undecided_on})" if found.undecided_on is not None else ""
     yield "task", f"{task['kind']}, {task['prompts']} prompts{drawn}"

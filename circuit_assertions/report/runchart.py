@@ -35,7 +35,8 @@ def _draw_behaviour(canvas: Canvas, trajectory: TrajectoryResult, places: Mappin
     high = [(x, figure.high) for x, figure in read]
     before = trajectory.before.mean
     axes = _axes(canvas, _BEHAVIOUR, places.values(), [before, *(bound for _, bound in [*low, *high])])
-    canvas.text(_LEFT - 40, _BEHAVIOUR[0] - 14, f"{trajectory.task} {trajectory.metric.called}, with 95 % intervals")
+    level = f"{100 * trajectory.policy.values['figure_confidence']:g} % intervals"
+    canvas.text(_LEFT - 40, _BEHAVIOUR[0] - 14, f"{trajectory.task} {trajectory.metric.called}, with {level}")
     axes.grid("{:g}".format)
     axes.rule(before, "whole")
     axes.band(low, high, next(iter(PALETTE)))

@@ -60,13 +60,19 @@ def _facts(model: AuditedModel) -> Iterator[tuple[str, str]]:
 
 
 @printable_lines
-def summary_lines(audited: Iterable[AuditedModel], lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
-    """The report as (text, outcome) pairs; outcome is empty for lines that are no verdict."""
+def summary_lines(
+    audited: Iterable[AuditedModel], lines: Sequence[AssertionResult], policy: str = ""
+) -> Iterator[tuple[str, str]]:
+    """The report as (text, outcome) pairs; outcome is empty for lines that are no verdict.
+
+    Args:
+        policy: its name, where it is to be shown.
+    """
     for model in audited:
         own = [line for line in lines if line.model == model.model]
         if not own and not model.refused:
             continue
-        facts = [("model", model.model), *_facts(model)]
+        facts = [("model", model.model), *_facts(model), *([("policy", policy)] if policy else [])]
         yield from ((text, "") for text in table(facts, Column(least=9, gap=1)))
         yield from _table(own)
         yield from _waivers(own)

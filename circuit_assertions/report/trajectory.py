@@ -57,6 +57,8 @@ def _broken_last(places: Mapping[int, str]) -> str:
 def _facts(trajectory: TrajectoryResult) -> Iterator[tuple[str, str]]:
     run, steps = trajectory.run_checkpoints, trajectory.steps
     yield "run", f"{trajectory.run}   baseline {trajectory.baseline}"
+    if not trajectory.policy.is_default:
+        yield "policy", trajectory.policy.name
     yield "behaviour", f"{trajectory.task} {trajectory.metric.called}, {figure_text(trajectory.before)} on the baseline"
     if trajectory.prompts is not None:
         read, asked = trajectory.prompts.behaviour, trajectory.prompts.task

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from circuit_assertions.results.audit import AssertionResult, AuditedModel, AuditResult, Reported
-from circuit_assertions.results.base import SCHEMA_VERSION, Result
+from circuit_assertions.results.base import SCHEMA_VERSION, PolicyUsed, Result
 from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
 from circuit_assertions.results.graft import GraftResult
+from circuit_assertions.results.policy import PolicyResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
 
@@ -25,6 +26,8 @@ __all__ = [
     "EdgesResult",
     "Figure",
     "GraftResult",
+    "PolicyResult",
+    "PolicyUsed",
     "Reading",
     "Reported",
     "Result",
@@ -37,5 +40,6 @@ RESULTS: Mapping[str, type[Result]] = {
     "discovery": DiscoveryResult,
     "edges": EdgesResult,
     "graft": GraftResult,
+    "policy": PolicyResult,
     "trajectory": TrajectoryResult,
 }

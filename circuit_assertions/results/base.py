@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pydantic import BaseModel, ConfigDict, Field
 
 from circuit_assertions import __version__
+from circuit_assertions.policy import DEFAULT, Policy
 
-__all__ = ["SCHEMA_VERSION", "Part", "Result", "versions"]
+__all__ = ["SCHEMA_VERSION", "Part", "PolicyUsed", "Result", "versions"]
 
 SCHEMA_VERSION = 1  # of every kind; raised when a field is removed or changes its meaning
 _MEASURED_WITH = ("torch", "transformers", "transformer_lens")
@@ -32,16 +33,35 @@ def versions() -> dict[str, str]:
     return found
 
 
+class PolicyUsed(Part):
+    """The policy of a run: its name, or the file that it is from, and every threshold by name."""
+
+    name: str
+    values: dict[str, int | float]
+
+    @classmethod
+    def of(cls, policy: Policy) -> PolicyUsed:
+        """A policy as it was used."""
+        return cls(name=policy.name, values=policy.values)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the policy `default`, which reports do not name."""
+        return self.name == DEFAULT.name
+
+
 class Result(Part):
     """A result of one kind, as it is written and read.
 
     Attributes:
         schema_version: of the fields below.
         versions: of what measured it, by the name of the package.
+        policy: the thresholds that it was judged by; `edges` and `graft` judge nothing and have those of `default`.
     """
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
     versions: dict[str, str] = Field(default_factory=versions)
+    policy: PolicyUsed = Field(default_factory=lambda: PolicyUsed.of(DEFAULT))
 
     def to_json(self) -> str:
         """The result as JSON in ASCII, two spaces an indent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
-from circuit_assertions.results.base import Part, Result
+from circuit_assertions.results.base import Part, PolicyUsed, Result
 from circuit_assertions.results.values import Figure, MetricFacts, figures
 
 if TYPE_CHECKING:
@@ -149,7 +149,13 @@ class DiscoveryResult(Result):
             task=dict(discovery.task),
             settings=dict(discovery.settings),
         )
-        return cls(checkpoint=str(discovery.checkpoint), circuit=discovery.circuit, found=found, file=file)
+        return cls(
+            policy=PolicyUsed.of(discovery.policy),
+            checkpoint=str(discovery.checkpoint),
+            circuit=discovery.circuit,
+            found=found,
+            file=file,
+        )
 
 
 def _head(placed: Placed) -> PlacedHead:

@@ -12,6 +12,8 @@ from circuit_assertions.diagnosis import Figure as MeasuredFigure
 from circuit_assertions.diagnosis.expression import Expression
 from circuit_assertions.diagnosis.function import what_it_keeps
 from circuit_assertions.diagnosis.rediscovery import Circuits
+from circuit_assertions.policy import Policy
+from circuit_assertions.results.base import PolicyUsed
 from circuit_assertions.results.diagnosis import (
     BeforeAndAfter,
     BehaviourResult,
@@ -50,6 +52,7 @@ def diagnosis_result(diagnosis: Diagnosis) -> DiagnosisResult:
 def _result(diagnosis: Diagnosis) -> DiagnosisResult:
     behaviour, function, inside = diagnosis.behaviour, diagnosis.function, diagnosis.function.inside
     return DiagnosisResult(
+        policy=PolicyUsed.of(diagnosis.policy),
         model=str(diagnosis.model),
         baseline=str(diagnosis.baseline),
         corrupted=None if diagnosis.corrupted is None else str(diagnosis.corrupted),
@@ -77,7 +80,7 @@ def _result(diagnosis: Diagnosis) -> DiagnosisResult:
             circuit=Figure.of(inside.circuit), random=Figure.of(inside.random), more=Figure.of(inside.more)
         ),
         expressed=None if diagnosis.expression is None else _expression(diagnosis.expression),
-        recovery=None if diagnosis.recovery is None else _recovery(diagnosis.recovery),
+        recovery=None if diagnosis.recovery is None else _recovery(diagnosis.recovery, diagnosis.policy),
         recovery_not_told=diagnosis.not_told or None,
         assertions={
             name: JudgedAssertion(verdict=one.verdict, recovered=_or_none(one.recovered), reason=one.reason or None)
@@ -134,13 +137,13 @@ def _expression(expression: Expression) -> ExpressionFound:
     )
 
 
-def _recovery(recovery: Recovery) -> RecoveryFound:
+def _recovery(recovery: Recovery, policy: Policy) -> RecoveryFound:
     weakest, circuits = recovery.weakest, recovery.circuits
     return RecoveryFound(
         how=recovery.how,
         share=Figure.of(recovery.share),
         alike=_or_none(recovery.alike),
-        weakest_role=None if weakest is None else _weakest(*weakest),
+        weakest_role=None if weakest is None else _weakest(*weakest, policy),
         knocked_out=_on_both(recovery.knocked_out),
         carriers={str(one.head): _then_and_now((one.before, one.after)) for one in recovery.carriers},
         frozen=None if circuits is None else FrozenCircuit(size=circuits.size, faithfulness=_on_both(circuits.frozen)),
@@ -148,8 +151,8 @@ def _recovery(recovery: Recovery) -> RecoveryFound:
     )
 
 
-def _weakest(role: str, retained: MeasuredFigure) -> WeakestRole:
-    return WeakestRole(role=role, retained=Figure.of(retained), kept=what_it_keeps(retained, in_sentence=True))
+def _weakest(role: str, retained: MeasuredFigure, policy: Policy) -> WeakestRole:
+    return WeakestRole(role=role, retained=Figure.of(retained), kept=what_it_keeps(retained, policy, in_sentence=True))
 
 
 def _rediscovered(circuits: Circuits) -> RediscoveredCircuit:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from circuit_assertions.checkpoints import step_of
 from circuit_assertions.diagnosis.bisecting import spells
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
-from circuit_assertions.results.base import Part, Result
+from circuit_assertions.results.base import Part, PolicyUsed, Result
 from circuit_assertions.results.values import Figure, MetricFacts, figures
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class TrajectoryResult(Result):
         """The result of a run that was followed."""
         prompts = found.prompts
         return cls(
+            policy=PolicyUsed.of(found.policy),
             run=found.run[0].given,
             run_checkpoints=tuple(map(str, found.run)),
             baseline=str(found.baseline),

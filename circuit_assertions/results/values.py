@@ -23,7 +23,7 @@ _DIGITS = 7  # significant ones of a value: those of float32
 
 
 class Figure(Part):
-    """A mean with its 95 % interval."""
+    """A mean with its interval."""
 
     mean: float
     low: float

@@ -11,12 +11,10 @@ from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures.figures import Figure, number
 from circuit_assertions.ordering import ranked
+from circuit_assertions.policy import DEFAULT
 from circuit_assertions.tasks import LOGIT_DIFFERENCE, AnswerMetric, PromptSet, Task
 
-__all__ = ["LEAST_RATE", "Doing", "check_behaviour", "rates_shown", "with_enough_prompts"]
-
-LEAST_RATE = 0.75  # of prompts answered right: with a coin it would be half
-_MOST = 4  # times as many prompts as were asked for, which are drawn at most where fewer do not tell
+__all__ = ["Doing", "check_behaviour", "rates_shown", "with_enough_prompts"]
 
 
 @dataclass(frozen=True)
@@ -26,32 +24,36 @@ class Doing:
     Attributes:
         behaviour: the answer metric and `answer-rate`, by the measure's name.
         kinds: the answer rate for each kind of prompt (ABBA, BABA), where two of them clearly differ; else empty.
+        least_rate: the share of right answers that a model which does the task has.
     """
 
     behaviour: Mapping[str, Figure]
     prompts: int
     kinds: Mapping[str, Figure] = field(default_factory=dict)
     metric: AnswerMetric = LOGIT_DIFFERENCE
+    least_rate: float = DEFAULT.least_rate
 
     @property
     def certain(self) -> bool | None:
         """Whether the model does the task; None where the intervals leave that open."""
         rate, difference = (self.behaviour[name].interval for name in ("answer-rate", self.metric.name))
-        if rate.low >= LEAST_RATE and difference.low > 0:
+        if rate.low >= self.least_rate and difference.low > 0:
             return True
-        return False if rate.high < LEAST_RATE or difference.high <= 0 else None
+        return False if rate.high < self.least_rate or difference.high <= 0 else None
 
     def __str__(self) -> str:
         rate, difference = self.behaviour["answer-rate"], self.behaviour[self.metric.name]
         kinds = f" (by kind of prompt: {rates_shown(self.kinds)})" if self.kinds else ""
         if self.certain is None:
-            text = f"undecided: {_percent(rate)} right on {self.prompts} prompts; at least {LEAST_RATE:.0%} is needed"
+            text = (
+                f"undecided: {_percent(rate)} right on {self.prompts} prompts; at least {self.least_rate:.0%} is needed"
+            )
             if difference.interval.low <= 0:
                 text += f", and a {self.metric.called} above zero, which is {difference}"
             return f"{text}{kinds}; use more prompts"
         return (
             f"the model does not do the task: it answers right on {rate.mean:.0%} of the prompts "
-            f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {LEAST_RATE:.0%} is needed), with a "
+            f"[{rate.interval.low:.0%}, {rate.interval.high:.0%}] (at least {self.least_rate:.0%} is needed), with a "
             f"{self.metric.called} of {difference}{kinds}"
         )
 
@@ -63,16 +65,18 @@ def check_behaviour(view: View, chain: Chain) -> Doing:
         NoCircuitError: if it does not do it, so that there is no circuit to find.
         UndecidedError: if it is undecided on these prompts.
     """
-    metric = view.task.answer_metric
+    metric, policy = view.task.answer_metric, view.policy
+    level = policy.figure_confidence
     view.plan("answer-rate")
     difference, rate = view.reading(metric.name), view.reading("answer-rate")
     prompts = view.audit.prompts(view.task, view.checkpoint)
     kinds = {kind: rate.values[rows] for kind, rows in _kinds(prompts).items()}
     doing = Doing(
-        {metric.name: Figure.of(difference), "answer-rate": Figure.of(rate)},
+        {metric.name: Figure.of(difference, level), "answer-rate": Figure.of(rate, level)},
         len(prompts),
-        _if_they_differ({kind: Figure(float(hits.mean()), rate.interval(hits)) for kind, hits in kinds.items()}),
+        _if_they_differ({kind: Figure(float(hits.mean()), rate.interval(hits, level)) for kind, hits in kinds.items()}),
         metric,
+        policy.least_rate,
     )
     if doing.certain:
         return doing
@@ -88,10 +92,10 @@ def with_enough_prompts(view: View, chain: Chain, tell: Callable[[str], None]) -
         tell: gets the next step, as text.
 
     Raises:
-        NoCircuitError: if the model does not do the task, or (an UndecidedError) if it is undecided on four times
-            as many prompts.
+        NoCircuitError: if the model does not do the task, or (an UndecidedError) if it is undecided on as many times
+            the prompts as the policy says.
     """
-    most = _MOST * view.task.count
+    most = view.policy.undecided_draws * view.task.count
     while True:
         try:
             return view, check_behaviour(view, chain)

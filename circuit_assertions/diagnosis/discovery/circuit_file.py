@@ -9,7 +9,7 @@ import yaml
 
 from circuit_assertions.diagnosis.discovery.find_circuit import Discovery
 from circuit_assertions.diagnosis.discovery.follow_chain import Placed
-from circuit_assertions.diagnosis.discovery.thresholds import CLEARS, Proposal
+from circuit_assertions.diagnosis.discovery.thresholds import Proposal
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
 
@@ -19,7 +19,7 @@ _DIGITS = 3  # significant ones: what is further behind is not known anyway, and
 
 _HEADER = """\
 # Written by `circuit-assertions discover`. Suites take the heads of a role from `roles`; `found` is the evidence.
-# Effects are in {unit}; positive effects favour the right answer. Figures are [mean, low, high] with 95 % intervals,
+# Effects are in {unit}; positive effects favour the right answer. Figures are [mean, low, high] with {level} intervals,
 # corrected for the number of heads. `unexplained` heads have an effect, and the function of none of the roles.
 """
 
@@ -37,7 +37,7 @@ class _Dumper(yaml.SafeDumper):
 def circuit_file(discovery: Discovery, notes: str | None = None) -> str:
     """The circuit file's text, with the notes that people made in it."""
     content = circuit_content(discovery, notes)
-    header = _HEADER.format(unit=discovery.metric.unit)
+    header = _HEADER.format(unit=discovery.metric.unit, level=f"{100 * discovery.policy.figure_confidence:g} %")
     return header + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, default_flow_style=None)
 
 
@@ -65,7 +65,7 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
             },
             "heads": {str(one.head): _head(one) for one in discovery.followed.placed},
             "thresholds": [_threshold(proposal) for proposal in discovery.thresholds],
-            "thresholds-clear": f"{CLEARS:g} % of resamples of the prompts",
+            "thresholds-clear": f"{100 * discovery.policy.proposal_clears:g} % of resamples of the prompts",
         },
     }
 

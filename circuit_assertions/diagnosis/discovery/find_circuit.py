@@ -16,13 +16,13 @@ from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError, 
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import LOGIT_DIFFERENCE, TO_PATCH, AnswerMetric, PromptSet, Task, TaskError, task_offering
 
 if TYPE_CHECKING:
     from circuit_assertions.engine import Model
 
 __all__ = [
-    "LEAST_EFFECT",
     "Discovery",
     "Stability",
     "discover",
@@ -32,10 +32,6 @@ __all__ = [
     "repeated_for",
 ]
 
-LEAST_EFFECT = 0.02  # of the logit difference
-STABLE = 0.7  # Jaccard of two halves' circuits
-SPLITS = 5  # into halves; one split alone can say 0.5 or 1.0 of the same circuit
-
 
 @dataclass(frozen=True)
 class Stability:
@@ -44,10 +40,12 @@ class Stability:
     Attributes:
         by_split: for each split, the (role, head) pairs that both halves found, over those that either did.
         by_role: the same for each role, the mean of the splits.
+        stable_above: the mean below which a reader is warned.
     """
 
     by_split: tuple[float, ...]
     by_role: Mapping[str, float]
+    stable_above: float = DEFAULT.stable_above
 
     @property
     def jaccard(self) -> float:
@@ -57,7 +55,7 @@ class Stability:
     @property
     def low(self) -> bool:
         """Whether a reader should be warned."""
-        return self.jaccard < STABLE
+        return self.jaccard < self.stable_above
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ class Discovery:
         on_repeated: on how many sequences of random tokens heads were scored; 0 where they were not.
         faithfulness: of the whole circuit, of the heads that have a role alone, and of the mean random circuit.
         settings: how it was looked for.
+        policy: the thresholds that it was found with.
     """
 
     checkpoint: Checkpoint
@@ -90,6 +89,7 @@ class Discovery:
     on_repeated: int = 0
     roles: Mapping[str, Role] = field(default_factory=dict)
     metric: AnswerMetric = LOGIT_DIFFERENCE
+    policy: Policy = DEFAULT
 
     @property
     def everyone(self) -> tuple[Head, ...]:
@@ -102,7 +102,7 @@ def discover(
     checkpoint: Checkpoint,
     task: Task,
     *,
-    least: float = LEAST_EFFECT,
+    least: float | None = None,
     name: str = "circuit",
     circuit: str | None = None,
     chain: str | None = None,
@@ -111,25 +111,27 @@ def discover(
     """Find the circuit of a task in a checkpoint.
 
     Args:
-        least: the smallest effect that counts, as a share of the logit difference.
+        least: the smallest effect that counts, as a share of the logit difference; default that of the audit's policy.
         name: what the circuit is called where the task has no chain, and `circuit` does not say otherwise.
         chain: the chain that is followed, by its name or its file, instead of the task's own.
         stage: told what comes next, in words.
 
     Raises:
         NoCircuitError: if the model does not do the task, or no head carries it.
-        UndecidedError: if not even four times as many prompts as the task has tell whether it does.
+        UndecidedError: if not even several times as many prompts as the task has tell whether it does.
         DiagnosisError: if the task has no right and wrong answers or no counterfactual prompts, or too few prompts.
         SuiteError: if the chain is unknown, not valid, or not one for this task.
         TaskError, CheckpointError, MeasuringError: if the model cannot be asked.
     """
+    policy = audit.policy if least is None else audit.policy.changed(least_effect=least)
+    least = policy.least_effect
     view, followed_by = View(audit, checkpoint, task), chain_for(task, name, chain)
     asked = enough_prompts(view)
     stage("behaviour")
     view, doing = with_enough_prompts(view, followed_by, stage)
     prompts = audit.prompts(view.task, checkpoint)
     repeated = repeated_for(view, followed_by)
-    halved = [half for split in range(SPLITS) for half in view.halves(split)]
+    halved = [half for split in range(policy.stability_splits) for half in view.halves(split)]
     followed, *halves = follow(followed_by, (view, *halved), repeated, least, stage)
     everyone = heads_of(followed, least, task.answer_metric)
     stage("faithfulness, compared with random circuits")
@@ -142,20 +144,23 @@ def discover(
         behaviour=doing.behaviour,
         followed=followed,
         faithfulness=faithfulness,
-        stability=_stability(list(zip(halves[::2], halves[1::2], strict=True))),
+        stability=_stability(list(zip(halves[::2], halves[1::2], strict=True)), policy.stable_above),
         thresholds=tuple(propose(followed_by, followed, view, repeated, everyone)),
-        settings=_settings(least, task, followed_by),
+        settings=_settings(policy, task, followed_by),
         kinds=doing.kinds,
         asked=None if len(prompts) == len(asked) else len(asked),
         on_repeated=0 if repeated is None else len(audit.prompts(repeated.task, checkpoint)),
         metric=task.answer_metric,
         roles=followed_by.roles,
+        policy=policy,
     )
 
 
-def _settings(least: float, task: Task, chain: Chain) -> dict[str, Any]:
-    """How it was looked for; a chain is named where the kind of task does not tell."""
-    settings = {"least-effect": least, "semantics": "through-mlps", "ablation": "mean"}
+def _settings(policy: Policy, task: Task, chain: Chain) -> dict[str, Any]:
+    """How it was looked for; a chain is named where the kind of task does not tell, a policy if it is not `default`."""
+    settings: dict[str, Any] = {"least-effect": policy.least_effect, "semantics": "through-mlps", "ablation": "mean"}
+    if policy.name != DEFAULT.name:
+        settings["policy"] = policy.name
     told = task.circuit == chain.name or not chain.roles
     return settings if told else {"chain": chain.name, **settings}
 
@@ -170,7 +175,7 @@ def enough_prompts(view: View) -> PromptSet:
     if lacking:
         raise DiagnosisError(f"the task has no {' and no '.join(sorted(lacking))}: nothing can be patched")
     prompts = view.audit.prompts(view.task, view.checkpoint)
-    check_enough(prompts, "to find heads by")
+    check_enough(prompts, "to find heads by", view.policy)
     return prompts
 
 
@@ -220,19 +225,19 @@ def _faithfulness(view: View, followed: Followed, everyone: tuple[Head, ...]) ->
     view.plan("faithfulness-over-random", set=everyone)
     if apart:
         view.plan("faithfulness", set=explained)
-    own = view.reading("faithfulness", set=everyone)
+    own, level = view.reading("faithfulness", set=everyone), view.policy.figure_confidence
     above = view.reading("faithfulness-over-random", set=everyone)
     random_circuits = own.values - above.values
     figures = {
-        "circuit": Figure.of(own),
-        "random": Figure(float(random_circuits.mean()), own.interval(random_circuits)),
+        "circuit": Figure.of(own, level),
+        "random": Figure(float(random_circuits.mean()), own.interval(random_circuits, level)),
     }
     if apart:
-        figures["roles-alone"] = Figure.of(view.reading("faithfulness", set=explained))
+        figures["roles-alone"] = Figure.of(view.reading("faithfulness", set=explained), level)
     return figures
 
 
-def _stability(splits: Sequence[tuple[Followed, Followed]]) -> Stability:
+def _stability(splits: Sequence[tuple[Followed, Followed]], stable_above: float) -> Stability:
     roles = sorted({role for halves in splits for half in halves for role, _ in half.pairs})
     return Stability(
         tuple(jaccard(first.pairs, second.pairs) for first, second in splits),
@@ -240,6 +245,7 @@ def _stability(splits: Sequence[tuple[Followed, Followed]]) -> Stability:
             role: sum(jaccard(*(_of_role(half, role) for half in split)) for split in splits) / len(splits)
             for role in roles
         },
+        stable_above,
     )
 
 

@@ -177,7 +177,8 @@ class _Side:
         read = [self.view.by_head(measure, **operands) for measure, operands in reads]
         heads = stage.judged(read[0].heads, self.groups)
         effects = ByHead(read[0].heads, stage.effects([one.values for one in read]))
-        sizable = _sizable(stage, heads, effects, self.floor * stage.times)
+        level = self.view.policy.figure_confidence
+        sizable = _sizable(stage, heads, effects, self.floor * stage.times, level)
         self.clear = {head: effect for head, effect in sizable.items() if effect.clear}
         self.unclear |= sizable.keys() - self.clear.keys()
         self.groups[stage.name] = tuple(head for head, effect in self.clear.items() if effect.mean > 0)
@@ -243,12 +244,14 @@ class _Side:
         return Followed(tuple(placed), self.groups, tuple(sorted(self.unclear - self.found.keys())))
 
 
-def _sizable(stage: Stage, heads: Sequence[Head], effects: ByHead, floor: float) -> dict[Head, Effect]:
+def _sizable(
+    stage: Stage, heads: Sequence[Head], effects: ByHead, floor: float, confidence: float
+) -> dict[Head, Effect]:
     """The effects of the heads that are judged, where they are no trifle, with their corrected intervals."""
     sizable = {}
     for head in heads:
         values = effects.of(head)
         mean = float(values.mean())
         if abs(mean) >= max(floor, 1e-12) and stage.counts(mean):
-            sizable[head] = Effect(stage.name, mean, corrected_interval(values, len(heads)))
+            sizable[head] = Effect(stage.name, mean, corrected_interval(values, len(heads), confidence))
     return sizable

@@ -29,7 +29,7 @@ def functions(
         heads: who is judged; None for every head.
         meanwhile: further operands of attention, such as heads that are knocked out.
     """
-    look, aside = rule.attends, dict(meanwhile or {})
+    look, aside, level = rule.attends, dict(meanwhile or {}), view.policy.figure_confidence
     looked = view.by_head("attention", query=look.query, key=look.key, **aside)
     others = [view.by_head("attention", query=look.query, key=key, **aside) for key in look.more_than]
     scores = []
@@ -42,7 +42,7 @@ def functions(
         agrees = evidence[look.name] >= look.at_least
         more = [looked.of(head) - other.of(head) for other in others]
         agrees = agrees and all(float(one.mean()) > 0 for one in more)
-        certain = all(corrected_interval(one, len(looked.heads)).low > 0 for one in more)
+        certain = all(corrected_interval(one, len(looked.heads), level).low > 0 for one in more)
         for score, values in zip(rule.all_scores, scores, strict=True):
             if values is not None:
                 evidence[score.measure] = float(np.mean(values.of(head)))

@@ -1,4 +1,4 @@
-"""Proposed thresholds: what the healthy model clears in 99 % of resamples and in its own interval, and the margin."""
+"""Proposed thresholds: what the healthy model clears in nearly all resamples and in its interval, and the margin."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from circuit_assertions.measures import MEASURES
 from circuit_assertions.measures.intervals import ALONE, interval_of_mean, interval_of_share
 from circuit_assertions.measures.reading import bootstrap_means
 
-__all__ = ["CLEARS", "Proposal", "propose"]
+__all__ = ["Proposal", "propose"]
 
-CLEARS = 99.0  # per cent of resamples
 _TOGETHER = 1000  # assertions, heads and looks of a suite that a bound may be judged among
 _NOTHING = 1e-100  # too small to be rounded, and no bound
 
@@ -69,7 +68,7 @@ def propose(
         ({"measure": measure, "heads": "circuit"}, view.by_prompt(measure, set=everyone))
         for measure in ("faithfulness", "faithfulness-over-random")
     ]
-    made = (_proposal(says, values) for says, values in wanted)
+    made = (_proposal(says, values, view.policy.proposal_clears) for says, values in wanted)
     return [proposal for proposal in made if proposal.asks]
 
 
@@ -103,11 +102,11 @@ def _mean_of(heads: tuple[Head, ...], values: Any) -> Array:
     return mean
 
 
-def _proposal(says: dict[str, Any], values: Array) -> Proposal:
+def _proposal(says: dict[str, Any], values: Array, clears: float) -> Proposal:
     mean = float(values.mean())
     means = bootstrap_means(values[:, None])[:, 0]
     bounding: type[BoundCondition] = AtLeast if mean >= 0 else AtMost
-    edge = float(np.percentile(means, 100 - CLEARS if bounding.is_lower else CLEARS))
+    edge = float(np.percentile(means, 100 - 100 * clears if bounding.is_lower else 100 * clears))
     # What the same readings would be judged by; where every prompt is a hit, a bootstrap knows of no miss.
     spec = MEASURES[says["measure"]]
     level = ALONE.among(_TOGETHER)

@@ -1,0 +1,49 @@
+"""Thresholds of recovery: how much of a loss is recovered, and by which heads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from circuit_assertions.policy.declaring import Below, Share, Thresholds, threshold
+
+__all__ = ["RecoveryThresholds"]
+
+_OF_LOSS = "share of what the corrupted checkpoint lost"
+
+
+class RecoveryThresholds(Thresholds):
+    """RECOVERED, BYPASSED, PARTIAL, NOT RECOVERED."""
+
+    recovered_above: Below = threshold(
+        0.75,
+        _OF_LOSS,
+        "A behaviour of which at least this is recovered is RECOVERED or BYPASSED.",
+        "argument: the share of the behaviour below which a model is CORRUPTED, asked of the loss",
+    )
+    partial_above: Share = threshold(
+        0.25,
+        _OF_LOSS,
+        "A behaviour of which less is recovered is NOT RECOVERED; from this on it is PARTIAL.",
+        "argument: the same distance from nothing as recovered-above has from everything",
+    )
+    recovery_keeps: Below = threshold(
+        0.5,
+        "share of the baseline's",
+        "A model is BYPASSED if a role keeps less of its effect than this, or if knocking out the heads that write the "
+        "answer costs less than this share of what it costs on the baseline.",
+        "argument: with less than half of the effect, other heads carry most of the behaviour",
+    )
+    recovery_rank_correlation: Annotated[float, Field(gt=-1, lt=1)] = threshold(
+        0.5,
+        "rank correlation",
+        "A model is BYPASSED if the effects of the circuit's heads have a lower rank correlation with the baseline's.",
+        "argument: between the correlation of other heads (none) and that of the same heads (near 1)",
+    )
+    recovery_fewest_ranked: Annotated[int, Field(ge=3, le=1000)] = threshold(
+        3,
+        "heads",
+        "The rank correlation of fewer heads is not formed.",
+        "argument: two heads have a rank correlation of 1 or -1 only",
+    )

@@ -1,0 +1,114 @@
+"""No threshold is in the code of diagnosis and discovery, or of their figures: all are in the policy."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "circuit_assertions"
+FILES = (
+    *sorted((PACKAGE / "diagnosis").rglob("*.py")),
+    *(PACKAGE / name for name in ("assertions/recovered_share.py", "measures/figures.py", "report/diagnosed.py")),
+)
+USUAL = (-1, 0, 1, 2)
+
+# What is a number and decides no verdict, each with the reason.
+NO_THRESHOLDS = {
+    "diagnosis/expression.py: _SHOWN = 5": "how many single components a report names",
+    "diagnosis/recovery.py: _SHOWN = 5": "how many carriers a report names",
+    "diagnosis/discovery/circuit_file.py: _DIGITS = 3": "to how many digits a circuit file is written",
+    "diagnosis/discovery/thresholds.py: _NOTHING = 1e-100": "below it a number has no digits to be rounded to",
+    "diagnosis/discovery/follow_chain.py: abs(mean) >= max(floor, 1e-12)": "an effect of zero",
+    "diagnosis/function.py: 100 * policy.reversed_role_below < percent < 0": "a share in per cent",
+    "diagnosis/function.py: percent <= 100": "a share in per cent",
+    "diagnosis/discovery/follow_chain.py: max(floor, 1e-12)": "the same",
+    "measures/figures.py: _TENTH = 0.1": "which share is written in a word",
+    "measures/figures.py: _NOTHING = 1e-06": "what is printed as 0",
+    "measures/figures.py: 0.1 <= abs(float(short)) < 1000": "how many digits are printed",
+    "report/diagnosed.py: _FEW_TO_NAME = 8": "how many components a line names",
+    "report/diagnosed.py: _WIDTH = 110": "of the lines",
+    "diagnosis/edges.py: steps: int = 5": "at how many points gradients are averaged",
+}
+
+
+def numbers_in(node: ast.AST) -> Iterator[float]:
+    """Every number of an expression, with its sign."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+        yield from (-number for number in numbers_in(node.operand))
+    elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
+        yield node.value
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from numbers_in(child)
+
+
+def constants_of(body: list[ast.stmt]) -> Iterator[str]:
+    """Assignments of a module or a class that give a name a number."""
+    for statement in body:
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
+            plain = isinstance(statement.value, (ast.Constant, ast.UnaryOp, ast.BinOp, ast.Tuple))
+            if plain and any(number not in USUAL for number in numbers_in(statement.value)):
+                yield ast.unparse(statement)
+
+
+def defaults_of(function: ast.FunctionDef) -> Iterator[str]:
+    """Parameters whose default is a number."""
+    spoken = function.args
+    behind = [*spoken.posonlyargs, *spoken.args][-len(spoken.defaults) :] if spoken.defaults else []
+    pairs = [*zip(behind, spoken.defaults, strict=True), *zip(spoken.kwonlyargs, spoken.kw_defaults, strict=True)]
+    for parameter, default in pairs:
+        if isinstance(default, (ast.Constant, ast.UnaryOp)) and any(one not in USUAL for one in numbers_in(default)):
+            yield f"{ast.unparse(parameter)} = {ast.unparse(default)}"
+
+
+def bare_numbers(text: str) -> list[str]:
+    """The numbers of a module that may be thresholds: constants, defaults, and what is compared with or bounded by."""
+    tree = ast.parse(text)
+    found = list(constants_of(tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            found += constants_of(node.body)
+        if isinstance(node, ast.FunctionDef):
+            found += defaults_of(node)
+        bounding = isinstance(node, ast.Call) and ast.unparse(node.func) in ("min", "max")
+        if (bounding or isinstance(node, ast.Compare)) and any(number not in USUAL for number in numbers_in(node)):
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_every_threshold_is_in_the_policy() -> None:
+    found = {
+        f"{file.relative_to(PACKAGE)}: {one}"
+        for file in FILES
+        for one in bare_numbers(file.read_text(encoding="utf-8"))
+    }
+    new = found - set(NO_THRESHOLDS)
+    assert not new, f"put it into circuit_assertions/policy, with its origin: {sorted(new)}"
+    assert not set(NO_THRESHOLDS) - found, "these are gone: remove them from the list"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "_LEAST = 0.3",
+        "_LEAST: float = -0.3",
+        "_BOTH = 0.3, 1",
+        "class A:\n    least: float = 0.3",
+        "def f(share):\n    return share < 0.3",
+        "def f(share, all):\n    return 0 < share <= 5 * all",
+        "def f(share, least=0.3):\n    return share < least",
+        "def f(share):\n    return max(0.3, share)",
+        "def f(share, *, least=12):\n    return share < least",
+    ],
+)
+def test_a_new_number_is_found(text: str) -> None:
+    assert bare_numbers(text)
+
+
+@pytest.mark.parametrize("text", ["_NAMES = ('a',)", "def f(a):\n    return a > -1 and a / 2 != 1", "_FIRST = 0"])
+def test_what_is_no_threshold_is_not_found(text: str) -> None:
+    assert not bare_numbers(text)
