@@ -17,22 +17,22 @@ FILES = (
 USUAL = (-1, 0, 1, 2)
 
 # What is a number and decides no verdict, each with the reason.
-NO_THRESHOLDS = {
-    "diagnosis/expression.py: _SHOWN = 5": "how many single components a report names",
-    "diagnosis/recovery.py: _SHOWN = 5": "how many carriers a report names",
-    "diagnosis/discovery/circuit_file.py: _DIGITS = 3": "to how many digits a circuit file is written",
-    "diagnosis/discovery/thresholds.py: _NOTHING = 1e-100": "below it a number has no digits to be rounded to",
-    "diagnosis/discovery/follow_chain.py: abs(mean) >= max(floor, 1e-12)": "an effect of zero",
-    "diagnosis/function.py: 100 * policy.reversed_role_below < percent < 0": "a share in per cent",
-    "diagnosis/function.py: percent <= 100": "a share in per cent",
-    "diagnosis/discovery/follow_chain.py: max(floor, 1e-12)": "the same",
-    "measures/figures.py: _TENTH = 0.1": "which share is written in a word",
-    "measures/figures.py: _NOTHING = 1e-06": "what is printed as 0",
-    "measures/figures.py: 0.1 <= abs(float(short)) < 1000": "how many digits are printed",
-    "report/diagnosed.py: _FEW_TO_NAME = 8": "how many components a line names",
-    "report/diagnosed.py: _WIDTH = 110": "of the lines",
-    "diagnosis/edges.py: steps: int = 5": "at how many points gradients are averaged",
-}
+NO_THRESHOLDS = (
+    "diagnosis/expression.py: _SHOWN = 5",  # how many single components a report names
+    "diagnosis/recovery.py: _SHOWN = 5",  # how many carriers a report names
+    "diagnosis/discovery/circuit_file.py: _DIGITS = 3",  # to how many digits a circuit file is written
+    "diagnosis/discovery/thresholds.py: _NOTHING = 1e-100",  # below it a number has no digits to be rounded to
+    "diagnosis/discovery/follow_chain.py: abs(mean) >= max(floor, 1e-12)",  # an effect of zero
+    "diagnosis/function.py: 100 * policy.reversed_role_below < percent < 0",  # a share in per cent
+    "diagnosis/function.py: percent <= 100",  # a share in per cent
+    "diagnosis/discovery/follow_chain.py: max(floor, 1e-12)",  # the same
+    "measures/figures.py: _TENTH = 0.1",  # which share is written in a word
+    "measures/figures.py: _NOTHING = 1e-06",  # what is printed as 0
+    "measures/figures.py: 0.1 <= abs(float(short)) < 1000",  # how many digits are printed
+    "report/diagnosed.py: _FEW_TO_NAME = 8",  # how many components a line names
+    "report/diagnosed.py: _WIDTH = 110",  # of the lines
+    "diagnosis/edges.py: steps: int = 5",  # at how many points gradients are averaged
+)
 
 
 def numbers_in(node: ast.AST) -> Iterator[float]:

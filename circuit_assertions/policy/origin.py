@@ -25,13 +25,13 @@ class OriginThresholds(Thresholds):
     origin_part_restores: Share = threshold(
         0.03,
         _OF_LOSS,
-        "A component belongs to an origin only if it restores at least this beside the others.",
+        "A component belongs to an origin only if it adds at least this to what the others restore.",
         "argument: below the tenth of the loss that origin-restores leaves open, even for three components",
     )
     origin_part_of_behaviour: Share = threshold(
         0.02,
         "share of the baseline's behaviour",
-        "A component belongs to an origin only if it restores at least this beside the others.",
+        "A component belongs to an origin only if it adds at least this to what the others restore.",
         "argument: the size of an effect that counts (negligible-effect): where little is lost, any fine-tuning moves "
         "some share of it",
     )

@@ -20,7 +20,7 @@ class RecoveryThresholds(Thresholds):
         0.75,
         _OF_LOSS,
         "A behaviour of which at least this is recovered is RECOVERED or BYPASSED.",
-        "argument: the share of the behaviour below which a model is CORRUPTED, asked of the loss",
+        "argument: the share of the behaviour below which a model is CORRUPTED, applied to the loss",
     )
     partial_above: Share = threshold(
         0.25,

@@ -34,7 +34,7 @@ class VerdictThresholds(Thresholds):
     corrupted_below: Below = threshold(
         0.75,
         _OF_BEHAVIOUR,
-        "A model whose mean behaviour is below it, and certainly has lost least-lost, is CORRUPTED.",
+        "A model whose mean behaviour is below it, and that has clearly lost least-lost, is CORRUPTED.",
         "argument: a loss far larger than any clean fine-tuning of docs/lab.md leaves, which changes the behaviour by "
         "3 % at most",
     )
@@ -63,14 +63,14 @@ class VerdictThresholds(Thresholds):
         _OF_EFFECT,
         "A role whose effect lies below it with its whole interval is called weaker, and a role whose mean is below it "
         "does not work.",
-        "argument: the share of the behaviour below which a model is CORRUPTED, asked of a role",
+        "argument: the share of the behaviour below which a model is CORRUPTED, applied to a role",
     )
     reversed_role_below: Annotated[float, Field(ge=-1, lt=0)] = threshold(
         -0.1,
         _OF_EFFECT,
         "A role whose mean effect is at most this is described as reversed; closer to zero it keeps none of its "
         "effect.",
-        "argument: a tenth, as in least-lost: a smaller reversed effect is not told from none",
+        "argument: a tenth, as in least-lost: a smaller reversed effect is not distinguishable from none",
     )
     least_lost: Share = threshold(
         0.1,
@@ -110,7 +110,7 @@ class HeadThresholds(Thresholds):
         0.75,
         _OF_EFFECT,
         "A head whose effect has clearly changed, to less than this, is weakened.",
-        "argument: the share of the behaviour below which a model is CORRUPTED, asked of a head",
+        "argument: the share of the behaviour below which a model is CORRUPTED, applied to a head",
     )
     head_amplified_above: Above = threshold(
         1.25,
