@@ -10,6 +10,7 @@ from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
 from circuit_assertions.results.graft import GraftResult
+from circuit_assertions.results.mutation import MutationResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
 
@@ -25,6 +26,7 @@ __all__ = [
     "EdgesResult",
     "Figure",
     "GraftResult",
+    "MutationResult",
     "Reading",
     "Reported",
     "Result",
@@ -37,5 +39,6 @@ RESULTS: Mapping[str, type[Result]] = {
     "discovery": DiscoveryResult,
     "edges": EdgesResult,
     "graft": GraftResult,
+    "mutation": MutationResult,
     "trajectory": TrajectoryResult,
 }
