@@ -92,6 +92,15 @@ class Audit:
                 raise
         return self._models[checkpoint]
 
+    def adopt(self, checkpoint: Checkpoint, model: Model, like: Checkpoint) -> None:
+        """Take in a model that is open already, until it is forgotten.
+
+        Args:
+            like: a checkpoint with the same tokenizer; prompts that were made for it are this one's too.
+        """
+        self._models[checkpoint] = model
+        self._prompts |= {(task, checkpoint): kept for (task, one), kept in self._prompts.items() if one == like}
+
     def prompts(self, task: Task, checkpoint: Checkpoint) -> PromptSet:
         """The task's prompts, made with this checkpoint's tokenizer; with a baseline, made with the baseline's.
 

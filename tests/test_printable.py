@@ -236,7 +236,7 @@ def test_a_run_on_hostile_names_is_printed_clean(tmp_path: Path, tiny_folder: Pa
 ADAPTER = {"peft_type": "LORA", "r": 1, "target_modules": ["c_attn"], "base_model_name_or_path": FORGED}
 
 
-REST = ("discover", "edges", "graft", "show-task", "trajectory")
+REST = ("discover", "edges", "graft", "mutate", "show-task", "trajectory")
 
 
 @pytest.mark.parametrize(
@@ -272,6 +272,7 @@ def test_an_adapters_base_cannot_forge_a_verdict(tmp_path: Path, tiny_folder: Pa
             "--components=L0H0",
             "-oout",
         ],
+        "mutate": ["-m", "circuit_assertions", "mutate", "suites/tiny.yaml", "--model=adapter"],
         "show-task": ["-m", "circuit_assertions", "show-task", "suites/tiny.yaml", "--model=adapter"],
         "trajectory": ["-m", "circuit_assertions", "trajectory", f"--model={FORGED}", "--baseline=adapter"],
     }

@@ -109,7 +109,7 @@ def _interrupt(*anything: object, **more: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("verb", ["diagnose", "trajectory", "discover", "edges", "show-task", "graft"])
+@pytest.mark.parametrize("verb", ["diagnose", "trajectory", "discover", "edges", "show-task", "graft", "mutate"])
 def test_ctrl_c_is_one_line_and_its_own_exit_code(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +124,7 @@ def test_ctrl_c_is_one_line_and_its_own_exit_code(
         "trajectory": ["--baseline", str(HEALTHY)],
         "show-task": [str(HEALTHY.parents[2] / "suites" / "ioi.yaml")],
         "graft": ["--from", str(HEALTHY), "--components", "L0H0", "-o", "out"],
+        "mutate": [str(HEALTHY.parents[2] / "suites" / "ioi.yaml")],
     }
     assert main([verb, *more.get(verb, []), "--model", model]) == 130
     assert capsys.readouterr() == ("", INTERRUPTED)

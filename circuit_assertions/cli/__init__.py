@@ -16,6 +16,7 @@ from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
+from circuit_assertions.cli.mutate import add_mutate
 from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.policy import add_policy_verb
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add_discover(verbs)
     add_edges(verbs)
     add_graft(verbs)
+    add_mutate(verbs)
     add_trajectory(verbs)
     add_policy_verb(verbs)
 
@@ -122,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("format", nargs="?", choices=("suite", "chain"), default="suite", help="default suite")
     schema.add_argument(
         "--result",
-        choices=("audit", "diagnosis", "discovery", "edges", "graft", "policy", "trajectory"),
+        choices=("audit", "diagnosis", "discovery", "edges", "graft", "mutation", "policy", "trajectory"),
         help="the kind of result whose schema is printed, instead of a format",
     )
     schema.set_defaults(run=_schema)

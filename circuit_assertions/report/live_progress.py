@@ -53,17 +53,17 @@ class LiveProgress(Progress):
     _display: Display | None = None
     _shown: dict[str, TaskID] = field(default_factory=dict)  # the lines: `run` and `reading`
     _what: str = ""
-    _run: tuple[int, int] | None = None
+    _run: tuple[str, int, int] | None = None
 
-    def of_run(self, done: int, total: int) -> None:
-        """Say how many of a run's checkpoints were read."""
-        self._run = done, total
+    def of_run(self, done: int, total: int, what: str = "checkpoints") -> None:
+        """Say how many of a run's checkpoints, or others, were read."""
+        self._run = what, done, total
 
     def _say(self, what: str, done: int, total: int, now: float) -> None:
         if self._display is None:
             self._display = self._opened()
         if self._run is not None:
-            self._line("run", "checkpoints", *self._run, new=False)
+            self._line("run", *self._run, new=False)
         self._line("reading", f"reading {what}", done, total, new=what != self._what)
         self._what = what
 

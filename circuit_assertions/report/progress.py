@@ -58,8 +58,8 @@ class Progress:
         if finished:
             self.end()
 
-    def of_run(self, done: int, total: int) -> None:
-        """Say how many of a run's checkpoints were read. Here what is read says it too."""
+    def of_run(self, done: int, total: int, what: str = "checkpoints") -> None:
+        """Say how many of a run's checkpoints, or others, were read. Here what is read says it too."""
 
     def _say(self, what: str, done: int, total: int, now: float) -> None:
         assert self._started is not None

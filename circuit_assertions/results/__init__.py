@@ -11,6 +11,7 @@ from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
 from circuit_assertions.results.graft import GraftResult
 from circuit_assertions.results.policy import PolicyResult
+from circuit_assertions.results.mutation import MutationResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
 
@@ -28,6 +29,7 @@ __all__ = [
     "GraftResult",
     "PolicyResult",
     "PolicyUsed",
+    "MutationResult",
     "Reading",
     "Reported",
     "Result",
@@ -41,5 +43,6 @@ RESULTS: Mapping[str, type[Result]] = {
     "edges": EdgesResult,
     "graft": GraftResult,
     "policy": PolicyResult,
+    "mutation": MutationResult,
     "trajectory": TrajectoryResult,
 }
