@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.cli.options import add_lender, add_opening
+from circuit_assertions.cli.options import add_lender, add_opening, add_policy
 from circuit_assertions.cli.output import Outcome
 from circuit_assertions.heads import HeadError, parse_head
 from circuit_assertions.mutation.kinds import KINDS, STRENGTH
@@ -66,6 +66,7 @@ def add_mutate(verbs: Any) -> None:
     )
     add_lender(verb)
     add_opening(verb)
+    add_policy(verb)
     verb.add_argument("--json", action="store_true", help="print the result as JSON, and only that")
     verb.epilog = "Exit code 0: the test ran. 1: the mutation score is under --fail-under. 2: it could not be done."
     verb.set_defaults(run=_mutate)

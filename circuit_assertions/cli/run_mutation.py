@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import load_circuit, load_suite
 from circuit_assertions.assertions.packaged import circuits_beside
-from circuit_assertions.cli.options import in_one_go, lender_of, one_checkpoint, opening_of
+from circuit_assertions.cli.options import in_one_go, lender_of, one_checkpoint, opening_of, policy_of
 from circuit_assertions.cli.output import Outcome, printed
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.diagnosis.suite_verdicts import Suites, named
@@ -54,7 +54,7 @@ def run_mutation(given: argparse.Namespace) -> Outcome:
     from circuit_assertions.mutation.testing import judge_undamaged
     from circuit_assertions.mutation.work import Work
 
-    audit = Audit(opening_of(given, lender), base)
+    audit = Audit(opening_of(given, lender), base, policy_of(given))
     doing, stopped = ["the undamaged model"], [""]
     with _kept(stopped), in_one_go(audit, lambda what: f"{doing[0]}, {what}") as progress:
         bindings = bindings_of(audit, suites)
@@ -176,9 +176,10 @@ def _result(
     done: Sequence[Done],
 ) -> MutationResult:
     from circuit_assertions.mutation.scoring import scored
-    from circuit_assertions.mutation.testing import NEGLIGIBLE
     from circuit_assertions.results import CheckpointFacts, MutationResult
+    from circuit_assertions.results.base import PolicyUsed
 
+    negligible = audit.policy.negligible_effect
     return MutationResult.model_validate(
         {
             "model": CheckpointFacts.of(audit.model(undamaged.checkpoint)),
@@ -188,9 +189,10 @@ def _result(
             "heads_from": heads[1],
             "seed": given.seed,
             "strength": given.strength,
-            "negligible": NEGLIGIBLE,
+            "negligible": negligible,
+            "policy": PolicyUsed.of(audit.policy),
             "left_out": undamaged.left_out,
-            **scored(done, undamaged.assertions),
+            **scored(done, undamaged.assertions, negligible),
         }
     )
 

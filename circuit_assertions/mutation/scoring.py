@@ -10,7 +10,6 @@ from circuit_assertions.diagnosis.suite_verdicts import Bound
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.measures.reading import interval_of_share
 from circuit_assertions.mutation.kinds import KINDS
-from circuit_assertions.mutation.testing import NEGLIGIBLE
 from circuit_assertions.results import Figure as FigureResult
 from circuit_assertions.results.mutation import AssertionTested, KindCount, MutantResult, NotMade, Score
 from circuit_assertions.verdict_words import Outcome
@@ -20,16 +19,19 @@ __all__ = ["scored"]
 _CAUGHT, _UNRESOLVED, _EQUIVALENT = "caught", "unresolved", "equivalent"
 
 
-def scored(done: Iterable[MutantResult | NotMade], assertions: Mapping[str, Bound]) -> dict[str, object]:
+def scored(
+    done: Iterable[MutantResult | NotMade], assertions: Mapping[str, Bound], negligible: float
+) -> dict[str, object]:
     """The fields of a `MutationResult` that follow from the outcomes of its mutants.
 
     Args:
         assertions: those that were tested, by name.
+        negligible: the change of a reading, as a share, up to which it was not reached.
     """
     done = list(done)
     mutants = [one for one in done if isinstance(one, MutantResult)]
     damage, controls = ([one for one in mutants if one.damage is wanted] for wanted in (True, False))
-    tested = tuple(_tested(name, bound, mutants) for name, bound in assertions.items())
+    tested = tuple(_tested(name, bound, mutants, negligible) for name, bound in assertions.items())
     return {
         "score": _score(damage),
         "without_equivalent": _score([one for one in damage if one.found != _EQUIVALENT]),
@@ -65,14 +67,14 @@ def _count(kind: str, mutants: Sequence[MutantResult]) -> KindCount:
     )
 
 
-def _tested(name: str, bound: Bound, mutants: Sequence[MutantResult]) -> AssertionTested:
+def _tested(name: str, bound: Bound, mutants: Sequence[MutantResult], negligible: float) -> AssertionTested:
     def with_outcome(outcome: Outcome, damage: bool) -> tuple[str, ...]:
         return tuple(one.name for one in mutants if one.damage is damage and one.outcomes[name] == outcome)
 
     reached: dict[str, float] = {}
     for one in mutants:
         change = one.moved.get(name, 0.0)
-        if one.damage and change > NEGLIGIBLE:
+        if one.damage and change > negligible:
             reached[one.kind] = max(change, reached.get(one.kind, 0.0))
     return AssertionTested(
         name=name,

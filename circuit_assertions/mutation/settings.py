@@ -63,7 +63,7 @@ def settings_of(
     for binding in bindings:
         text = binding.circuit.model_dump_json().encode()
         found[f"circuit {binding.name}"] = hashlib.sha256(text).hexdigest()
-    return {**found, "seed": seed, "strength": strength, "version": versions()}
+    return {**found, "seed": seed, "strength": strength, "policy": audit.policy.values, "version": versions()}
 
 
 def _tokens(audit: Audit, task: Task) -> str:

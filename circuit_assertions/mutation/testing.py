@@ -21,7 +21,7 @@ from circuit_assertions.diagnosis.suite_verdicts import Bound
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.damaging import CannotDamageError, Noise, damaged, damages_of
 from circuit_assertions.measures import Reading
-from circuit_assertions.measures.figures import TRIFLE, Array, Figure, number, share_of
+from circuit_assertions.measures.figures import Array, Figure, number, share_of
 from circuit_assertions.mutation.errors import MutationError
 from circuit_assertions.mutation.kinds import STRENGTH, Mutant
 from circuit_assertions.results import Figure as FigureResult
@@ -30,9 +30,8 @@ from circuit_assertions.tasks import Task
 from circuit_assertions.unexpected import tell_unexpected
 from circuit_assertions.verdict_words import Outcome
 
-__all__ = ["NEGLIGIBLE", "MutantTest", "Undamaged", "judge_undamaged"]
+__all__ = ["MutantTest", "Undamaged", "judge_undamaged"]
 
-NEGLIGIBLE = TRIFLE  # of behaviour and of readings: what discovery does not take for an effect either
 _ANSWERS = frozenset({"answer", "wrong-answer"})
 _SAME = 1e-4  # of the largest value: what float32 may leave of a change that leaves the function as it is
 _DIGITS = 6  # significant ones of what is kept: sums in another order change the seventh
@@ -239,7 +238,11 @@ class MutantTest:
             reasons={name: one for name, (_, one) in judged.items() if isinstance(one, str)},
             behaviour=kept,
             moved=moved,
-            found=_found(outcomes, mutant.kind.damage, equivalent=complete and max(changes) <= NEGLIGIBLE),
+            found=_found(
+                outcomes,
+                mutant.kind.damage,
+                equivalent=complete and max(changes) <= self.audit.policy.negligible_effect,
+            ),
         )
 
 
@@ -254,11 +257,13 @@ def _found(outcomes: Sequence[Outcome], damage: bool, equivalent: bool) -> Found
 def _change(now: Reading, then: Reading) -> float | None:
     """The largest change of a column's mean, as a share of the largest mean on the undamaged model.
 
+    Where prompts grow, one of the two may have taken more of them: the change is that of the prompts that both have.
     None where the two readings have other columns.
     """
     if now.components != then.components:
         return None
-    before, after = (np.atleast_1d(one.values.mean(axis=0)) for one in (then, now))  # [columns]
+    both = min(now.prompts, then.prompts)
+    before, after = (np.atleast_1d(one.values[:both].mean(axis=0)) for one in (then, now))  # [columns]
     scale, change = float(np.abs(before).max()), float(np.abs(after - before).max())
     if scale <= then.rounding:
         return 0.0 if change <= then.rounding else None

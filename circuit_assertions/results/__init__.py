@@ -10,8 +10,8 @@ from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
 from circuit_assertions.results.graft import GraftResult
-from circuit_assertions.results.policy import PolicyResult
 from circuit_assertions.results.mutation import MutationResult
+from circuit_assertions.results.policy import PolicyResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
 
