@@ -184,9 +184,9 @@ def least_prompts(level: Level, policy: Policy = DEFAULT) -> int:
 @lru_cache(maxsize=4096)
 def students_reach(level: Level, count: int) -> float:
     """How many standard errors Student's interval of a mean of `count` prompts reaches to either side."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats has the same number, and takes a second to import
 
-    return float(t.isf(level.tail, count - 1))
+    return -float(stdtrit(count - 1, level.tail))
 
 
 def interval_of_share(hits: Array, level: Level = ALONE) -> Interval:
@@ -204,6 +204,7 @@ def _exact(hits: int, count: int, tail: float) -> Interval:
         return Interval(tail ** (1 / count), 1.0)
     if hits == 0:
         return Interval(0.0, 1 - tail ** (1 / count))
-    from scipy.stats import beta
+    from scipy.special import betainccinv, betaincinv
 
-    return Interval(float(beta.ppf(tail, hits, count - hits + 1)), float(beta.isf(tail, hits + 1, count - hits)))
+    low, high = betaincinv(hits, count - hits + 1, tail), betainccinv(hits + 1, count - hits, tail)
+    return Interval(float(low), float(high))
