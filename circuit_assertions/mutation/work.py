@@ -91,7 +91,7 @@ def _lines(file: Path) -> list[Any]:
 def _check(file: Path, first: Any, settings: Mapping[str, Any]) -> None:
     if not isinstance(first, dict) or first.get("kind") != _KIND:
         raise MutationError(f"{file} was not written by `circuit-assertions mutate`; {_OTHER}")
-    for name in {**settings, **first}:
+    for name in {**first, **settings}:
         if first.get(name) != settings.get(name):
             raise MutationError(
                 f"{file} keeps the work of another {name} ({_short(first.get(name))}; this run has "

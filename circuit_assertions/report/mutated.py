@@ -71,7 +71,7 @@ def _facts(result: MutationResult) -> Iterator[tuple[str, ...]]:
     yield (
         "mutants",
         (
-            f"{result.score.mutants} with damage and {result.controls.mutants} harmless controls; "
+            f"with damage: {result.score.mutants}; harmless controls: {result.controls.mutants}; "
             f"noise of {result.strength:g} standard deviations, seed {result.seed}"
         ),
     )
@@ -94,7 +94,7 @@ def _scores(result: MutationResult) -> Iterator[tuple[str, str]]:
     yield "", f"{_score(result.with_unresolved)} where {Outcome.UNRESOLVED} fails too (--circuit-unresolved=fail)"
     if result.controls.mutants:
         controls = result.controls
-        yield "controls", f"{controls.caught} of {controls.mutants} harmless controls are caught: false alarms"
+        yield "controls", f"false alarms: {controls.caught} of {controls.mutants}"
 
 
 def _score(score: Score) -> str:
