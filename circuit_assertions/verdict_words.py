@@ -161,6 +161,12 @@ class RecoveryVerdict(Word):
 
     RECOVERED = "RECOVERED", "at least 75 % of the lost behaviour is recovered, by the baseline's heads", GREEN, PASSES
     BYPASSED = "BYPASSED", "at least 75 % of the lost behaviour is recovered, by other heads", RED, FAILS
+    UNDECIDED = (
+        "UNDECIDED",
+        "the prompts do not show whether 75 % of the lost behaviour is recovered, or by which heads: use more",
+        YELLOW,
+        FAILS,
+    )
     PARTIAL = "PARTIAL", "25 % to 75 % of the lost behaviour is recovered", YELLOW, FAILS
     NOT_RECOVERED = "NOT RECOVERED", "less than 25 % of the lost behaviour is recovered", RED, FAILS
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from auditing import HEALTHY, ioi
@@ -116,8 +117,34 @@ def test_sixteen_prompts_are_the_fewest_that_a_diagnosis_is_made_by(side: Side) 
 
 @pytest.mark.parametrize(("now", "how"), [(-1.5, "PARTIAL"), (1.5, "BYPASSED")])
 def test_nothing_is_back_while_the_wrong_answer_is_ahead(now: float, how: str) -> None:
-    figure = Figure(0.8, Interval(0.7, 0.9))
-    assert _how(figure, now > 0, same_heads=False, policy=DEFAULT) == how
+    figure = Figure(0.85, Interval(0.8, 0.9))
+    assert _how(figure, now > 0, [False, True], DEFAULT) == how
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "by_same_heads", "how"),
+    [
+        (0.76, 0.9, [True, True], "RECOVERED"),
+        (0.7, 0.9, [True, True], "UNDECIDED"),
+        (0.76, 0.9, [True, None], "UNDECIDED"),
+        (0.76, 0.9, [None, False], "BYPASSED"),
+        (0.7, 0.9, [False], "UNDECIDED"),
+        (0.5, 0.74, [True], "PARTIAL"),
+    ],
+)
+def test_what_the_prompts_do_not_show_is_undecided(
+    low: float, high: float, by_same_heads: list[bool | None], how: str
+) -> None:
+    assert _how(Figure((low + high) / 2, Interval(low, high)), True, by_same_heads, DEFAULT) == how
+
+
+def test_heads_in_a_random_order_rarely_rank_like_the_baselines() -> None:
+    from circuit_assertions.diagnosis.recovery import _rank_correlations
+
+    rng, heads = np.random.default_rng(0), DEFAULT.recovery_fewest_ranked
+    orders = np.array([rng.permutation(heads) for _ in range(20_000)], dtype=float)
+    passed = _rank_correlations(orders, np.tile(np.arange(heads, dtype=float), (20_000, 1)))
+    assert (passed >= DEFAULT.recovery_rank_correlation).mean() <= 0.055
 
 
 @pytest.mark.usefixtures("no_origin")

@@ -39,7 +39,7 @@ class Recovery:
 
     Attributes:
         share: (model - corrupted) / (baseline - corrupted), in logit difference.
-        alike: rank correlation of the circuit's effects, head by head, with the baseline's; None for fewer than three.
+        alike: rank correlation of the circuit's effects, head by head, with the baseline's; None for too few heads.
         weakest: the role that keeps the smallest share of its effect on the baseline, and that share.
         knocked_out: what resampling the heads that write the answer costs, as a share of the logit difference: on the
             baseline, and on the model, where the right answer is ahead.
@@ -77,14 +77,18 @@ def judge_recovery(
     ahead = model.figure(now).interval.low > 0
     knocked = (_knocked_out(baseline, writers), _knocked_out(model, writers) if ahead else None)
     alike = _alike(function, policy)
-    same_heads = (
-        all(one.mean >= policy.recovery_keeps for one in shares.values())
-        and knocked[1] is not None
-        and knocked[1].mean >= policy.recovery_keeps * knocked[0].mean
-        and (alike is None or alike.mean >= policy.recovery_rank_correlation)
-    )
-    how = _how(share, ahead, same_heads, policy)
+    by_same_heads = [
+        *(_side(one.interval, policy.recovery_keeps) for one in shares.values()),
+        _knocked_out_alike(model, baseline, writers) if ahead else False,
+        *([] if alike is None else [_side(alike.interval, policy.recovery_rank_correlation)]),
+    ]
+    how = _how(share, ahead, by_same_heads, policy)
     return Recovery(how, share, alike, weakest, knocked, _carriers(writers, model, baseline))
+
+
+def _side(interval: Interval, bound: float) -> bool | None:
+    """Whether an interval lies above a bound, or below it; None where the bound lies inside."""
+    return True if interval.low >= bound else False if interval.high < bound else None
 
 
 def _weakest(shares: Mapping[str, Figure], policy: Policy) -> tuple[str, Figure] | None:
@@ -93,12 +97,21 @@ def _weakest(shares: Mapping[str, Figure], policy: Policy) -> tuple[str, Figure]
     return (named[0], shares[named[0]]) if named else None
 
 
-def _how(share: Figure, ahead: bool, same_heads: bool, policy: Policy) -> RecoveryVerdict:
+def _how(share: Figure, ahead: bool, by_same_heads: Sequence[bool | None], policy: Policy) -> RecoveryVerdict:
+    """The verdict.
+
+    Args:
+        ahead: whether the right answer clearly is.
+        by_same_heads: whether each criterion of the same heads is met; None where the prompts do not show it.
+    """
     if share.mean < policy.partial_above:
         return RecoveryVerdict.NOT_RECOVERED
-    if share.mean < policy.recovered_above or not ahead:
+    recovered = _side(share.interval, policy.recovered_above)
+    if recovered is False or not ahead:
         return RecoveryVerdict.PARTIAL
-    return RecoveryVerdict.RECOVERED if same_heads else RecoveryVerdict.BYPASSED
+    if recovered and False in by_same_heads:
+        return RecoveryVerdict.BYPASSED
+    return RecoveryVerdict.RECOVERED if recovered and None not in by_same_heads else RecoveryVerdict.UNDECIDED
 
 
 def _alike(function: Function, policy: Policy) -> Figure | None:
@@ -141,6 +154,16 @@ def _carriers(writers: Sequence[Head], model: View, baseline: View) -> tuple[Car
 
 
 def _knocked_out(view: View, writers: Sequence[Head]) -> Figure:
+    return view.figure(_lost_share(view, writers))
+
+
+def _lost_share(view: View, writers: Sequence[Head]) -> Array:
     """By resampling: a mean or zero also wakes stand-ins that the answer of another prompt leaves asleep."""
     lost = view.by_prompt("ablation-effect", set=tuple(writers), ablation="resample")
-    return view.figure(share_of(lost, view.behaviour()))
+    return share_of(lost, view.behaviour())
+
+
+def _knocked_out_alike(model: View, baseline: View, writers: Sequence[Head]) -> bool | None:
+    """Whether the knock-out costs the model enough of what it costs the baseline, paired by prompt."""
+    most = model.policy.recovery_keeps * _lost_share(baseline, writers)
+    return _side(model.figure(_lost_share(model, writers) - most).interval, 0.0)

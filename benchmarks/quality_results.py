@@ -1,0 +1,118 @@
+"""The results file of the benchmark of verdicts: one JSON object per line, keyed by the case and the code.
+
+A line is written whole. What was cut off by a crash is left out when the file is read, and its case is run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import circuit_assertions
+from benchmarks.quality_cases import Case
+from circuit_assertions.files import write_whole
+from fixtures.shelf import ROOT
+
+__all__ = ["RESULTS", "Line", "Results", "code_version", "key_of"]
+
+RESULTS = Path(__file__).with_name("quality_results.jsonl")
+_SHORT = 12
+
+Line = dict[str, Any]
+
+
+@cache
+def code_version() -> str:
+    """A hash of the package, and of the suites and chains that it is run with."""
+    package = Path(circuit_assertions.__file__).parent
+    files = [*package.rglob("*.py"), *(file for file in (ROOT / "suites").rglob("*.yaml"))]
+    told = hashlib.sha256()
+    for file in sorted(files):
+        told.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return told.hexdigest()[:_SHORT]
+
+
+def key_of(case: Case, version: str) -> str:
+    """What a result depends on, as a short hash: everything that is declared of its case, and the code."""
+    told = json.dumps([asdict(case), case.weights.name, version], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:_SHORT]
+
+
+@dataclass
+class Results:
+    """The lines of a results file.
+
+    Attributes:
+        asked: the ids of the suite's assertions, by version; their outcomes are stored as letters in this order.
+    """
+
+    file: Path
+    lines: list[Line] = field(default_factory=list)
+    asked: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path) -> Results:
+        """The file's lines; none where there is no file yet. A last line that was cut off is taken out of the file."""
+        found = cls(file)
+        if not file.is_file():
+            return found
+        text = file.read_text(encoding="utf-8")
+        whole, _, rest = text.rpartition("\n")
+        for line in whole.splitlines():
+            found._take(json.loads(line))
+        if rest:
+            write_whole(file, f"{whole}\n" if whole else "")
+        return found
+
+    def done(self, version: str) -> set[str]:
+        """The keys of the cases that were run with this code."""
+        return {line["key"] for line in self.lines if line["version"] == version}
+
+    def of(self, version: str) -> list[Line]:
+        """The lines of one version of the code, in the order in which they came."""
+        return [line for line in self.lines if line["version"] == version]
+
+    @property
+    def latest(self) -> str | None:
+        """The version of the last line."""
+        return self.lines[-1]["version"] if self.lines else None
+
+    def add(self, case: Case, seed: int, version: str, outcome: dict[str, Any]) -> Line:
+        """Append the outcome of a case."""
+        asked = outcome.pop("asked", None)
+        if asked is not None and version not in self.asked:
+            self._append({"version": version, "asked": asked})
+        line = {"case": case.name, "seed": seed, "key": key_of(case, version), "version": version, **outcome}
+        self._append(line)
+        return line
+
+    def keep(self, versions: Iterable[str]) -> None:
+        """Take the lines of all other versions out of the file."""
+        kept = set(versions)
+        self.lines = [line for line in self.lines if line["version"] in kept]
+        self.asked = {version: asked for version, asked in self.asked.items() if version in kept}
+        headings = [{"version": version, "asked": asked} for version, asked in self.asked.items()]
+        write_whole(self.file, "".join(_text(line) for line in (*headings, *self.lines)))
+
+    def _take(self, line: Line) -> None:
+        if "asked" in line:
+            self.asked[line["version"]] = line["asked"]
+        else:
+            self.lines.append(line)
+
+    def _append(self, line: Line) -> None:
+        self._take(line)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("ab", buffering=0) as stream:
+            stream.write(_text(line).encode())
+            os.fsync(stream.fileno())
+
+
+def _text(line: Line) -> str:
+    return json.dumps(line, separators=(",", ":")) + "\n"
