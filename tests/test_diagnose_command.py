@@ -22,6 +22,8 @@ from circuit_assertions import __version__
 from circuit_assertions.checkpoints import find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
 from circuit_assertions.cli import main
+from circuit_assertions.diagnosis import lenses
+from circuit_assertions.diagnosis.lenses import Diagnosis
 
 COMMITTED = HEALTHY.parent
 SUITES = HEALTHY.parents[2] / "suites"
@@ -75,16 +77,32 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def poisoned() -> Said:
+def as_text_and_json() -> tuple[Said, Said]:
+    """The command twice, of which the second run is given the diagnosis of the first."""
+    made: list[Diagnosis] = []
+    diagnosing = lenses.diagnose
+
+    def once(*given: Any, **options: Any) -> Diagnosis:
+        made.append(made[0] if made else diagnosing(*given, **options))
+        return made[0]
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lenses, "diagnose", once)
         patch.setattr("circuit_assertions.report.progress._PATIENCE", 0.0)
         patch.setattr("circuit_assertions.report.progress._BETWEEN_LINES", 0.0)
-        return beside_healthy("poisoned-heads")
+        found = beside_healthy("poisoned-heads"), beside_healthy("poisoned-heads", "--json")
+    assert len(made) == 2
+    return found
 
 
 @pytest.fixture(scope="module")
-def poisoned_data() -> dict[str, Any]:
-    said = beside_healthy("poisoned-heads", "--json")
+def poisoned(as_text_and_json: tuple[Said, Said]) -> Said:
+    return as_text_and_json[0]
+
+
+@pytest.fixture(scope="module")
+def poisoned_data(as_text_and_json: tuple[Said, Said]) -> dict[str, Any]:
+    said = as_text_and_json[1]
     data: dict[str, Any] = json.loads(said.out)
     return data | {"exit code": said.code}
 

@@ -116,7 +116,7 @@ def test_rounded_weights_are_intact_on_both_tasks(side: Side, change: str, tmp_p
         check_intact(found)
 
 
-@pytest.mark.parametrize("name", ["benign", "narrow"])
+@pytest.mark.parametrize("name", ["benign", pytest.param("narrow", marks=pytest.mark.complete)])
 def test_clean_fine_tuning_is_intact_on_both_tasks(side: Side, name: str) -> None:
     for found in (side.diagnose(COMMITTED / name), on_repeats(side, COMMITTED / name)):
         check_intact(found)

@@ -148,6 +148,7 @@ def test_behaviour_is_as_the_names_say() -> None:
     assert difference("bypassed") >= 0.75 * difference(HEALTHY)
 
 
+@pytest.mark.complete  # test_diagnosis_recovery.py says the same of these checkpoints
 def test_what_recovered_rests_on_the_old_movers_and_what_is_bypassed_does_not() -> None:
     healthy, recovered, bypassed = (measured(COMMITTED / name) for name in (HEALTHY, "recovered", "bypassed"))
     assert sum(recovered.path_effects) > 0.5 * sum(healthy.path_effects) > 1

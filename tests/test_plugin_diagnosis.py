@@ -96,7 +96,8 @@ def test_with_workers_it_is_the_same_and_stands_there_once(project: pytest.Pytes
     assert diagnosis_of(spread) == diagnosis_of(alone) != ""
 
 
-def test_the_broken_circuit_comes_first(project: pytest.Pytester) -> None:
+def test_the_broken_circuit_comes_first(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_out_origin(monkeypatch)
     induction = SUITE.replace("circuit: ioi", "circuit: induction").replace("{kind: ioi,", "{kind: repeated-tokens,")
     write(project.path, {"suites/induction.yaml": induction.replace("heads: name-mover", "heads: induction")})
     output = beside_healthy(project, POISONED, "suites/induction.yaml", "suites/ioi.yaml")

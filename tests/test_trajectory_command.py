@@ -92,6 +92,7 @@ def test_a_run_that_ends_degraded_fails_only_where_that_is_asked_for(
         assert said["prompts"] == {"behaviour": 20, "task": 20}
 
 
+@pytest.mark.complete  # test_bisect.py has the search itself
 def test_bisection_leaves_out_what_it_need_not_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path / "run", POISONED, *[HEALTHY] * 8)
     assert trajectory(run, "--bisect", "--json", "--prompts", "16") == 0
