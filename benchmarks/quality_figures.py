@@ -163,12 +163,14 @@ def localized(ran: Sequence[Ran]) -> dict[str, dict[str, Share]]:
         for name, members in groups.items()
     }
     everywhere = [one for one in worth if not one.case.planted]
-    told["everything was trained"] = {"LOCALIZED": Share.where(one.line["origin"] == "LOCALIZED" for one in everywhere)}
+    told["everything was trained"] = {
+        "LOCALIZED": Share.where(one.line.get("origin") == "LOCALIZED" for one in everywhere)
+    }
     return told
 
 
 def _named(one: Ran) -> set[str]:
-    return set(one.line["components"])
+    return set(one.line.get("components", ()))
 
 
 def recoveries(ran: Sequence[Ran]) -> dict[str, Counter[str]]:
@@ -177,7 +179,7 @@ def recoveries(ran: Sequence[Ran]) -> dict[str, Counter[str]]:
     for one in ran:
         if one.case.group == "recovered":
             name = f"{one.case.truth}: {one.case.kind}"
-            told.setdefault(name, Counter())[one.line["recovery"] or "not reported"] += 1
+            told.setdefault(name, Counter())[one.line.get("recovery") or "not reported"] += 1
     return dict(sorted(told.items()))
 
 
@@ -185,7 +187,7 @@ def confused(ran: Sequence[Ran]) -> Share:
     """How often a recovery was reported as a bypass, or a bypass as a recovery."""
     opposite = {"recovered": "BYPASSED", "bypassed": "RECOVERED"}
     cases = [one for one in ran if one.case.group == "recovered"]
-    return Share.where(one.line["recovery"] == opposite[one.case.truth] for one in cases)
+    return Share.where(one.line.get("recovery") == opposite[one.case.truth] for one in cases)
 
 
 def assertions(ran: Sequence[Ran]) -> dict[str, Share]:

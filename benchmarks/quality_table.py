@@ -167,7 +167,7 @@ def _main(ran: Sequence[Ran]) -> list[str]:
     ]
     lines = _markdown(("figure", "aim", "share [95%]", "of"), [(name, aim, *_share(told)) for name, aim, told in rows])
     least = smallest(ran, _gate)
-    found = "no loss" if least is None else f"a loss of {least:.1%} of the behaviour"
+    found = "not reached" if least is None else f"a loss of {least:.1%} of the behaviour"
     return [*lines, "", f"The smallest damage that is detected in 95% of the cases that cost as much or more: {found}."]
 
 
@@ -184,12 +184,12 @@ def _sizes(ran: Sequence[Ran], alarms: dict[str, Alarm]) -> list[str]:
 
 
 def _kinds(ran: Sequence[Ran]) -> list[str]:
-    """Damage of one component by kind, and by role, in two sizes of loss."""
+    """Damage of one component by kind and strength, and by role, in two sizes of loss."""
     one_part = [one for one in ran if one.case.group == "damaged" and len(one.case.planted) == 1]
     rows = []
     ways: dict[str, Callable[[Ran], str]] = {
-        "kind": lambda one: one.case.kind.partition(",")[0],
-        "role": lambda one: str(one.line["roles"][0]),
+        "damage": lambda one: f"{one.case.kind.partition(',')[0]} {one.case.strength or ''}".strip(),
+        "role": lambda one: str(one.line.get("roles", ["not known"])[0]),
     }
     for name, of in ways.items():
         for value in sorted({of(one) for one in one_part}):
@@ -222,9 +222,12 @@ def _reasons(ran: Sequence[Ran]) -> list[str]:
     harmless = [one for one in ran if one.case.group == "harmless"]
     alone = Share.where(one.alarm and "B" not in one.line["outcomes"] for one in harmless)
     hurt = Share.where(one.lost >= 1 - 0.95 for one in harmless)
+    corrupted = [one for one in ran if one.case.group == "damaged" and one.line.get("verdict") == "CORRUPTED"]
+    passed = Share.where(not one.alarm for one in corrupted)
     more = [
         ("false alarms without a BROKEN assertion, by the diagnosis alone", *_share(alone)),
         ("harmless models that lost 5% or more of the behaviour", *_share(hurt)),
+        ("damaged models that the gate passes though the diagnosis is CORRUPTED", *_share(passed)),
     ]
     return _markdown(("errors, in detail", "share [95%]", "of"), [*told, *false, *more])
 

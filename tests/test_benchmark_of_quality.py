@@ -222,6 +222,16 @@ def test_errors_are_counted_in_both_directions(filled: Results) -> None:
     assert single["false HELD, margin"] == Share(len(lost), len(lost))
 
 
+def test_a_run_that_could_not_be_diagnosed_is_counted_too(filled: Results) -> None:
+    for one in joined(filled):
+        for name in ("verdict", "kept", "origin", "components", "recovery", "roles"):
+            del one.line[name]
+    found = quality_table.figures(filled)
+    assert found["localized"]["all planted"]["set equal"]["hits"] == 0
+    assert found["detected"]["the gate"]["10%+"]["share"] == 1.0
+    assert quality_table.table(filled)
+
+
 def test_a_rival_has_the_gates_false_alarms_on_the_cases_that_set(filled: Results) -> None:
     setting = [one for one in joined(filled, "setting") if one.case.group == "harmless"]
     for number, one in enumerate(setting):
