@@ -165,7 +165,7 @@ HEADER = """\
 suite: x
 circuit: ioi
 tasks:
-  ioi: {kind: ioi, prompts: 48}
+  ioi: {kind: ioi, prompts: 12}
   own: {kind: prompts, pairs: [{clean: a b, right: c, wrong: d}]}
 assertions:
 """
