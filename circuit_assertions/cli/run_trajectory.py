@@ -24,8 +24,8 @@ from circuit_assertions.files import write_whole
 from circuit_assertions.report.runchart import run_picture
 from circuit_assertions.report.trajectory import trajectory_lines
 from circuit_assertions.results import TrajectoryResult
+from circuit_assertions.verdict_words import SOMETHING_LOST
 from circuit_assertions.verdict_words import Outcome as AssertionOutcome
-from circuit_assertions.verdict_words import Overall
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.trajectory import Step, Trajectory
@@ -99,7 +99,7 @@ def _code(found: Trajectory, degraded_fails: bool) -> int:
     unread = any(step.problem or _NOT_JUDGED in _codes(step) for step in found.steps)
     if unread or set(last.verdicts.values()) <= {AssertionOutcome.SKIPPED}:
         return _NOT_JUDGED
-    return max([*_codes(last), int(degraded_fails and last.overall == Overall.DEGRADED)])
+    return max([*_codes(last), int(degraded_fails and last.overall in SOMETHING_LOST)])
 
 
 def _codes(step: Step) -> list[int]:

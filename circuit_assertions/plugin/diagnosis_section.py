@@ -21,13 +21,12 @@ from circuit_assertions.printable import printable
 from circuit_assertions.results import DiagnosisResult
 from circuit_assertions.tasks import TO_PATCH, Task
 from circuit_assertions.unexpected import tell_unexpected
-from circuit_assertions.verdict_words import Outcome, Overall, colour_of
+from circuit_assertions.verdict_words import SOMETHING_LOST, Outcome, Overall, colour_of
 
 __all__ = ["DiagnosingPlugin"]
 
 _NOT_MADE = Outcome.ERROR
 _WORST_FIRST: tuple[str, ...] = (Overall.CORRUPTED, _NOT_MADE, Overall.DEGRADED, Overall.AMPLIFIED, Overall.INTACT)
-_FAILS = f"{Overall.DEGRADED} fails this run, as --circuit-degraded=fail asks"
 
 Lines = list[tuple[str, str]]
 
@@ -55,9 +54,10 @@ class DiagnosingPlugin:
         return tuple(_verdict(lines) for lines in self._found)
 
     @property
-    def fails(self) -> bool:
-        """Whether what was found makes the run fail: a DEGRADED model, where that is asked for."""
-        return self._audited.options.degraded == "fail" and Overall.DEGRADED in self.overall
+    def failing(self) -> str:
+        """The verdict that makes the run fail, CORRUPTED or DEGRADED, where that is asked for; else empty."""
+        asked = self._audited.options.degraded == "fail"
+        return next((word for word in SOMETHING_LOST if asked and word in self.overall), "")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -80,8 +80,8 @@ class DiagnosingPlugin:
             for text, verdict in lines:
                 colour = colour_of(verdict)
                 terminalreporter.write_line(printable(text), **({colour: True} if colour else {}))
-        if self.fails:
-            terminalreporter.write_line(_FAILS, red=True)
+        if self.failing:
+            terminalreporter.write_line(f"{self.failing} fails this run, as --circuit-degraded=fail asks", red=True)
 
     def _chosen(self) -> Iterator[tuple[Checkpoint, int]]:
         """What is diagnosed, and how many checkpoints of its training run there are."""

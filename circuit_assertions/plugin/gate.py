@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from circuit_assertions.results import AssertionResult
-from circuit_assertions.verdict_words import NOT_JUDGED, GateResult, Outcome, Overall
+from circuit_assertions.verdict_words import NOT_JUDGED, GateResult, Outcome
 
 __all__ = ["FAILED", "Gate", "Rules", "fails"]
 
@@ -53,7 +53,7 @@ class Gate:
         audits_passed: Python tests of a checkpoint that passed.
         not_collected: files that could not be collected.
         diagnosed: whether a diagnosis is printed above.
-        degraded: whether it is DEGRADED, and that fails the run.
+        lost: the verdict of a diagnosis, DEGRADED or CORRUPTED, that fails the run; empty where none does.
         baseline: for the command that diagnoses; empty where there is none.
     """
 
@@ -63,7 +63,7 @@ class Gate:
     audits_passed: int = 0
     not_collected: int = 0
     diagnosed: bool = False
-    degraded: bool = False
+    lost: str = ""
     baseline: str = ""
     counts: Counter[str] = field(init=False)
 
@@ -77,7 +77,7 @@ class Gate:
 
     def code(self, code: int) -> int:
         """The exit code of the run, from pytest's own."""
-        failing = self.nothing_judged or self.degraded or any(fails(line, self.rules) for line in self.lines)
+        failing = self.nothing_judged or bool(self.lost) or any(fails(line, self.rules) for line in self.lines)
         return FAILED if code == 0 and failing else code
 
     def line(self, code: int) -> str:
@@ -115,9 +115,9 @@ class Gate:
             yield "nothing was judged"
         if self.others_failed:
             yield f"{self.others_failed} other {_tests(self.others_failed)} failed"
-        if self.degraded:
-            yield f"the diagnosis is {Overall.DEGRADED}"
-        explained = self.others_failed or self.degraded or self.nothing_judged
+        if self.lost:
+            yield f"the diagnosis is {self.lost}"
+        explained = self.others_failed or self.lost or self.nothing_judged
         if code == FAILED and not explained and not any(fails(line, self.rules) for line in self.lines):
             yield "pytest's exit code is 1"
 
@@ -136,7 +136,7 @@ class Gate:
             return f"next: {self._advice(worst[0])}"
         if self.others_failed:
             return "next: see the failures above"
-        if self.degraded:
+        if self.lost:
             return "next: the circuit diagnosis above shows what is weaker than on the baseline"
         return f"next: {hints}" if (hints := "; ".join(self._hints())) else ""
 

@@ -112,7 +112,7 @@ class GatePlugin:
             audits_passed=self._audits_passed,
             not_collected=self._not_collected,
             diagnosed=diagnosing is not None and diagnosing.has_found,
-            degraded=diagnosing is not None and diagnosing.fails,
+            lost="" if diagnosing is None else diagnosing.failing,
             baseline="" if baseline is None else str(baseline),
         )
 

@@ -28,7 +28,7 @@ _REPORT_OR_FAIL = ("report", "fail")
 _EFFECTS = {
     "unresolved": f"an {Outcome.UNRESOLVED} verdict",
     "skipped": "an assertion that was skipped",
-    "degraded": f"a diagnosis of {Overall.DEGRADED}",
+    "degraded": f"a diagnosis of {Overall.DEGRADED} or {Overall.CORRUPTED}",
 }
 
 
