@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shlex
+import shutil
 from itertools import groupby
 from pathlib import Path
 
@@ -56,8 +57,8 @@ def test_a_page_shows_what_is_printed(command: str) -> None:
 def test_a_page_shows_what_a_run_inside_this_process_prints(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("fixtures", "suites"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
+    shutil.copytree(ROOT / "suites", tmp_path / "suites")  # where discover writes
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     out = io.StringIO()
