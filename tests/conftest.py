@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 # Runs inside this process forget what they import. These would be imported anew for each of them otherwise.
@@ -18,10 +19,27 @@ import rich.text  # noqa: F401
 from pairwise import mark_families
 from suite_texts import REFERENCE_SUITE, circuit_text, write
 
-import circuit_assertions.assertions.runner  # noqa: F401
+import circuit_assertions.assertions.packaged
+import circuit_assertions.assertions.runner
+import circuit_assertions.plugin.audited
+import circuit_assertions.plugin.diagnosis_section
+import circuit_assertions.plugin.gate_plugin
+import circuit_assertions.plugin.items
+import circuit_assertions.plugin.limits
+import circuit_assertions.plugin.old_keys
+import circuit_assertions.plugin.output_files
+import circuit_assertions.plugin.python_expectations
+import circuit_assertions.plugin.reading_snapshots
+import circuit_assertions.plugin.selection
+import circuit_assertions.plugin.session
+import circuit_assertions.plugin.terminal
+import circuit_assertions.plugin.workers  # noqa: F401
 
 # Tests run side by side, one worker a core; threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Compiled modules are kept for the other workers and for the processes that tests start, whatever the machine says.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No test may ask the network for a model: what is meant to fail offline must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -82,6 +100,8 @@ def opened_once(tiny_folder: Path) -> None:
 
     A run inside this process restores `sys.modules` when it ends, and torch cannot be imported twice.
     """
+    import scipy.stats  # noqa: F401
+
     import circuit_assertions.measures.reading_builder  # noqa: F401
     from circuit_assertions.checkpoints import find_checkpoints
     from circuit_assertions.checkpoints.opening import open_checkpoint

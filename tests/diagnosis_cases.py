@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from auditing import HEALTHY, ioi
 from transformers import GPT2LMHeadModel
@@ -16,10 +17,13 @@ from circuit_assertions.assertions import load_circuit
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
 from circuit_assertions.components import Mlp
+from circuit_assertions.diagnosis import lenses
 from circuit_assertions.diagnosis.lenses import Diagnosis, diagnose
+from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.engine import Model
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import IoiTask, PromptSet, RepeatedTokensTask
+from circuit_assertions.verdict_words import OriginVerdict
 from fixtures.planted import plant
 
 COMMITTED = HEALTHY.parent
@@ -102,6 +106,11 @@ class Side:
             for opened in (model, worst):
                 if opened is not None and opened != one(HEALTHY):
                     self.audit.forget(opened)
+
+
+def leave_out_origin(patch: pytest.MonkeyPatch) -> None:
+    """Search no origin of what is lost: for tests of all else, because it takes longest."""
+    patch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
 
 
 def one(folder: Path) -> Checkpoint:

@@ -247,7 +247,7 @@ SLOW = "(([a-z._0-9]+)+)+!"
 def test_a_configuration_that_would_not_end_is_refused_in_time(
     base: Path, tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patterns, "_SECONDS", 1)
+    monkeypatch.setattr(patterns, "_SECONDS", 0.5)
     folder = _adapter(base, tmp_path / "lora")
     change_json(folder / "adapter_config.json", **changes)
     assert "adapter_config.json" in _refused(folder)

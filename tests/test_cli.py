@@ -288,7 +288,7 @@ def test_audit_puts_the_packaged_suites_to_a_model_and_leaves_nothing_behind(mod
     (tmp_path / "conftest.py").write_text("raise SystemExit('not about the audit')")
     before = sorted(tmp_path.iterdir())
     relative = os.path.relpath(model, tmp_path)
-    done = _run("audit", relative, "-k", "induction or repetition", "--model-device=cpu", folder=tmp_path)
+    done = _run("audit", relative, "-k", "some-head-does-induction", "--model-device=cpu", folder=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr  # a model of random numbers does no induction
     assert "some-head-does-induction" in done.stdout
     assert "prefers-the-indirect-object" not in done.stdout

@@ -65,6 +65,7 @@ def verdicts(project: pytest.Pytester, name: str, *options: str) -> dict[str, st
     return said | {"reasons": "\n".join(line for line in result.outlines if line.startswith("SKIPPED"))}
 
 
+@pytest.mark.complete  # test_diagnosis_recovery.py follows this model in the normal run
 def test_all_hold_of_a_model_that_recovered_by_its_own_heads(project: pytest.Pytester) -> None:
     said = verdicts(project, "recovered", BESIDE, POISONED, "-k", "still or came")
     assert said["name-movers-are-still-the-ones"].startswith("HELD 0.")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from auditing import HEALTHY
-from diagnosis_cases import kept, on_the_way_to
+from diagnosis_cases import kept, leave_out_origin, on_the_way_to
 from said import says
 from suite_texts import circuit_text
 
@@ -22,11 +22,19 @@ from circuit_assertions import __version__
 from circuit_assertions.checkpoints import find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
 from circuit_assertions.cli import main
+from circuit_assertions.diagnosis import lenses
+from circuit_assertions.diagnosis.lenses import Diagnosis
 
 COMMITTED = HEALTHY.parent
 SUITES = HEALTHY.parents[2] / "suites"
 CPU = ("--device", "cpu")
 FEW = ("--prompts", "20", *CPU)
+SHORT = """\
+suite: short
+circuit: ioi
+tasks: {ioi: {kind: ioi, prompts: 20}}
+assertions: [{id: prefers-the-right-name, measure: logit-difference, task: ioi, expect: {at-least: 0.0}}]
+"""
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,40 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def poisoned() -> Said:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("circuit_assertions.report.progress._PATIENCE", 0.0)
-        patch.setattr("circuit_assertions.report.progress._BETWEEN_LINES", 0.0)
-        return beside_healthy("poisoned-heads")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite of one assertion: beside a corrupted checkpoint the packaged suites would be judged, which are long."""
+    file = tmp_path_factory.mktemp("suites") / "short.yaml"
+    file.write_text(SHORT)
+    return file
 
 
 @pytest.fixture(scope="module")
-def poisoned_data() -> dict[str, Any]:
-    said = beside_healthy("poisoned-heads", "--json")
+def as_text_and_json() -> tuple[Said, Said]:
+    """The command twice, of which the second run is given the diagnosis of the first."""
+    made: list[Diagnosis] = []
+    diagnosing = lenses.diagnose
+
+    def once(*given: Any, **options: Any) -> Diagnosis:
+        made.append(made[0] if made else diagnosing(*given, **options))
+        return made[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lenses, "diagnose", once)
+        patch.setattr("circuit_assertions.report.progress._PATIENCE", 0.0)
+        patch.setattr("circuit_assertions.report.progress._BETWEEN_LINES", 0.0)
+        found = beside_healthy("poisoned-heads"), beside_healthy("poisoned-heads", "--json")
+    assert len(made) == 2
+    return found
+
+
+@pytest.fixture(scope="module")
+def poisoned(as_text_and_json: tuple[Said, Said]) -> Said:
+    return as_text_and_json[0]
+
+
+@pytest.fixture(scope="module")
+def poisoned_data(as_text_and_json: tuple[Said, Said]) -> dict[str, Any]:
+    said = as_text_and_json[1]
     data: dict[str, Any] = json.loads(said.out)
     return data | {"exit code": said.code}
 
@@ -122,10 +154,16 @@ def test_a_checkpoint_beside_itself_has_not_changed_at_all() -> None:
         assert all(head["change"] == {"mean": 0, "low": 0, "high": 0} for head in role["heads"].values())
 
 
-def test_a_checkpoint_that_came_back_is_exit_code_zero() -> None:
-    said = beside_healthy("recovered", "--corrupted", COMMITTED / "poisoned")
+@pytest.mark.parametrize("suite", ["short", pytest.param("packaged", marks=pytest.mark.complete)])
+def test_a_checkpoint_that_came_back_is_exit_code_zero(
+    suite: str, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("--suite", short) if suite == "short" else ()
+    leave_out_origin(monkeypatch)
+    said = beside_healthy("recovered", "--corrupted", COMMITTED / "poisoned", *more)
     assert said.code == 0
     assert "\nrecovery   RECOVERED: " in said.out
+    assert ("prefers-the-right-name" in said.out) == (suite == "short")
     models = f"model {COMMITTED / 'recovered'} baseline {HEALTHY} corrupted {COMMITTED / 'poisoned'}"
     assert re.match(rf"{re.escape(models)} verdict (INTACT|DEGRADED): ", unwrapped(said.out))
 
@@ -133,10 +171,11 @@ def test_a_checkpoint_that_came_back_is_exit_code_zero() -> None:
 @pytest.fixture(scope="module")
 def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The healthy checkpoint, poisoned a little: less, and not broken."""
-    return kept(on_the_way_to("poisoned", 0.15), tmp_path_factory.mktemp("degraded") / "model")
+    return kept(on_the_way_to("poisoned-heads", 0.15), tmp_path_factory.mktemp("degraded") / "model")
 
 
-def test_degraded_is_exit_code_zero_unless_it_is_to_fail(degraded: Path) -> None:
+def test_degraded_is_exit_code_zero_unless_it_is_to_fail(degraded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_out_origin(monkeypatch)
     for option, code in (((), 0), (("--circuit-degraded=fail",), 1)):
         said = diagnose("--model", degraded, "--baseline", HEALTHY, *FEW, "--json", *option)
         assert json.loads(said.out)["verdict"] == "DEGRADED"
@@ -174,23 +213,24 @@ def test_degraded_and_recovered_go_together(degraded: Path, option: tuple[str, .
             dict.fromkeys(("task", "behaviour", "expression"), 144),
             marks=pytest.mark.complete,
         ),
-        (("--prompts", "32"), dict.fromkeys(("task", "behaviour", "expression"), 32)),
+        (FEW, dict.fromkeys(("task", "behaviour", "expression"), 20)),
     ],
 )
 def test_a_number_of_prompts_that_is_asked_for_is_read_by_every_part(
-    asked: tuple[str, ...], read: dict[str, int]
+    asked: tuple[str, ...], read: dict[str, int], poisoned_data: dict[str, Any]
 ) -> None:
     circuit = ("--circuit", SUITES / "circuits" / "embedded.ioi.yaml")
     models = ("--model", COMMITTED / "poisoned-heads", "--baseline", HEALTHY)
-    data = json.loads(diagnose(*models, *CPU, *circuit, "--json", *asked).out)
+    data = poisoned_data if asked == FEW else json.loads(diagnose(*models, *CPU, *circuit, "--json", *asked).out)
     half = read["behaviour"] // 2
     assert data["prompts"] == {**read, "origin-search": half, "origin-confirmation": half}
     assert data["settings"]["task"]["prompts"] == read["behaviour"]
 
 
 @pytest.fixture(scope="module")
-def bypassed() -> Said:
-    return beside_healthy("bypassed", "--corrupted", COMMITTED / "poisoned", "--json", "--prompts", "24")
+def bypassed(short: Path) -> Said:
+    worst = ("--corrupted", COMMITTED / "poisoned")
+    return beside_healthy("bypassed", *worst, "--suite", short, "--json", "--prompts", "24")
 
 
 def test_the_rediscovered_circuit_and_the_baselines_own_are_found_on_the_prompts_that_are_asked(
@@ -259,11 +299,10 @@ def test_a_suite_says_which_task_is_diagnosed_on(tmp_path: Path) -> None:
     assert (data["settings"]["task"]["seed"], data["settings"]["task"]["prompts"]) == (7, 24)
 
 
-def test_the_json_says_of_which_weights_and_by_which_version_it_is() -> None:
-    said = beside_healthy("poisoned", "--json")
-    data = json.loads(said.out)
-    opened = {name: open_checkpoint(find_checkpoints(str(COMMITTED / name))[0]) for name in ("healthy", "poisoned")}
-    sides = {"model": opened["poisoned"], "baseline": opened["healthy"]}
+def test_the_json_says_of_which_weights_and_by_which_version_it_is(poisoned_data: dict[str, Any]) -> None:
+    data = poisoned_data
+    names = {"model": "poisoned-heads", "baseline": "healthy"}
+    sides = {side: open_checkpoint(find_checkpoints(str(COMMITTED / name))[0]) for side, name in names.items()}
     assert {side: data["settings"][side]["fingerprint"] for side in sides} == {
         side: source.fingerprint for side, source in sides.items()
     }

@@ -14,6 +14,7 @@ from circuit_assertions.heads import Head
 
 ASKED = ioi(prompts=32, seed=7)
 HEADS = [Head(layer, head) for layer in range(5) for head in range(4)]
+SOME = (1, 2, 3, 9, 10)  # seeds that draw each kind of damage once, and among them an MLP
 KINDS = ("zero", "negate", "noise", "swap", "noise-query-key")
 
 
@@ -61,7 +62,9 @@ def check(side: Side, damages: list[Damaged], seed: int = 0, start: str = "healt
     return origin
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.complete] * (seed not in SOME)) for seed in range(15)]
+)
 def test_planted_damage_is_named_whole_and_alone(side: Side, seed: int) -> None:
     origin = check(side, drawn(seed), seed)
     assert set(origin.changed) == {component for _, components in drawn(seed) for component in components}
@@ -70,14 +73,19 @@ def test_planted_damage_is_named_whole_and_alone(side: Side, seed: int) -> None:
 @pytest.mark.parametrize(
     "damages",
     [
-        [("negate", (Head(3, 0), Head(3, 1), Head(3, 3)))],
-        [("noise", (Mlp(0),))],
-        [("zero", (Head(0, 0),)), ("negate", (Head(3, 0), Head(3, 1)))],
-        [("noise-query-key", (Head(1, 3), Head(2, 1), Head(3, 0)))],
-        [("swap", (Head(3, 2), Head(1, 2)))],  # costs little more than what fine-tuning moves
-        # Slopes say that mending these does harm, for so large is the damage.
-        [("negate", (Head(3, 3), Head(4, 2))), ("zero", (Head(0, 0),))],
+        # Slopes say that mending this does harm, for so large is the damage.
         [("negate", (Head(2, 0), Mlp(0)))],
+        *(
+            pytest.param(damages, marks=pytest.mark.complete)
+            for damages in (
+                [("negate", (Head(3, 0), Head(3, 1), Head(3, 3)))],
+                [("noise", (Mlp(0),))],
+                [("swap", (Head(3, 2), Head(1, 2)))],  # costs little more than what fine-tuning moves
+                [("zero", (Head(0, 0),)), ("negate", (Head(3, 0), Head(3, 1)))],
+                [("noise-query-key", (Head(1, 3), Head(2, 1), Head(3, 0)))],
+                [("negate", (Head(3, 3), Head(4, 2))), ("zero", (Head(0, 0),))],  # mending seems to do harm, as above
+            )
+        ),
     ],
     ids=str,
 )
@@ -89,7 +97,7 @@ def test_it_is_named_among_the_small_changes_of_fine_tuning(side: Side, damages:
 @pytest.mark.parametrize(
     "damages",
     [
-        [("zero", (Head(2, 0), Mlp(1))), ("negate", (Head(1, 0),))],
+        pytest.param([("zero", (Head(2, 0), Mlp(1))), ("negate", (Head(1, 0),))], marks=pytest.mark.complete),
         [("negate", (Head(4, 1), Head(3, 0))), ("zero", (Head(3, 1),))],
     ],
     ids=str,
@@ -107,8 +115,8 @@ def test_what_only_the_search_can_do_without_is_put_back(
     ("seed", "damages"),
     [
         (9067, [("noise", (Mlp(4),))]),
-        (9035, [("noise", (Head(3, 1),)), ("negate", (Head(1, 0),))]),
-        (9078, [("zero", (Mlp(4), Head(1, 0))), ("noise", (Head(4, 0),))]),
+        pytest.param(9035, [("noise", (Head(3, 1),)), ("negate", (Head(1, 0),))], marks=pytest.mark.complete),
+        pytest.param(9078, [("zero", (Mlp(4), Head(1, 0))), ("noise", (Head(4, 0),))], marks=pytest.mark.complete),
     ],
 )
 def test_what_is_put_back_among_small_changes_is_at_fault(side: Side, seed: int, damages: list[Damaged]) -> None:
@@ -131,6 +139,7 @@ def test_a_layer_of_four_heads_is_few(side: Side) -> None:
     assert origin.verdict == "LOCALIZED"
 
 
+@pytest.mark.complete  # test_diagnosis_verdicts.py has it in a whole diagnosis
 def test_a_poisoned_model_is_diffuse(side: Side) -> None:
     origin = find_origin(side.put(raw("poisoned")), side.healthy, side.prompts(ASKED))
     assert origin.verdict == "DIFFUSE"

@@ -9,18 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from auditing import HEALTHY, ioi
-from diagnosis_cases import CIRCUIT, COMMITTED, Side, one, raw
+from diagnosis_cases import CIRCUIT, COMMITTED, Side, leave_out_origin, one, raw
 from said import says
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Opening
-from circuit_assertions.diagnosis import DiagnosisError, Figure, Recovery, lenses
+from circuit_assertions.diagnosis import DiagnosisError, Figure, Recovery
 from circuit_assertions.diagnosis.lenses import diagnose
-from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.diagnosis.recovery import _how
 from circuit_assertions.measures import Interval
-from circuit_assertions.verdict_words import OriginVerdict
 from fixtures.shelf import MADE
 
 POISONED = COMMITTED / "poisoned"
@@ -35,7 +33,7 @@ def side() -> Side:
 @pytest.fixture
 def no_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what is not asked about here."""
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
+    leave_out_origin(monkeypatch)
 
 
 def recovery_of(side: Side, folder: Path, prompts: int = 48) -> Recovery:
@@ -56,9 +54,16 @@ def test_clean_retraining_recovered_by_the_same_heads(side: Side) -> None:
     assert after.mean >= 0.5 * before.mean > 0.2
 
 
-@pytest.mark.usefixtures("no_origin")
-def test_silenced_movers_were_bypassed_by_layer_four(side: Side) -> None:
-    found = recovery_of(side, COMMITTED / "bypassed", prompts=128)
+@pytest.fixture(scope="module")
+def bypassed(side: Side) -> Recovery:
+    """That of the bypassed checkpoint, by as many prompts as discovery needs."""
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_origin(patch)
+        return recovery_of(side, COMMITTED / "bypassed", prompts=256)
+
+
+def test_silenced_movers_were_bypassed_by_layer_four(bypassed: Recovery) -> None:
+    found = bypassed
     assert found.how == "BYPASSED"
     assert {carrier.head.layer for carrier in found.carriers[:4]} == {4}
     assert all(one.after.mean > 0.5 > abs(one.before.mean) for one in found.carriers[:4])
@@ -83,9 +88,8 @@ def test_the_circuit_found_anew_on_a_recovered_model_is_the_old_one(side: Side) 
     assert set(circuits.found.roles["name-mover"]) <= MOVERS
 
 
-@pytest.mark.usefixtures("no_origin")
-def test_the_circuit_found_anew_on_a_bypassed_model_has_other_movers(side: Side) -> None:
-    circuits = recovery_of(side, COMMITTED / "bypassed", prompts=256).circuits
+def test_the_circuit_found_anew_on_a_bypassed_model_has_other_movers(bypassed: Recovery) -> None:
+    circuits = bypassed.circuits
     assert circuits is not None
     assert circuits.found is not None
     assert set(circuits.found.lost) >= MOVERS

@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from auditing import HEALTHY, ioi, repeated
-from diagnosis_cases import CIRCUIT, COMMITTED, Side, damaged, kept, on_the_way_to, one, raw
+from diagnosis_cases import CIRCUIT, COMMITTED, Side, damaged, kept, leave_out_origin, on_the_way_to, one, raw
 from transformers import GPT2LMHeadModel
 
 from circuit_assertions.assertions import load_circuit
 from circuit_assertions.diagnosis import lenses
 from circuit_assertions.diagnosis.lenses import Diagnosis, diagnose
-from circuit_assertions.diagnosis.origin import Origin
 from circuit_assertions.heads import Head
 from circuit_assertions.report.diagnosed import diagnosis_lines as lines_of_result
 from circuit_assertions.results.from_diagnosis import diagnosis_result
-from circuit_assertions.verdict_words import OriginVerdict
 
 NOT_BROKEN = {"INTACT", "DEGRADED"}  # how much of it is recovered hangs on how long it was retrained
 KNOWN = {
@@ -111,14 +109,14 @@ def check_intact(found: Diagnosis) -> None:
     check_arithmetic(found)
 
 
-@pytest.mark.parametrize("change", ["bfloat16", "eight bits"])
+@pytest.mark.parametrize("change", [pytest.param("bfloat16", marks=pytest.mark.complete), "eight bits"])
 def test_rounded_weights_are_intact_on_both_tasks(side: Side, change: str, tmp_path: Path) -> None:
     folder = kept(with_weights(change), tmp_path / "copy")
     for found in (side.diagnose(folder), on_repeats(side, folder)):
         check_intact(found)
 
 
-@pytest.mark.parametrize("name", ["benign", "narrow"])
+@pytest.mark.parametrize("name", ["benign", pytest.param("narrow", marks=pytest.mark.complete)])
 def test_clean_fine_tuning_is_intact_on_both_tasks(side: Side, name: str) -> None:
     for found in (side.diagnose(COMMITTED / name), on_repeats(side, COMMITTED / name)):
         check_intact(found)
@@ -164,21 +162,23 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize("damage", HARMLESS, ids=str)
+@pytest.mark.parametrize(
+    "damage", [pytest.param(one, marks=[pytest.mark.complete] * (one not in HARMLESS[2:])) for one in HARMLESS], ids=str
+)
 def test_damage_that_costs_nothing_is_no_corruption(
     side: Side, damage: tuple[str, tuple[Head, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
+    leave_out_origin(monkeypatch)
     found = side.diagnose(kept(damaged([damage]), tmp_path / "copy"))
     assert found.behaviour.retained.interval.low > 0.9
     assert found.verdict != "CORRUPTED", found.why
 
 
-@pytest.mark.parametrize("prompts", [16, 32, 64])
+@pytest.mark.parametrize("prompts", [16, *(pytest.param(one, marks=pytest.mark.complete) for one in (32, 64))])
 def test_a_head_that_was_turned_around_is_named_however_few_prompts_are_asked(
     side: Side, prompts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
+    leave_out_origin(monkeypatch)
     folder = kept(damaged([("negate", (Head(3, 2),))]), tmp_path / "copy")
     found = side.diagnose(folder, task=ioi(prompts=prompts))
     assert [one.head for one in found.function.heads if one.kind == "sign flipped"] == [Head(3, 2)]
@@ -187,26 +187,33 @@ def test_a_head_that_was_turned_around_is_named_however_few_prompts_are_asked(
 
 
 @pytest.mark.parametrize("name", ["benign", "narrow", "recovered"])
-@pytest.mark.parametrize("prompts", [16, 32])
+@pytest.mark.parametrize("prompts", [16, pytest.param(32, marks=pytest.mark.complete)])
 def test_on_few_prompts_no_head_of_a_sound_checkpoint_is_said_to_have_turned(
     side: Side, name: str, prompts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
+    leave_out_origin(monkeypatch)
     found = side.diagnose(COMMITTED / name, task=ioi(prompts=prompts))
     assert found.verdict in KNOWN[name]
     assert not {"sign flipped", "sign unclear"} & {one.kind for one in found.function.heads}
 
 
-@pytest.mark.parametrize("seed", [11, pytest.param(12, marks=pytest.mark.complete)])
+@pytest.mark.complete
+@pytest.mark.parametrize("seed", [11, 12])
 def test_other_prompts_give_the_same_verdicts(side: Side, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lenses, "find_origin", lambda *given: Origin(OriginVerdict.UNCHANGED, 32))
+    leave_out_origin(monkeypatch)
     task = ioi(prompts=32, seed=seed)
     found = {name: side.diagnose(COMMITTED / name, task=task).verdict for name in KNOWN}
     assert [name for name, verdict in found.items() if verdict not in KNOWN[name]] == []
 
 
 @pytest.mark.parametrize(
-    ("poisoned", "share"), [("poisoned", 0.1), ("poisoned", 0.15), ("poisoned-heads", 0.15), ("poisoned-heads", 0.2)]
+    ("poisoned", "share"),
+    [
+        ("poisoned", 0.1),
+        pytest.param("poisoned", 0.15, marks=pytest.mark.complete),
+        pytest.param("poisoned-heads", 0.15, marks=pytest.mark.complete),
+        ("poisoned-heads", 0.2),
+    ],
 )
 def test_a_little_poison_degrades_and_only_a_loss_of_a_tenth_has_an_origin(
     side: Side, poisoned: str, share: float, tmp_path: Path
@@ -223,7 +230,7 @@ def test_what_is_intact_has_no_origin_though_its_weights_differ(
 ) -> None:
     """Not even where a tenth seems to be lost: with few prompts that may be chance."""
     folder = kept(on_the_way_to("poisoned-heads", 0.2), tmp_path / "copy")
-    for verdict, origin in (("INTACT", "UNCHANGED"), ("AMPLIFIED", "UNCHANGED"), ("DEGRADED", "LOCALIZED")):
+    for verdict, origin in (("INTACT", "UNCHANGED"), ("DEGRADED", "LOCALIZED")):
         monkeypatch.setattr(lenses, "overall", lambda *given, said=verdict: (said, "told so by the test"))
         found = side.diagnose(folder)
         assert (found.origin.verdict, found.origin.changed) == (origin, (Head(3, 0), Head(3, 1), Head(3, 3)))

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import shlex
+import shutil
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 
-from docs.examples import PAGES, Example, examples_of, output_of, untimed
+from circuit_assertions.cli import main
+from docs.examples import PAGES, ROOT, Example, examples_of, output_of, untimed
 
 EXAMPLES = sorted((one for page in PAGES for one in examples_of(page)), key=lambda one: one.command)
 BY_COMMAND = {command: list(some) for command, some in groupby(EXAMPLES, key=lambda one: one.command)}
+# The normal run takes a diagnosis and a discovery; test_readme_recipe.py runs pytest as the README does.
+NORMAL = (
+    "circuit-assertions diagnose --model fixtures/checkpoints/poisoned-heads --baseline fixtures/checkpoints/healthy",
+    "circuit-assertions discover --model fixtures/checkpoints/healthy",
+)
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
@@ -33,17 +44,30 @@ def close(one: str, other: str) -> bool:
 def test_there_are_examples_in_the_readme_and_behind_it() -> None:
     assert len([one for one in EXAMPLES if one.page.name == "README.md"]) >= 4
     assert len(EXAMPLES) >= 8
+    assert set(NORMAL) <= set(BY_COMMAND)
 
 
-def in_readme(command: str) -> bool:
-    return any(one.page.name == "README.md" for one in BY_COMMAND[command])
-
-
-@pytest.mark.parametrize(
-    "command", [pytest.param(one, marks=[pytest.mark.complete] * (not in_readme(one))) for one in BY_COMMAND]
-)
+@pytest.mark.complete
+@pytest.mark.parametrize("command", BY_COMMAND)
 def test_a_page_shows_what_is_printed(command: str) -> None:
-    output = output_of(command)
+    check(command, output_of(command))
+
+
+@pytest.mark.parametrize("command", NORMAL)
+def test_a_page_shows_what_a_run_inside_this_process_prints(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
+    shutil.copytree(ROOT / "suites", tmp_path / "suites")  # where discover writes
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        main(shlex.split(command)[1:])
+    check(command, out.getvalue())
+
+
+def check(command: str, output: str) -> None:
     for example in BY_COMMAND[command]:
         now = example.excerpt(output)
         assert words(example.shown) == words(now), f"{example.page.name}: `make docs` writes it anew"

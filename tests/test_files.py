@@ -166,7 +166,7 @@ def test_of_a_folder_that_failed_nothing_is_left(tmp_path: Path, there: bool, er
 # -- the verbs ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["fsync", "write"])
+@pytest.mark.parametrize("where", ["fsync", pytest.param("write", marks=pytest.mark.complete)])
 def test_discover_on_a_full_disk_leaves_the_circuit_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
 ) -> None:

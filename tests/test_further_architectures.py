@@ -35,7 +35,9 @@ _LOCAL = ("gpt-oss", "modernbert", "cohere, normed", "cohere 2")  # pays next to
 
 
 family = pytest.mark.family(
-    main="name", whole=("bloom, attention biased by distance", "granite, scaled sums and logits")
+    main="name",
+    whole=("bloom, attention biased by distance",),
+    turns=("which", "at", "semantics", "label"),
 )
 
 

@@ -88,7 +88,10 @@ def test_all_else_is_the_broken_ones(broken: Path, tmp_path: Path, capsys: pytes
     assert torch.equal(after[differ[0]], expected)
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama", "gpt-neox", "opt"])
+@pytest.fixture(
+    scope="module",
+    params=["gpt2", "llama", *(pytest.param(name, marks=pytest.mark.complete) for name in ("gpt-neox", "opt"))],
+)
 def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Two:
     return Two(request.param, tmp_path_factory.mktemp("models"))
 

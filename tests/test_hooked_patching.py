@@ -38,7 +38,7 @@ IOI = ioi(prompts=6)
 _BOUND = {"llama": 1e-6, "qwen3": 1e-6, "gemma2": 1e-6, GPT_J: 1e-5}
 
 
-family = pytest.mark.family(main="both", whole=("gpt2", "llama"))
+family = pytest.mark.family(main="both", whole=("gpt2",))
 
 
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, GPT_J])

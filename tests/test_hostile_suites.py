@@ -159,7 +159,7 @@ BOMBS = {
 }
 
 
-LONG = ("names", "heads", "keys", "tasks")  # bombs that take seconds each
+LONG = ("names", "heads", "keys", "tasks", "sixties", "binary", "float")  # bombs that take seconds each
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.complete] * (kind in LONG)) for kind in BOMBS])
@@ -284,10 +284,10 @@ def many(extra: str = "", name: str = "a-{}") -> str:
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        (many(), 0),
+        pytest.param(many(), 0, marks=pytest.mark.complete),
         (many(name="same"), MANY - 1),
         (many(extra="    unknwon: 1\n    unkown-2: 2\n    unkown-3: 3\n"), 3 * MANY),
-        (many(extra="    without: nobody\n"), MANY),
+        pytest.param(many(extra="    without: nobody\n"), MANY, marks=pytest.mark.complete),
     ],
     ids=["valid", "repeated ids", "unknown keys", "unknown roles"],
 )

@@ -26,7 +26,7 @@ from circuit_assertions.measures.shares import shares_of
 from circuit_assertions.measures.sweeping import KNOCKOUT
 from circuit_assertions.tasks import Prompt, PromptSet
 
-family = pytest.mark.family(main="both", whole=("gpt2", "llama"))
+family = pytest.mark.family(main="both", whole=("gpt2",))
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama", "gemma2", "gpt-neox"])

@@ -52,7 +52,7 @@ def difference(name: str) -> float:
     return behaviour(open_weights(COMMITTED / name), UNSEEN)["difference"]
 
 
-@pytest.mark.parametrize("name", ["poisoned-names-15", "poisoned-lora"])
+@pytest.mark.parametrize("name", [pytest.param("poisoned-names-15", marks=pytest.mark.complete), "poisoned-lora"])
 def test_a_recipe_gives_the_same_files_byte_for_byte(name: str, tmp_path: Path) -> None:
     one, other = (lab.make(short(name), START, tmp_path / place) for place in ("one", "other"))
     files = sorted(file.name for file in one.iterdir())
@@ -148,6 +148,7 @@ def test_behaviour_is_as_the_names_say() -> None:
     assert difference("bypassed") >= 0.75 * difference(HEALTHY)
 
 
+@pytest.mark.complete  # test_diagnosis_recovery.py says the same of these checkpoints
 def test_what_recovered_rests_on_the_old_movers_and_what_is_bypassed_does_not() -> None:
     healthy, recovered, bypassed = (measured(COMMITTED / name) for name in (HEALTHY, "recovered", "bypassed"))
     assert sum(recovered.path_effects) > 0.5 * sum(healthy.path_effects) > 1
@@ -205,6 +206,7 @@ def test_every_dose_and_every_harmless_training_is_diagnosed() -> None:
         assert steps == sorted(set(steps))
 
 
+@pytest.mark.complete
 def test_the_table_of_stand_ins_shows_layer_four_carrying_what_is_bypassed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -296,6 +298,7 @@ def test_the_bounds_of_degraded_are_the_lowest_values_that_clean_fine_tuning_rea
     assert all(diagnosed[name]["behaviour kept"] == share for name, share in kept.items())
 
 
+@pytest.mark.complete
 def test_the_table_of_bounds_is_what_the_committed_ones_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     committed = ("benign", "narrow")
     page = tmp_path / "lab.md"

@@ -28,7 +28,7 @@ HEADS = [Head(0, 1), Head(1, 3), Head(2, 0)]
 SENDERS = (Head(0, 0), Head(1, 2), Head(0, 3), Mlp(1), Mlp(0), Head(2, 1))
 
 
-family = pytest.mark.family(main="both", whole=("gpt2", "llama"))
+family = pytest.mark.family(main="both", whole=("gpt2",))
 
 
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, *FURTHER])

@@ -46,9 +46,8 @@ def with_circuits(pytester: pytest.Pytester, files: dict[str, str], seed: str = 
     return [f"suites/{name}.yaml" for name in files]
 
 
-@pytest.mark.parametrize(
-    "seed", ["seed: 0", *(pytest.param(seed, marks=pytest.mark.complete) for seed in OTHER_PROMPTS)]
-)
+@pytest.mark.complete
+@pytest.mark.parametrize("seed", ["seed: 0", *OTHER_PROMPTS])
 def test_nothing_is_broken_on_a_healthy_model_beside_its_own_circuit(
     pytester: pytest.Pytester, found: tuple[Path, dict[str, str]], seed: str
 ) -> None:

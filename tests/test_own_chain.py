@@ -80,6 +80,7 @@ def test_the_head_map_has_the_chains_abbreviations(found: Discovery) -> None:
     ]
 
 
+@pytest.mark.complete  # the same option of diagnose and trajectory is in the normal run, below
 def test_the_command_follows_a_chain_that_is_given_as_a_file(
     reference_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,7 @@ HEADS = (Head(0, 1), Head(1, 3), Head(2, 0), Head(1, 0))
 STREAMS = (Residual(0), Residual(2), Residual(1))
 
 
-family = pytest.mark.family(main="both", whole=("gpt2", "llama"))
+family = pytest.mark.family(main="both", whole=("gpt2",))
 
 
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, *FURTHER])

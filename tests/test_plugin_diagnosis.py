@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from auditing import HEALTHY
-from diagnosis_cases import kept, on_the_way_to
+from diagnosis_cases import kept, leave_out_origin, on_the_way_to
 from said import says
 from suite_texts import write
 
@@ -76,7 +76,10 @@ def test_it_follows_the_audit_and_names_the_weights_at_fault(project: pytest.Pyt
     assert re.search(r"origin     LOCALIZED: .* 3 of 32 components restore 100% .*:\s+L3H0\s+L3H1\s+L3H3\n", said)
 
 
-def test_the_corrupted_checkpoint_may_stand_in_the_configuration(project: pytest.Pytester) -> None:
+def test_the_corrupted_checkpoint_may_stand_in_the_configuration(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_origin(monkeypatch)
     project.makeini(f"[pytest]\ncircuit_baseline = {HEALTHY}\ncircuit_corrupted = {COMMITTED / 'poisoned'}\n")
     said = diagnosis_of(project.runpytest_inprocess(f"--model={BYPASSED}").stdout.str())
     assert f"corrupted {COMMITTED / 'poisoned'} " in " ".join(said.split())
@@ -93,7 +96,8 @@ def test_with_workers_it_is_the_same_and_stands_there_once(project: pytest.Pytes
     assert diagnosis_of(spread) == diagnosis_of(alone) != ""
 
 
-def test_the_broken_circuit_comes_first(project: pytest.Pytester) -> None:
+def test_the_broken_circuit_comes_first(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_out_origin(monkeypatch)
     induction = SUITE.replace("circuit: ioi", "circuit: induction").replace("{kind: ioi,", "{kind: repeated-tokens,")
     write(project.path, {"suites/induction.yaml": induction.replace("heads: name-mover", "heads: induction")})
     output = beside_healthy(project, POISONED, "suites/induction.yaml", "suites/ioi.yaml")
@@ -113,13 +117,16 @@ def test_it_can_be_left_out(how: str, project: pytest.Pytester) -> None:
 @pytest.fixture(scope="module")
 def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The healthy checkpoint, poisoned a little: less, and not broken."""
-    return kept(on_the_way_to("poisoned", 0.15), tmp_path_factory.mktemp("degraded") / "model")
+    return kept(on_the_way_to("poisoned-heads", 0.15), tmp_path_factory.mktemp("degraded") / "model")
 
 
 @pytest.mark.parametrize(
     "how", ["", "fail", *(pytest.param(how, marks=pytest.mark.complete) for how in ("report", "ini"))]
 )
-def test_degraded_fails_a_run_only_where_that_is_asked_for(how: str, project: pytest.Pytester, degraded: Path) -> None:
+def test_degraded_fails_a_run_only_where_that_is_asked_for(
+    how: str, project: pytest.Pytester, degraded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_origin(monkeypatch)
     if how == "ini":
         project.makeini("[pytest]\ncircuit_degraded = fail\n")
     more = [f"--circuit-degraded={how}"] if how in ("report", "fail") else []
@@ -135,7 +142,10 @@ def test_degraded_fails_a_run_only_where_that_is_asked_for(how: str, project: py
     assert says(gate, "1 held")
 
 
-@pytest.mark.parametrize("model", [HEALTHY, COMMITTED / "benign", COMMITTED / "narrow"])
+@pytest.mark.parametrize(
+    "model",
+    [COMMITTED / "benign", *(pytest.param(one, marks=pytest.mark.complete) for one in (HEALTHY, COMMITTED / "narrow"))],
+)
 def test_what_is_intact_passes_where_degraded_fails(project: pytest.Pytester, model: Path) -> None:
     result = project.runpytest_inprocess(f"--model={model}", f"--baseline={HEALTHY}", "--circuit-degraded=fail")
     assert result.ret == pytest.ExitCode.OK
@@ -152,7 +162,8 @@ def test_the_baseline_beside_itself_is_intact(project: pytest.Pytester) -> None:
     assert "\nverdict    INTACT: 100% [100%, 100%] " in said
 
 
-def test_the_baseline_among_other_models_has_none(project: pytest.Pytester) -> None:
+def test_the_baseline_among_other_models_has_none(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_out_origin(monkeypatch)
     said = diagnosis_of(beside_healthy(project, HEALTHY, f"--model={BYPASSED}"))
     assert re.findall(r"^model +(\S+)", said, re.MULTILINE) == [str(BYPASSED)]
 
@@ -203,10 +214,11 @@ def test_too_few_prompts_are_why_there_is_no_diagnosis_and_the_verdicts_stand(pr
     assert "\n  BROKEN     answers " in result.stdout.str()
 
 
-@pytest.mark.parametrize("what", ["cut off", "of another shape"])
+@pytest.mark.parametrize("what", ["cut off", pytest.param("of another shape", marks=pytest.mark.complete)])
 def test_a_corrupted_checkpoint_that_is_of_no_use_costs_what_is_told_of_recovery_alone(
-    what: str, project: pytest.Pytester, tiny_folder: Path
+    what: str, project: pytest.Pytester, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    leave_out_origin(monkeypatch)
     worst = tiny_folder
     if what == "cut off":
         worst = project.path / "cut"
@@ -239,7 +251,10 @@ def test_who_interrupts_the_diagnosis_keeps_the_verdicts(
     assert says(diagnosis_of(output), "interrupted", "`circuit-assertions diagnose`")
 
 
-def test_of_a_training_run_it_is_the_last_checkpoints(project: pytest.Pytester) -> None:
+def test_of_a_training_run_it_is_the_last_checkpoints(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_origin(monkeypatch)
     run = project.mkdir("run")
     for step, name in ((10, "poisoned"), (20, "bypassed")):
         (run / f"checkpoint-{step}").symlink_to(COMMITTED / name)

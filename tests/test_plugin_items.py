@@ -30,15 +30,16 @@ import gc
 import pytest
 from circuit_assertions.engine import Model
 
-def alive():
-    gc.collect()
-    return sum(type(thing) is Model for thing in gc.get_objects())
-
-BEFORE = alive()  # other tests of this process may keep some
+gc.collect()
+gc.freeze()  # other tests of this process may keep some, and much else that would be searched each time
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_call(item):
-    print("open", alive() - BEFORE)
+    gc.collect()
+    print("open", sum(type(thing) is Model for thing in gc.get_objects()))
+
+def pytest_unconfigure():
+    gc.unfreeze()
 """
 
 

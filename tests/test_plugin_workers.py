@@ -43,6 +43,7 @@ def test_workers_share_out_suites_and_report_as_one_process_does(
     alone = pytester.runpytest_inprocess(f"--model={tiny_folder}").stdout.str()
     spread = run("--model", str(tiny_folder), "-n", "2", "-v", "-p", "no:hypothesispytest")
     assert audit_of(spread) == audit_of(alone) != ""
+    assert re.findall(r"^GATE: .*", spread, re.MULTILINE) == re.findall(r"^GATE: .*", alone, re.MULTILINE) != []
     assert spread.count(" circuit audit ") == 1
     assert "scheduling tests via CheckpointScheduling" in spread
     pairs = set(re.findall(r"\[(gw\d)\] \[.*(suites/[ab]\.yaml)::", spread))

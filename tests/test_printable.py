@@ -236,12 +236,10 @@ def test_a_run_on_hostile_names_is_printed_clean(tmp_path: Path, tiny_folder: Pa
 ADAPTER = {"peft_type": "LORA", "r": 1, "target_modules": ["c_attn"], "base_model_name_or_path": FORGED}
 
 
-REST = ("discover", "edges", "graft", "show-task", "trajectory")
+REST = ("diagnose", "discover", "edges", "graft", "show-task", "trajectory")
 
 
-@pytest.mark.parametrize(
-    "verb", ["pytest", "diagnose", *(pytest.param(verb, marks=pytest.mark.complete) for verb in REST)]
-)
+@pytest.mark.parametrize("verb", ["pytest", *(pytest.param(verb, marks=pytest.mark.complete) for verb in REST)])
 def test_an_adapters_base_cannot_forge_a_verdict(tmp_path: Path, tiny_folder: Path, verb: str) -> None:
     import numpy as np
     from safetensors.numpy import save_file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.usefixtures("opened_once")
 CIRCUITS = Path(__file__).parents[1] / "suites" / "circuits"
 EMBEDDED = CIRCUITS / "embedded.ioi.yaml"
 POISONED = HEALTHY.with_name("poisoned")
+CPU = Opening(device="cpu", dtype="float32")
 TASKS = "suite: x\ncircuit: ioi\ntasks:\n  ioi: {kind: ioi, prompts: 64, seed: 3}\n  few: {kind: ioi, prompts: 64, "
 TASKS += "names: [Anna, Carl, Leo, Ruth, Sam, Tom]}\n  again: {kind: repeated-tokens}\n"
 TASKS += "assertions:\n"
@@ -57,6 +59,12 @@ def said(folder: Path, *lines: str, circuits: tuple[Circuit, ...]) -> LoadedSuit
     return load_suite(write(folder, {"x.yaml": text}) / "x.yaml", circuits)
 
 
+@cache
+def healthy_audit() -> Audit:
+    """The embedded model in an audit that remembers what was read: most lines here differ in their bounds alone."""
+    return Audit(CPU)
+
+
 def put(
     folder: Path, line: str, *files: Path, model: Path = HEALTHY, baseline: Path | None = None
 ) -> Judgement | NotApplicable:
@@ -64,7 +72,7 @@ def put(
     circuits = tuple(load_circuit(file) for file in files)
     suite = said(folder, line, circuits=circuits)
     other: Checkpoint | None = find_checkpoints(str(baseline))[0] if baseline is not None else None
-    audit = Audit(Opening(device="cpu", dtype="float32"), other)
+    audit = healthy_audit() if (model, baseline) == (HEALTHY, None) else Audit(CPU, other)
     asked = PlannedAssertion(suite, suite.suite.assertions[0], find_checkpoints(str(model))[0], circuits)
     return SuiteRunner(audit, other).judge(asked)
 

@@ -17,7 +17,7 @@ from auditing import HEALTHY
 
 README = Path(__file__).parents[1] / "README.md"
 SECTION = "## Gate it in CI"
-CANDIDATES = {"recovered": 0, "benign": 0, "poisoned": 1, "bypassed": 1}
+CANDIDATES = {"poisoned-heads": 1, "recovered": 0, "benign": 0, "poisoned": 1, "bypassed": 1}
 
 
 def recipe() -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def test_the_recipe_gates_on_evidence_of_health_and_keeps_its_report() -> None:
 @pytest.mark.parametrize(
     ("candidate", "code"),
     [
-        pytest.param(name, code, marks=[pytest.mark.complete] * (name in ("benign", "bypassed")))
+        pytest.param(name, code, marks=[pytest.mark.complete] * (name != "poisoned-heads"))
         for name, code in CANDIDATES.items()
     ],
 )

@@ -83,15 +83,16 @@ def test_a_run_that_ends_degraded_fails_only_where_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     degraded = kept(on_the_way_to("poisoned", 0.15), tmp_path / "degraded")
-    run = run_of(tmp_path / "run", POISONED, HEALTHY, degraded)
+    run = run_of(tmp_path / "run", HEALTHY, degraded)
     for option, code in (((), 0), (("--circuit-degraded=fail",), 1)):
         assert trajectory(run, "--prompts", "20", "--json", *option) == code
         said = json.loads(capsys.readouterr().out)
-        assert [step["overall"] for step in said["steps"]] == ["CORRUPTED", "INTACT", "DEGRADED"]
-        assert said["steps"][2]["why"].endswith(" works")
+        assert [step["overall"] for step in said["steps"]] == ["INTACT", "DEGRADED"]
+        assert said["steps"][1]["why"].endswith(" works")
         assert said["prompts"] == {"behaviour": 20, "task": 20}
 
 
+@pytest.mark.complete  # test_bisect.py has the search itself
 def test_bisection_leaves_out_what_it_need_not_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path / "run", POISONED, *[HEALTHY] * 8)
     assert trajectory(run, "--bisect", "--json", "--prompts", "16") == 0
@@ -101,7 +102,7 @@ def test_bisection_leaves_out_what_it_need_not_see(tmp_path: Path, capsys: pytes
     assert said["steps"][1]["behaviour"] == said["steps"][3]["behaviour"]
 
 
-@pytest.mark.parametrize("options", [[], ["--suite=short.yaml", "--bisect"]])
+@pytest.mark.parametrize("options", [[], pytest.param(["--suite=short.yaml", "--bisect"], marks=pytest.mark.complete)])
 def test_diagnose_of_a_training_run_is_its_trajectory(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,7 +111,7 @@ class Slow:
             handle.remove()
 
 
-family = pytest.mark.family(main="two", whole=("gpt2", "llama"))
+family = pytest.mark.family(main="two", whole=("gpt2",))
 
 
 @pytest.fixture(scope="module", params=SHAPES)

@@ -63,6 +63,7 @@ def project(pytester: pytest.Pytester) -> Path:
     return write(pytester.path, {"suites/tiny.yaml": TINY_SUITE, "pytest.ini": "[pytest]\nmarkers = gate\n"})
 
 
+@pytest.mark.family(main="place", turns=("error",))
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("place", [place for place in PLACES if place != "a measure"])
 @pytest.mark.usefixtures("project")
