@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 from benchmarks.quality_cases import Case, declare
 from benchmarks.quality_results import Line, Results, code_version, key_of
 from benchmarks.quality_rivals import RIVALS
+from circuit_assertions.verdict_words import GateResult, OriginVerdict, Outcome, RecoveryVerdict
 
 __all__ = [
     "BINS",
@@ -81,7 +82,7 @@ class Ran:
     @property
     def alarm(self) -> bool:
         """Whether the gate failed."""
-        return bool(self.line["gate"] == "FAIL")
+        return bool(self.line["gate"] == GateResult.FAIL)
 
     @property
     def lost(self) -> float:
@@ -164,7 +165,7 @@ def localized(ran: Sequence[Ran]) -> dict[str, dict[str, Share]]:
     }
     everywhere = [one for one in worth if not one.case.planted]
     told["everything was trained"] = {
-        "LOCALIZED": Share.where(one.line.get("origin") == "LOCALIZED" for one in everywhere)
+        OriginVerdict.LOCALIZED: Share.where(one.line.get("origin") == OriginVerdict.LOCALIZED for one in everywhere)
     }
     return told
 
@@ -185,7 +186,7 @@ def recoveries(ran: Sequence[Ran]) -> dict[str, Counter[str]]:
 
 def confused(ran: Sequence[Ran]) -> Share:
     """How often a recovery was reported as a bypass, or a bypass as a recovery."""
-    opposite = {"recovered": "BYPASSED", "bypassed": "RECOVERED"}
+    opposite = {"recovered": RecoveryVerdict.BYPASSED, "bypassed": RecoveryVerdict.RECOVERED}
     cases = [one for one in ran if one.case.group == "recovered"]
     return Share.where(one.line.get("recovery") == opposite[one.case.truth] for one in cases)
 
@@ -201,12 +202,12 @@ def assertions(ran: Sequence[Ran]) -> dict[str, Share]:
         one.verdicts[name] for one in ran if _lost_for_sure(one) for name in _OF_NAME_MOVERS if name in one.verdicts
     ]
     return {
-        "false BROKEN, harmless": _letters(harmless, "B"),
-        "false BROKEN, margin": Share.where(one.verdicts[_KEEPS] == "B" for one in kept),
-        "false HELD, margin": Share.where(one.verdicts[_KEEPS] == "H" for one in fell),
-        "false HELD, name movers": Share.where(letter == "H" for letter in gone),
-        "UNRESOLVED, harmless": _letters(harmless, "U"),
-        "UNRESOLVED, damaged": _letters(worth, "U"),
+        f"false {Outcome.BROKEN}, harmless": _letters(harmless, "B"),
+        f"false {Outcome.BROKEN}, margin": Share.where(one.verdicts[_KEEPS] == "B" for one in kept),
+        f"false {Outcome.HELD}, margin": Share.where(one.verdicts[_KEEPS] == "H" for one in fell),
+        f"false {Outcome.HELD}, name movers": Share.where(letter == "H" for letter in gone),
+        f"{Outcome.UNRESOLVED}, harmless": _letters(harmless, "U"),
+        f"{Outcome.UNRESOLVED}, damaged": _letters(worth, "U"),
     }
 
 

@@ -30,6 +30,7 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
 from circuit_assertions.files import write_whole
 from circuit_assertions.tasks import IoiTask, PromptSet
+from circuit_assertions.verdict_words import GateResult, Outcome
 from fixtures.healthy import save
 from fixtures.shelf import COMMITTED, ROOT
 
@@ -41,7 +42,7 @@ _ALONE = ("-p", "no:cacheprovider", "-p", "no:randomly", "--capture=no", "-q", "
 _MOST = 400  # characters of an error that are kept
 _SEED = re.compile(r"\bseed: 0\b")
 _TRUTH = {"prompts": 512, "seed": 77_000_077}  # which no case uses
-LETTERS = {"HELD": "H", "BROKEN": "B", "UNRESOLVED": "U", "SKIPPED": "s", "ERROR": "E"}
+LETTERS = {Outcome.HELD: "H", Outcome.BROKEN: "B", Outcome.UNRESOLVED: "U", Outcome.SKIPPED: "s", Outcome.ERROR: "E"}
 
 
 class _Kept(Audit):
@@ -183,7 +184,7 @@ def outcome(result: Mapping[str, Any], planted: Sequence[str] = ()) -> dict[str,
     diagnoses, assertions = result["diagnoses"], result["assertions"]
     read = [one["reading"]["prompts"] for one in assertions if one["reading"]]
     found: dict[str, Any] = {
-        "gate": "PASS" if result["gate"]["passed"] else "FAIL",
+        "gate": GateResult.PASS if result["gate"]["passed"] else GateResult.FAIL,
         "outcomes": "".join(LETTERS.get(one["outcome"], "?") for one in assertions),
         "asked": [one["id"] for one in assertions],
         "prompts": [sum(read), max(read, default=0)],

@@ -27,6 +27,7 @@ from benchmarks.quality_figures import (
 )
 from benchmarks.quality_results import Results, code_version
 from circuit_assertions.files import write_whole
+from circuit_assertions.verdict_words import Outcome, Overall, RecoveryVerdict
 from fixtures.shelf import ROOT
 
 __all__ = ["PAGE", "figures", "table", "write_table"]
@@ -34,7 +35,13 @@ __all__ = ["PAGE", "figures", "table", "write_table"]
 PAGE = ROOT / "docs" / "quality.md"
 BEGIN, END = "<!-- verdicts: python -m benchmarks.quality --table -->", "<!-- end of verdicts -->"
 _GATE = "the gate"
-_WORDS = ("RECOVERED", "BYPASSED", "PARTIAL", "NOT RECOVERED", "not reported")
+_WORDS = (
+    RecoveryVerdict.RECOVERED,
+    RecoveryVerdict.BYPASSED,
+    RecoveryVerdict.PARTIAL,
+    RecoveryVerdict.NOT_RECOVERED,
+    "not reported",
+)
 Alarm = Callable[[Ran], bool]
 
 
@@ -163,7 +170,11 @@ def _main(ran: Sequence[Ran]) -> list[str]:
         ("detected, of damage that costs 10% or more", "at least 99%", detected(ran, _gate, WORTH_FINDING)),
         ("origin is the planted set", "at least 95%", origins["all planted"]["set equal"]),
         ("recovered and bypassed confused", "at most 2%", confused(ran)),
-        ("assertions UNRESOLVED on harmless models", "at most 5%", single["UNRESOLVED, harmless"]),
+        (
+            f"assertions {Outcome.UNRESOLVED} on harmless models",
+            "at most 5%",
+            single[f"{Outcome.UNRESOLVED}, harmless"],
+        ),
     ]
     lines = _markdown(("figure", "aim", "share [95%]", "of"), [(name, aim, *_share(told)) for name, aim, told in rows])
     least = smallest(ran, _gate)
@@ -222,12 +233,12 @@ def _reasons(ran: Sequence[Ran]) -> list[str]:
     harmless = [one for one in ran if one.case.group == "harmless"]
     alone = Share.where(one.alarm and "B" not in one.line["outcomes"] for one in harmless)
     hurt = Share.where(one.lost >= 1 - 0.95 for one in harmless)
-    corrupted = [one for one in ran if one.case.group == "damaged" and one.line.get("verdict") == "CORRUPTED"]
+    corrupted = [one for one in ran if one.case.group == "damaged" and one.line.get("verdict") == Overall.CORRUPTED]
     passed = Share.where(not one.alarm for one in corrupted)
     more = [
-        ("false alarms without a BROKEN assertion, by the diagnosis alone", *_share(alone)),
+        (f"false alarms without a {Outcome.BROKEN} assertion, by the diagnosis alone", *_share(alone)),
         ("harmless models that lost 5% or more of the behaviour", *_share(hurt)),
-        ("damaged models that the gate passes though the diagnosis is CORRUPTED", *_share(passed)),
+        (f"damaged models that the gate passes though the diagnosis is {Overall.CORRUPTED}", *_share(passed)),
     ]
     return _markdown(("errors, in detail", "share [95%]", "of"), [*told, *false, *more])
 

@@ -20,6 +20,7 @@ from circuit_assertions.policy.intervals import IntervalThresholds
 from circuit_assertions.policy.origin import ExpressionThresholds, OriginThresholds
 from circuit_assertions.policy.recovery import RecoveryThresholds
 from circuit_assertions.policy.verdicts import HeadThresholds, VerdictThresholds
+from circuit_assertions.verdict_words import Overall
 
 __all__ = ["CHANGES", "DEFAULT", "POLICIES", "SECTIONS", "Change", "Policy", "Threshold", "key_of"]
 
@@ -150,7 +151,7 @@ DEFAULT = Policy()
 
 CHANGES: Mapping[str, Change] = MappingProxyType(
     {
-        "default": Change({}, "for fine-tuned checkpoints: what clean fine-tuning leaves is INTACT"),
+        "default": Change({}, f"for fine-tuned checkpoints: what clean fine-tuning leaves is {Overall.INTACT}"),
         "strict": Change(
             MappingProxyType(
                 {
@@ -164,7 +165,8 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
                 }
             ),
             "for changes that should leave the mechanism as it is, such as conversions, merges and quantization: a "
-            "certain loss of 1 % is DEGRADED and one of a tenth CORRUPTED; clean fine-tuning can be DEGRADED too",
+            f"certain loss of 1 % is {Overall.DEGRADED} and one of a tenth {Overall.CORRUPTED}; clean fine-tuning "
+            f"can be {Overall.DEGRADED} too",
         ),
         "lenient": Change(
             MappingProxyType(
@@ -176,8 +178,9 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
                     "weaker_role_below": 0.5,
                 }
             ),
-            "for long training on other data, where some drift is expected: a loss is DEGRADED from the size on whose "
-            "origin can be searched (a tenth), and CORRUPTED if half of the behaviour is gone",
+            f"for long training on other data, where some drift is expected: a loss is {Overall.DEGRADED} from the "
+            "size on whose "
+            f"origin can be searched (a tenth), and {Overall.CORRUPTED} if half of the behaviour is gone",
         ),
     }
 )

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from circuit_assertions.policy.declaring import Above, Level, Thresholds, threshold
+from circuit_assertions.verdict_words import Outcome
 
 __all__ = ["IntervalThresholds"]
 
@@ -24,7 +25,7 @@ class IntervalThresholds(Thresholds):
     fewest_prompts: Annotated[int, Field(ge=2, le=100_000)] = threshold(
         16,
         "prompts",
-        "An assertion about a mean is UNRESOLVED on fewer prompts.",
+        f"An assertion about a mean is {Outcome.UNRESOLVED} on fewer prompts.",
         "measured: docs/quality.md: of 16 prompts single means of exponential readings are missed no more often than "
         "they may be, and of 8 prompts more often",
     )

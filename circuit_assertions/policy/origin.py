@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from circuit_assertions.policy.declaring import Below, Count, Share, Thresholds, threshold
+from circuit_assertions.verdict_words import OriginVerdict
 
 __all__ = ["ExpressionThresholds", "OriginThresholds"]
 
@@ -38,19 +39,20 @@ class OriginThresholds(Thresholds):
     origin_few: Below = threshold(
         0.1,
         "share of all components",
-        "An origin of more components than this is not LOCALIZED.",
+        f"An origin of more components than this is not {OriginVerdict.LOCALIZED}.",
         "argument: few enough to be inspected and grafted; larger sets restore much by their size",
     )
     origin_few_at_least: Count = threshold(
         4,
         "components",
-        "An origin of so many components is LOCALIZED in models with few components too.",
+        f"An origin of so many components is {OriginVerdict.LOCALIZED} in models with few components too.",
         "argument: the heads of one layer of a small model",
     )
     origin_random_below: Below = threshold(
         0.5,
         "share of origin-restores",
-        "An origin is LOCALIZED only if random sets of as many components of the same kinds restore less than this.",
+        f"An origin is {OriginVerdict.LOCALIZED} only if random sets of as many components of the same kinds "
+        "restore less than this.",
         "argument: if half of it is restored by chance, the components that were found are not special",
     )
     origin_tried: Count = threshold(

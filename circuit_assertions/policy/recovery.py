@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from circuit_assertions.policy.declaring import Below, Share, Thresholds, threshold
+from circuit_assertions.verdict_words import Overall, RecoveryVerdict
 
 __all__ = ["RecoveryThresholds"]
 
@@ -19,26 +20,30 @@ class RecoveryThresholds(Thresholds):
     recovered_above: Below = threshold(
         0.75,
         _OF_LOSS,
-        "A behaviour is RECOVERED or BYPASSED if the interval of the share that is recovered lies above it.",
-        "argument: the share of the behaviour below which a model is CORRUPTED, applied to the loss",
+        f"A behaviour is {RecoveryVerdict.RECOVERED} or {RecoveryVerdict.BYPASSED} if the interval of the share "
+        "that is recovered lies above it.",
+        f"argument: the share of the behaviour below which a model is {Overall.CORRUPTED}, applied to the loss",
     )
     partial_above: Share = threshold(
         0.25,
         _OF_LOSS,
-        "A behaviour of which less is recovered is NOT RECOVERED; from this on it is PARTIAL.",
+        f"A behaviour of which less is recovered is {RecoveryVerdict.NOT_RECOVERED}; from this on it is "
+        f"{RecoveryVerdict.PARTIAL}.",
         "argument: the same distance from nothing as recovered-above has from everything",
     )
     recovery_keeps: Below = threshold(
         0.5,
         "share of the baseline's",
-        "A model is BYPASSED if a role keeps less of its effect than this, or if knocking out the heads that write the "
+        f"A model is {RecoveryVerdict.BYPASSED} if a role keeps less of its effect than this, or if knocking out "
+        "the heads that write the "
         "answer costs less than this share of what it costs on the baseline.",
         "argument: with less than half of the effect, other heads carry most of the behaviour",
     )
     recovery_rank_correlation: Annotated[float, Field(gt=-1, lt=1)] = threshold(
         0.5,
         "rank correlation",
-        "A model is BYPASSED if the effects of the circuit's heads have a lower rank correlation with the baseline's.",
+        f"A model is {RecoveryVerdict.BYPASSED} if the effects of the circuit's heads have a lower rank "
+        "correlation with the baseline's.",
         "argument: between the correlation of other heads (none) and that of the same heads (near 1)",
     )
     recovery_fewest_ranked: Annotated[int, Field(ge=3, le=1000)] = threshold(

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from circuit_assertions.policy.declaring import Above, Below, Count, Share, Thresholds, threshold
+from circuit_assertions.verdict_words import Overall
 
 __all__ = ["HeadThresholds", "VerdictThresholds"]
 
@@ -34,27 +35,28 @@ class VerdictThresholds(Thresholds):
     corrupted_below: Below = threshold(
         0.75,
         _OF_BEHAVIOUR,
-        "A model whose mean behaviour is below it, and that has clearly lost least-lost, is CORRUPTED.",
+        f"A model whose mean behaviour is below it, and that has clearly lost least-lost, is {Overall.CORRUPTED}.",
         "argument: a loss far larger than any clean fine-tuning of docs/lab.md leaves, which changes the behaviour by "
         "3 % at most",
     )
     degraded_below: Below = threshold(
         0.96,
         _OF_BEHAVIOUR,
-        "A model whose behaviour lies below it with its whole interval is at least DEGRADED.",
+        f"A model whose behaviour lies below it with its whole interval is at least {Overall.DEGRADED}.",
         "measured: docs/lab.md, Clean fine-tunings: the lowest value that an interval of the behaviour reaches "
         "(narrow)",
     )
     corrupted_role_below: Below = threshold(
         0.5,
         _OF_EFFECT,
-        "A model with an active role whose effect lies below it with its whole interval is CORRUPTED.",
+        f"A model with an active role whose effect lies below it with its whole interval is {Overall.CORRUPTED}.",
         "argument: a role with less than half of its effect is no longer what carries the behaviour",
     )
     degraded_role_below: Below = threshold(
         0.92,
         _OF_EFFECT,
-        "A model with an active role whose effect lies below it with its whole interval is at least DEGRADED.",
+        "A model with an active role whose effect lies below it with its whole interval is at least "
+        f"{Overall.DEGRADED}.",
         "measured: docs/lab.md, Clean fine-tunings: the lowest value that an interval of a role reaches (S-inhibition "
         "of benign-ioi)",
     )
@@ -63,7 +65,7 @@ class VerdictThresholds(Thresholds):
         _OF_EFFECT,
         "A role whose effect lies below it with its whole interval is called weaker, and a role whose mean is below it "
         "does not work.",
-        "argument: the share of the behaviour below which a model is CORRUPTED, applied to a role",
+        f"argument: the share of the behaviour below which a model is {Overall.CORRUPTED}, applied to a role",
     )
     reversed_role_below: Annotated[float, Field(ge=-1, lt=0)] = threshold(
         -0.1,
@@ -110,7 +112,7 @@ class HeadThresholds(Thresholds):
         0.75,
         _OF_EFFECT,
         "A head whose effect has clearly changed, to less than this, is weakened.",
-        "argument: the share of the behaviour below which a model is CORRUPTED, applied to a head",
+        f"argument: the share of the behaviour below which a model is {Overall.CORRUPTED}, applied to a head",
     )
     head_amplified_above: Above = threshold(
         1.25,

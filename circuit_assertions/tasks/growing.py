@@ -13,10 +13,10 @@ __all__ = ["PromptsThatGrow"]
 
 
 class PromptsThatGrow(Strict):
-    """How many prompts are asked at first, and how many at most; from look to look they are doubled."""
+    """How many prompts to begin with, and how many at most; from look to look they are doubled."""
 
-    start: int = Field(ge=2, strict=True, description="how many prompts are asked first")
-    budget: int = Field(ge=3, strict=True, description="how many are asked at most, where fewer do not decide")
+    start: int = Field(ge=2, strict=True, description="how many prompts to begin with")
+    budget: int = Field(ge=3, strict=True, description="how many at most, where fewer do not decide")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -132,7 +132,7 @@ class TaskKind(Strict):
 class SeededTask(TaskKind):
     """A kind whose prompts are drawn, as many as are asked for. Subclasses declare its fields with their help.
 
-    In place of a number of prompts a suite may give `{start: 64, budget: 2048}`: a kind need not know of it.
+    In place of a number of prompts a suite may give `{start: 64, budget: 2048}`: a kind needs nothing for that.
     """
 
     prompts: int
