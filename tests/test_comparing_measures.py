@@ -130,7 +130,7 @@ PYTHON = """\
 import pytest
 from circuit_assertions import CircuitAssertionsError
 
-TASK = {"kind": "ioi", "prompts": 24}
+TASK = {"kind": "ioi", "prompts": 64}
 
 
 def test_it_came_back(audit):

@@ -22,7 +22,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
 
-IOI = ioi(prompts=8)
+IOI = ioi(prompts=48)
 MIXED: tuple[Component, ...] = (Mlp(1), Head(0, 2), Mlp(0))
 MOVERS = (Head(2, 0), Head(2, 3))
 
@@ -37,7 +37,7 @@ def face(audited: Audited) -> AuditedCheckpoint:
     return AuditedCheckpoint(SuiteRunner(audited.audit), audited.checkpoint)
 
 
-HEADER = "suite: x\ncircuit: ioi\ntasks: {ioi: {kind: ioi, prompts: 8}}\nassertions:\n"
+HEADER = "suite: x\ncircuit: ioi\ntasks: {ioi: {kind: ioi, prompts: 48}}\nassertions:\n"
 QUERY = "measure: attention-effect, query: end, key: subject-2, receiver: {query: [L2H0]}"
 
 

@@ -24,7 +24,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
 
-FEW = 80  # with fewer, no share of 95 % can be shown
+FEW = 128  # with fewer, no share of 95 % can be shown
 
 
 def packaged() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

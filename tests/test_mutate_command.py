@@ -233,7 +233,7 @@ def test_a_mutant_is_the_checkpoint_with_that_damage(
     plant(raw, kind, heads)
     shutil.copytree(reference_folder, tmp_path / kind)
     raw.save_pretrained(tmp_path / kind)
-    task = ioi(prompts=32)
+    task = ioi(prompts=64)
     folders = (Path("model"), tmp_path / kind)
     before, after = (Audited(folder).read("logit-difference", task).values for folder in folders)
     share = Figure.of_values(share_of(after, before))
@@ -329,7 +329,7 @@ def test_what_a_model_cannot_have_is_listed_with_the_reason(project: Path, tmp_p
 
 ANY_SUITE = """\
 suite: any
-tasks: {ioi: {kind: ioi, prompts: 8}}
+tasks: {ioi: {kind: ioi, prompts: 48}}
 assertions:
   - {id: answers, measure: logit-difference, task: ioi, expect: {at-least: -1000.0}}
 """

@@ -227,7 +227,7 @@ def test_what_this_model_cannot_be_asked_is_skipped_with_the_reason(
 
 def test_a_rank_that_cannot_fail_is_left_out_beside_what_can(tmp_path: Path) -> None:
     text = (
-        "suite: x\ntasks:\n  ioi: {kind: ioi, prompts: 8}\nassertions:\n"
+        "suite: x\ntasks:\n  ioi: {kind: ioi, prompts: 40}\nassertions:\n"
         "  - {id: a, measure: direct-effect, heads: any, task: ioi, expect: {rank-within: 50, at-least: -1000}}\n"
     )
     file = write(tmp_path, {"x.yaml": text}) / "x.yaml"
