@@ -48,7 +48,7 @@ PAIRS = list(permutations(("Leo", "Anna", "Tom", "Kate"), 2))
 LOSS = "suite: loss\ntasks:\n  said:\n    kind: prompts\n    pairs:\n"
 LOSS += "".join(
     f'      - {{clean: "When {one} and {other} went to the church, {one} gave a coin to", right: {other}}}\n'
-    for one, other in PAIRS
+    for one, other in permutations(("Leo", "Anna", "Tom", "Kate", "Sam"), 2)
 )
 LOSS += "assertions:\n  - {id: reads, measure: loss, task: said, expect: {at-least: 0.0001}}\n"
 
@@ -211,7 +211,7 @@ def test_too_few_prompts_are_why_there_is_no_diagnosis_and_the_verdicts_stand(pr
     assert said.startswith(f"{POISONED} ")
     assert says(said, "ioi", f"{len(PAIRS)} different prompts", 16)
     assert "\n" not in said.strip()
-    assert "\n  BROKEN     answers " in result.stdout.str()
+    assert "\n  UNRESOLVED answers " in result.stdout.str()
 
 
 @pytest.mark.parametrize("what", ["cut off", pytest.param("of another shape", marks=pytest.mark.complete)])

@@ -93,20 +93,20 @@ MOVERS = "measure: path-effect, heads: name-mover, quantifier: mean, task: ioi, 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (RATE % "proposed", "at least 0.98 (from embedded.ioi.yaml)"),
-        (RATE % "{proposed: 90%, otherwise: 50%}", "at least 0.882 (90% of 0.98, from embedded.ioi.yaml)"),
-        (MOVERS % "{proposed: 0.5}", "at least 0.355 (50% of 0.71, from embedded.ioi.yaml)"),
+        (RATE % "proposed", "at least 0.95 (from embedded.ioi.yaml)"),
+        (RATE % "{proposed: 90%, otherwise: 50%}", "at least 0.855 (90% of 0.95, from embedded.ioi.yaml)"),
+        (MOVERS % "{proposed: 0.5}", "at least 0.3 (50% of 0.6, from embedded.ioi.yaml)"),
         # Defaults that are written out mean the same.
-        (MOVERS.replace("task", "semantics: through-mlps, receiver: logits, task") % "proposed", "0.71 (from"),
+        (MOVERS.replace("task", "semantics: through-mlps, receiver: logits, task") % "proposed", "0.6 (from"),
         (
             "measure: path-effect, heads: s-inhibition, quantifier: mean, receiver: {query: name-mover}, task: ioi, "
             "expect: {at-least: proposed}",
-            "at least 0.23 (from",
+            "at least 0.19 (from",
         ),
         (
             "measure: attention, heads: backup-name-mover, without: name-mover, quantifier: mean, query: end, "
             "key: indirect-object, task: ioi, expect: {at-least: proposed}",
-            "at least 0.59 (from",
+            "at least 0.57 (from",
         ),
         (
             "measure: faithfulness, heads: circuit, task: ioi, expect: {at-least: {proposed: 75%}}",
@@ -168,7 +168,7 @@ def test_a_model_under_test_does_not_propose_its_own_bounds(tmp_path: Path) -> N
     lenient = {("found", "thresholds", 1, "at-least"): 0.001, ("base", "fingerprint"): _fingerprint(POISONED)}
     own = file_with(tmp_path, lenient)
     line = RATE % "{proposed: 100%, otherwise: 0.9}"
-    for files, expected in (((own,), "at least 0.9"), ((own, EMBEDDED), "at least 0.98 (from embedded.ioi.yaml)")):
+    for files, expected in (((own,), "at least 0.9"), ((own, EMBEDDED), "at least 0.95 (from embedded.ioi.yaml)")):
         judgement = judged(tmp_path, line, *files, model=POISONED, baseline=HEALTHY)
         assert (judgement.expected, judgement.verdict) == (expected, Verdict.BROKEN)
     alone = judged(tmp_path, line, own, model=POISONED)  # it is the base, and nothing is said of another model

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from circuit_assertions.policy.declaring import Level, Share, Thresholds, threshold
+from circuit_assertions.policy.declaring import Count, Level, Share, Thresholds, threshold
 
 __all__ = ["DiscoveryThresholds"]
 
@@ -44,6 +44,12 @@ class DiscoveryThresholds(Thresholds):
         "splits into halves",
         "The stability of a circuit is the mean of so many splits.",
         "argument: one split of the same prompts gives values from 0.5 to 1.0 for the same circuit",
+    )
+    proposal_together: Count = threshold(
+        1000,
+        "intervals",
+        "A proposed bound is one that the model itself clears with its interval among so many that hold together.",
+        "argument: the assertions, heads and looks of a usual suite, so that its intervals are no wider",
     )
     proposal_clears: Level = threshold(
         0.99,

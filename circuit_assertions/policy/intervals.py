@@ -26,14 +26,14 @@ class IntervalThresholds(Thresholds):
         16,
         "prompts",
         f"An assertion about a mean is {Outcome.UNRESOLVED} on fewer prompts.",
-        "measured: docs/quality.md: of 16 prompts single means of exponential readings are missed no more often than "
+        "measured: docs/quality.md, of 16 prompts single means of exponential readings are missed no more often than "
         "they may be, and of 8 prompts more often",
     )
     further_prompts: Annotated[int, Field(ge=0, le=100_000)] = threshold(
         12,
         "prompts",
         "So many more are needed for each further digit of an interval's level (99.9 %, 99.99 %, ...).",
-        "measured: docs/quality.md: then exponential readings are missed no more often than they may be where 12 and "
+        "measured: docs/quality.md, then exponential readings are missed no more often than they may be where 12 and "
         "144 intervals must hold together",
     )
     amplified_above: Above = threshold(

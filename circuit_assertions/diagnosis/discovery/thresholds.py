@@ -17,12 +17,12 @@ from circuit_assertions.diagnosis.discovery.follow_chain import Followed
 from circuit_assertions.diagnosis.view import Array, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES
-from circuit_assertions.measures.intervals import ALONE, interval_of_mean, interval_of_share
+from circuit_assertions.measures.intervals import Level, interval_of_mean, interval_of_share
 from circuit_assertions.measures.reading import bootstrap_means
+from circuit_assertions.policy import Policy
 
 __all__ = ["Proposal", "propose"]
 
-_TOGETHER = 1000  # assertions, heads and looks of a suite that a bound may be judged among
 _NOTHING = 1e-100  # too small to be rounded, and no bound
 
 
@@ -68,7 +68,7 @@ def propose(
         ({"measure": measure, "heads": "circuit"}, view.by_prompt(measure, set=everyone))
         for measure in ("faithfulness", "faithfulness-over-random")
     ]
-    made = (_proposal(says, values, view.policy.proposal_clears) for says, values in wanted)
+    made = (_proposal(says, values, view.policy) for says, values in wanted)
     return [proposal for proposal in made if proposal.asks]
 
 
@@ -102,14 +102,14 @@ def _mean_of(heads: tuple[Head, ...], values: Any) -> Array:
     return mean
 
 
-def _proposal(says: dict[str, Any], values: Array, clears: float) -> Proposal:
+def _proposal(says: dict[str, Any], values: Array, policy: Policy) -> Proposal:
+    clears, level = policy.proposal_clears, Level(policy.confidence).among(policy.proposal_together)
     mean = float(values.mean())
     means = bootstrap_means(values[:, None])[:, 0]
     bounding: type[BoundCondition] = AtLeast if mean >= 0 else AtMost
     edge = float(np.percentile(means, 100 - 100 * clears if bounding.is_lower else 100 * clears))
     # What the same readings would be judged by; where every prompt is a hit, a bootstrap knows of no miss.
     spec = MEASURES[says["measure"]]
-    level = ALONE.among(_TOGETHER)
     interval = interval_of_share(values, level) if spec.hits else interval_of_mean(values, level, spec.limits)
     edge = min(edge, interval.low) if bounding.is_lower else max(edge, interval.high)
     return Proposal(says, bounding(_rounded(edge, down=bounding.is_lower)), mean)
