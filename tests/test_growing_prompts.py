@@ -122,7 +122,7 @@ def test_a_clear_case_takes_the_start_and_a_near_one_the_budget(
     assert (clear.outcome, clear.reading.prompts, clear.budget) == ("HELD", 64, 150)
     assert (near.outcome, near.reading.prompts, near.budget) == ("UNRESOLVED", 150, 150)
     assert near.enough is None
-    assert says(result.stdout.str(), "64 of at most 150 prompts", "150 of at most 150 prompts")
+    assert says(result.stdout.str(), "64/150 prompts", "150/150 prompts")
 
 
 def test_an_assertion_alone_has_the_interval_that_it_has_among_all(

@@ -69,7 +69,8 @@ def test_a_broken_assertion_fails_with_its_explanation_and_the_others_do_not(
             "  *thousand nats*",
             "  expected  loss*at least 1000",
             "  measured  *[[]*, *]  baseline *",
-            "  over      8 prompts*nats; 95 % intervals",
+            "  over      48 prompts*nats",
+            "  level     99.8 % intervals*99 %",
             f"  reproduce pytest --model={tiny_folder} --baseline={tiny_folder} suites/tiny.yaml::breaks",
             "  HELD       holds *",
             "  BROKEN     breaks *",
@@ -250,7 +251,7 @@ def test_a_model_measured_with_hooks_is_said_to_be_slow(
     random_model(config).save_pretrained(tmp_path / "model")
     words.save_pretrained(tmp_path / "model")
     assertion = "{id: moves, measure: path-effect, heads: any, task: ioi, expect: {at-least: -100}}"
-    tasks = "tasks: {ioi: {kind: ioi, prompts: 8}}"
+    tasks = "tasks: {ioi: {kind: ioi, prompts: 48}}"
     write(project, {"suites/slow.yaml": f"suite: slow\n{tasks}\nassertions:\n  - {assertion}\n"})
     result = pytester.runpytest_inprocess(f"--model={tmp_path / 'model'}", "suites/slow.yaml")
     result.assert_outcomes(passed=1, warnings=1)

@@ -144,7 +144,7 @@ def test_a_suite_asks_a_kind_of_a_package(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess(f"--model={HEALTHY}", "-rA")
     result.assert_outcomes(passed=4, failed=1)
     # The one of the effect; its unit is that of the task's metric.
-    assert any("prompts; unit: probability; 95 % intervals" in line for line in result.outlines)
+    assert any("prompts; unit: probability" in line for line in result.outlines)
     assert not any("logits" in line for line in result.outlines if "by-logits" not in line)
 
 

@@ -15,7 +15,8 @@ from suite_texts import write
 
 from circuit_assertions.diagnosis.discovery import circuit_content, discover
 from circuit_assertions.diagnosis.discovery.thresholds import _proposal
-from circuit_assertions.measures.reading import bootstrap_means, interval_of_share
+from circuit_assertions.measures.intervals import ALONE, interval_of_share
+from circuit_assertions.measures.reading import bootstrap_means
 from circuit_assertions.policy import DEFAULT
 
 pytestmark = pytest.mark.usefixtures("opened_once")
@@ -26,7 +27,7 @@ READINGS = arrays(np.float64, st.integers(16, 80), elements=st.floats(-50, 50, a
 @settings(deadline=None, max_examples=60)
 @given(READINGS)
 def test_a_bound_is_cleared_by_99_of_100_resamples_and_has_two_digits(values: np.ndarray) -> None:
-    made = _proposal({"measure": "logit-difference"}, values, DEFAULT.proposal_clears)
+    made = _proposal({"measure": "logit-difference"}, values, DEFAULT)
     means = bootstrap_means(values[:, None])[:, 0]
     assert made.bound.is_lower == (values.mean() >= 0)
     rounding = 1e-9 * max(1.0, float(np.abs(values).max()))  # of the resamples' own sums
@@ -39,8 +40,8 @@ def test_a_bound_is_cleared_by_99_of_100_resamples_and_has_two_digits(values: np
 @settings(deadline=None, max_examples=60)
 @given(arrays(np.float64, st.integers(16, 300), elements=st.sampled_from([0.0, 1.0])))
 def test_a_share_is_not_asked_to_be_without_a_miss(hits: np.ndarray) -> None:
-    made = _proposal({"measure": "answer-rate"}, hits, DEFAULT.proposal_clears)
-    assert made.bound.number <= interval_of_share(hits).low
+    made = _proposal({"measure": "answer-rate"}, hits, DEFAULT)
+    assert made.bound.number <= interval_of_share(hits, ALONE.among(DEFAULT.proposal_together)).low
 
 
 def test_the_model_they_were_made_on_holds_them(pytester: pytest.Pytester) -> None:

@@ -122,7 +122,7 @@ def _told(result: AssertionResult, reading: Reading) -> Iterator[tuple[str, str]
     yield from _labelled("measured", _row_lines(result))
     of_most = f" of at most {result.budget}" if result.budget is not None else ""
     yield "over", f"{reading.prompts}{of_most} prompts; unit: {reading.unit}"
-    yield "intervals", intervals_text(result.level, result.confidence, "the suite's")
+    yield "level", intervals_text(result.level, result.confidence, "the suite's")
     if result.outcome == Outcome.UNRESOLVED:
         yield "to decide", _to_decide(result, reading.prompts)
     yield from _labelled("templates", _strata_lines(result))

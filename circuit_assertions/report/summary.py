@@ -101,7 +101,7 @@ def _table(lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
 def _read(line: AssertionResult) -> str:
     if not line.rows or line.outcome in _NOT_READ:
         return ""
-    asked = f"; {line.reading.prompts} of at most {line.budget} prompts" if line.budget and line.reading else ""
+    asked = f"; {line.reading.prompts}/{line.budget} prompts" if line.budget and line.reading else ""
     return f"{_telling(line)}, expected {line.expected}{asked}"
 
 
