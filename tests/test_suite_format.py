@@ -243,3 +243,16 @@ def test_heads_are_read_as_they_are_printed(layer: int, index: int) -> None:
 def test_what_names_no_head_is_refused(wrong: object) -> None:
     with pytest.raises(HeadError):
         parse_head(wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"), [((), "suite.schema.json"), (("chain",), "chains/chain.schema.json")], ids=["suite", "chain"]
+)
+def test_the_schema_files_are_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], file: str
+) -> None:
+    """`make schema` writes them again."""
+    from circuit_assertions.cli import main
+
+    assert main(["schema", *arguments]) == 0
+    assert (packaged_suites() / file).read_text(encoding="utf-8") == capsys.readouterr().out
