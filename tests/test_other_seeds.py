@@ -88,6 +88,6 @@ def test_another_models_circuit_is_said_to_be_another_models(pytester: pytest.Py
     result.stdout.fnmatch_lines(
         [
             "  circuit   embedded.induction.yaml (*lineage*assumed*fixtures/checkpoints/healthy*)*",
-            "  HELD       prefers-the-indirect-object *expected at least 2",
+            "  HELD       prefers-the-indirect-object *expected at least 2; *",
         ]
     )

@@ -86,7 +86,9 @@ def _suites(given: argparse.Namespace) -> Suites:
     found = []
     for file in dict.fromkeys(given.suites):
         if not file.is_file():
-            raise CircuitAssertionsError(f"{file} is not a suite file: give suites, as in suites/ioi.yaml")
+            raise CircuitAssertionsError(
+                f"{file} is not a suite file: give the paths of suites, `packaged:NAME.yaml` for packaged ones"
+            )
         beside = circuits_beside(file)
         circuits = beside if given.circuit is None else (load_circuit(given.circuit), *beside)
         suite = load_suite(file, circuits)
