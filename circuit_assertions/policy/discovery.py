@@ -49,7 +49,7 @@ class DiscoveryThresholds(Thresholds):
         1000,
         "intervals",
         "A proposed bound is one that the model itself clears with its interval among so many that hold together.",
-        "argument: the assertions, heads and looks of a usual suite, so that its intervals are no wider",
+        "argument: the assertions, heads and looks of a usual suite, its intervals are at most as wide",
     )
     proposal_clears: Level = threshold(
         0.99,
