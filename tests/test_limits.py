@@ -30,7 +30,7 @@ from circuit_assertions.verdict_words import Outcome
 # What a state space model does not allow, as it is checked on opening: patterns of the two reasons.
 NO_WRITES = r"\bblock 0\b.*?\bheads write\b"
 NO_PATTERNS = r"\bblock 0\b.*?\battention pattern\b"
-TASKS = {"ioi": {"kind": "ioi", "prompts": 8}, "again": {"kind": "repeated-tokens", "prompts": 8, "length": 8}}
+TASKS = {"ioi": {"kind": "ioi", "prompts": 48}, "again": {"kind": "repeated-tokens", "prompts": 48, "length": 8}}
 OF_WRITES: dict[str, dict[str, Any]] = {
     "total": {"measure": "total-effect", "heads": ["L0H0"]},
     "another-total": {"measure": "total-effect", "heads": ["L1H0"]},

@@ -179,7 +179,20 @@ def test_modules_that_are_listed_by_name_are_read(
 
 PACKAGE = Path(circuit_assertions.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![a-z-])")  # not the beginning of one, as "--no-"
-VERBS = ("audit", "show-task", "diagnose", "discover", "edges", "graft", "trajectory", "measures", "validate", "schema")
+VERBS = (
+    "audit",
+    "show-task",
+    "diagnose",
+    "discover",
+    "edges",
+    "graft",
+    "mutate",
+    "policy",
+    "trajectory",
+    "measures",
+    "validate",
+    "schema",
+)
 
 
 def options_of_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
@@ -209,7 +222,7 @@ def test_every_option_that_a_text_names_is_one(pytester: pytest.Pytester, capsys
     assert {option: place for option, place in named.items() if option not in known} == {}
 
 
-@pytest.mark.parametrize("verb", ["discover", "edges", "diagnose", "trajectory", "graft", "show-task"])
+@pytest.mark.parametrize("verb", ["discover", "edges", "diagnose", "trajectory", "graft", "mutate", "show-task"])
 def test_verbs_accept_what_messages_about_the_files_that_they_read_suggest(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
