@@ -309,14 +309,9 @@ def test_an_outcome_holds_what_the_tables_need() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.complete
 @pytest.mark.usefixtures("opened_once")
-@pytest.mark.parametrize(
-    "kinds",
-    [
-        ("negate, one component",),
-        pytest.param(("zero, all writers", "rounded", "heads exchanged"), marks=pytest.mark.complete),
-    ],
-)
+@pytest.mark.parametrize("kinds", [("negate, one component",), ("zero, all writers", "rounded", "heads exchanged")])
 def test_a_run_in_this_process_has_the_verdicts_of_the_command(tmp_path: Path, kinds: tuple[str, ...]) -> None:
     """Of several runs after each other, the later ones with what the first has read of the baseline."""
     by_kind = {case.kind: case for case in quick()}

@@ -285,6 +285,7 @@ def test_the_circuits_heads_are_damaged_by_default(project: Path) -> None:
     assert mutate("--only", "round", "--fail-under", "0").code == 1  # nothing was damaged
 
 
+@pytest.mark.complete
 def test_without_a_circuit_only_mlps_are_damaged_unless_heads_are_named(project: Path) -> None:
     (project / "suites" / "circuits" / "reference.ioi.yaml").write_text(
         circuit_text(
@@ -356,7 +357,11 @@ def test_the_same_seed_gives_the_same_result_and_another_other_noise(project: Pa
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "option"), [(KeyboardInterrupt, 130, ()), (MemoryError, 2, ("--resume", "work.jsonl"))]
+    ("error", "code", "option"),
+    [
+        (KeyboardInterrupt, 130, ()),
+        pytest.param(MemoryError, 2, ("--resume", "work.jsonl"), marks=pytest.mark.complete),
+    ],
 )
 def test_an_interrupted_run_continues_with_the_same_result(
     project: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], code: int, option: tuple[str, ...]

@@ -60,10 +60,11 @@ def test_nothing_is_broken_on_a_healthy_model_beside_its_own_circuit(
     assert counts["passed"] >= 12  # of the 28 assertions; the others are about roles that these models do not have
     result.stdout.fnmatch_lines(["circuit   own.induction.yaml", "circuit   own.ioi.yaml"])
     result.stdout.fnmatch_lines(
-        ["*HELD       prefers-the-indirect-object *expected at least *% of *, from own.ioi.yaml)"]
+        ["*HELD       prefers-the-indirect-object *expected at least *% of *, from own.ioi.yaml)*"]
     )
 
 
+@pytest.mark.complete  # mutants of the reference model are tested in the normal run
 def test_a_damaged_copy_is_broken_by_the_same_files(
     pytester: pytest.Pytester, found: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

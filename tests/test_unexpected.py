@@ -43,7 +43,7 @@ PLACES = {
     "prompts": "circuit_assertions.tasks.repeated.RepeatedTokensTask.build",
     "a pass": "circuit_assertions.engine.PassCache.run",
     "a measure": "circuit_assertions.measures.reading_builder.without",
-    "judging": "circuit_assertions.assertions.runner.judge",
+    "judging": "circuit_assertions.assertions.deciding.judge",
 }
 
 
