@@ -35,13 +35,7 @@ __all__ = ["PAGE", "figures", "table", "write_table"]
 PAGE = ROOT / "docs" / "quality.md"
 BEGIN, END = "<!-- verdicts: python -m benchmarks.quality --table -->", "<!-- end of verdicts -->"
 _GATE = "the gate"
-_WORDS = (
-    RecoveryVerdict.RECOVERED,
-    RecoveryVerdict.BYPASSED,
-    RecoveryVerdict.PARTIAL,
-    RecoveryVerdict.NOT_RECOVERED,
-    "not reported",
-)
+_WORDS = (*RecoveryVerdict, "not reported")
 Alarm = Callable[[Ran], bool]
 
 

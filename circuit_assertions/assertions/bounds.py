@@ -76,8 +76,7 @@ class BoundCondition(Condition[float | Proposed]):
     def range_problem(self, spec: Measure) -> str:
         """Why the bound can never hold or never fail for readings of this measure; empty where it can do both."""
         low, high, bound = spec.lowest, spec.highest, self.number
-        beyond = high is not None and bound > high, low is not None and bound < low
-        if beyond[0] if self.is_lower else beyond[1]:
+        if (high is not None and bound > high) if self.is_lower else (low is not None and bound < low):
             never = "hold"
         elif (low is not None and bound <= low) if self.is_lower else (high is not None and bound >= high):
             never = "fail"

@@ -15,9 +15,10 @@ from circuit_assertions.measures.intervals import ALONE, Level, least_prompts
 from circuit_assertions.measures.reading import Reading
 from circuit_assertions.policy import DEFAULT, Policy
 
-__all__ = ["Readings", "disagreeing", "prompts_to_decide", "strata_of"]
+__all__ = ["MOST_TIMES", "Readings", "disagreeing", "prompts_to_decide", "strata_of"]
 
-_TIMES = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+MOST_TIMES = 32  # as many prompts as were read
+_TIMES = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, MOST_TIMES)
 _MOST_VALUES = 4_000_000  # of one reading: 32 MB
 
 
@@ -60,7 +61,7 @@ def prompts_to_decide(read: Readings) -> int | None:
     """About how many prompts would decide an assertion that is UNRESOLVED, if further ones read as these do.
 
     Returns:
-        None where not even 32 times as many would.
+        None where not even `MOST_TIMES` as many would, or so many are too large to try.
     """
     prompts = read.reading.prompts
     largest = max(one.values.size for one in (read.reading, read.everyone) if one is not None)

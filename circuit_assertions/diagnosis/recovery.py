@@ -75,11 +75,12 @@ def judge_recovery(
     shares = {role.role: role.retained for role in named}
     weakest = _weakest(shares, policy)
     ahead = model.figure(now).interval.low > 0
-    knocked = (_knocked_out(baseline, writers), _knocked_out(model, writers) if ahead else None)
+    before, after = _knocked_out(baseline, writers), _knocked_out(model, writers) if ahead else None
+    knocked = baseline.figure(before), None if after is None else model.figure(after)
     alike = _alike(function, policy)
     by_same_heads = [
         *(_side(one.interval, policy.recovery_keeps) for one in shares.values()),
-        _knocked_out_alike(model, baseline, writers) if ahead else False,
+        False if after is None else _side(model.figure(after - policy.recovery_keeps * before).interval, 0.0),
         *([] if alike is None else [_side(alike.interval, policy.recovery_rank_correlation)]),
     ]
     how = _how(share, ahead, by_same_heads, policy)
@@ -153,17 +154,10 @@ def _carriers(writers: Sequence[Head], model: View, baseline: View) -> tuple[Car
     return tuple(Carrier(head, model.figure(then.of(head)), model.figure(now.of(head))) for head in ordered[:_SHOWN])
 
 
-def _knocked_out(view: View, writers: Sequence[Head]) -> Figure:
-    return view.figure(_lost_share(view, writers))
+def _knocked_out(view: View, writers: Sequence[Head]) -> Array:
+    """What the knock-out of the writers costs, as a share of the logit difference [prompts].
 
-
-def _lost_share(view: View, writers: Sequence[Head]) -> Array:
-    """By resampling: a mean or zero also wakes stand-ins that the answer of another prompt leaves asleep."""
+    By resampling: a mean or zero also wakes stand-ins that the answer of another prompt leaves asleep.
+    """
     lost = view.by_prompt("ablation-effect", set=tuple(writers), ablation="resample")
     return share_of(lost, view.behaviour())
-
-
-def _knocked_out_alike(model: View, baseline: View, writers: Sequence[Head]) -> bool | None:
-    """Whether the knock-out costs the model enough of what it costs the baseline, paired by prompt."""
-    most = model.policy.recovery_keeps * _lost_share(baseline, writers)
-    return _side(model.figure(_lost_share(model, writers) - most).interval, 0.0)

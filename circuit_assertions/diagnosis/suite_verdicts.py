@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import Circuit, LoadedSuite
+from circuit_assertions.assertions import Circuit, Judgement, LoadedSuite
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.assertions.schema import Assertion
 from circuit_assertions.audit import Audit
@@ -18,8 +18,9 @@ from circuit_assertions.places import shown_path
 from circuit_assertions.unexpected import tell_unexpected
 from circuit_assertions.verdict_words import Outcome
 
-__all__ = ["Bound", "Judged", "Suites", "judge_all", "named", "runner_for"]
+__all__ = ["Answer", "Bound", "Judged", "Suites", "answers_of", "judge_all", "named", "runner_for"]
 
+Answer = Judgement | NotApplicable | CircuitAssertionsError  # the last where an assertion cannot be judged
 Suites = Sequence[tuple[LoadedSuite, tuple[Circuit, ...]]]  # each with the circuits that may bind its roles
 
 
@@ -72,23 +73,33 @@ def runner_for(
     return SuiteRunner(audit, baseline, compare=compare, corrupted=corrupted)
 
 
-def judge_all(runner: SuiteRunner, checkpoint: Checkpoint, assertions: Mapping[str, Bound]) -> dict[str, Judged]:
+def answers_of(runner: SuiteRunner, checkpoint: Checkpoint, assertions: Mapping[str, Bound]) -> dict[str, Answer]:
     """Put every assertion to a checkpoint. One that cannot be judged does not keep the others from it."""
     asked = {
         name: PlannedAssertion(one.suite, one.assertion, checkpoint, one.circuits) for name, one in assertions.items()
     }
     runner.announce(asked.values())
-    return {name: _judged(runner, one) for name, one in asked.items()}
+    return {name: _answer(runner, one) for name, one in asked.items()}
 
 
-def _judged(runner: SuiteRunner, asked: PlannedAssertion) -> Judged:
+def _answer(runner: SuiteRunner, asked: PlannedAssertion) -> Answer:
     try:
         with tell_unexpected(f"{asked.assertion.id} cannot be judged on {asked.checkpoint}"):
-            judged = runner.judge(asked)
-    except LimitError as error:  # told without the measure, so that one limit is one reason
-        return Judged(Outcome.ERROR, f'limit "{error.limit.name}" of {error.checkpoint}: {error.limit.reason}')
+            return runner.judge(asked)
     except CircuitAssertionsError as error:
-        return Judged(Outcome.ERROR, str(error))
-    if isinstance(judged, NotApplicable):
-        return Judged(Outcome.SKIPPED, judged.reason)
-    return Judged(judged.verdict.value, recovered=judged.recovered)
+        return error
+
+
+def judge_all(runner: SuiteRunner, checkpoint: Checkpoint, assertions: Mapping[str, Bound]) -> dict[str, Judged]:
+    """The outcome of every assertion on a checkpoint."""
+    return {name: _judged(answer) for name, answer in answers_of(runner, checkpoint, assertions).items()}
+
+
+def _judged(answer: Answer) -> Judged:
+    if isinstance(answer, LimitError):  # told without the measure, so that one limit is one reason
+        return Judged(Outcome.ERROR, f'limit "{answer.limit.name}" of {answer.checkpoint}: {answer.limit.reason}')
+    if isinstance(answer, CircuitAssertionsError):
+        return Judged(Outcome.ERROR, str(answer))
+    if isinstance(answer, NotApplicable):
+        return Judged(Outcome.SKIPPED, answer.reason)
+    return Judged(answer.verdict.value, recovered=answer.recovered)

@@ -13,11 +13,11 @@ import numpy as np
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Judgement
-from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
+from circuit_assertions.assertions.runner import NotApplicable, SuiteRunner
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
-from circuit_assertions.diagnosis.suite_verdicts import Bound
+from circuit_assertions.diagnosis.suite_verdicts import Answer, Bound, answers_of
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.damaging import CannotDamageError, Noise, damaged, damages_of
 from circuit_assertions.measures import Reading
@@ -27,7 +27,6 @@ from circuit_assertions.mutation.kinds import STRENGTH, Mutant
 from circuit_assertions.results import Figure as FigureResult
 from circuit_assertions.results.mutation import Found, LeftOut, MutantResult, NotMade
 from circuit_assertions.tasks import Task
-from circuit_assertions.unexpected import tell_unexpected
 from circuit_assertions.verdict_words import Outcome
 
 __all__ = ["MutantTest", "Undamaged", "judge_undamaged"]
@@ -132,22 +131,15 @@ def _judged(
     runner: SuiteRunner, checkpoint: Checkpoint, assertions: Assertions
 ) -> dict[str, tuple[Outcome, Judgement | str]]:
     """The outcome of each assertion, with its judgement or the reason why there is none."""
-    asked = {
-        name: PlannedAssertion(one.suite, one.assertion, checkpoint, one.circuits) for name, one in assertions.items()
-    }
-    runner.announce(asked.values())
-    return {name: _one_judged(runner, one) for name, one in asked.items()}
+    return {name: _outcome(answer) for name, answer in answers_of(runner, checkpoint, assertions).items()}
 
 
-def _one_judged(runner: SuiteRunner, asked: PlannedAssertion) -> tuple[Outcome, Judgement | str]:
-    try:
-        with tell_unexpected(f"{asked.assertion.id} cannot be judged on {asked.checkpoint}"):
-            judged = runner.judge(asked)
-    except CircuitAssertionsError as error:
-        return Outcome.ERROR, str(error)
-    if isinstance(judged, NotApplicable):
-        return Outcome.SKIPPED, judged.reason
-    return Outcome.of(judged.verdict.value), judged
+def _outcome(answer: Answer) -> tuple[Outcome, Judgement | str]:
+    if isinstance(answer, CircuitAssertionsError):
+        return Outcome.ERROR, str(answer)
+    if isinstance(answer, NotApplicable):
+        return Outcome.SKIPPED, answer.reason
+    return Outcome.of(answer.verdict.value), answer
 
 
 @dataclass

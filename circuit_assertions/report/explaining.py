@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from circuit_assertions.assertions.deciding import MOST_TIMES
 from circuit_assertions.measures.figures import number
 from circuit_assertions.printable import printable
 from circuit_assertions.report.tables import Column, table
@@ -29,7 +30,6 @@ __all__ = [
 _MOST_ROWS = 10
 _MOST_CANDIDATES = 3  # shown where any head would have done and none did
 _WIDTH = 100
-_MANY = 32  # times the prompts
 FIGURES = (Column(align="right", gap=1), Column())  # a mean and its interval
 LABELS = Column(least=9, gap=1)
 
@@ -151,7 +151,7 @@ def _strata_lines(result: AssertionResult) -> Iterator[str]:
 def _to_decide(result: AssertionResult, prompts: int) -> str:
     """What would resolve an assertion that is UNRESOLVED."""
     if result.enough is None:
-        return f"not even {_MANY * prompts} such prompts would do: the reading is too near to the bound"
+        return f"not even {MOST_TIMES * prompts} such prompts would do: the reading is too near to the bound"
     most = 2 * result.enough
     draws = "seed" in (result.reading.task if result.reading is not None else {})
     way = f": `prompts: {{start: {prompts}, budget: {most}}}` asks more only where it must" if draws else ""
