@@ -35,7 +35,7 @@ import numpy as np
 from circuit_assertions.assertions import Finding
 from circuit_assertions.assertions.condition import Condition, place
 from circuit_assertions.assertions.spelling import Number, Share
-from circuit_assertions.measures.reading import Interval, bootstrap_means, interval_of_mean
+from circuit_assertions.measures.intervals import Interval
 
 
 class SpreadAtMost(Condition[float]):
@@ -49,9 +49,8 @@ class SpreadAtMost(Condition[float]):
         return f"a spread of at most {self.value:g}"
 
     def judge(self, evidence):
-        moments = np.stack([evidence.values, evidence.values**2], axis=1)
-        first, second = bootstrap_means(moments).T
-        low, high = np.percentile(np.sqrt(np.maximum(second - first**2, 0)), (2.5, 97.5))
+        squares = (evidence.values - evidence.values.mean()) ** 2
+        low, high = np.sqrt(np.maximum(evidence.interval_of(squares), 0))
         read = f"spread {evidence.values.std():.3g}"
         return Finding(place(Interval(low, high), 0, self.value), self.describe(), read)
 
@@ -73,7 +72,7 @@ class NearBaseline(Condition[float]):
 
     def judge(self, evidence):
         room = self.value * abs(evidence.baseline.mean())
-        return Finding(place(interval_of_mean(evidence.values - evidence.baseline), -room, room), self.describe())
+        return Finding(place(evidence.interval_of(evidence.values - evidence.baseline), -room, room), self.describe())
 '''
 ENTRY_POINTS = f"[{GROUP}]\nspread = spread_conditions:SpreadAtMost\nnear = spread_conditions:NearBaseline\n"
 SUITE = """\

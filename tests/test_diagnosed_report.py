@@ -116,7 +116,7 @@ HEALED = replace(
     recovery=Recovery(
         RecoveryVerdict.RECOVERED,
         figure(0.91),
-        figure(0.97),
+        0.97,
         ("s-inhibition", figure(1.03)),
         (figure(0.69), figure(0.68)),
         circuits=Circuits(3, 256, (figure(1.1), figure(1.12)), FOUND),
@@ -132,7 +132,7 @@ AROUND = replace(
     recovery=Recovery(
         RecoveryVerdict.BYPASSED,
         figure(1.02),
-        figure(0.1),
+        0.1,
         ("name-mover", figure(-0.001)),
         (figure(0.69), figure(-0.004)),
         (Carrier(Head(4, 1), figure(0.04), figure(1.33)), Carrier(Head(4, 2), figure(0.01), figure(1.26))),

@@ -23,6 +23,7 @@ from circuit_assertions.diagnosis.view import Array, ByHead, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.head_sets import random_sets
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.measures.shares import above_zero
 from circuit_assertions.policy import DEFAULT
 from circuit_assertions.verdict_words import Overall
@@ -35,7 +36,7 @@ VARIED += 0.5 - VARIED.mean()
 
 def changed(then: Array, now: Array, tests: int = 4) -> HeadChange:
     before, after = (Seen(ByHead((HEAD,), values[:, None])) for values in (then, now))
-    return change_of(HEAD, "name-mover", before, after, TRIFLE, tests, DEFAULT)
+    return change_of(HEAD, "name-mover", before, after, TRIFLE, Level(0.95, tests), DEFAULT)
 
 
 def test_a_head_that_is_its_own_negative_prompt_by_prompt_has_flipped_though_its_mean_is_not_clear() -> None:

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from auditing import HEALTHY, ioi
@@ -138,23 +137,12 @@ def test_what_the_prompts_do_not_show_is_undecided(
     assert _how(Figure((low + high) / 2, Interval(low, high)), True, by_same_heads, DEFAULT) == how
 
 
-def test_heads_in_a_random_order_rarely_rank_like_the_baselines() -> None:
-    from circuit_assertions.diagnosis.recovery import _rank_correlations
-
-    rng, heads = np.random.default_rng(0), DEFAULT.recovery_fewest_ranked
-    orders = np.array([rng.permutation(heads) for _ in range(20_000)], dtype=float)
-    passed = _rank_correlations(orders, np.tile(np.arange(heads, dtype=float), (20_000, 1)))
-    assert (passed >= DEFAULT.recovery_rank_correlation).mean() <= 0.055
-
-
 @pytest.mark.usefixtures("no_origin")
 def test_the_baseline_has_recovered_all_of_it_by_the_same_heads_in_the_same_order(side: Side) -> None:
     found = recovery_of(side, HEALTHY)
     assert found.how == "RECOVERED"
     assert (found.share.mean, *found.share.interval) == (1.0, 1.0, 1.0)
-    assert found.alike is not None
-    assert found.alike.mean == pytest.approx(1.0)
-    assert found.alike.interval.low == pytest.approx(1.0)
+    assert found.alike == pytest.approx(1.0)
     assert found.knocked_out[0] == found.knocked_out[1]
 
 

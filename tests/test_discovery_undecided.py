@@ -27,7 +27,7 @@ from circuit_assertions.diagnosis.discovery.behaviour import check_behaviour, wi
 from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import Reading
-from circuit_assertions.measures.reading import interval_of_share
+from circuit_assertions.measures.intervals import Level, interval_of_share
 from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import Prompt, PromptSet, Task
 
@@ -81,7 +81,7 @@ def said_of(view: View) -> str:
 @settings(deadline=None)
 def test_no_is_said_only_where_the_whole_interval_lies_below_the_bound(rate: float, prompts: int, seed: int) -> None:
     view = Answers({"": rate}).view(prompts, seed)
-    interval = interval_of_share(view.reading("answer-rate").values)
+    interval = interval_of_share(view.reading("answer-rate").values, Level.of_figures().among(2))
     said = said_of(view)
     if interval.low >= DEFAULT.least_rate:
         assert said == "yes"

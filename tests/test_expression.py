@@ -24,6 +24,7 @@ from circuit_assertions.engine import Model
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import Prompt, PromptSet
 from fixtures.planted import plant
@@ -63,7 +64,7 @@ def broken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         weights.save_pretrained(folder / name)
         words.save_pretrained(folder / name)
     model, baseline = opened(folder / "model"), opened(folder / "baseline")
-    prompts = answered(baseline, TASK.model_copy(update={"prompts": 32}).build(words))
+    prompts = answered(baseline, TASK.model_copy(update={"prompts": 64}).build(words))
     return head, Broken(model, baseline, prompts, find_origin(model, baseline, prompts))
 
 
@@ -121,7 +122,7 @@ def test_components_are_named_by_what_they_surely_bring_back_then_by_nearness_to
     components = [Head(0, index) for index in range(5)]
     values = [shares(1.0, 0.0), shares(1.5, 0.01), shares(0.8, 0.0), shares(1.42, 1.0), shares(0.3, 0.0)]
     shuffled = [components[place] for place in order], [values[place] for place in order]
-    named = expression._named(*shuffled, DEFAULT.figure_confidence)
+    named = expression._named(*shuffled, Level.of_figures())
     assert list(named) == components
     assert named[components[3]].mean > 1.4 > 0.8 > named[components[3]].interval.low > 0.3
 

@@ -21,6 +21,7 @@ from circuit_assertions.engine.patching import Patching
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
 from circuit_assertions.measures.head_sets import RANDOM_SETS, random_sets
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.measures.replacing import whole_and_without
 from circuit_assertions.measures.shares import shares_of
 from circuit_assertions.measures.sweeping import KNOCKOUT
@@ -155,7 +156,7 @@ def test_the_interval_of_a_ratio_covers_it() -> None:
         whole = rng.normal(4.0, 2.0, 64)
         part = 0.6 * whole + rng.normal(0.0, 1.0, 64)
         reading = Reading("faithfulness", "share", "value", shares_of(whole, part[:, None])[:, 0])
-        interval = reading.interval(reading.values)
+        interval = reading.interval(reading.values, Level(0.95))
         hits += interval.low <= 0.6 <= interval.high
     assert 0.91 <= hits / 300 <= 0.98
 

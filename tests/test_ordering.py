@@ -21,6 +21,7 @@ from circuit_assertions.diagnosis.recovery import _weakest
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.measures.kinds.edges import _level
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import DEFAULT
@@ -121,7 +122,7 @@ def test_components_that_bring_back_as_much_are_named_in_the_models_order(
 ) -> None:
     heads = [Head(1, place) for place in range(5)]
     one, other = (
-        list(expression._named(heads, [np.full(16, value) for value in column], DEFAULT.figure_confidence))
+        list(expression._named(heads, [np.full(16, value) for value in column], Level.of_figures()))
         for column in (values, moved(values, noise))
     )
     assert one == other

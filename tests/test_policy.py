@@ -25,8 +25,9 @@ from circuit_assertions.diagnosis.function import Function
 from circuit_assertions.diagnosis.head_change import Seen, change_of
 from circuit_assertions.diagnosis.overall_verdict import overall
 from circuit_assertions.diagnosis.recovery import _how
-from circuit_assertions.diagnosis.view import ByHead, View, check_enough, corrected_interval
+from circuit_assertions.diagnosis.view import ByHead, View, check_enough
 from circuit_assertions.measures.figures import Figure, has_lost, what_is_lost
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.policy import CHANGES, DEFAULT, POLICIES, SECTIONS, Policy, Threshold
 from circuit_assertions.results import RESULTS, AuditResult, PolicyResult
 from circuit_assertions.results.audit import GateVerdict
@@ -65,7 +66,7 @@ def test_it_cannot_be_changed_in_place() -> None:
         ({"corrupted_below": 1.2}, "equal"),
         ({"least_lost": "a little"}, "number"),
         ({"fewest_prompts": 8.5}, "integer"),
-        ({"figure_confidence": 0.9999}, "0.99"),
+        ({"figure_confidence": 1.0}, "less than 1"),
         ({"least_lost": float("nan")}, "finite"),
         ({"nothing": 1}, "nothing"),
     ],
@@ -177,7 +178,7 @@ def test_a_threshold_of_heads_changes_what_a_head_is_called(
     then = np.linspace(1.9, 2.1, 24)
     before_it, after_it = (Seen(ByHead((HEAD,), (times * then)[:, None])) for times in (1.0, share))
     kinds = [
-        change_of(HEAD, "name-mover", before_it, after_it, TRIFLE, 4, policy).kind
+        change_of(HEAD, "name-mover", before_it, after_it, TRIFLE, Level(0.95, 4), policy).kind
         for policy in (DEFAULT, DEFAULT.changed(**changes))
     ]
     assert kinds == [before, after]
@@ -205,13 +206,13 @@ def test_thresholds_of_recovery_change_its_verdict() -> None:
 
 def test_the_level_of_figures_widens_their_intervals() -> None:
     values = np.random.default_rng(0).normal(size=64)
-    narrow, wide = Figure.of_values(values).interval, Figure.of_values(values, 0.99).interval
+    narrow, wide = Figure.of_values(values).interval, Figure.of_values(values, Level(0.99)).interval
     assert wide.low < narrow.low < narrow.high < wide.high
-    assert corrected_interval(values, 3, 0.99).low < corrected_interval(values, 3, 0.95).low
     view = View(
         Audit(Opening(device="cpu"), policy=DEFAULT.changed(figure_confidence=0.99)), Checkpoint("m"), ioi(prompts=16)
     )
-    assert view.figure(values) == Figure.of_values(values, 0.99)
+    assert view.figure(values) == Figure.of_values(values, Level(0.99))
+    assert view.figure(values, 3).interval.low < view.figure(values).interval.low
 
 
 def test_the_fewest_prompts_of_a_diagnosis_are_those_of_the_policy() -> None:

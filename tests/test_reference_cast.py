@@ -16,6 +16,7 @@ from reference_model import ReferenceModel, build_reference_model, permute_heads
 
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
+from circuit_assertions.measures.intervals import Level
 
 IOI = ioi(prompts=30)  # every template in both orders
 REPEATED = repeated(prompts=8)
@@ -84,7 +85,7 @@ def test_those_that_copy(stage: Stage) -> None:
 
 def test_those_that_push_the_answer(stage: Stage) -> None:
     reading = stage.audited.read("direct-effect", IOI)
-    intervals = {head: reading.interval(reading.of_head(head)) for head in reading.heads}
+    intervals = {head: reading.interval(reading.of_head(head), Level.of_figures()) for head in reading.heads}
     assert {head for head, interval in intervals.items() if interval.low > 0.5} == stage.heads("name-mover")
     assert {head for head, interval in intervals.items() if interval.high < -0.5} == stage.heads("negative-name-mover")
     others = stage.idle() | stage.heads("previous-token", "duplicate-token", "s-inhibition")

@@ -62,7 +62,7 @@ class Base(Strict):
 
 
 class Threshold(WithOperands):
-    """A bound that the base cleared in 99 % of resamples of its prompts, in the words of a suite."""
+    """A bound that the base cleared with the whole interval of its reading, in the words of a suite."""
 
     measure: str
     heads: str | None = Field(None, description="a role of this circuit, or `circuit`")

@@ -13,7 +13,8 @@ from circuit_assertions.assertions.condition import Evidence
 from circuit_assertions.assertions.expectation import Expectation
 from circuit_assertions.assertions.verdicts import Finding, Judgement, Row, Verdict, worst
 from circuit_assertions.components import Component, kind_of
-from circuit_assertions.measures.intervals import ALONE, Level, interval_of_mean, least_prompts
+from circuit_assertions.measures import MEASURES
+from circuit_assertions.measures.intervals import ALONE, Level, least_prompts
 from circuit_assertions.measures.reading import Array, Reading
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import DEFAULT, Policy
@@ -145,7 +146,7 @@ def _judge_row(
     level: Level,
     policy: Policy,
 ) -> Row:
-    interval = reading.interval_for_verdict(values, level)
+    interval, spec = reading.interval(values, level), MEASURES.get(reading.measure)
     evidence = Evidence(
         values,
         interval,
@@ -156,6 +157,8 @@ def _judge_row(
         everyone,
         beside=expect.conditions,
         level=level,
+        hits=reading.kind == "share",
+        limits=(None, None) if spec is None else spec.limits,
     )
     findings = [condition.judge(evidence) for condition in expect.judged if evidence.suffices(condition)]
     least = least_prompts(level, policy)
@@ -163,7 +166,7 @@ def _judge_row(
         few = f"{values.size} prompts decide nothing: use at least {least}"
         findings = [Finding(Verdict.UNRESOLVED, finding.expected, few) for finding in findings]
     verdict = worst([finding.verdict for finding in findings])
-    amplified = baseline is not None and _is_amplified(values, baseline, level, policy)
+    amplified = baseline is not None and _is_amplified(evidence, policy)
     return Row(
         name=name,
         mean=float(values.mean()),
@@ -175,12 +178,9 @@ def _judge_row(
     )
 
 
-def _is_amplified(values: Array, baseline: Array, level: Level, policy: Policy) -> bool:
-    before = interval_of_mean(baseline, level)
-    if before.low <= 0 <= before.high:
-        return False
-    direction = 1.0 if before.low > 0 else -1.0
-    return interval_of_mean(direction * (values - policy.amplified_above * baseline), level).low > 0
+def _is_amplified(evidence: Evidence, policy: Policy) -> bool:
+    before, more = evidence.interval_of_baseline, evidence.interval_beside(policy.amplified_above)
+    return (before.low > 0 and more.low > 0) or (before.high < 0 and more.high < 0)
 
 
 def _quantify(rows: Sequence[Row], needed: int | str) -> Verdict:

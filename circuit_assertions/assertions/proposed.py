@@ -1,7 +1,7 @@
 """Bounds that a circuit file proposes: `at-least: {proposed: 80%, otherwise: 2.0}`, and how they are spelled.
 
-`discover` writes into a circuit file what the model that it found the circuit on clears in 99 % of resamples of the
-prompts. An assertion may take a share of that in place of a number that was chosen for all models.
+`discover` writes into a circuit file what the model that it found the circuit on clears with the whole
+interval of its reading. An assertion may take a share of that in place of a number that was chosen for all models.
 """
 
 from __future__ import annotations

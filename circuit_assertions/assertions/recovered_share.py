@@ -13,6 +13,7 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.figures import Array, Figure, share_of
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import TaskError
@@ -95,10 +96,11 @@ def recovered(
     good = _good_direction(baseline, chosen, low_is_good)
     now, then, worst = (_together(reading, chosen, good) for reading in (model, baseline, corrupted))
     lost = then - worst
+    level = Level.of_figures(policy)
     least = max(policy.least_lost * abs(float(then.mean())), baseline.rounding)
-    if Figure.of_values(lost, policy.figure_confidence).interval.low <= 0 or lost.mean() < least:
+    if Figure.of_values(lost, level).interval.low <= 0 or lost.mean() < least:
         return None
-    return Figure.of_values(share_of(now - worst, lost), policy.figure_confidence)
+    return Figure.of_values(share_of(now - worst, lost), level)
 
 
 def _chosen(baseline: Reading, needed: int | str, low_is_good: bool) -> Sequence[int]:

@@ -16,6 +16,7 @@ from circuit_assertions.engine import Model
 from circuit_assertions.engine.transplanting import Transplanting
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, share_of
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import PromptSet
@@ -83,10 +84,10 @@ def find_expression(
     looking = _promising(slopes.patterns, _SHOWN)
     patterns = _shares(healing.patterns(looking), lost)
     tell("transplants together", 3, 4)
-    level = policy.figure_confidence
+    level = Level.of_figures(policy)
     alone = _named(promising, singles, level)
     sets = [tuple(alone)[:size] for size in range(1, min(policy.expression_most, len(alone)) + 1)]
-    figures = [Figure.of_values(one, level) for one in _shares(healing.outputs(sets), lost)]
+    figures = [Figure.of_values(one, level.among(len(sets))) for one in _shares(healing.outputs(sets), lost)]
     tell("transplants together", 4, 4)
     best = _fewest(figures, policy.expression_restores)
     breaks, looks = _named(costly, costs, level), _named(looking, patterns, level)
@@ -114,9 +115,14 @@ def surely_back(figure: Figure) -> float:
     return min(figure.interval.low, 1.0)
 
 
-def _named(components: Sequence[_One], shares: Sequence[Array], level: float) -> dict[_One, Figure]:
-    """Components with what each restores, first those that surely restore most; of these, the nearest to all."""
-    figures = {one: Figure.of_values(share, level) for one, share in zip(components, shares, strict=True)}
+def _named(components: Sequence[_One], shares: Sequence[Array], level: Level) -> dict[_One, Figure]:
+    """Components with what each restores, first those that surely restore most; of these, the nearest to all.
+
+    Args:
+        level: what all of them share.
+    """
+    each = level.among(max(1, len(components)))
+    figures = {one: Figure.of_values(share, each) for one, share in zip(components, shares, strict=True)}
     nearest = ranked(figures, lambda one: -abs(figures[one].mean - 1.0), decimals=2)
     return {one: figures[one] for one in ranked(nearest, lambda one: surely_back(figures[one]), decimals=2)}
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from circuit_assertions.assertions.chains import UNEXPLAINED, Chain, Rule, Stage
 from circuit_assertions.assertions.circuits import Roles, everyone_in
+from circuit_assertions.diagnosis import levels
 from circuit_assertions.diagnosis.head_change import Change, HeadChange, Seen, change_of
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures.figures import Array, Figure, share_of
@@ -160,19 +161,23 @@ def compare_functions(chain: Chain, roles: Roles, baseline: View, model: View) -
 def _role_change(
     role: str, chain: Chain, roles: Roles, before: Seen, after: Seen, trifle: float, policy: Policy
 ) -> RoleChange | None:
-    """None where the role has no effect on the baseline that is clear of zero."""
+    """None where the role has no effect on the baseline that is clear of zero.
+
+    Behaviour and roles share one half of the level, the heads of all roles the other (`levels`).
+    """
     heads = roles[role]
     signs = [np.sign(before.effect.of(head).mean()) for head in heads]
     then, now = (
         np.sum([sign * seen.effect.of(head) for sign, head in zip(signs, heads, strict=True)], axis=0)
         for seen in (before, after)
     )
-    level = policy.figure_confidence
+    level = levels.of_roles(policy, roles)
     if not Figure.of_values(then, level).interval.low > 0:
         return None
     known = places_of(chain, role)
     asleep = known is not None and known[0].asleep
-    own = tuple(change_of(head, role, before, after, trifle, len(heads), policy) for head in heads)
+    of_each = levels.of_heads(policy, roles)
+    own = tuple(change_of(head, role, before, after, trifle, of_each, policy) for head in heads)
     return RoleChange(role, Figure.of_values(share_of(now, then), level), own, asleep, policy)
 
 
@@ -240,4 +245,4 @@ def _inside(roles: Roles, baseline: View, model: View) -> Inside | None:
     own: Array = moved[:, [head in circuit for head in then.heads]].sum(axis=1)
     by_chance: Array = moved @ np.array([taken[head.layer] / there[head.layer] for head in then.heads])
     parts = (own, by_chance, own - by_chance)
-    return Inside(*(model.figure(share_of(part, everything)) for part in parts))
+    return Inside(*(model.figure(share_of(part, everything), len(parts)) for part in parts))

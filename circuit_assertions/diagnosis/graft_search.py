@@ -13,6 +13,7 @@ from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.engine.slopes import slopes
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, share_of
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import Policy
 from circuit_assertions.tasks import PromptSet
@@ -81,9 +82,13 @@ class Grafts:
         """Share of what is lost that a part of the model alone costs the baseline."""
         return self.figure(share_of(self.then - self.breaking.difference([part]).numpy(), self.lost))
 
-    def figure(self, values: Array) -> Figure:
-        """The figure of values [prompts], at the level of this run."""
-        return Figure.of_values(values, self.policy.figure_confidence)
+    def figure(self, values: Array, together: int = 1) -> Figure:
+        """The figure of values [prompts].
+
+        Args:
+            together: how many intervals share the level of this run with it.
+        """
+        return Figure.of_values(values, Level.of_figures(self.policy).among(together))
 
     def promising(self, parts: Sequence[Part], most: int) -> list[Part]:
         """Those parts that matter most to first order, alone, in either direction.

@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from circuit_assertions.diagnosis.view import ByHead, corrected_interval
+from circuit_assertions.diagnosis.view import ByHead
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Array, Figure, share_of
+from circuit_assertions.measures.intervals import Level, interval_of_mean
 from circuit_assertions.policy import Policy
 
 __all__ = ["Change", "HeadChange", "Seen", "change_of"]
@@ -23,8 +24,8 @@ class HeadChange:
     """One head of the circuit, before and after.
 
     Attributes:
-        before, after: its effect on the baseline and on the model, in logits, with the interval (Student's t) that
-            tells its sign; `change` is their paired difference.
+        before, after: its effect on the baseline and on the model, in logits, with the interval that tells its
+            sign; `change` is their paired difference.
         looks: attention between its role's positions, before and after; None for roles without such positions.
         copies: its copy score, before and after, where its role copies.
         effects: what `before` and `after` are the means of, prompt by prompt [prompts].
@@ -51,48 +52,48 @@ class Seen:
 
 
 def change_of(
-    head: Head, role: str, before: Seen, after: Seen, trifle: float, tests: int, policy: Policy
+    head: Head, role: str, before: Seen, after: Seen, trifle: float, level: Level, policy: Policy
 ) -> HeadChange:
     """Compare a head with itself on the baseline.
 
     Args:
         trifle: the effect below which it counts as none, in logits.
-        tests: how many heads are judged together.
+        level: of each interval of a head; all heads of the circuit share it.
     """
     then, now = before.effect.of(head), after.effect.of(head)
-    looks = _pair(before.looks, after.looks, head, policy)
+    looks = _pair(before.looks, after.looks, head, level)
     looked_away = False
     if looks is not None and before.looks is not None and after.looks is not None:
         change = before.looks.of(head) - after.looks.of(head)
-        less = corrected_interval(change, tests, policy.figure_confidence).low > 0
+        less = interval_of_mean(change, level).low > 0
         looked_away = less and looks[1].mean < policy.head_attention_below * looks[0].mean
-    kind = _kind(then, now, trifle, tests, policy)
+    kind = _kind(then, now, trifle, level, policy)
     if kind == "intact" and looked_away:
         kind = "attention moved"
     return HeadChange(
         head,
         role,
         kind,
-        _with_its_sign(then, tests, policy),
-        _with_its_sign(now, tests, policy),
-        Figure.of_values(now - then, policy.figure_confidence),
+        Figure.of_values(then, level),
+        Figure.of_values(now, level),
+        Figure.of_values(now - then, level),
         looks,
-        _pair(before.copies, after.copies, head, policy),
+        _pair(before.copies, after.copies, head, level),
         (then, now),
     )
 
 
-def _kind(then: Array, now: Array, trifle: float, tests: int, policy: Policy) -> Change:
+def _kind(then: Array, now: Array, trifle: float, level: Level, policy: Policy) -> Change:
     before, after = float(then.mean()), float(now.mean())
     turned = before * after < 0 and min(abs(before), abs(after)) >= trifle
-    if turned and _slope(then, now, tests, policy).high < 0:
+    if turned and _slope(then, now, level).high < 0:
         return "sign flipped"  # prompt by prompt, however much the effect varies over them
-    difference = corrected_interval(now - then, tests, policy.figure_confidence)
+    difference = interval_of_mean(now - then, level)
     if difference.low <= 0 <= difference.high or abs(after - before) < trifle:
         return "intact"
     if abs(before) < trifle:
         return "amplified"  # from nothing to something, whichever way the nothing leaned
-    if turned and _with_its_sign(now, tests, policy).clear:
+    if turned and Figure.of_values(now, level).clear:
         return "sign flipped"
     share = after / before
     if turned and share <= -policy.head_silenced_below:
@@ -104,22 +105,17 @@ def _kind(then: Array, now: Array, trifle: float, tests: int, policy: Policy) ->
     return "amplified" if share > policy.head_amplified_above else "intact"
 
 
-def _slope(then: Array, now: Array, tests: int, policy: Policy) -> Interval:
+def _slope(then: Array, now: Array, level: Level) -> Interval:
     """Of the effect now on the effect then, through the origin: near 1 for what it was, near -1 for its negative.
 
     Args:
         then: [prompts], not all zero.
         now: [prompts]
     """
-    return corrected_interval(share_of(now * then, then * then), tests, policy.figure_confidence)
+    return interval_of_mean(share_of(now * then, then * then), level)
 
 
-def _with_its_sign(values: Array, tests: int, policy: Policy) -> Figure:
-    return Figure(float(values.mean()), corrected_interval(values, tests, policy.figure_confidence))
-
-
-def _pair(before: ByHead | None, after: ByHead | None, head: Head, policy: Policy) -> tuple[Figure, Figure] | None:
+def _pair(before: ByHead | None, after: ByHead | None, head: Head, level: Level) -> tuple[Figure, Figure] | None:
     if before is None or after is None:
         return None
-    level = policy.figure_confidence
-    return Figure.of_values(before.of(head), level), Figure.of_values(after.of(head), level)
+    return before.figure(head, level), after.figure(head, level)

@@ -11,6 +11,7 @@ from circuit_assertions.assertions.circuits import everyone_in
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Mlp
+from circuit_assertions.diagnosis import levels
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
 from circuit_assertions.diagnosis.function import Function, announce, compare_functions
@@ -23,7 +24,8 @@ from circuit_assertions.diagnosis.sides import Sides, check_fit
 from circuit_assertions.diagnosis.suite_verdicts import Judged
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.figures import Array, has_lost, share_of, what_is_lost
+from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import LOGIT_DIFFERENCE, AnswerMetric, PromptSet, Task
 from circuit_assertions.verdict_words import SOMETHING_LOST, OriginVerdict, Overall
@@ -119,7 +121,7 @@ def _compare_sides(
     audit, model, baseline = sides.now.audit, sides.now.checkpoint, sides.then.checkpoint
     policy = audit.policy
     announce(chain, roles, sides.then, sides.now)
-    behaviour = _behaviour(sides)
+    behaviour = _behaviour(sides, levels.of_roles(policy, roles))
     function = compare_functions(chain, roles, sides.then, sides.now)
     verdict, why = overall(behaviour, function, policy)
     prompts = audit.prompts(sides.now.task, model)
@@ -160,14 +162,17 @@ def _why_nothing_came_back(sides: Sides, recovery: Recovery | None) -> str:
     return "" if has_lost(then, worst, policy) else f"{sides.worst.checkpoint} {what_is_lost(then, worst, policy)}"
 
 
-def behaviour_before(baseline: View) -> Array:
+def behaviour_before(baseline: View, level: Level) -> Array:
     """The baseline's answer metric [prompts].
+
+    Args:
+        level: how sure it must be that it is above zero.
 
     Raises:
         DiagnosisError: if the baseline does not do the task itself, or that is not certain.
     """
     before = baseline.behaviour()
-    figure = baseline.figure(before)
+    figure = Figure.of_values(before, level)
     if not figure.interval.low > 0:
         told = f"its {baseline.task.answer_metric.called} is {figure}"
         if figure.interval.high > 0:
@@ -179,13 +184,13 @@ def behaviour_before(baseline: View) -> Array:
     return before
 
 
-def _behaviour(sides: Sides) -> Behaviour:
-    before, after = behaviour_before(sides.then), sides.now.behaviour()
+def _behaviour(sides: Sides, level: Level) -> Behaviour:
+    before, after = behaviour_before(sides.then, level), sides.now.behaviour()
     return Behaviour(
-        sides.then.figure(before),
-        sides.now.figure(after),
-        sides.now.figure(share_of(after, before)),
-        None if sides.worst is None else sides.worst.figure(sides.worst.behaviour()),
+        Figure.of_values(before, level),
+        Figure.of_values(after, level),
+        Figure.of_values(share_of(after, before), level),
+        None if sides.worst is None else Figure.of_values(sides.worst.behaviour(), level),
     )
 
 

@@ -25,7 +25,7 @@ class Behaviour:
 
 
 def overall(behaviour: Behaviour, function: Function, policy: Policy) -> tuple[Overall, str]:
-    """The verdict, and what it rests on."""
+    """The verdict, and what it rests on: intervals that hold together (`levels.of_roles`, `levels.of_heads`)."""
     kept = behaviour.retained
     if kept.mean < policy.corrupted_below and kept.interval.high < 1 - policy.least_lost:
         turned = "the behaviour is reversed: the model prefers the wrong answer"

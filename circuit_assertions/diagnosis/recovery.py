@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuit_assertions.assertions.chains import UNEXPLAINED
+from circuit_assertions.diagnosis import levels
 from circuit_assertions.diagnosis.function import Function, share_as_told
 from circuit_assertions.diagnosis.rediscovery import Circuits
-from circuit_assertions.diagnosis.view import View, corrected_interval
+from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of
-from circuit_assertions.measures.reading import bootstrap_means
+from circuit_assertions.measures.intervals import interval_of_mean
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import Policy
 from circuit_assertions.verdict_words import RecoveryVerdict
@@ -22,6 +23,7 @@ from circuit_assertions.verdict_words import RecoveryVerdict
 __all__ = ["Carrier", "Recovery", "judge_recovery"]
 
 _SHOWN = 5  # carriers
+_FEWEST_RANKED = 3  # heads; two are in the same order or in the other
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Recovery:
 
     Attributes:
         share: (model - corrupted) / (baseline - corrupted), in logit difference.
-        alike: rank correlation of the circuit's effects, head by head, with the baseline's; None for too few heads.
+        alike: rank correlation of the circuit's effects, head by head, with the baseline's; None for too few heads. It
+            has no interval with a known error rate, and no verdict rests on it.
         weakest: the role that keeps the smallest share of its effect on the baseline, and that share.
         knocked_out: what resampling the heads that write the answer costs, as a share of the logit difference: on the
             baseline, and on the model, where the right answer is ahead.
@@ -49,7 +52,7 @@ class Recovery:
 
     how: RecoveryVerdict
     share: Figure
-    alike: Figure | None
+    alike: float | None
     weakest: tuple[str, Figure] | None
     knocked_out: tuple[Figure, Figure | None]
     carriers: tuple[Carrier, ...] = ()
@@ -61,6 +64,8 @@ def judge_recovery(
 ) -> Recovery | None:
     """Judge how a corrupted model recovered; None where the corrupted one has lost next to nothing.
 
+    The share, the answer, the knock-out and the roles share one level (`levels.of_recovery`).
+
     Args:
         function: what the baseline's heads do in the model.
         writers: the heads of the baseline's circuit that write the answer.
@@ -69,22 +74,21 @@ def judge_recovery(
     now, then, worst = (view.behaviour() for view in (model, baseline, corrupted))
     if not has_lost(then, worst, policy):
         return None
-    share = model.figure(share_of(now - worst, then - worst))
     awake = [role for role in function.roles if not role.asleep]
     named = [role for role in awake if role.role != UNEXPLAINED] or awake
+    level = levels.of_recovery(policy, len(named))
+    share = Figure.of_values(share_of(now - worst, then - worst), level)
     shares = {role.role: role.retained for role in named}
     weakest = _weakest(shares, policy)
-    ahead = model.figure(now).interval.low > 0
+    ahead = interval_of_mean(now, level).low > 0
     before, after = _knocked_out(baseline, writers), _knocked_out(model, writers) if ahead else None
-    knocked = baseline.figure(before), None if after is None else model.figure(after)
-    alike = _alike(function, policy)
+    knocked = Figure.of_values(before, level), None if after is None else Figure.of_values(after, level)
     by_same_heads = [
         *(_side(one.interval, policy.recovery_keeps) for one in shares.values()),
-        False if after is None else _side(model.figure(after - policy.recovery_keeps * before).interval, 0.0),
-        *([] if alike is None else [_side(alike.interval, policy.recovery_rank_correlation)]),
+        False if after is None else _side(interval_of_mean(after - policy.recovery_keeps * before, level), 0.0),
     ]
     how = _how(share, ahead, by_same_heads, policy)
-    return Recovery(how, share, alike, weakest, knocked, _carriers(writers, model, baseline))
+    return Recovery(how, share, _alike(function), weakest, knocked, _carriers(writers, model, baseline))
 
 
 def _side(interval: Interval, bound: float) -> bool | None:
@@ -115,43 +119,27 @@ def _how(share: Figure, ahead: bool, by_same_heads: Sequence[bool | None], polic
     return RecoveryVerdict.RECOVERED if recovered and None not in by_same_heads else RecoveryVerdict.UNDECIDED
 
 
-def _alike(function: Function, policy: Policy) -> Figure | None:
-    """Rank correlation (Spearman) of all heads' effects then and now, with its interval over prompts."""
-    if len(function.heads) < policy.recovery_fewest_ranked:
+def _alike(function: Function) -> float | None:
+    """Rank correlation (Spearman) of all heads' effects then and now; None where heads that are level have no order."""
+    if len(function.heads) < _FEWEST_RANKED:
         return None
-    effects = [np.stack([one.effects[when] for one in function.heads], axis=1) for when in (0, 1)]  # [prompts, heads]
-    # The same resamples of the prompts for both models.
-    sides = [np.vstack([values.mean(axis=0), bootstrap_means(values)]) for values in effects]  # [1 + resamples, heads]
-    if any(np.ptp(side, axis=1).min() == 0 for side in sides):
-        return None  # heads that are level have no order
-    correlations = _rank_correlations(*sides)
-    tail = (1 - policy.figure_confidence) / 2
-    low, high = np.quantile(correlations[1:], (tail, 1 - tail))
-    return Figure(float(correlations[0]), Interval(float(low), float(high)))
+    means = [np.array([one.effects[when].mean() for one in function.heads]) for when in (0, 1)]
+    if any(np.ptp(side) == 0 for side in means):
+        return None
+    from scipy.stats import spearmanr
 
-
-def _rank_correlations(first: Array, second: Array) -> Array:
-    """Of each row of two tables [rows, columns]."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(side, axis=1) for side in (first, second)]
-    one, other = (side - side.mean(axis=1, keepdims=True) for side in ranks)
-    correlations: Array = (one * other).sum(axis=1) / np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
-    return correlations
+    return float(spearmanr(*means).statistic)
 
 
 def _carriers(writers: Sequence[Head], model: View, baseline: View) -> tuple[Carrier, ...]:
-    """Heads that carry clearly more to the logits than on the baseline."""
+    """Heads that carry clearly more to the logits than on the baseline; all heads of the model share the level."""
     now, then = model.by_head("path-effect"), baseline.by_head("path-effect")
+    level = model.level.among(len(now.heads))
     floor = model.policy.negligible_effect * abs(float(baseline.behaviour().mean()))
     gained = {head: now.of(head) - then.of(head) for head in now.heads if head not in writers}
-    clear = [
-        head
-        for head, more in gained.items()
-        if more.mean() >= floor and corrected_interval(more, len(now.heads), model.policy.figure_confidence).low > 0
-    ]
+    clear = [head for head, more in gained.items() if more.mean() >= floor and interval_of_mean(more, level).low > 0]
     ordered = ranked(sorted(clear), lambda head: float(gained[head].mean()), decimals=2)
-    return tuple(Carrier(head, model.figure(then.of(head)), model.figure(now.of(head))) for head in ordered[:_SHOWN])
+    return tuple(Carrier(head, then.figure(head, level), now.figure(head, level)) for head in ordered[:_SHOWN])
 
 
 def _knocked_out(view: View, writers: Sequence[Head]) -> Array:

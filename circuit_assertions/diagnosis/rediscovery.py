@@ -22,6 +22,8 @@ from circuit_assertions.measures.figures import Figure
 
 __all__ = ["Circuits", "Rediscovered", "rediscover"]
 
+_ALONE = 3  # circuits whose faithfulness is told: the frozen one in both models, and the new one
+
 
 @dataclass(frozen=True)
 class Rediscovered:
@@ -121,4 +123,4 @@ def _followed(chain: Chain, model: View, tell: Callable[[str, int, int], None]) 
 
 
 def _alone(view: View, heads: Sequence[Head]) -> Figure:
-    return Figure.of(view.reading("faithfulness", set=tuple(heads)), view.policy.figure_confidence)
+    return Figure.of(view.reading("faithfulness", set=tuple(heads)), view.level.among(_ALONE))

@@ -12,6 +12,7 @@ from circuit_assertions.assertions.chains import Chain, chain_for
 from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, CheckpointError
+from circuit_assertions.diagnosis import levels
 from circuit_assertions.diagnosis.bisecting import bisect
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.function import compare_functions
@@ -170,7 +171,8 @@ def follow(
     known = chain_for(task, circuit.circuit, chain)
     follower = _Follower(View(audit, baseline, _read(audit, task, every_prompt)), circuit, known, runner, named(suites))
     read = len(audit.prompts(follower.then.task, baseline))
-    before = follower.then.figure(behaviour_before(follower.then))
+    level = levels.of_roles(audit.policy, circuit.roles)
+    before = Figure.of_values(behaviour_before(follower.then, level), level)
     steps = follower.steps(run, bisecting, tell)
     return Trajectory(
         run=tuple(run),
@@ -220,7 +222,7 @@ class _Follower:
         return tuple(steps[place] for place in sorted(steps))
 
     def step(self, place: int, checkpoint: Checkpoint) -> Step:
-        """Look at one checkpoint, and close it."""
+        """Look at one checkpoint, and close it. Its intervals are those of a diagnosis, whatever else is in the run."""
         then = self.then
         now = View(then.audit, checkpoint, then.task)
         try:
@@ -233,7 +235,9 @@ class _Follower:
             return Step(place, checkpoint, problem=str(error))
         finally:
             self.runner.forget(checkpoint)
-        behaviour = Behaviour(*map(now.figure, (before, after, share_of(after, before))))
+        level = levels.of_roles(now.policy, self.circuit.roles)
+        shown = (Figure.of_values(values, level) for values in (before, after, share_of(after, before)))
+        behaviour = Behaviour(*shown)
         word, why = overall(behaviour, function, now.policy)
         return Step(
             place,

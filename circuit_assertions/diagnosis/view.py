@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
 
 from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import Interval, Reading
+from circuit_assertions.measures import Reading
 from circuit_assertions.measures.figures import Array, Figure
-from circuit_assertions.measures.intervals import Level, students_reach
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.policy import Policy
 from circuit_assertions.tasks import PromptSet, Task
 
-__all__ = ["Array", "ByHead", "View", "check_enough", "corrected_interval"]
+__all__ = ["Array", "ByHead", "View", "check_enough"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,18 @@ class ByHead:
 
     heads: tuple[Head, ...]
     values: Array  # [prompts, heads]
+    reading: Reading | None = field(default=None, repr=False, compare=False)
 
     def of(self, head: Head) -> Array:
         """One head's values [prompts]."""
         column: Array = self.values[:, self.heads.index(head)]
         return column
+
+    def figure(self, head: Head, level: Level) -> Figure:
+        """One head's mean and interval, within the limits of the measure."""
+        values = self.of(head)
+        own = None if self.reading is None else self.reading.interval(values, level)
+        return Figure.of_values(values, level) if own is None else Figure(float(values.mean()), own)
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,18 @@ class View:
         """The thresholds of this run."""
         return self.audit.policy
 
-    def figure(self, values: Array) -> Figure:
-        """The figure of values [prompts], at the level of this run."""
-        return Figure.of_values(values, self.policy.figure_confidence)
+    @property
+    def level(self) -> Level:
+        """What the figures of one verdict of this run share."""
+        return Level.of_figures(self.policy)
+
+    def figure(self, values: Array, together: int = 1) -> Figure:
+        """The figure of values [prompts].
+
+        Args:
+            together: how many intervals share the level of this run with it.
+        """
+        return Figure.of_values(values, self.level.among(together))
 
     def plan(self, measure: str, heads: Sequence[Head] | None = None, **operands: Any) -> None:
         """Announce a reading, so that the next one takes it in the same passes."""
@@ -68,7 +82,7 @@ class View:
     def by_head(self, measure: str, heads: Sequence[Head] | None = None, **operands: Any) -> ByHead:
         """A measure of some heads, or of every head, for this view's prompts."""
         reading = self.reading(measure, heads, **operands)
-        return ByHead(reading.heads, self.seen(reading.values))
+        return ByHead(reading.heads, self.seen(reading.values), reading)
 
     def by_prompt(self, measure: str, **operands: Any) -> Array:
         """A measure that has no heads, for this view's prompts [prompts]."""
@@ -110,14 +124,3 @@ def check_enough(prompts: PromptSet, purpose: str, policy: Policy) -> None:
             f"{different} different prompts are too few {purpose}: use at least {needed} (`prompts` or "
             f"`pairs` of the task; with circuit-assertions, --prompts)"
         )
-
-
-def corrected_interval(values: Array, tests: int, confidence: float) -> Interval:
-    """An interval of the mean of `values` [prompts] that holds for all of `tests` means at once.
-
-    Student's t with Bonferroni's correction. A bootstrap of some thousand resamples has no tail that far out.
-    """
-    mean, count = float(values.mean()), values.size
-    spread = float(values.std(ddof=1) / np.sqrt(count))
-    reach = students_reach(Level(confidence, tests), count) * spread
-    return Interval(mean - reach, mean + reach)

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_assertions.measures import Interval, Reading
-from circuit_assertions.measures.reading import interval_of_mean
-from circuit_assertions.policy import DEFAULT, Policy
+from circuit_assertions.measures.intervals import Level, interval_of_mean
+from circuit_assertions.policy import Policy
 
 __all__ = ["Array", "Figure", "has_lost", "number", "share_in_words", "share_of", "signed", "what_is_lost"]
 
 _TENTH = 0.1
+_ALONE = Level.of_figures()  # of a figure that shares its level with no other
 _NOTHING = 1e-6  # what is smaller is rounding, and reads otherwise with other threads
 
 Array = NDArray[np.float64]
@@ -27,14 +28,14 @@ class Figure:
     interval: Interval
 
     @classmethod
-    def of(cls, reading: Reading, confidence: float = DEFAULT.figure_confidence) -> Figure:
+    def of(cls, reading: Reading, level: Level = _ALONE) -> Figure:
         """The figure of a reading that has no heads."""
-        return cls(reading.mean, reading.interval(reading.values, confidence))
+        return cls(reading.mean, reading.interval(reading.values, level))
 
     @classmethod
-    def of_values(cls, values: Array, confidence: float = DEFAULT.figure_confidence) -> Figure:
+    def of_values(cls, values: Array, level: Level = _ALONE) -> Figure:
         """The figure of values [prompts]."""
-        return cls(float(values.mean()), interval_of_mean(values, confidence))
+        return cls(float(values.mean()), interval_of_mean(values, level))
 
     @property
     def clear(self) -> bool:
@@ -79,7 +80,7 @@ def share_of(part: Array, whole: Array) -> Array:
 def has_lost(then: Array, now: Array, policy: Policy) -> bool:
     """Whether enough of the behaviour `then` [prompts] is gone `now` to ask for its origin or its recovery."""
     lost = then - now
-    clear = Figure.of_values(lost, policy.figure_confidence).interval.low > 0
+    clear = Figure.of_values(lost, Level.of_figures(policy)).interval.low > 0
     return bool(clear and lost.mean() >= policy.least_lost * then.mean())
 
 
@@ -90,7 +91,7 @@ def what_is_lost(then: Array, now: Array, policy: Policy, beside: object = "") -
         beside: the checkpoint that it is compared with.
     """
     where = f" compared with {beside}" if beside else ""
-    lost = Figure.of_values(share_of(then - now, then), policy.figure_confidence)
+    lost = Figure.of_values(share_of(then - now, then), Level.of_figures(policy))
     if lost.mean < policy.least_lost:
         return f"has lost less than {share_in_words(policy.least_lost)} of the behaviour{where}"
     low, high = lost.interval

@@ -1,4 +1,4 @@
-"""Intervals that verdicts rest on: of a mean over prompts, and of a share of prompts, for several heads at once.
+"""Every interval of the package: of a mean over prompts, and of a share of prompts, for several heads at once.
 
 A bootstrap of two thousand resamples has no tail at the level that a correction for a hundred heads needs, and covers
 too little where prompts are few. These are computed from formulas:
@@ -7,6 +7,8 @@ too little where prompts are few. These are computed from formulas:
   transformation, J. R. Stat. Soc. B 54, 1992, 221-228); on either side, whichever reaches further. How often they miss
   is measured by `benchmarks/coverage.py`.
 - of a share of prompts: Clopper and Pearson's, which covers whatever the share is (Biometrika 26, 1934, 404-413).
+- of a rate less a share of another on the same prompts: Clopper and Pearson's of the shares of prompts with both hits
+  and with one of them, with equal parts of the tail. It covers whatever the rates are, and never has zero width.
 - of several at once: Bonferroni's correction, so that all of them are covered together. So it is for prompts that are
   drawn in growing batches, at every look of which the intervals hold together: the spending of K. K. G. Lan and D. L.
   DeMets (Biometrika 70, 1983, 659-663) in equal parts, by the sum of the parts, which is valid whatever the readings
@@ -32,6 +34,7 @@ __all__ = [
     "Interval",
     "Level",
     "interval_of_mean",
+    "interval_of_paired_rates",
     "interval_of_share",
     "intervals_of_means",
     "least_prompts",
@@ -52,6 +55,11 @@ class Level:
 
     confidence: float = DEFAULT.confidence
     together: int = 1
+
+    @classmethod
+    def of_figures(cls, policy: Policy = DEFAULT) -> Level:
+        """What the figures of one verdict of a discovery, a diagnosis or a trajectory share."""
+        return cls(policy.figure_confidence)
 
     def among(self, count: int) -> Level:
         """The level of each of so many intervals that share this one."""
@@ -196,6 +204,22 @@ def interval_of_share(hits: Array, level: Level = ALONE) -> Interval:
         level: how sure it must be.
     """
     return _exact(round(float(hits.sum())), hits.size, level.tail)
+
+
+def interval_of_paired_rates(now: Array, then: Array, level: Level = ALONE, share: float = 1.0) -> Interval:
+    """The interval of the rate `now` less a share of the rate `then`, ones and zeros on the same prompts [prompts].
+
+    With a share of 1 it is that of their difference; otherwise it lies above zero where that share is retained.
+
+    Args:
+        level: how sure it must be.
+    """
+    both, gained, lost = now * then, now * (1 - then), then * (1 - now)
+    parts = [(weight, hits) for weight, hits in ((1 - share, both), (1.0, gained), (-share, lost)) if weight]
+    each = [(weight, interval_of_share(hits, level.among(len(parts)))) for weight, hits in parts]
+    low = sum(weight * (one.low if weight > 0 else one.high) for weight, one in each)
+    high = sum(weight * (one.high if weight > 0 else one.low) for weight, one in each)
+    return Interval(max(low, -share), min(high, 1.0))
 
 
 @lru_cache(maxsize=4096)

@@ -1,16 +1,9 @@
-"""Readings: what a measure returned, prompt by prompt, with its mean, its interval and the settings it was taken under.
-
-Verdicts rest on the intervals of `measures/intervals.py`. Figures of discovery and diagnosis have intervals of their
-own, of 95 % unless a policy says otherwise: for a value, the percentile bootstrap over prompts (seeded, so that the
-same readings always give the same interval); for a share of prompts, Wilson's score interval, because a bootstrap of a
-run without a failure has no width.
-"""
+"""Readings: what a measure returned, prompt by prompt, with its mean and the settings it was taken under."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -22,16 +15,12 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures import intervals
 from circuit_assertions.measures.intervals import Interval, Level
 from circuit_assertions.measures.registry import MEASURES
-from circuit_assertions.policy import DEFAULT
 
-__all__ = ["Interval", "Reading", "bootstrap_means", "interval_of_mean", "interval_of_share", "is_number"]
+__all__ = ["Interval", "Reading", "is_number"]
 
 Array = NDArray[np.float64]
 
-_RESAMPLES = 2000
 _NOTHING = 5e-7  # shown as 0: what sums in another order leave of it
-_BLOCK = 250  # resamples drawn together
-_MOST_KEPT = 4096  # prompts up to which drawn weights are kept for the next reading: 8 MB a block
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,19 +155,14 @@ class Reading:
         """The columns with the intervals that a verdict on all of them together rests on."""
         columns = self.columns()
         level = intervals.ALONE.among(len(columns))
-        return [(one, values, self.interval_for_verdict(values, level)) for one, values in columns]
+        return [(one, values, self.interval(values, level)) for one, values in columns]
 
-    def interval_for_verdict(self, values: Array, level: Level) -> Interval:
-        """The interval of the mean of some of this reading's values [prompts] that a verdict rests on."""
+    def interval(self, values: Array, level: Level) -> Interval:
+        """The interval of the mean of some of this reading's values [prompts]."""
         if self.kind == "share":
             return intervals.interval_of_share(values, level)
         spec = MEASURES.get(self.measure)
         return intervals.interval_of_mean(values, level, (None, None) if spec is None else spec.limits)
-
-    def interval(self, values: Array, confidence: float = DEFAULT.figure_confidence) -> Interval:
-        """The interval of the mean of some of this reading's values [prompts]."""
-        of = interval_of_share if self.kind == "share" else interval_of_mean
-        return of(values, confidence)
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -188,45 +172,3 @@ def is_number(value: object) -> TypeGuard[float]:
 
 def _rounded(value: float) -> str:
     return "0" if abs(value) < _NOTHING else f"{value:.3g}"
-
-
-def interval_of_mean(values: Array, confidence: float = DEFAULT.figure_confidence) -> Interval:
-    """Percentile bootstrap of the mean of `values` [prompts]."""
-    # Resampled around the first value: where all are the same, weights that sum to 1 only nearly must not matter.
-    means = values[0] + bootstrap_means(values[:, None] - values[0])[:, 0]
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return Interval(float(low), float(high))
-
-
-def interval_of_share(hits: Array, confidence: float = DEFAULT.figure_confidence) -> Interval:
-    """Wilson's score interval for the share of ones among `hits` [prompts] (Wilson 1927)."""
-    return _wilson(round(float(hits.sum())), hits.size, confidence)
-
-
-@lru_cache(maxsize=4096)
-def _wilson(hits: int, count: int, confidence: float) -> Interval:
-    from scipy.stats import binomtest
-
-    found = binomtest(hits, count).proportion_ci(confidence, method="wilson")
-    return Interval(float(found.low), float(found.high))
-
-
-def bootstrap_means(values: Array) -> Array:
-    """Means of `values` [prompts, columns] over resampled prompts -> [resamples, columns].
-
-    Every call with as many prompts draws the same prompts, so that columns, measures and checkpoints stay paired.
-    """
-    prompts = values.shape[0]
-    draw = _kept_weights if prompts <= _MOST_KEPT else _weights
-    return np.concatenate([draw(prompts, block) @ values for block in range(_RESAMPLES // _BLOCK)])
-
-
-def _weights(prompts: int, block: int) -> Array:
-    """How often each prompt is drawn in each resample of a block, over the number of prompts [block, prompts]."""
-    generator = np.random.default_rng((20221101, block))
-    counts = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=_BLOCK)
-    return counts.astype(np.float64) / prompts
-
-
-_kept_weights = lru_cache(maxsize=64)(_weights)

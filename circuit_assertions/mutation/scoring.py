@@ -8,7 +8,7 @@ import numpy as np
 
 from circuit_assertions.diagnosis.suite_verdicts import Bound
 from circuit_assertions.measures.figures import Figure
-from circuit_assertions.measures.reading import interval_of_share
+from circuit_assertions.measures.intervals import Level, interval_of_share
 from circuit_assertions.mutation.kinds import KINDS
 from circuit_assertions.results import Figure as FigureResult
 from circuit_assertions.results.mutation import AssertionTested, KindCount, MutantResult, NotMade, Score
@@ -49,7 +49,7 @@ def _score(mutants: Sequence[MutantResult], counted: Collection[str] = (_CAUGHT,
     caught = [one.found in counted for one in mutants]
     if not caught:
         return Score(caught=0, mutants=0, share=None)
-    share = Figure(sum(caught) / len(caught), interval_of_share(np.array(caught, dtype=np.float64)))
+    share = Figure(sum(caught) / len(caught), interval_of_share(np.array(caught, dtype=np.float64), Level.of_figures()))
     return Score(caught=sum(caught), mutants=len(caught), share=FigureResult.of(share))
 
 

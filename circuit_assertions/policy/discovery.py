@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from circuit_assertions.policy.declaring import Count, Level, Share, Thresholds, threshold
+from circuit_assertions.policy.declaring import Count, Share, Thresholds, threshold
 
 __all__ = ["DiscoveryThresholds"]
 
@@ -50,10 +50,4 @@ class DiscoveryThresholds(Thresholds):
         "intervals",
         "A proposed bound is one that the model itself clears with its interval among so many that hold together.",
         "argument: the assertions, heads and looks of a usual suite, its intervals are at most as wide",
-    )
-    proposal_clears: Level = threshold(
-        0.99,
-        "share of resamples",
-        "A proposed bound is one that the model itself clears in this share of resamples of the prompts.",
-        "argument: a bound that the model on which it was found misses more often would fail by chance",
     )

@@ -43,10 +43,9 @@ class IntervalThresholds(Thresholds):
         "argument: the same distance from the baseline as corrupted-below, on the other side; the means of roles after "
         "the clean fine-tunings of docs/lab.md stay far below it",
     )
-    figure_confidence: Annotated[float, Field(ge=0.8, le=0.99)] = threshold(
+    figure_confidence: Annotated[float, Field(ge=0.8, lt=1)] = threshold(
         0.95,
         "probability",
-        "Each interval of a diagnosis, a discovery or a trajectory holds with this probability; those of the heads of "
-        "one role or one search hold together with it.",
-        "argument: the usual level; at most 0.99, because 2,000 resamples show no rarer event",
+        "All intervals that one verdict of a diagnosis or a discovery rests on hold together with this probability.",
+        "argument: the usual level, and for a whole verdict, not for one interval",
     )

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from circuit_assertions.policy.declaring import Below, Share, Thresholds, threshold
 from circuit_assertions.verdict_words import Overall, RecoveryVerdict
 
@@ -38,18 +34,4 @@ class RecoveryThresholds(Thresholds):
         "the heads that write the "
         "answer costs less than this share of what it costs on the baseline.",
         "argument: with less than half of the effect, other heads carry most of the behaviour",
-    )
-    recovery_rank_correlation: Annotated[float, Field(gt=-1, lt=1)] = threshold(
-        0.5,
-        "rank correlation",
-        f"A model is {RecoveryVerdict.BYPASSED} if the effects of the circuit's heads have a lower rank "
-        "correlation with the baseline's.",
-        "argument: between the correlation of other heads (none) and that of the same heads (near 1)",
-    )
-    recovery_fewest_ranked: Annotated[int, Field(ge=3, le=1000)] = threshold(
-        12,
-        "heads",
-        "The rank correlation of fewer heads is not formed.",
-        "argument: a random order of 12 heads reaches recovery-rank-correlation (0.5) in 5 % of cases, one of three in "
-        "half of them",
     )

@@ -154,14 +154,14 @@ class RecoveryFound(Part):
 
     Attributes:
         how: RECOVERED, BYPASSED, PARTIAL or NOT RECOVERED.
-        alike: rank correlation of the heads' effects with the baseline's.
+        alike: rank correlation of the heads' effects with the baseline's; no verdict rests on it.
         knocked_out: what resampling the heads that write the answer costs.
         carriers: heads outside of these that now carry more to the logits.
     """
 
     how: str
     share: Figure
-    alike: Figure | None
+    alike: float | None
     weakest_role: WeakestRole | None
     knocked_out: BothFigures
     carriers: dict[str, BeforeAndAfter]

@@ -142,7 +142,7 @@ def _recovery(recovery: Recovery, policy: Policy) -> RecoveryFound:
     return RecoveryFound(
         how=recovery.how,
         share=Figure.of(recovery.share),
-        alike=_or_none(recovery.alike),
+        alike=recovery.alike,
         weakest_role=None if weakest is None else _weakest(*weakest, policy),
         knocked_out=_on_both(recovery.knocked_out),
         carriers={str(one.head): _then_and_now((one.before, one.after)) for one in recovery.carriers},

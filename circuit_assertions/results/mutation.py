@@ -70,7 +70,7 @@ class Score(Part):
     """How many of some mutants were caught.
 
     Attributes:
-        share: caught / mutants, with Wilson's 95 % interval; None where there are no mutants.
+        share: caught / mutants, with Clopper and Pearson's 95 % interval; None where there are no mutants.
     """
 
     caught: int

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from circuit_assertions.measures import Reading as TakenReading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
+from circuit_assertions.measures.intervals import Level
 from circuit_assertions.results.base import Part
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Reading(Part):
             approximate=settings.get("approximate", False),
             found={name: str(text) for name, text in settings.get("found", {}).items()},
             controls={
-                name: Figure.of(MeasuredFigure(float(values.mean()), reading.interval(values)))
+                name: Figure.of(MeasuredFigure(float(values.mean()), reading.interval(values, Level.of_figures())))
                 for name, values in reading.beside.items()
             },
             components=tuple(str(component) for component in reading.components),

@@ -66,15 +66,17 @@ def check_behaviour(view: View, chain: Chain) -> Doing:
         UndecidedError: if it is undecided on these prompts.
     """
     metric, policy = view.task.answer_metric, view.policy
-    level = policy.figure_confidence
     view.plan("answer-rate")
     difference, rate = view.reading(metric.name), view.reading("answer-rate")
     prompts = view.audit.prompts(view.task, view.checkpoint)
     kinds = {kind: rate.values[rows] for kind, rows in _kinds(prompts).items()}
+    level, of_kinds = view.level.among(2), view.level.among(len(kinds))  # of metric and rate; of the kinds' rates
     doing = Doing(
         {metric.name: Figure.of(difference, level), "answer-rate": Figure.of(rate, level)},
         len(prompts),
-        _if_they_differ({kind: Figure(float(hits.mean()), rate.interval(hits, level)) for kind, hits in kinds.items()}),
+        _if_they_differ(
+            {kind: Figure(float(hits.mean()), rate.interval(hits, of_kinds)) for kind, hits in kinds.items()}
+        ),
         metric,
         policy.least_rate,
     )
@@ -136,7 +138,7 @@ def _by_function_alone(view: View, chain: Chain) -> list[str]:
     told = []
     for rule in (rule for _, rule in chain.rules if rule.by_function_alone):
         score = rule.own_scores[0].measure
-        judged = functions(rule, view, view)
+        judged = functions(chain, rule, view, view)
         scores = {head: evidence[score] for head, (agrees, evidence) in sorted(judged.items()) if agrees}
         if scores:
             shown = ", ".join(

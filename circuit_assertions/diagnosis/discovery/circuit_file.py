@@ -12,6 +12,7 @@ from circuit_assertions.diagnosis.discovery.follow_chain import Placed
 from circuit_assertions.diagnosis.discovery.thresholds import Proposal
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
+from circuit_assertions.policy import Policy
 
 __all__ = ["circuit_content", "circuit_file"]
 
@@ -19,8 +20,8 @@ _DIGITS = 3  # significant ones: what is further behind is not known anyway, and
 
 _HEADER = """\
 # Written by `circuit-assertions discover`. Suites take the heads of a role from `roles`; `found` is the evidence.
-# Effects are in {unit}; positive effects favour the right answer. Figures are [mean, low, high] with {level} intervals,
-# corrected for the number of heads. `unexplained` heads have an effect, and the function of none of the roles.
+# Effects are in {unit}; positive effects favour the right answer. Figures are [mean, low, high]: intervals that hold
+# with {level}, for all heads and stages together. `unexplained` heads have an effect, but the function of no role.
 """
 
 
@@ -65,9 +66,14 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
             },
             "heads": {str(one.head): _head(one) for one in discovery.followed.placed},
             "thresholds": [_threshold(proposal) for proposal in discovery.thresholds],
-            "thresholds-clear": f"{100 * discovery.policy.proposal_clears:g} % of resamples of the prompts",
+            "thresholds-clear": _cleared(discovery.policy),
         },
     }
+
+
+def _cleared(policy: Policy) -> str:
+    """What the model clears the thresholds with."""
+    return f"intervals of which {policy.proposal_together} hold together with {100 * policy.confidence:g} %"
 
 
 def _head(placed: Placed) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def _faithfulness(view: View, followed: Followed, everyone: tuple[Head, ...]) ->
     view.plan("faithfulness-over-random", set=everyone)
     if apart:
         view.plan("faithfulness", set=explained)
-    own, level = view.reading("faithfulness", set=everyone), view.policy.figure_confidence
+    own, level = view.reading("faithfulness", set=everyone), view.level.among(3)  # circuits below
     above = view.reading("faithfulness-over-random", set=everyone)
     random_circuits = own.values - above.values
     figures = {

@@ -1,8 +1,8 @@
 """Follow a chain through a model: at every stage, heads with an effect, and the role that their function gives them.
 
-A head gets a role only where cause and function agree: an effect whose interval, corrected for the number of heads, is
-clear of zero and not negligible compared with the behaviour; and attention between the role's positions, copying or
-scores.
+A head gets a role only where cause and function agree: an effect whose interval, one of those of all heads at all
+stages, is clear of zero and not negligible compared with the behaviour; and attention between the role's positions,
+copying or scores.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from itertools import permutations
 
 from circuit_assertions.assertions.chains import LOOKS, UNEXPLAINED, Chain, Rule, Stage
+from circuit_assertions.diagnosis import levels
 from circuit_assertions.diagnosis.discovery.head_functions import functions
-from circuit_assertions.diagnosis.view import ByHead, View, corrected_interval
+from circuit_assertions.diagnosis.view import ByHead, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
+from circuit_assertions.measures.intervals import Level, interval_of_mean
 from circuit_assertions.ordering import ranked
 
 __all__ = ["Effect", "Followed", "Placed", "follow"]
@@ -111,7 +113,7 @@ def follow(
         least: the smallest effect that counts, as a share of the logit difference.
         stage: told which stage comes next.
     """
-    sides = [_Side(view, repeated, least * abs(float(view.behaviour().mean()))) for view in views]
+    sides = [_Side(chain, view, repeated, least * abs(float(view.behaviour().mean()))) for view in views]
     _plan_what_is_known(chain, views[0], repeated)
     for number, step in enumerate(chain.stages, 1):
         stage(f"step {number} of {len(chain.stages)}: {step.name}")
@@ -150,6 +152,7 @@ class _Side:
         clear: the effects of the stage that is looked at.
     """
 
+    chain: Chain
     view: View
     repeated: View | None
     floor: float
@@ -177,7 +180,7 @@ class _Side:
         read = [self.view.by_head(measure, **operands) for measure, operands in reads]
         heads = stage.judged(read[0].heads, self.groups)
         effects = ByHead(read[0].heads, stage.effects([one.values for one in read]))
-        level = self.view.policy.figure_confidence
+        level = levels.of_discovery(self.view.policy, self.chain, len(effects.heads))
         sizable = _sizable(stage, heads, effects, self.floor * stage.times, level)
         self.clear = {head: effect for head, effect in sizable.items() if effect.clear}
         self.unclear |= sizable.keys() - self.clear.keys()
@@ -210,7 +213,7 @@ class _Side:
     def _those_who_do(self, rule: Rule, stage: Stage) -> dict[Head, dict[str, float]]:
         candidates = self._candidates(rule)
         aside = stage.meanwhile(self.groups)
-        judged = functions(rule, self.view, self.repeated, candidates, aside) if candidates else {}
+        judged = functions(self.chain, rule, self.view, self.repeated, candidates, aside) if candidates else {}
         for head, (agrees, _) in judged.items():
             if agrees is None:
                 self.found[head].undecided.append(rule.role)
@@ -244,14 +247,12 @@ class _Side:
         return Followed(tuple(placed), self.groups, tuple(sorted(self.unclear - self.found.keys())))
 
 
-def _sizable(
-    stage: Stage, heads: Sequence[Head], effects: ByHead, floor: float, confidence: float
-) -> dict[Head, Effect]:
+def _sizable(stage: Stage, heads: Sequence[Head], effects: ByHead, floor: float, level: Level) -> dict[Head, Effect]:
     """The effects of the heads that are judged, where they are no trifle, with their corrected intervals."""
     sizable = {}
     for head in heads:
         values = effects.of(head)
         mean = float(values.mean())
         if abs(mean) >= max(floor, 1e-12) and stage.counts(mean):
-            sizable[head] = Effect(stage.name, mean, corrected_interval(values, len(heads), confidence))
+            sizable[head] = Effect(stage.name, mean, interval_of_mean(values, level))
     return sizable

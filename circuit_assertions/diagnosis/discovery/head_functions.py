@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from circuit_assertions.assertions.chains import Rule
-from circuit_assertions.diagnosis.view import View, corrected_interval
+from circuit_assertions.assertions.chains import Chain, Rule
+from circuit_assertions.diagnosis import levels
+from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
+from circuit_assertions.measures.intervals import interval_of_mean
 
 __all__ = ["functions"]
 
 
 def functions(
+    chain: Chain,
     rule: Rule,
     view: View,
     repeated: View | None,
@@ -26,13 +29,14 @@ def functions(
     Where it looks at the position most on average, and this is not certain on these prompts, it is None.
 
     Args:
+        chain: the rule's; where it looks is one of its questions (`levels.of_discovery`).
         heads: who is judged; None for every head.
         meanwhile: further operands of attention, such as heads that are knocked out.
     """
-    look, aside, level = rule.attends, dict(meanwhile or {}), view.policy.figure_confidence
+    look, aside = rule.attends, dict(meanwhile or {})
     looked = view.by_head("attention", query=look.query, key=look.key, **aside)
     others = [view.by_head("attention", query=look.query, key=key, **aside) for key in look.more_than]
-    scores = []
+    level, scores = levels.of_discovery(view.policy, chain, len(looked.heads)), []
     for score in rule.all_scores:
         where = repeated if score.repeated else view
         scores.append(None if where is None else where.by_head(score.measure, heads))
@@ -42,7 +46,7 @@ def functions(
         agrees = evidence[look.name] >= look.at_least
         more = [looked.of(head) - other.of(head) for other in others]
         agrees = agrees and all(float(one.mean()) > 0 for one in more)
-        certain = all(corrected_interval(one, len(looked.heads), level).low > 0 for one in more)
+        certain = all(interval_of_mean(one, level).low > 0 for one in more)
         for score, values in zip(rule.all_scores, scores, strict=True):
             if values is not None:
                 evidence[score.measure] = float(np.mean(values.of(head)))

@@ -1,4 +1,4 @@
-"""Proposed thresholds: what the healthy model clears in nearly all resamples and in its interval, and the margin."""
+"""Proposed thresholds: what the healthy model clears with its interval, and the margin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from circuit_assertions.diagnosis.view import Array, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.measures.intervals import Level, interval_of_mean, interval_of_share
-from circuit_assertions.measures.reading import bootstrap_means
 from circuit_assertions.policy import Policy
 
 __all__ = ["Proposal", "propose"]
@@ -103,15 +102,12 @@ def _mean_of(heads: tuple[Head, ...], values: Any) -> Array:
 
 
 def _proposal(says: dict[str, Any], values: Array, policy: Policy) -> Proposal:
-    clears, level = policy.proposal_clears, Level(policy.confidence).among(policy.proposal_together)
-    mean = float(values.mean())
-    means = bootstrap_means(values[:, None])[:, 0]
+    """What the same readings would be judged by, among as many others as a usual suite has."""
+    level, mean = Level(policy.confidence).among(policy.proposal_together), float(values.mean())
     bounding: type[BoundCondition] = AtLeast if mean >= 0 else AtMost
-    edge = float(np.percentile(means, 100 - 100 * clears if bounding.is_lower else 100 * clears))
-    # What the same readings would be judged by; where every prompt is a hit, a bootstrap knows of no miss.
     spec = MEASURES[says["measure"]]
     interval = interval_of_share(values, level) if spec.hits else interval_of_mean(values, level, spec.limits)
-    edge = min(edge, interval.low) if bounding.is_lower else max(edge, interval.high)
+    edge = interval.low if bounding.is_lower else interval.high
     return Proposal(says, bounding(_rounded(edge, down=bounding.is_lower)), mean)
 
 

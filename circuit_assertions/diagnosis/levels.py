@@ -1,0 +1,50 @@
+"""With how many others an interval of a discovery or a diagnosis shares its level: all that one verdict rests on.
+
+The counts are those of the circuit, the chain and the model, not of what was found, so that no reading changes them.
+Each checkpoint of a training run has a verdict of its own, as if it were diagnosed alone: otherwise the verdict would
+depend on how many checkpoints are kept. A question with a single interval has the whole level: whether a loss is clear,
+or whether a role has an effect that `role-stability` is a share of.
+"""
+
+from __future__ import annotations
+
+from circuit_assertions.assertions.chains import Chain
+from circuit_assertions.assertions.circuits import Roles
+from circuit_assertions.measures.intervals import Level
+from circuit_assertions.policy import Policy
+
+__all__ = ["of_discovery", "of_heads", "of_recovery", "of_roles"]
+
+_OF_A_HEAD = 5  # its effect before and after, their difference, the slope of one on the other, and where it looks
+
+
+def of_roles(policy: Policy, roles: Roles) -> Level:
+    """Of the behaviour and of each role: on the baseline, and the share that the model keeps.
+
+    The verdict of a diagnosis rests on these and on the heads whose sign is reversed; each part has half of the level.
+    """
+    return Level.of_figures(policy).among(2).among(2 * (1 + len(roles)))
+
+
+def of_heads(policy: Policy, roles: Roles) -> Level:
+    """Of what each head of a circuit does in two models: the other half of the level."""
+    return Level.of_figures(policy).among(2).among(_OF_A_HEAD * sum(map(len, roles.values())))
+
+
+def of_recovery(policy: Policy, roles: int) -> Level:
+    """Of what recovery is judged by: the share, the answer, the knock-out, and each role.
+
+    The roles' own intervals are those of the verdict, which are wider.
+    """
+    return Level.of_figures(policy).among(3 + roles)
+
+
+def of_discovery(policy: Policy, chain: Chain, heads: int) -> Level:
+    """Of the effect of each head at each stage of a chain, and of where it looks by each rule.
+
+    A head is given a role by mistake if it has no effect at the stage, or if it has one and does not look there. So a
+    stage takes one part of the level, or one for each of its rules where these are more. A rule that compares several
+    positions needs all of them, and takes no more than one part.
+    """
+    parts = sum(max(1, len(stage.rules)) for stage in chain.stages)
+    return Level.of_figures(policy).among(parts * heads)
