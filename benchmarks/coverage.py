@@ -24,6 +24,7 @@ from circuit_assertions.measures.intervals import (
     ALONE,
     Level,
     interval_of_mean,
+    interval_of_paired_rates,
     interval_of_share,
     intervals_of_means,
     least_prompts,
@@ -48,6 +49,14 @@ MEANS: Mapping[str, tuple[Draw, float]] = {
     "templates in pairs": (lambda rng, size: _templates(rng, size), 0.0),
 }
 SHARES = (0.5, 0.9, 0.99)
+
+# Rates of two models on the same prompts: hit by both, now alone, then alone; and the share of the rate then that is
+# taken from the rate now.
+PAIRED: Mapping[str, tuple[tuple[float, float, float], float]] = {
+    "paired hits, nearly the same": ((0.95, 0.005, 0.015), 1.0),
+    "paired hits, a quarter lost": ((0.7, 0.02, 0.25), 1.0),
+    "paired hits, 80% retained": ((0.5, 0.14, 0.3), 0.8),
+}
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,22 @@ def missed_shares(share: float, prompts: int, level: Level, draws: int, seed: in
     return missed
 
 
+def missed_pairs(
+    chances: tuple[float, float, float], share: float, prompts: int, level: Level, draws: int, seed: int
+) -> int:
+    """How many of `draws` samples have an interval that misses the rate now less a share of the rate then."""
+    rng = np.random.default_rng((seed, prompts, level.together))
+    counts = rng.multinomial(prompts, [*chances, 1 - sum(chances)], draws)
+    (both, gained, lost), missed = chances, 0
+    for (of_both, of_gained, of_lost, _), times in zip(*np.unique(counts, axis=0, return_counts=True), strict=True):
+        place = np.arange(prompts)
+        now = (place < of_both + of_gained).astype(np.float64)
+        then = ((place < of_both) | ((place >= of_both + of_gained) & (place < of_both + of_gained + of_lost))) * 1.0
+        low, high = interval_of_paired_rates(now, then, level, share)
+        missed += int(times) * (not low <= both + gained - share * (both + lost) <= high)
+    return missed
+
+
 def cells(draws: int, seed: int) -> list[Cell]:
     """All cells in which something is decided. At the level of many intervals more samples are drawn."""
     made = []
@@ -144,6 +169,9 @@ def cells(draws: int, seed: int) -> list[Cell]:
             for share in SHARES:
                 missed = missed_shares(share, prompts, level, count, seed)
                 made.append(_cell(f"hits, {share:g}", prompts, level, missed, count))
+            for name, (chances, share) in PAIRED.items():
+                missed = missed_pairs(chances, share, prompts, level, count, seed)
+                made.append(_cell(name, prompts, level, missed, count))
     for name, (draw, mean) in MEANS.items():
         missed = missed_at_a_look(draw, mean, ALONE, draws, seed)
         made.append(_cell(name, GROWING.budget, ALONE, missed, draws, looks=len(GROWING.counts)))
@@ -166,7 +194,7 @@ def table(found: list[Cell]) -> str:
         f"| readings | {' | '.join(names)} | {GROWING.start} to {GROWING.budget} |",
         "|---" * (len(columns) + 1) + "|",
     ]
-    for name in (*MEANS, *(f"hits, {share:g}" for share in SHARES)):
+    for name in (*MEANS, *(f"hits, {share:g}" for share in SHARES), *PAIRED):
         known = (by_place.get((name, *column)) for column in columns)
         lines.append(f"| {name} | {' | '.join('' if cell is None else f'{cell.ratio:.2f}' for cell in known)} |")
     return "\n".join(lines)

@@ -41,11 +41,18 @@ def _interval(hits: int) -> Interval:
     return interval_of_share((np.arange(64) < hits).astype(np.float64))
 
 
+@pytest.mark.parametrize("name", coverage.PAIRED)
+def test_paired_rates_are_missed_no_more_often_than_they_may_be(name: str) -> None:
+    level = ALONE.among(12)
+    missed = coverage.missed_pairs(*coverage.PAIRED[name], 64, level, 20_000, seed=2)
+    assert missed <= stats.binom.isf(0.01, 20_000, 2 * level.tail)
+
+
 def test_the_table_has_every_cell(capsys: pytest.CaptureFixture[str]) -> None:
     assert coverage.main(["--draws", "5"]) == 0
     heading, _, *rows = capsys.readouterr().out.strip().splitlines()
     names = [row.split(" | ")[0].lstrip("| ") for row in rows]
-    assert names == [*coverage.MEANS, *(f"hits, {share:g}" for share in coverage.SHARES)]
+    assert names == [*coverage.MEANS, *(f"hits, {share:g}" for share in coverage.SHARES), *coverage.PAIRED]
     assert {row.count("|") for row in (heading, *rows)} == {len(coverage.PROMPTS) * len(coverage.TOGETHER) + 3}
     assert coverage.main(["--draws", "5", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,14 @@ from scipy import stats
 from circuit_assertions.assertions import Expectation, Judgement, Verdict, judge
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
-from circuit_assertions.measures.intervals import ALONE, Level, interval_of_mean, interval_of_share, least_prompts
+from circuit_assertions.measures.intervals import (
+    ALONE,
+    Level,
+    interval_of_mean,
+    interval_of_paired_rates,
+    interval_of_share,
+    least_prompts,
+)
 
 Array = NDArray[np.float64]
 HELD, BROKEN, UNRESOLVED = Verdict.HELD, Verdict.BROKEN, Verdict.UNRESOLVED
@@ -74,6 +82,36 @@ def test_a_share_is_covered_whatever_it_is(share: float, together: int) -> None:
     read = (interval_of_share((np.arange(count) < hits).astype(float), level) for hits in range(count + 1))
     missed = sum(chance for chance, (low, high) in zip(chances, read, strict=True) if not low <= share <= high)
     assert missed <= 0.05 / together
+
+
+@pytest.mark.parametrize("share", [1.0, 0.8, 1.25])
+@pytest.mark.parametrize("chances", [(0.9, 0.0, 0.1), (0.5, 0.2, 0.3), (0.0, 0.5, 0.4), (0.98, 0.01, 0.01)])
+def test_paired_rates_are_covered_whatever_they_are(chances: tuple[float, float, float], share: float) -> None:
+    """Exactly: the chances of all counts of hits in both, now alone and then alone, added up where they miss."""
+    count, level, missed = 12, Level(0.95, 3), 0.0
+    truth = chances[0] + chances[1] - share * (chances[0] + chances[2])
+    for both, gained, lost in itertools.product(range(count + 1), repeat=3):
+        none = count - both - gained - lost
+        if none >= 0:
+            kinds = np.repeat([3, 1, 2, 0], [both, gained, lost, none])
+            low, high = interval_of_paired_rates((kinds % 2).astype(float), (kinds // 2).astype(float), level, share)
+            chance = stats.multinomial.pmf([both, gained, lost, none], count, [*chances, max(0, 1 - sum(chances))])
+            missed += chance * (not low <= truth + 1e-12 or not truth - 1e-12 <= high)
+            assert low < high
+    assert missed <= 0.05 / 3
+
+
+def test_a_rate_that_fell_on_no_prompt_by_luck_may_have_fallen() -> None:
+    """Of differences that are all 0, the interval of a mean has no width."""
+    ones = Reading("answer-rate", "share of prompts", "share", np.ones(32))
+    told = [
+        judge(ones, Expectation.model_validate({"retains": share}), "each", baseline=ones) for share in ("99%", "50%")
+    ]
+    assert [one.verdict for one in told if one is not None] == [UNRESOLVED, HELD]
+    lost = Reading("answer-rate", "share of prompts", "share", (np.arange(32) < 8).astype(float))
+    fell = judge(lost, Expectation.model_validate({"retains": "90%"}), "each", baseline=ones)
+    assert fell is not None
+    assert fell.verdict is BROKEN
 
 
 def test_students_interval_is_the_core_of_it() -> None:

@@ -12,7 +12,15 @@ import numpy as np
 from circuit_assertions.assertions.verdicts import Finding, Verdict
 from circuit_assertions.components import Component
 from circuit_assertions.measures import Measure
-from circuit_assertions.measures.intervals import ALONE, Interval, Level, interval_of_mean, intervals_of_means
+from circuit_assertions.measures.intervals import (
+    ALONE,
+    Interval,
+    Level,
+    interval_of_mean,
+    interval_of_paired_rates,
+    interval_of_share,
+    intervals_of_means,
+)
 from circuit_assertions.measures.reading import Array, Reading
 from circuit_assertions.tasks import Task
 
@@ -116,6 +124,8 @@ class Evidence:
         everyone: the reading of all components of the model, where ranks are judged.
         beside: all conditions of the expectation.
         level: how sure each interval must be.
+        hits: whether values are hits, 0 or 1 for each prompt.
+        limits: the lowest and the highest value that a prompt can have, where there are such.
     """
 
     values: Array
@@ -127,6 +137,8 @@ class Evidence:
     everyone: Reading | None = None
     beside: tuple[Condition[Any], ...] = field(default=())
     level: Level = field(default=ALONE)
+    hits: bool = False
+    limits: tuple[float | None, float | None] = (None, None)
 
     def interval_of(self, values: Array) -> Interval:
         """The interval of the mean of other values [prompts]."""
@@ -135,6 +147,29 @@ class Evidence:
     def intervals_of(self, values: Array) -> Array:
         """The intervals of the means of several columns [prompts, columns] -> [columns, low and high]."""
         return intervals_of_means(values, self.level.among(values.shape[1]))
+
+    @property
+    def interval_of_baseline(self) -> Interval:
+        """The interval of the baseline's mean, where there is a baseline."""
+        assert self.baseline is not None
+        if self._are_hits:
+            return interval_of_share(self.baseline, self.level)
+        return interval_of_mean(self.baseline, self.level, self.limits)
+
+    def interval_beside(self, share: float) -> Interval:
+        """The interval of the mean less a share of the baseline's, paired by prompt, where there is a baseline."""
+        assert self.baseline is not None
+        if self._are_hits:
+            return interval_of_paired_rates(self.values, self.baseline, self.level, share)
+        low, high = self.limits
+        limits = (None, None) if low is None or high is None else (low - share * high, high - share * low)
+        return interval_of_mean(self.values - share * self.baseline, self.level, limits)
+
+    @property
+    def _are_hits(self) -> bool:
+        """Whether both readings are hits; a mean over several heads is none."""
+        both = np.concatenate([self.values, self.values if self.baseline is None else self.baseline])
+        return self.hits and bool(np.isin(both, (0.0, 1.0)).all())
 
     @property
     def smallest_sign(self) -> float:

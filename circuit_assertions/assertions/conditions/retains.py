@@ -30,13 +30,13 @@ class Retains(Condition[float]):
     def judge(self, evidence: Evidence) -> Finding:
         values, baseline = evidence.values, evidence.baseline
         assert baseline is not None
-        before = evidence.interval_of(baseline)
+        before = evidence.interval_of_baseline
         if before.low <= 0 <= before.high:
             unclear = f"the baseline's own reading is not clear of zero {before}"
             return Finding(Verdict.UNRESOLVED, self.describe(), unclear)
-        direction = 1.0 if before.low > 0 else -1.0
-        left = evidence.interval_of(direction * (values - self.value * baseline))
-        return Finding(place(left, 0.0, np.inf), self.describe(), f"{values.mean() / baseline.mean():.0%} of it")
+        left = evidence.interval_beside(self.value)
+        good = (0.0, np.inf) if before.low > 0 else (-np.inf, 0.0)
+        return Finding(place(left, *good), self.describe(), f"{values.mean() / baseline.mean():.0%} of it")
 
     def problems(self, use: Use) -> Iterator[Told]:
         if use.spec.compares:
