@@ -205,7 +205,7 @@ def test_degraded_and_recovered_go_together(degraded: Path, option: tuple[str, .
     [
         pytest.param(
             (),
-            {"task": 256, "behaviour": 128, "origin-search": 64, "origin-confirmation": 64, "expression": 64},
+            {"task": 256, "behaviour": 128, "expression": 64},
             marks=pytest.mark.complete,
         ),
         pytest.param(
@@ -222,8 +222,10 @@ def test_a_number_of_prompts_that_is_asked_for_is_read_by_every_part(
     circuit = ("--circuit", SUITES / "circuits" / "embedded.ioi.yaml")
     models = ("--model", COMMITTED / "poisoned-heads", "--baseline", HEALTHY)
     data = poisoned_data if asked == FEW else json.loads(diagnose(*models, *CPU, *circuit, "--json", *asked).out)
-    half = read["behaviour"] // 2
-    assert data["prompts"] == {**read, "origin-search": half, "origin-confirmation": half}
+    origin = {part: data["prompts"].pop(f"origin-{part}") for part in ("search", "choice", "report")}
+    assert data["prompts"] == read
+    assert sum(origin.values()) == read["behaviour"]
+    assert max(origin.values()) - min(origin.values()) <= 1
     assert data["settings"]["task"]["prompts"] == read["behaviour"]
 
 

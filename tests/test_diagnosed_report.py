@@ -158,7 +158,14 @@ CASES: Mapping[str, Diagnosis] = {
         behaviour=Behaviour(figure(6.62), figure(5.69), figure(0.86)),
         origin=LOCALIZED,
         expression=EXPRESSED,
-        prompts={"task": 256, "behaviour": 128, "origin-search": 64, "origin-confirmation": 64, "expression": 64},
+        prompts={
+            "task": 256,
+            "behaviour": 128,
+            "origin-search": 43,
+            "origin-choice": 43,
+            "origin-report": 42,
+            "expression": 64,
+        },
     ),
     "intact, and a loss of which nothing is certain": replace(
         HEALTHY,
@@ -265,12 +272,13 @@ def test_an_origin_and_a_repair_are_told_only_beside_a_loss(verdict: Overall, or
 
 
 def test_how_many_prompts_each_part_read_is_told_to_both() -> None:
-    read = {"task": 512, "behaviour": 512, "origin-search": 256, "origin-confirmation": 256, "rediscovery": 512}
+    origin = {"origin-search": 171, "origin-choice": 171, "origin-report": 170}
+    read = {"task": 512, "behaviour": 512, **origin, "rediscovery": 512}
     found = replace(CASES["recovered, assertion by assertion"], prompts=read)
     assert json.loads(as_json(found))["prompts"] == read
     said = " ".join(text_of(found).partition("\nprompts ")[2].split())
     told = said.partition(" assertions ")[0]
-    assert [word for word in told.split() if word.isdigit()] == ["512", "256", "256", "512"]
+    assert [word for word in told.split() if word.isdigit()] == ["512", "171", "171", "170", "512"]
 
 
 def test_a_program_reads_every_figure_with_its_interval() -> None:

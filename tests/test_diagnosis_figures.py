@@ -30,15 +30,15 @@ STEP = 1e-5  # of a weight's spread: what is left of second order is as small be
 
 @given(st.lists(st.sampled_from(["ABBA/0", "BABA/0", "ABBA/1", "BABA/1"]), min_size=2, max_size=60))
 @settings(deadline=None)
-def test_either_half_knows_every_template(templates: list[str]) -> None:
+def test_every_part_knows_every_template(templates: list[str]) -> None:
     prompts = PromptSet(
         tuple(Prompt((number,), "", {"end": 0}, template=name) for number, name in enumerate(templates))
     )
-    search, confirm = prompts.halves()
-    assert sorted(search + confirm) == list(range(len(templates)))
-    for name in set(templates):
-        counts = [sum(templates[row] == name for row in half) for half in (search, confirm)]
-        assert abs(counts[0] - counts[1]) <= 1
+    for parts in (prompts.halves(), prompts.shared_out(3)):
+        assert sorted(sum(parts, ())) == list(range(len(templates)))
+        for name in set(templates):
+            counts = [sum(templates[row] == name for row in part) for part in parts]
+            assert max(counts) - min(counts) <= 1
 
 
 def test_intervals_of_shares_cover_the_true_share() -> None:

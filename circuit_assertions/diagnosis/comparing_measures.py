@@ -136,7 +136,7 @@ def recovery(beside: Comparing) -> Compared:
     unit="share of what was lost",
     compares=("baseline",),
     help="how much of the loss the baseline's weights of a few components restore (a tenth of all components, at "
-    "least four); they are searched on half of the prompts, and measured on the other half",
+    "least four); a third of the prompts searches them, a third chooses between sets, and a third is read",
     source="weight grafts; the definition is this project's",
     needs=TO_PATCH,
     relies_on=CAUSAL,
@@ -167,13 +167,14 @@ def localization(beside: Comparing) -> Compared:
         raise NothingToSayError(f"{model.checkpoint} {lost}: there is nothing to localize")
     if not few:
         raise NothingToSayError(f"no small set of components restores anything of what {model.checkpoint} has lost")
-    best = ranked(few, lambda one: one.healed.mean)[0]
+    best = ranked(few, lambda one: one.on_choice)[0]
+    chose, reported = len(origin.choosing), len(origin.reporting)
     found = {
         "components": ", ".join(str(part) for part in best.parts),
         "verdict": origin.verdict,
-        "prompts": f"{len(prompts) - len(origin.confirmed)} searched, {len(origin.confirmed)} confirmed",
+        "prompts": f"{len(prompts) - chose - reported} searched, {chose} chose, {reported} reported",
     }
-    return Compared(best.values, view, tuple(origin.confirmed), found=found)
+    return Compared(best.values, view, origin.reporting, found=found)
 
 
 @dataclass

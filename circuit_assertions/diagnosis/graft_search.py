@@ -1,4 +1,4 @@
-"""What the search for an origin measures with: grafts both ways, on prompts that search and on prompts that confirm."""
+"""What the search for an origin measures with: grafts both ways, on prompts that search, choose or report."""
 
 from __future__ import annotations
 
@@ -78,9 +78,13 @@ class Grafts:
         """Share of what is lost that a set of the baseline's parts restores."""
         return float(self.shares(parts).mean())
 
-    def broken(self, part: Part) -> Figure:
-        """Share of what is lost that a part of the model alone costs the baseline."""
-        return self.figure(share_of(self.then - self.breaking.difference([part]).numpy(), self.lost))
+    def broken(self, part: Part, together: int) -> Figure:
+        """Share of what is lost that a part of the model alone costs the baseline.
+
+        Args:
+            together: how many parts are tried.
+        """
+        return self.figure(share_of(self.then - self.breaking.difference([part]).numpy(), self.lost), together)
 
     def figure(self, values: Array, together: int = 1) -> Figure:
         """The figure of values [prompts].

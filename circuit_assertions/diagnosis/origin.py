@@ -7,7 +7,7 @@ do not. The damage is LOCALIZED where few parts restore it and matched random pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,9 +31,9 @@ class Healing:
     """A set of parts, grafted from the baseline into the model.
 
     Attributes:
-        healed: the share of the difference that is restored, on prompts that were not used to choose the parts, except
-            to add parts again that the search had removed.
+        healed: the share of the difference that is restored, on the prompts that report. These have chosen nothing.
         values: the shares whose mean is `healed`, one for each of these prompts.
+        on_choice: the share that is restored on the prompts by which one of several sets is chosen.
         random: what random sets of as many parts of the same kinds and layers restore, on average; its interval is
             over prompts, for these sets. None where the model has too few others.
     """
@@ -42,6 +42,7 @@ class Healing:
     healed: Figure
     random: Figure | None = None
     values: Array = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    on_choice: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Origin:
         breaks: share of the loss that a changed part alone brings to the baseline, for those that were tried.
         curve: sets that restore, smallest first; the last is the one that the verdict is about.
         groups: what all heads, all MLPs, all norms and the embeddings restore, each together.
-        confirmed: by which prompts, by index, what the curve and the groups say was confirmed; the others searched.
+        choosing, reporting: the prompts, by index, that decide between sets, and those that curve and groups are read
+            on; the others searched.
         few: how many parts LOCALIZED may take.
     """
 
@@ -64,7 +66,8 @@ class Origin:
     breaks: Mapping[Part, Figure] = field(default_factory=dict)
     curve: tuple[Healing, ...] = ()
     groups: Mapping[str, Figure] = field(default_factory=dict)
-    confirmed: tuple[int, ...] = ()
+    choosing: tuple[int, ...] = ()
+    reporting: tuple[int, ...] = ()
     few: int = 0
 
     @property
@@ -89,7 +92,7 @@ def find_origin(
     """Find whose weights made the model lose what the baseline has.
 
     Args:
-        prompts: half of them search, half confirm.
+        prompts: a third of them search, a third choose how far a set is widened, a third report.
         tell: what is being tried, and how far that is.
         search: whether to look for an origin at all; else only what differs is told.
         policy: the thresholds of the verdict, and how much is tried.
@@ -103,27 +106,26 @@ def find_origin(
     few = _few(count, policy)
     if not changed or not search:
         return Origin(OriginVerdict.UNCHANGED, count, changed, few=few)
-    halves = prompts.halves()
-    searched, confirm = (Grafts(model, baseline, prompts.some(rows), policy) for rows in halves)
-    both = (searched, confirm)
-    then, now = (np.concatenate([getattr(half, when) for half in both]) for when in ("then", "now"))
+    rows = prompts.shared_out(3)
+    thirds = search_by, choose, report = [Grafts(model, baseline, prompts.some(one), policy) for one in rows]
+    then, now = (np.concatenate([getattr(third, when) for third in thirds]) for when in ("then", "now"))
     if not has_lost(then, now, policy):
         return Origin(OriginVerdict.UNCHANGED, count, changed, few=few)
-    searching = _Search(searched, few, tell)
+    searching = _Search(search_by, few, tell)
     sets = searching.sets(changed)
     needed = searching.matters if len(changed) > few else None  # of few that differ, each is at fault
-    sets += _put_back(searched, confirm, sets, searching.taken_away, few, needed)
-    curve = [_confirmed(confirm, parts) for parts in sets]
+    sets += _put_back(search_by, choose, sets, searching.taken_away, few, needed)
+    curve = [_healing(choose, report, parts, len(sets)) for parts in sets]
     if curve:
-        curve[-1] = _confirmed(confirm, sets[-1], _by_chance(confirm, sets[-1], tell))
+        curve[-1] = replace(curve[-1], random=_by_chance(report, sets[-1], tell))
     verdict = _verdict(curve, few, policy)
-    groups = _groups(confirm, changed)
-    return Origin(verdict, count, changed, searching.breaks, tuple(curve), groups, halves[1], few)
+    groups = _groups(report, changed)
+    return Origin(verdict, count, changed, searching.breaks, tuple(curve), groups, rows[1], rows[2], few)
 
 
 def _put_back(
     search: Grafts,
-    confirm: Grafts,
+    choose: Grafts,
     sets: Sequence[list[Part]],
     taken_away: Sequence[Part],
     few: int,
@@ -131,19 +133,19 @@ def _put_back(
 ) -> list[list[Part]]:
     """Larger sets, where the last one heals enough on the prompts of the search alone; none if no few parts will do.
 
-    What was taken away comes back, what heals most on the search first, until the other prompts bear the set out.
+    What was taken away comes back, what heals most on the search first, until the prompts that choose bear the set out.
 
     Args:
-        matters: share of what is lost that a part must heal on the other prompts to come back; None for whatever.
+        matters: share of what is lost that a part must heal on these to come back; None for whatever.
     """
     larger, spare = [], list(taken_away)
     kept = sets[-1] if sets else []
-    while confirm.healed(kept) < confirm.policy.origin_restores:
+    while choose.healed(kept) < choose.policy.origin_restores:
         if not spare or not kept or len(kept) >= few:
             return []
         healed = {part: search.healed([*kept, part]) for part in spare}
         best = ranked(spare, healed.__getitem__)[0]
-        if matters is not None and confirm.healed([*kept, best]) - confirm.healed(kept) < matters:
+        if matters is not None and choose.healed([*kept, best]) - choose.healed(kept) < matters:
             return []
         spare.remove(best)
         kept = [*kept, best]
@@ -151,9 +153,12 @@ def _put_back(
     return larger
 
 
-def _confirmed(confirm: Grafts, parts: Sequence[Part], random: Figure | None = None) -> Healing:
-    shares = confirm.shares(parts)
-    return Healing(tuple(sorted_parts(parts)), confirm.figure(shares), random, shares)
+def _healing(choose: Grafts, report: Grafts, parts: Sequence[Part], together: int) -> Healing:
+    """What one of several sets restores; their intervals hold together."""
+    shares = report.shares(parts)
+    return Healing(
+        tuple(sorted_parts(parts)), report.figure(shares, together), values=shares, on_choice=choose.healed(parts)
+    )
 
 
 def _verdict(curve: Sequence[Healing], few: int, policy: Policy) -> OriginVerdict:
@@ -200,7 +205,7 @@ class _Search:
         promise = {}
         for number, part in enumerate(chosen):
             self.tell("what each component breaks and restores", number, len(chosen))
-            self.breaks[part] = self.grafts.broken(part)
+            self.breaks[part] = self.grafts.broken(part, len(chosen))
             promise[part] = max(self.breaks[part].mean, self.grafts.healed([part]))
         self.tell("what each component breaks and restores", len(chosen), len(chosen))
         return ranked(chosen, promise.__getitem__)
@@ -242,19 +247,19 @@ class _Search:
         return sets
 
 
-def _by_chance(confirm: Grafts, parts: Sequence[Part], tell: Callable[[str, int, int], None]) -> Figure | None:
+def _by_chance(report: Grafts, parts: Sequence[Part], tell: Callable[[str, int, int], None]) -> Figure | None:
     """What random sets of as many parts like these heal on average."""
-    healed, count = [], confirm.policy.origin_random_sets
+    healed, count = [], report.policy.origin_random_sets
     for number in range(count):
         tell("matched random sets", number, count)
-        drawn = confirm.like(parts, number)
+        drawn = report.like(parts, number)
         if len(drawn) == len(parts):
-            healed.append(confirm.shares(drawn))
+            healed.append(report.shares(drawn))
     tell("matched random sets", count, count)
-    return confirm.figure(np.mean(healed, axis=0)) if healed else None
+    return report.figure(np.mean(healed, axis=0)) if healed else None
 
 
-def _groups(confirm: Grafts, changed: Sequence[Part]) -> dict[str, Figure]:
+def _groups(report: Grafts, changed: Sequence[Part]) -> dict[str, Figure]:
     kinds: dict[str, tuple[type, ...]] = {
         "all heads": (Head,),
         "all MLPs": (Mlp,),
@@ -262,4 +267,4 @@ def _groups(confirm: Grafts, changed: Sequence[Part]) -> dict[str, Figure]:
         "embeddings": (Embedding, Unembedding),
     }
     members = {name: [part for part in changed if isinstance(part, kind)] for name, kind in kinds.items()}
-    return {name: confirm.figure(confirm.shares(parts)) for name, parts in members.items() if parts}
+    return {name: report.figure(report.shares(parts), len(members)) for name, parts in members.items() if parts}

@@ -8,7 +8,7 @@ from circuit_assertions.tasks import Task
 
 __all__ = ["PARTS", "fewer", "prompts_read"]
 
-PARTS = ("task", "behaviour", "origin-search", "origin-confirmation", "expression", "rediscovery")
+PARTS = ("task", "behaviour", "origin-search", "origin-choice", "origin-report", "expression", "rediscovery")
 
 
 def fewer(task: Task, most: int | None) -> Task:
@@ -27,12 +27,13 @@ def prompts_read(
         read: those that behaviour and roles were read by.
         transplanted: those that outputs were transplanted on; None where none were.
     """
-    confirmed = len(origin.confirmed) or None
+    chose, reported = len(origin.choosing) or None, len(origin.reporting) or None
     numbers = (
         task.count,
         read,
-        None if confirmed is None else read - confirmed,
-        confirmed,
+        None if chose is None or reported is None else read - chose - reported,
+        chose,
+        reported,
         transplanted,
         None if recovery is None or recovery.circuits is None else recovery.circuits.prompts,
     )

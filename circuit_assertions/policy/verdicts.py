@@ -22,14 +22,14 @@ class VerdictThresholds(Thresholds):
         16,
         "different prompts",
         "A diagnosis, a discovery or a trajectory on fewer different prompts is refused.",
-        "argument: half of them choose and half confirm, and fewer than 8 show neither the spread nor the skewness of "
-        "a mean",
+        "argument: a third of them reports an origin, and fewer than 5 show neither the spread nor the skewness of a "
+        "mean",
     )
     compared_prompts: Count = threshold(
         128,
         "prompts",
         "A diagnosis or a trajectory reads at most so many prompts of a task, unless their number is given.",
-        "argument: with 64 prompts to search and 64 to confirm, the intervals of the laboratory's shares are a few per "
+        "argument: with 42 prompts to report an origin, the intervals of the laboratory's shares are a few per "
         "cent wide (docs/lab.md), and the time of a diagnosis grows with the prompts",
     )
     corrupted_below: Below = threshold(

@@ -81,7 +81,8 @@ def _prompts(diagnosis: DiagnosisResult) -> Iterator[tuple[str, str]]:
     asked, behaviour = read["task"], read["behaviour"]
     told = [f"{behaviour}{f' of the {asked} of {diagnosis.task}' * (asked != behaviour)} for behaviour and roles"]
     if "origin-search" in read:
-        told.append(f"{read['origin-search']} to search for the origin and {read['origin-confirmation']} to confirm it")
+        search, choice, report = (read[f"origin-{part}"] for part in ("search", "choice", "report"))
+        told.append(f"{search} to search for the origin, {choice} to choose and {report} to report it")
     others = {"expression": "outputs taken from the baseline", "rediscovery": "the rediscovered circuit"}
     told += [f"{read[part]} for {what}" for part, what in others.items() if part in read]
     if diagnosis.assertions:

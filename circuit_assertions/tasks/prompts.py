@@ -100,7 +100,12 @@ class PromptSet:
         return PromptSet(tuple(self.prompts[row] for row in rows), self.settings)
 
     def halves(self, split: int = 0) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Indices of two disjoint halves: the prompts of every template are shared out between them.
+        """Indices of two disjoint halves; see `shared_out`."""
+        first, second = self.shared_out(2, split)
+        return first, second
+
+    def shared_out(self, parts: int, split: int = 0) -> tuple[tuple[int, ...], ...]:
+        """Indices of disjoint parts of equal size: the prompts of every template are shared out between them.
 
         The templates are dealt in a random order. Dealt in their own order, two kinds of template that take turns
         would come into one half each where every template has a single prompt.
@@ -117,7 +122,7 @@ class PromptSet:
         for template in templates if split else ():
             drawn.shuffle(by_template[template])
         dealt = [index for template in templates for index in by_template[template]]
-        return tuple(sorted(dealt[::2])), tuple(sorted(dealt[1::2]))
+        return tuple(tuple(sorted(dealt[part::parts])) for part in range(parts))
 
     def batches(self, most: int, whole_templates: bool = False) -> Iterator[tuple[tuple[int, ...], tuple[Prompt, ...]]]:
         """Prompts of equal length, at most `most` together, each batch with its prompts' indices in this set.
