@@ -67,6 +67,12 @@ def test_each_look_has_twice_the_prompts_until_the_budget_is_spent(
     assert len({*task.looks, *(ioi(prompts=count) for count in counts)}) == len(counts)
 
 
+@pytest.mark.parametrize(("least", "count"), [(2, 64), (64, 64), (65, 128), (200, 200), (1000, 200)])
+def test_a_circuit_is_found_on_the_first_look_with_enough_prompts(least: int, count: int) -> None:
+    assert ioi(prompts={"start": 64, "budget": 200}).look_with(least) == ioi(prompts=count)
+    assert ioi(prompts=32).look_with(least) == ioi(prompts=32)
+
+
 def test_a_plain_number_is_one_look_and_a_changed_number_ends_the_growth() -> None:
     assert ioi(prompts=32).looks == (ioi(prompts=32),)
     growing = repeated(prompts={"start": 16, "budget": 64})

@@ -103,6 +103,7 @@ def diagnose(
         DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch or too few prompts.
         TaskError: if their tokenizers differ.
     """
+    task = task.look_with(audit.policy.discovered_prompts)  # a later part may need more than a suite begins with
     asked = task if every_prompt else fewer(task, audit.policy.compared_prompts)
     sides = Sides.of(audit, model, baseline, corrupted, asked, insist)
     found = _compare_sides(sides, chain_for(task, circuit, chain), roles, task, every_prompt, tell)

@@ -26,6 +26,13 @@ class DiscoveryThresholds(Thresholds):
         "More prompts are drawn up to this while it is undecided whether the model does the task.",
         "argument: four times as many prompts halve an interval; a model that is still undecided lies at the bound",
     )
+    discovered_prompts: Count = threshold(
+        256,
+        "prompts",
+        "Where the prompts of a task grow, its circuit is found on the first look with so many, or on the last.",
+        "argument: the number that `discover` asks by default; the first look of a suite may be too small to find a "
+        "circuit by",
+    )
     least_effect: Share = threshold(
         0.02,
         "share of the logit difference",

@@ -94,6 +94,10 @@ class TaskKind(Strict):
         """The task with as many prompts as are asked at first, then with more; one where their number is fixed."""
         return (self,)
 
+    def look_with(self, prompts: int) -> Self:
+        """The first look with at least so many prompts; the last, where no look has so many."""
+        return next((look for look in self.looks if look.count >= prompts), self.looks[-1])
+
     @property
     def budget(self) -> int:
         """How many prompts are asked at most."""

@@ -123,6 +123,7 @@ def discover(
         SuiteError: if the chain is unknown, not valid, or not one for this task.
         TaskError, CheckpointError, MeasuringError: if the model cannot be asked.
     """
+    task = task.look_with(audit.policy.discovered_prompts)
     policy = audit.policy if least is None else audit.policy.changed(least_effect=least)
     least = policy.least_effect
     view, followed_by = View(audit, checkpoint, task), chain_for(task, name, chain)
