@@ -6,7 +6,7 @@ planned for that pair in the same passes, and the rest costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,7 @@ class Audit:
     _prompts: dict[tuple[Task, Checkpoint], PromptSet] = field(default_factory=dict)
     _planned: dict[Checkpoint, list[Request]] = field(default_factory=dict)
     _readings: dict[tuple[Checkpoint, Any], Reading] = field(default_factory=dict)
+    _taken: dict[tuple[Checkpoint, Any], ReadingBuilder] = field(default_factory=dict)
     _failures: dict[tuple[Checkpoint, Any], Exception] = field(default_factory=dict)
     _passes: PassCache | None = None
 
@@ -143,6 +144,7 @@ class Audit:
         self._planned.pop(checkpoint, None)
         self._prompts = {key: kept for key, kept in self._prompts.items() if key[1] != checkpoint}
         self._readings = {key: kept for key, kept in self._readings.items() if key[0] != checkpoint}
+        self._taken = {key: kept for key, kept in self._taken.items() if key[0] != checkpoint}
         self._failures = {key: kept for key, kept in self._failures.items() if key[0] != checkpoint}
         if self._passes is not None:
             self._passes.forget(lambda key: key[0] == checkpoint)
@@ -203,16 +205,10 @@ class Audit:
         return None
 
     def _run(self, checkpoint: Checkpoint, task: Task, wanted: Sequence[tuple[Request, tuple[Component, ...]]]) -> None:
-        from circuit_assertions.engine import PassCache, Wanted
         from circuit_assertions.measures.reading_builder import ReadingBuilder
-        from circuit_assertions.measures.sweeping import KNOCKOUT, Sweep
+        from circuit_assertions.measures.sweeping import Sweep
 
         model, prompts = self.model(checkpoint), self.prompts(task, checkpoint)
-        everything = Wanted()
-        for request, _ in wanted:
-            everything |= Wanted(**dict.fromkeys(MEASURES[request.measure].wants, True))
-            if request.chosen.get("without"):
-                everything |= KNOCKOUT
         takings = [
             ReadingBuilder(
                 f"{request.measure} on {checkpoint}", MEASURES[request.measure], heads, request.chosen, len(prompts)
@@ -222,20 +218,46 @@ class Audit:
         sweep = Sweep.of(model, prompts, lambda done, total: self.progress(f"{task.kind}, searching", done, total))
         for taking in takings:
             taking.prepare(sweep)
-        done = 0
-        self._passes = self._passes or PassCache()
-        for taken in self._passes.run((checkpoint, task), model, prompts, everything):
-            self.progress(task.kind, done, len(prompts))
-            done += len(taken.indices)
-            for taking in takings:
-                taking.add(taken)
-        self.progress(task.kind, done, len(prompts))
+        by_first: dict[int, list[ReadingBuilder]] = {}
+        for taking, (request, _) in zip(takings, wanted, strict=True):
+            by_first.setdefault(self._begun(taking, request, checkpoint, prompts), []).append(taking)
+        for first, some in by_first.items():
+            self._pass_over(checkpoint, task, first, some)
         for taking, (request, _) in zip(takings, wanted, strict=True):
             taking.finish()
             if taking.failure is not None:
                 self._failures[(checkpoint, request.key)] = taking.failure
             else:
-                self._readings[(checkpoint, request.key)] = _reading(request, taking, model, prompts)
+                self._taken[(checkpoint, request.key)] = taking
+                self._readings[(checkpoint, request.key)] = taking.reading(task, model, prompts)
+
+    def _begun(self, taking: ReadingBuilder, request: Request, checkpoint: Checkpoint, prompts: PromptSet) -> int:
+        """Let a reading begin with what was taken of its first prompts; how many these are."""
+        measure, _, operands = request.key
+        most = 0
+        for (owner, (other, task, chosen)), earlier in self._taken.items():
+            if (owner, other, chosen) == (checkpoint, measure, operands) and len(prompts) > earlier.prompts > most:
+                first = self._prompts[(task, checkpoint)].prompts
+                if prompts.prompts[: len(first)] == first and taking.begin_with(earlier):
+                    most = earlier.prompts
+        return most
+
+    def _pass_over(self, checkpoint: Checkpoint, task: Task, first: int, takings: Sequence[ReadingBuilder]) -> None:
+        """Let readings take the prompts from `first` on in shared passes."""
+        from circuit_assertions.engine import PassCache, Wanted
+
+        model, prompts = self.model(checkpoint), self.prompts(task, checkpoint)
+        everything, done = Wanted(), first
+        for taking in takings:
+            everything |= taking.wanted
+        self._passes = self._passes or PassCache()
+        some = prompts.some(range(first, len(prompts)))
+        for taken in self._passes.run((checkpoint, task, first), model, some, everything):
+            self.progress(task.kind, done, len(prompts))
+            done += len(taken.indices)
+            for taking in takings:
+                taking.add(taken, first)
+        self.progress(task.kind, done, len(prompts))
 
 
 def _check_request(request: Request) -> None:
@@ -246,36 +268,6 @@ def _check_request(request: Request) -> None:
         raise MeasuringError(problem)
     if spec.joint and not request.chosen.get("set"):
         raise MeasuringError(f"{spec.name} is read of a set of heads, and none is given")
-
-
-def _reading(request: Request, taking: ReadingBuilder, model: Model, prompts: PromptSet) -> Reading:
-    spec = MEASURES[request.measure]
-    settings: Mapping[str, Any] = {
-        "task": dict(prompts.settings),
-        "operands": {name: _spelled(value) for name, value in request.chosen.items()},
-        "found": dict(taking.prepared.found),
-        "token_hash": prompts.token_hash,
-        "balance": prompts.balance,
-        "model": model.identity(),
-        **({"approximate": True} if spec.approximate else {}),
-    }
-    asked = [prompts.prompts[row] for row in taking.rows]
-    return Reading(
-        spec.name,
-        spec.unit_on(request.task),
-        spec.reading_kind,
-        taking.values,
-        tuple(taking.heads),
-        settings,
-        [prompt.text for prompt in asked],
-        [prompt.template for prompt in asked],
-        taking.beside,
-        spec.rounding_on(request.task),
-    )
-
-
-def _spelled(value: Any) -> str:
-    return ", ".join(str(head) for head in value) if type(value) is tuple else str(value)
 
 
 def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint, task: Task) -> None:

@@ -152,6 +152,16 @@ class Measure:
     prepare: Callable[[Sweep, Asked[Any]], Prepared] = _no_search
 
     @property
+    def searches(self) -> bool:
+        """Whether it searches before it is read."""
+        return self.prepare is not _no_search
+
+    @property
+    def finishes(self) -> bool:
+        """Whether its columns are not yet what is read."""
+        return self.finish is not _columns
+
+    @property
     def by_head(self) -> bool:
         """Whether it has one value per prompt and head or other component; otherwise one per prompt."""
         return self.kind == "head" or self.each

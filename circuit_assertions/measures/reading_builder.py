@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from circuit_assertions.components import Component
-from circuit_assertions.engine import MeasuringError, Pass
+from circuit_assertions.engine import MeasuringError, Model, Pass, Wanted
 from circuit_assertions.measures.declaring import NOTHING, Asked, Measure, Prepared
+from circuit_assertions.measures.reading import Reading
 from circuit_assertions.measures.replacing import without
 from circuit_assertions.measures.shares import Array
-from circuit_assertions.measures.sweeping import NotFiniteError, Sweep
+from circuit_assertions.measures.sweeping import KNOCKOUT, NotFiniteError, Sweep
+from circuit_assertions.tasks import PromptSet, Task
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
 __all__ = ["ReadingBuilder"]
@@ -56,14 +58,40 @@ class ReadingBuilder:
             self._asked = replace(self._asked, prepared=self.prepared.values)
             self.rows = sweep.to_read if self.prepared.searched else tuple(range(self.prompts))
 
-    def add(self, taken: Pass) -> None:
-        """Take what a pass shows."""
+    @property
+    def wanted(self) -> Wanted:
+        """What a pass must keep for it."""
+        own = Wanted(**dict.fromkeys(self.measure.wants, True))
+        return own | KNOCKOUT if self.operands.get("without") else own
+
+    def begin_with(self, earlier: ReadingBuilder) -> bool:
+        """Take over what was taken of the first prompts, unless a prompt's values depend on the others.
+
+        They do where a measure searches, or takes means over a template.
+        """
+        if self.measure.searches or self.wanted.whole_templates or not set(self.heads) <= set(earlier.heads):
+            return False
+        if list(self.heads) == list(earlier.heads):
+            self._columns.update(earlier._columns)
+            return True
+        if not self.measure.by_head or self.measure.finishes:
+            return False
+        places = [list(earlier.heads).index(head) for head in self.heads]
+        self._columns.update({row: values[places] for row, values in earlier._columns.items()})
+        return True
+
+    def add(self, taken: Pass, first: int = 0) -> None:
+        """Take what a pass shows.
+
+        Args:
+            first: the index of the first prompt of the passes.
+        """
         if self.failure is None:
             with self._failing():
                 aside = self.operands.get("without")
                 shown = without(taken, frozenset(aside)) if aside else taken
                 values = self.measure.compute(shown, self._asked).double().cpu().numpy()
-                self._columns.update(zip(taken.indices, values, strict=True))
+                self._columns.update(zip((first + index for index in taken.indices), values, strict=True))
 
     def finish(self) -> None:
         """Make the reading of what the passes showed."""
@@ -75,6 +103,31 @@ class ReadingBuilder:
                 self.values = self.measure.finish(columns, self._asked)
                 self.beside = self.measure.beside(columns, self._asked)
 
+    def reading(self, task: Task, model: Model, prompts: PromptSet) -> Reading:
+        """The finished reading."""
+        settings: Mapping[str, Any] = {
+            "task": dict(prompts.settings),
+            "operands": {name: _spelled(value) for name, value in self.operands.items()},
+            "found": dict(self.prepared.found),
+            "token_hash": prompts.token_hash,
+            "balance": prompts.balance,
+            "model": model.identity(),
+            **({"approximate": True} if self.measure.approximate else {}),
+        }
+        asked = [prompts.prompts[row] for row in self.rows]
+        return Reading(
+            self.measure.name,
+            self.measure.unit_on(task),
+            self.measure.reading_kind,
+            self.values,
+            tuple(self.heads),
+            settings,
+            [prompt.text for prompt in asked],
+            [prompt.template for prompt in asked],
+            self.beside,
+            self.measure.rounding_on(task),
+        )
+
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
         try:
@@ -84,3 +137,7 @@ class ReadingBuilder:
             self.failure = MeasuringError(f"{self.called} gave NaN or infinity: the model is damaged")
         except (MeasuringError, UnexpectedError) as error:
             self.failure = error
+
+
+def _spelled(value: Any) -> str:
+    return ", ".join(str(head) for head in value) if type(value) is tuple else str(value)
