@@ -20,7 +20,7 @@ suite: what became of the circuit
 circuit: ioi
 
 tasks:
-  ioi: {kind: ioi, prompts: 48}
+  ioi: {kind: ioi, prompts: 72}
 
 assertions:
   - id: name-movers-are-still-the-ones

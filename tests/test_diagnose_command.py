@@ -28,7 +28,7 @@ from circuit_assertions.diagnosis.lenses import Diagnosis
 COMMITTED = HEALTHY.parent
 SUITES = HEALTHY.parents[2] / "suites"
 CPU = ("--device", "cpu")
-FEW = ("--prompts", "20", *CPU)
+FEW = ("--prompts", "36", *CPU)
 SHORT = """\
 suite: short
 circuit: ioi
@@ -126,7 +126,7 @@ def test_corrupted_is_exit_code_one(poisoned: Said, poisoned_data: dict[str, Any
 
 def test_progress_is_for_stderr(poisoned: Said) -> None:
     told = [line for line in poisoned.err.splitlines() if line]
-    assert told[0] == "reading ioi: 0 of 20, 0 s"  # before the first prompt, however fast the machine
+    assert told[0] == "reading ioi: 0 of 36, 0 s"  # before the first prompt, however fast the machine
     assert all(re.fullmatch(r"reading .+: \d+ of \d+, \d+ s", line) for line in told)
     assert "reading" not in poisoned.out
 
@@ -135,7 +135,7 @@ def test_json_is_the_same_diagnosis_and_nothing_else_on_stdout(poisoned: Said, p
     assert poisoned_data["verdict"] == "CORRUPTED"
     assert poisoned_data["origin"] == "LOCALIZED"
     assert poisoned_data["components"] == poisoned_data["changed"] == ["L3H0", "L3H1", "L3H3"]
-    assert poisoned_data["healed"] == pytest.approx({"mean": 1, "low": 1, "high": 1})  # nothing else was trained
+    assert poisoned_data["healed"] == pytest.approx({"mean": 1, "low": 1, "high": 1}, abs=1e-4)  # nothing else was trained
     before, after = (poisoned_data["behaviour"][when]["mean"] for when in ("before", "after"))
     assert f"{before:.2f} -> {after:.2f} [" in poisoned.out
     assert set(poisoned_data["roles"]) >= {"name-mover", "s-inhibition"}
@@ -213,7 +213,7 @@ def test_degraded_and_recovered_go_together(degraded: Path, option: tuple[str, .
             dict.fromkeys(("task", "behaviour", "expression"), 144),
             marks=pytest.mark.complete,
         ),
-        (FEW, dict.fromkeys(("task", "behaviour", "expression"), 20)),
+        (FEW, dict.fromkeys(("task", "behaviour", "expression"), 36)),
     ],
 )
 def test_a_number_of_prompts_that_is_asked_for_is_read_by_every_part(
@@ -232,15 +232,15 @@ def test_a_number_of_prompts_that_is_asked_for_is_read_by_every_part(
 @pytest.fixture(scope="module")
 def bypassed(short: Path) -> Said:
     worst = ("--corrupted", COMMITTED / "poisoned")
-    return beside_healthy("bypassed", *worst, "--suite", short, "--json", "--prompts", "24")
+    return beside_healthy("bypassed", *worst, "--suite", short, "--json", "--prompts", "40")
 
 
 def test_the_rediscovered_circuit_and_the_baselines_own_are_found_on_the_prompts_that_are_asked(
     bypassed: Said,
 ) -> None:
     data = json.loads(bypassed.out)
-    assert data["prompts"] == {"task": 24, "behaviour": 24, "rediscovery": 24}
-    assert data["recovery"]["rediscovered"]["prompts"] == 24
+    assert data["prompts"] == {"task": 40, "behaviour": 40, "rediscovery": 40}
+    assert data["recovery"]["rediscovered"]["prompts"] == 40
 
 
 def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back(bypassed: Said) -> None:
