@@ -135,7 +135,7 @@ def test_json_is_the_same_diagnosis_and_nothing_else_on_stdout(poisoned: Said, p
     assert poisoned_data["verdict"] == "CORRUPTED"
     assert poisoned_data["origin"] == "LOCALIZED"
     assert poisoned_data["components"] == poisoned_data["changed"] == ["L3H0", "L3H1", "L3H3"]
-    assert poisoned_data["healed"] == pytest.approx({"mean": 1, "low": 1, "high": 1}, abs=1e-4)  # nothing else was trained
+    assert poisoned_data["healed"] == pytest.approx({"mean": 1, "low": 1, "high": 1}, abs=1e-4)  # nothing else changed
     before, after = (poisoned_data["behaviour"][when]["mean"] for when in ("before", "after"))
     assert f"{before:.2f} -> {after:.2f} [" in poisoned.out
     assert set(poisoned_data["roles"]) >= {"name-mover", "s-inhibition"}
