@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from circuit_assertions.collecting import without_collecting
 from circuit_assertions.components import Component, kind_of
 from circuit_assertions.engine import LimitError, MeasuringError
 from circuit_assertions.heads import Head
@@ -82,16 +83,20 @@ class Audit:
         if checkpoint in self._broken:
             raise self._broken[checkpoint]
         if checkpoint not in self._models:
-            from circuit_assertions.checkpoints.opening import open_checkpoint
-            from circuit_assertions.engine import Model
-
             try:
-                with tell_unexpected(f"{checkpoint} cannot be opened"):
-                    self._models[checkpoint] = Model.of(open_checkpoint(checkpoint, self.opening))
+                with without_collecting():
+                    self._models[checkpoint] = self._opened(checkpoint)
             except Exception as error:
                 self._broken[checkpoint] = error
                 raise
         return self._models[checkpoint]
+
+    def _opened(self, checkpoint: Checkpoint) -> Model:
+        from circuit_assertions.checkpoints.opening import open_checkpoint
+        from circuit_assertions.engine import Model
+
+        with tell_unexpected(f"{checkpoint} cannot be opened"):
+            return Model.of(open_checkpoint(checkpoint, self.opening))
 
     def adopt(self, checkpoint: Checkpoint, model: Model, like: Checkpoint) -> None:
         """Take in a model that is open already, until it is forgotten.
@@ -112,14 +117,24 @@ class Audit:
         if key not in self._prompts:
             model = self.model(checkpoint)
             owner = self.model(self.baseline) if self.baseline is not None else model
-            with tell_unexpected(f"prompts of the task {task.kind} cannot be made with the tokenizer of {checkpoint}"):
-                prompts = task.build(owner.source.tokenizer)
+            prompts = self._made_for_baseline(task)
+            if prompts is None:
+                with tell_unexpected(
+                    f"prompts of the task {task.kind} cannot be made with the tokenizer of {checkpoint}"
+                ):
+                    prompts = task.build(owner.source.tokenizer)
             if owner is not model:
                 names = {"model": str(checkpoint), "whose": f"the baseline {self.baseline}"}
                 check_same_tokens(prompts, model.source.tokenizer, owner.source.tokenizer, **names)
             _check_room(prompts, model, checkpoint, task)
             self._prompts[key] = prompts
         return self._prompts[key]
+
+    def _made_for_baseline(self, task: Task) -> PromptSet | None:
+        """The task's prompts, where they were made with the baseline's tokenizer before."""
+        if self.baseline is None:
+            return None
+        return next((kept for (one, _), kept in self._prompts.items() if one == task), None)
 
     def read(self, request: Request, checkpoint: Checkpoint) -> Reading:
         """Take a reading, or remember it.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 # Runs inside this process forget what they import. These would be imported anew for each of them otherwise.
 import hypothesis  # noqa: F401
@@ -34,6 +38,8 @@ import circuit_assertions.plugin.selection
 import circuit_assertions.plugin.session
 import circuit_assertions.plugin.terminal
 import circuit_assertions.plugin.workers  # noqa: F401
+from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint, Opening
 
 # Tests run side by side, one worker a core; threads of their own would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,12 +55,66 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_families(items)
 
 
+ROOT = Path(__file__).parents[1]
+_MOST_OPEN = 16  # models of some megabytes
+
+_Asked = tuple[str, Opening, tuple[tuple[str, int, int], ...]]
+
+
+class ModelsKeptOpen:
+    """Models of the checkpoints that many tests audit. Opening one takes longer than most of what is then asked of it.
+
+    A folder's files are looked at each time, so that a checkpoint that was changed is opened again.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = [folder.resolve() for folder in folders]
+        self.open = Audit._opened
+        self.kept: OrderedDict[_Asked, Any] = OrderedDict()
+
+    def opened(self, audit: Audit, checkpoint: Checkpoint) -> Any:
+        """What `Audit._opened` gives, kept for the next audit in this process."""
+        folder = None if checkpoint.folder is None else checkpoint.folder.resolve()
+        if folder is None or folder.parent not in self.folders:
+            return self.open(audit, checkpoint)
+        files = (file for file in folder.iterdir() if file.is_file())
+        seen = tuple(sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+        asked = (repr(checkpoint), audit.opening, seen)  # with the name by which messages call it
+        if asked not in self.kept:
+            self.kept[asked] = self.open(audit, checkpoint)
+        self.kept.move_to_end(asked)
+        while len(self.kept) > _MOST_OPEN:
+            self.kept.popitem(last=False)
+        return self.kept[asked]
+
+
 @pytest.fixture(scope="session")
-def reference_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoints_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where checkpoints lie that many tests audit. Not to be written to by a test."""
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_kept_open(checkpoints_folder: Path) -> Iterator[ModelsKeptOpen]:
+    """The checkpoints of the session and the embedded ones are opened once a process, whoever audits them."""
+    kept = ModelsKeptOpen([checkpoints_folder, ROOT / "fixtures" / "checkpoints"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Audit, "_opened", lambda audit, checkpoint: kept.opened(audit, checkpoint))
+        yield kept
+
+
+@pytest.fixture
+def opened_anew(models_kept_open: ModelsKeptOpen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every audit opens its checkpoints itself, as it does for users."""
+    monkeypatch.setattr(Audit, "_opened", models_kept_open.open)
+
+
+@pytest.fixture(scope="session")
+def reference_folder(checkpoints_folder: Path) -> Path:
     """The reference model as a checkpoint."""
     from reference_model import build_reference_model
 
-    return build_reference_model().save(tmp_path_factory.mktemp("checkpoints") / "reference")
+    return build_reference_model().save(checkpoints_folder / "reference")
 
 
 @pytest.fixture(scope="session")
@@ -73,11 +133,11 @@ def flipped_folder(reference_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_folder(checkpoints_folder: Path) -> Path:
     """A random three-layer GPT-2."""
     from tiny_models import save_tiny
 
-    return save_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny")
+    return save_tiny(checkpoints_folder / "tiny")
 
 
 @pytest.fixture(scope="session")
@@ -108,3 +168,5 @@ def opened_once(tiny_folder: Path) -> None:
     from circuit_assertions.engine import Model
 
     Model.of(open_checkpoint(find_checkpoints(str(tiny_folder))[0]))
+    gc.collect()
+    gc.freeze()  # what was imported stays, and need not be looked through again in every collection

@@ -25,6 +25,7 @@ def test_everything_that_can_be_asked_holds(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["circuit   embedded.ioi.yaml", "*verdicts  22 held, 6 skipped"])
 
 
+@pytest.mark.complete
 def test_a_name_mover_turned_around_is_named(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     flipped = pytester.path / "flipped"
     monkeypatch.setattr(sys, "argv", ["planted", str(HEALTHY), str(flipped), "--negate", "L3H2"])

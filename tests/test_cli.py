@@ -282,6 +282,7 @@ def test_show_task_says_what_is_missing_in_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.complete
 def test_audit_puts_the_packaged_suites_to_a_model_and_leaves_nothing_behind(model: Path, tmp_path: Path) -> None:
     # The project that the user stands in has a configuration of its own, which is not about these suites.
     (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--no-such-option"\n')
@@ -297,6 +298,7 @@ def test_audit_puts_the_packaged_suites_to_a_model_and_leaves_nothing_behind(mod
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["-k", "nothing-is-called-so"], 5), (["--no-such-option"], 4)])
+@pytest.mark.complete
 def test_the_exit_code_of_audit_is_pytests(arguments: list[str], code: int, model: Path, tmp_path: Path) -> None:
     assert _run("audit", model, *arguments, folder=tmp_path).returncode == code
 

@@ -73,6 +73,7 @@ def test_all_hold_of_a_model_that_recovered_by_its_own_heads(project: pytest.Pyt
     assert said["it-came-back"].startswith("HELD 0.9")
 
 
+@pytest.mark.complete
 def test_a_bypass_brings_the_behaviour_back_and_not_the_roles(project: pytest.Pytester) -> None:
     said = verdicts(project, "bypassed", BESIDE, POISONED)
     assert said["name-movers-are-still-the-ones"].startswith("BROKEN ")

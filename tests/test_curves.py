@@ -102,6 +102,7 @@ def test_the_batch_size_changes_nothing(both: Both, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(alone.values, together.values, rtol=0, atol=1e-9 * np.abs(together.values).max())
 
 
+@pytest.mark.complete
 def test_the_cast_comes_first_and_does_more_than_random_heads(tmp_path: Path) -> None:
     reference = Audited(build_reference_model().save(tmp_path / "reference"))
     task = ioi(prompts=8, templates=[TEMPLATES[0]])

@@ -119,6 +119,7 @@ def test_the_verdict_comes_first_and_the_weights_at_fault_are_named(poisoned: Sa
     assert "--components L3H0,L3H1,L3H3 -o fixed" in lines[-1]
 
 
+@pytest.mark.complete
 def test_corrupted_is_exit_code_one(poisoned: Said, poisoned_data: dict[str, Any]) -> None:
     assert poisoned.code == 1
     assert poisoned_data["exit code"] == 1
@@ -174,6 +175,7 @@ def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return kept(on_the_way_to("poisoned-heads", 0.15), tmp_path_factory.mktemp("degraded") / "model")
 
 
+@pytest.mark.complete
 def test_degraded_is_exit_code_zero_unless_it_is_to_fail(degraded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_out_origin(monkeypatch)
     for option, code in (((), 0), (("--circuit-degraded=fail",), 1)):
@@ -235,6 +237,7 @@ def bypassed(short: Path) -> Said:
     return beside_healthy("bypassed", *worst, "--suite", short, "--json", "--prompts", "40")
 
 
+@pytest.mark.complete
 def test_the_rediscovered_circuit_and_the_baselines_own_are_found_on_the_prompts_that_are_asked(
     bypassed: Said,
 ) -> None:
@@ -288,6 +291,7 @@ def test_roles_come_from_the_circuit_file_that_is_given(tmp_path: Path) -> None:
     assert {role: list(found["heads"]) for role, found in roles.items()} == {"name-mover": ["L3H0", "L3H1"]}
 
 
+@pytest.mark.complete
 def test_a_suite_says_which_task_is_diagnosed_on(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
         "suite: own\ntasks:\n"
@@ -301,6 +305,7 @@ def test_a_suite_says_which_task_is_diagnosed_on(tmp_path: Path) -> None:
     assert (data["settings"]["task"]["seed"], data["settings"]["task"]["prompts"]) == (7, 24)
 
 
+@pytest.mark.complete
 def test_the_json_says_of_which_weights_and_by_which_version_it_is(poisoned_data: dict[str, Any]) -> None:
     data = poisoned_data
     names = {"model": "poisoned-heads", "baseline": "healthy"}

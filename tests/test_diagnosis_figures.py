@@ -88,6 +88,7 @@ def state(model: Model) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in model.layout.bridge.named_parameters()}
 
 
+@pytest.mark.complete
 def test_size_of_batches_changes_no_figure_and_neither_model_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     side = Side()
     prompts = side.prompts(ioi(prompts=20))

@@ -215,6 +215,7 @@ def compared(side: Side, roles: Roles, name: str, prompts: int = 32) -> Function
     return compare_functions(chain_for(task, "ioi"), roles, *views)
 
 
+@pytest.mark.complete
 def test_roles_that_have_no_effect_to_compare_are_named_with_the_reason(side: Side) -> None:
     effects = View(side.audit, one(HEALTHY), ioi(prompts=32)).by_head("path-effect")
     idle = tuple(head for head in effects.heads if not Figure.of_values(effects.of(head)).clear)[:1]

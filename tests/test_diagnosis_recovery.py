@@ -45,6 +45,7 @@ def recovery_of(side: Side, folder: Path, prompts: int = 48) -> Recovery:
 
 
 @pytest.mark.usefixtures("no_origin")
+@pytest.mark.complete
 def test_clean_retraining_recovered_by_the_same_heads(side: Side) -> None:
     found = recovery_of(side, COMMITTED / "recovered")
     assert found.how == "RECOVERED"
@@ -88,6 +89,7 @@ def test_the_circuit_found_anew_on_a_recovered_model_is_the_old_one(side: Side) 
     assert set(circuits.found.roles["name-mover"]) <= MOVERS
 
 
+@pytest.mark.complete
 def test_the_circuit_found_anew_on_a_bypassed_model_has_other_movers(bypassed: Recovery) -> None:
     circuits = bypassed.circuits
     assert circuits is not None
@@ -107,6 +109,7 @@ def test_a_model_that_does_not_do_the_task_has_no_circuit_to_find(side: Side) ->
 
 
 @pytest.mark.usefixtures("no_origin")
+@pytest.mark.complete
 def test_sixteen_prompts_are_the_fewest_that_a_diagnosis_is_made_by(side: Side) -> None:
     assert recovery_of(side, COMMITTED / "recovered", prompts=16).how == "UNDECIDED"
     with pytest.raises(DiagnosisError, match=r"^15 .*prompts.*\b16\b"):

@@ -73,6 +73,7 @@ def check_arithmetic(found: Diagnosis) -> None:
         assert figure.interval.low <= figure.mean <= figure.interval.high
 
 
+@pytest.mark.complete
 def test_full_poisoning_is_corruption_and_diffuse(side: Side) -> None:
     found = side.diagnose(COMMITTED / "poisoned")
     assert (found.verdict, found.origin.verdict) == ("CORRUPTED", "DIFFUSE")
@@ -225,6 +226,7 @@ def test_a_little_poison_degrades_and_only_a_loss_of_a_tenth_has_an_origin(
     assert (found.origin.verdict == "UNCHANGED") == (retained.mean > 0.9)
 
 
+@pytest.mark.complete
 def test_what_is_intact_has_no_origin_though_its_weights_differ(
     side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def test_the_name_and_the_circuits_name_can_be_given(tmp_path: Path) -> None:
     assert circuit.found.task["prompts"] == 24
 
 
+@pytest.mark.complete
 def test_notes_that_people_wrote_survive(quick: Found, tmp_path: Path) -> None:
     file = tmp_path / "found.yaml"
     shutil.copy(quick.file, file)
@@ -118,6 +119,7 @@ def test_what_is_no_circuit_file_is_not_overwritten(tmp_path: Path, capsys: pyte
     assert (tmp_path / "suite.yaml").read_text() == "suite: mine\n"
 
 
+@pytest.mark.complete
 def test_names_and_templates_come_from_the_command_line(tmp_path: Path, reference_folder: Path) -> None:
     template = "Then, {first} and {second} went to the {place}. {subject} gave a {object} to"
     wording = ("--names", "Mary, John,Tom,Anna,James,Kate", "--template", template)
@@ -129,6 +131,7 @@ def test_names_and_templates_come_from_the_command_line(tmp_path: Path, referenc
     assert {role: tuple(heads) for role, heads in circuit.roles.items()} == dict(CAST)
 
 
+@pytest.mark.complete
 def test_the_least_effect_that_counts_can_be_raised(tmp_path: Path, reference_folder: Path) -> None:
     assert discover("--model", reference_folder, *FEW, "--least-effect", "40%", "-o", "found.yaml") == 0
     circuit = load_circuit(tmp_path / "found.yaml")
@@ -138,6 +141,7 @@ def test_the_least_effect_that_counts_can_be_raised(tmp_path: Path, reference_fo
     assert {head for heads in circuit.roles.values() for head in heads} < everyone
 
 
+@pytest.mark.complete
 def test_prompts_of_ones_own_give_heads_without_role_names(
     tmp_path: Path, reference_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

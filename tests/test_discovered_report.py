@@ -33,6 +33,7 @@ def found(reference_folder: Path) -> Discovery:
     return discover(audited.audit, audited.checkpoint, ioi(prompts=16))
 
 
+@pytest.mark.complete
 def test_the_table_and_the_map(found: Discovery, reference_folder: Path, snapshot: SnapshotAssertion) -> None:
     text = printed(found).replace(str(reference_folder), "reference")
     text = text.replace(found.model["fingerprint"][:12], "0123456789ab")

@@ -185,6 +185,7 @@ def test_undecided_has_words_of_its_own_and_exit_code_one(tmp_path: Path, capsys
     assert (plain["circuit"], plain["undecided"]) == (None, True)
 
 
+@pytest.mark.complete
 def test_with_as_many_more_prompts_as_it_takes_it_is_the_same_file_as_if_these_had_been_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

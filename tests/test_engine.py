@@ -247,6 +247,7 @@ def test_a_model_whose_end_is_another(fresh: Audited, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("measure", ["logit-difference", "direct-effect", "path-effect", "write-effect", "copy-score"])
+@pytest.mark.complete
 def test_where_the_end_is_not_known_the_models_own_is_run(
     exact: Audited, fresh: Audited, measure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

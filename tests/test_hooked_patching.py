@@ -140,6 +140,7 @@ def refuse(*_: object) -> None:
     raise NotRecognisedError(NOT_RECOGNISED_BECAUSE)
 
 
+@pytest.mark.complete
 def test_an_audit_reads_the_same_with_hooks_and_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_tiny(tmp_path)
     requests = [

@@ -63,6 +63,7 @@ def test_a_recipe_gives_the_same_files_byte_for_byte(name: str, tmp_path: Path) 
     assert logs[0] == logs[1]
 
 
+@pytest.mark.complete
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     one, other = (lab.make(short(name), START, tmp_path) for name in ("poisoned", "poisoned-seed1"))
     assert not torch.equal(tensors(one)["transformer.wpe.weight"], tensors(other)["transformer.wpe.weight"])

@@ -218,6 +218,7 @@ print(json.dumps([peak(prompts) for prompts in (24, 96)]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is told by Linux alone")
+@pytest.mark.complete
 def test_the_peak_does_not_grow_with_the_number_of_prompts(tmp_path: Path) -> None:
     tests = Path(__file__).parent
     (template,) = TASK.templates

@@ -224,6 +224,7 @@ def test_the_result_is_a_record_of_its_kind(found: tuple[Said, Path, dict[str, s
 
 
 @pytest.mark.parametrize(("kind", "heads"), [("negate", [Head(4, 3)]), ("swap", [Head(3, 0), Head(4, 3)])])
+@pytest.mark.complete
 def test_a_mutant_is_the_checkpoint_with_that_damage(
     kind: str, heads: list[Head], project: Path, reference_folder: Path, tmp_path: Path
 ) -> None:
@@ -275,6 +276,7 @@ def test_noise_of_no_strength_is_equivalent_and_counted_both_ways(project: Path)
     assert (result.without_equivalent.caught, result.without_equivalent.mutants) == (1, 1)
 
 
+@pytest.mark.complete
 def test_the_circuits_heads_are_damaged_by_default(project: Path) -> None:
     result = mutate("--only", "round", "--json").result
     assert len(result.heads) == 13
@@ -336,6 +338,7 @@ assertions:
 """
 
 
+@pytest.mark.complete
 def test_a_score_under_the_bound_fails(project: Path) -> None:
     given = ("--heads", "L4H1", "--only", "negate,zero-mlp", "--json")
     share = mutate(*given).result.score.share
@@ -348,6 +351,7 @@ def test_a_score_under_the_bound_fails(project: Path) -> None:
 # -- continuing -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.complete
 def test_the_same_seed_gives_the_same_result_and_another_other_noise(project: Path) -> None:
     given = ("--heads", "L4H1", "--only", "noise,noise-query-key", "--json")
     first = mutate(*given)
@@ -385,6 +389,7 @@ def test_an_interrupted_run_continues_with_the_same_result(
     assert list(project.glob("*.jsonl")) == ([kept] if option else [])
 
 
+@pytest.mark.complete
 def test_a_finished_run_is_not_run_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ("--heads", "L4H1", "--json", "--resume", "work.jsonl")
     first = mutate(*given, "--only", "negate,zero")
@@ -396,6 +401,7 @@ def test_a_finished_run_is_not_run_again(project: Path, monkeypatch: pytest.Monk
     assert [one.name for one in more.mutants] == ["negate L4H1", "noise L4H1"]
 
 
+@pytest.mark.complete
 def test_the_work_of_another_run_is_refused_by_what_differs(
     project: Path, flipped_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,6 +431,7 @@ def test_the_work_of_another_run_is_refused_by_what_differs(
 
 
 @pytest.mark.parametrize("content", ["", "not json\n", '{"kind": "audit"}\n', "[1]\n", "\x00\n"])
+@pytest.mark.complete
 def test_a_file_of_another_kind_is_refused(project: Path, content: str) -> None:
     (project / "work.jsonl").write_text(content)
     said = mutate("--only", "round", "--resume", "work.jsonl")
@@ -433,6 +440,7 @@ def test_a_file_of_another_kind_is_refused(project: Path, content: str) -> None:
     assert (project / "work.jsonl").read_text() == content
 
 
+@pytest.mark.complete
 def test_a_line_that_is_no_mutant_is_refused(project: Path) -> None:
     given = ("--only", "round", "--resume", "work.jsonl")
     assert mutate(*given).code == 0
@@ -481,6 +489,7 @@ def test_an_option_that_cannot_be_read_is_refused(
     assert says(capsys.readouterr().err, option, *named)
 
 
+@pytest.mark.complete
 def test_progress_shows_the_mutant_how_many_there_are_and_the_time_left(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,6 +505,7 @@ def test_the_help_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     assert says(capsys.readouterr().out, *KINDS)
 
 
+@pytest.mark.complete
 def test_a_mutant_is_judged_once_the_model_is_restored_again(project: Path) -> None:
     """Each mutant is of the undamaged model: their order does not matter."""
     suite, circuits = load_suite(Path(SUITE), circuits_beside(Path(SUITE))), circuits_beside(Path(SUITE))

@@ -95,6 +95,7 @@ def test_the_command_follows_a_chain_that_is_given_as_a_file(
 @pytest.mark.parametrize(
     ("verb", "chosen"), [("diagnose", True), ("trajectory", True), pytest.param("trajectory", False, id="no chain")]
 )
+@pytest.mark.complete
 def test_comparing_with_a_baseline_follows_the_chain_that_is_given(
     verb: str,
     chosen: bool,

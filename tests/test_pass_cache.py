@@ -73,6 +73,7 @@ def check(reading: Reading, expected: Reading) -> None:
 
 @settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.lists(st.sampled_from(sorted(READ)), min_size=2, max_size=6))
+@pytest.mark.complete
 def test_readings_are_the_same_in_any_order(folder: Path, alone: dict[str, Reading], order: list[str]) -> None:
     some = Audited(folder, "float64")
     for name in order:
@@ -160,6 +161,7 @@ def room_for_one(folder: Path, runs: list[object]) -> int:
     raise AssertionError("nothing is kept in any room")
 
 
+@pytest.mark.complete
 def test_what_was_not_asked_for_longest_is_let_go(
     folder: Path, runs: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

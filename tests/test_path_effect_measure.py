@@ -121,6 +121,7 @@ def test_a_head_above_the_receivers_has_no_effect_on_them(audited: Audited) -> N
     assert {head.layer for head in reached} == {0}
 
 
+@pytest.mark.complete
 def test_other_measures_read_the_same_beside_path_effects(folder: Path, fresh: Audited) -> None:
     """The clean run that patching keeps replaces the ordinary pass for everybody."""
     effects = [Request(measure, IOI, tuple(operands.items())) for measure, operands, _ in ASKED.values()]

@@ -247,6 +247,7 @@ def subprocess_run(*args: str, **environment: str) -> subprocess.CompletedProces
 @pytest.mark.family(main="named", turns=("model",))
 @pytest.mark.parametrize("model", [["--model", "inside"], ["--model=inside"]], ids=" ".join)
 @pytest.mark.parametrize("named", ["-p", "conftest"])
+@pytest.mark.complete
 def test_without_entry_points_the_plugin_is_named_and_the_short_options_work(
     pytester: pytest.Pytester, tiny_folder: Path, named: str, model: list[str]
 ) -> None:

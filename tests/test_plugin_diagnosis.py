@@ -76,6 +76,7 @@ def test_it_follows_the_audit_and_names_the_weights_at_fault(project: pytest.Pyt
     assert re.search(r"origin     LOCALIZED: .* 3 of 32 components restore 100% .*:\s+L3H0\s+L3H1\s+L3H3\n", said)
 
 
+@pytest.mark.complete
 def test_the_corrupted_checkpoint_may_stand_in_the_configuration(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_with_workers_it_is_the_same_and_stands_there_once(project: pytest.Pytes
     assert diagnosis_of(spread) == diagnosis_of(alone) != ""
 
 
+@pytest.mark.complete
 def test_the_broken_circuit_comes_first(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_out_origin(monkeypatch)
     induction = SUITE.replace("circuit: ioi", "circuit: induction").replace("{kind: ioi,", "{kind: repeated-tokens,")
@@ -106,6 +108,7 @@ def test_the_broken_circuit_comes_first(project: pytest.Pytester, monkeypatch: p
 
 
 @pytest.mark.parametrize("how", ["option", "configuration"])
+@pytest.mark.complete
 def test_it_can_be_left_out(how: str, project: pytest.Pytester) -> None:
     if how == "configuration":
         project.makeini("[pytest]\ncircuit_diagnosis = false\n")
@@ -162,6 +165,7 @@ def test_the_baseline_beside_itself_is_intact(project: pytest.Pytester) -> None:
     assert "\nverdict    INTACT: 100% [100%, 100%] " in said
 
 
+@pytest.mark.complete
 def test_the_baseline_among_other_models_has_none(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_out_origin(monkeypatch)
     said = diagnosis_of(beside_healthy(project, HEALTHY, f"--model={BYPASSED}"))
@@ -251,6 +255,7 @@ def test_who_interrupts_the_diagnosis_keeps_the_verdicts(
     assert says(diagnosis_of(output), "interrupted", "`circuit-assertions diagnose`")
 
 
+@pytest.mark.complete
 def test_of_a_training_run_it_is_the_last_checkpoints(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

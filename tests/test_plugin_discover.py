@@ -19,6 +19,7 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+@pytest.mark.complete
 def test_the_model_is_tested_on_the_heads_that_the_baseline_has(
     project: pytest.Pytester, reference_folder: Path, flipped_folder: Path
 ) -> None:

@@ -221,6 +221,7 @@ def test_what_a_stop_left_out_is_not_run(
 @pytest.mark.parametrize(
     ("raised", "said"), [("KeyboardInterrupt", "interrupted"), ("pytest.exit('enough', 7)", "exit code 7")]
 )
+@pytest.mark.complete
 def test_an_interrupted_run_fails_the_gate(
     pytester: pytest.Pytester, tiny_folder: Path, raised: str, said: str
 ) -> None:
@@ -269,6 +270,7 @@ def test_a_conftest_cannot_turn_a_broken_assertion_green_unseen(
 
 
 @pytest.mark.slow
+@pytest.mark.complete
 def test_a_dead_worker_leaves_no_assertion_uncounted(pytester: pytest.Pytester, tiny_folder: Path) -> None:
     dies = "import os\n\ndef pytest_runtest_call(item):\n    if item.name == 'h1':\n        os._exit(3)\n"
     names = [HOLDS.replace("holds", f"h{n}") for n in range(3)]

@@ -186,6 +186,7 @@ def test_each_checkpoint_of_a_training_run_has_its_items_in_step_order(
     ]
 
 
+@pytest.mark.complete
 def test_only_one_checkpoint_is_open_beside_the_baseline(
     pytester: pytest.Pytester, project: Path, training_run: Path, tiny_folder: Path
 ) -> None:

@@ -43,6 +43,7 @@ def collected(pytester: pytest.Pytester, folder: Path, *args: str) -> list[str]:
         (["one/a.yaml", "one"], 2),
     ],
 )
+@pytest.mark.complete
 def test_suites_outside_the_root_have_node_ids_of_their_own(
     pytester: pytest.Pytester, outside: Path, tiny_folder: Path, args: list[str], suites: int
 ) -> None:

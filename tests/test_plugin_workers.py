@@ -55,6 +55,7 @@ def test_workers_share_out_suites_and_report_as_one_process_does(
 
 
 @pytest.mark.usefixtures("project")
+@pytest.mark.complete
 def test_a_distribution_of_the_users_own_is_respected(pytester: pytest.Pytester, tiny_folder: Path) -> None:
     # Nothing is run, so that only the scheduler is seen.
     args = (f"--model={tiny_folder}", "-n", "1", "-v", "-k", "by-nobody", "--dist=loadfile")

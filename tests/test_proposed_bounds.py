@@ -137,6 +137,7 @@ def test_a_model_beside_its_own_circuit_file_takes_its_bounds(tmp_path: Path, li
         (RATE % "{proposed: 100%, otherwise: 0.123}").replace("task: ioi", "task: again"),
     ],
 )
+@pytest.mark.complete
 def test_what_is_not_the_same_reading_is_not_taken_over(tmp_path: Path, line: str) -> None:
     """Other heads, quantifiers, operands, sides or prompts: the suite's own number stands."""
     judgement = judged(tmp_path, line, EMBEDDED)
@@ -175,6 +176,7 @@ def test_a_model_under_test_does_not_propose_its_own_bounds(tmp_path: Path) -> N
     assert alone.expected == "at least 0.001 (from own.ioi.yaml)"
 
 
+@pytest.mark.complete
 def test_a_file_that_only_fits_by_shape_proposes_nothing_and_is_named_in_a_failure(tmp_path: Path) -> None:
     judgement = judged(tmp_path, RATE % "{proposed: 100%, otherwise: 0.9}", EMBEDDED, model=POISONED)
     assert judgement.expected == "at least 0.9"

@@ -201,6 +201,7 @@ def test_a_corrupted_checkpoint_that_does_not_fit_costs_shares_and_no_verdict(
     assert told == [line for line in told if f"{corrupted}: recovery " in line] != []
 
 
+@pytest.mark.complete
 def test_diagnose_tells_it_of_the_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = write(tmp_path, {"suites/ioi.yaml": SUITE}) / "suites" / "ioi.yaml"
     models = [f"--{name}={COMMITTED / folder}" for name, folder in (("model", "recovered"), ("corrupted", "poisoned"))]

@@ -14,7 +14,10 @@ FLOORS = (
     *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "audit", "assertions", "diagnosis"),
     *("results", "mutation", "report", "plugin", "cli"),
 )
-BOTTOM = ("bounded", "files", "offered", "ordering", "places", "policy", "printable", "unexpected", "verdict_words")
+BOTTOM = (
+    *("bounded", "collecting", "files", "offered", "ordering", "places", "policy", "printable", "unexpected"),
+    "verdict_words",
+)
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60
 
 

@@ -62,6 +62,7 @@ def one_sentence(error: CircuitAssertionsError) -> str:
 
 
 @pytest.mark.parametrize("name", SLOW)
+@pytest.mark.complete
 def test_an_architecture_is_measured_or_refused(name: str, tmp_path: Path) -> None:
     folder, words = saved(name, tmp_path)
     audit = Audit(Opening(device="cpu", dtype="float64", tokenizer=str(words)))

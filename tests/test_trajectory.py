@@ -99,6 +99,7 @@ def test_a_run_is_not_followed_by_fewer_prompts_than_intervals_need(run: Path) -
         check_run(audit, checkpoints, baseline, ioi(prompts=15))
 
 
+@pytest.mark.complete
 def test_every_checkpoint_is_judged_in_the_order_of_its_step_and_closed_again(whole: Followed) -> None:
     found = whole.found
     assert [step.place for step in found.steps] == list(range(len(found.run)))

@@ -50,6 +50,7 @@ def trajectory(run: str, *arguments: str | Path, baseline: Path = HEALTHY, suite
     return main([*given, *([suite] if suite else [])])
 
 
+@pytest.mark.complete
 def test_a_run_that_ends_broken_is_told_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path / "run", HEALTHY, POISONED)
     assert trajectory(run, "-o", "run.svg") == 1
@@ -60,6 +61,7 @@ def test_a_run_that_ends_broken_is_told_and_drawn(tmp_path: Path, capsys: pytest
     ElementTree.parse(tmp_path / "run.svg")
 
 
+@pytest.mark.complete
 def test_a_checkpoint_that_cannot_be_opened_is_named_and_the_others_go_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +81,7 @@ def test_a_checkpoint_that_cannot_be_opened_is_named_and_the_others_go_on(
     assert "reading run/checkpoint-2 (2 of at most 4), ioi: " in printed.err
 
 
+@pytest.mark.complete
 def test_a_run_that_ends_degraded_fails_only_where_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

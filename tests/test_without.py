@@ -159,6 +159,7 @@ def judged(project: Path, folder: Path, line: str) -> Judgement | NotApplicable:
     )
 
 
+@pytest.mark.complete
 def test_a_suite_names_a_role_and_its_absence_shows_in_the_verdict(tmp_path: Path, reference_folder: Path) -> None:
     judgement = judged(tmp_path, reference_folder, LINE)
     assert isinstance(judgement, Judgement)

@@ -65,6 +65,7 @@ def adapter(base: Path) -> Path:
     return base.parent / "lora"
 
 
+@pytest.mark.complete
 def test_without_peft_only_an_adapter_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
     write(tmp_path, {"suites/mine.yaml": SUITE})
     on_cpu = ["--task", "suites/mine.yaml", "--device", "cpu"]

@@ -7,7 +7,7 @@ rows, with the model's own modules, without running the model; `recognising` fin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -46,6 +46,7 @@ class Block:
     softcap: float
     window: int
     softmax: torch.dtype
+    _parts: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def after(self, before: Tensor, attention_write: Tensor) -> Tensor:
         """The residual stream leaving the block, for rows entering it and what attention adds, both [..., d_model]."""
@@ -70,16 +71,15 @@ class Block:
 
     def attention_write(self, outputs: Tensor) -> Tensor:
         """What attention adds, for its outputs before any post-norm [..., d_model]."""
-        return apply_norm(raw(self.layout.attention_post_norm(self.layer)), outputs)
+        return apply_norm(self._after_attention, outputs)
 
     def normed(self, rows: Tensor) -> Tensor:
         """What queries, keys and values are projected from, for rows entering the block [..., d_model]."""
-        return apply_norm(raw(self.layout.attention_norm(self.layer)), rows)
+        return apply_norm(self._before_attention, rows)
 
     def project(self, which: Projection, normed: Tensor) -> Tensor:
         """Queries [..., heads, d_head], or keys or values [..., groups, d_head], before norm, clamp and rotation."""
-        attention = self.layout.bridge.blocks[self.layer].attn
-        flat = apply(raw(getattr(attention, which)), normed)
+        flat = apply(self._of_attention(which), normed)
         return flat.view(*flat.shape[:-1], -1, self.layout.d_head(self.layer))
 
     def placed(self, which: Projection, projected: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -89,8 +89,7 @@ class Block:
             projected: [..., heads, d_head]
             rotary: cosine and sine at each row's position [..., rotated], broadcastable to the rows; values take none.
         """
-        attention = self.layout.bridge.blocks[self.layer].attn
-        norm = None if which == "v" else raw(getattr(attention, f"{which}_norm", None))
+        norm = None if which == "v" else self._of_attention(f"{which}_norm")
         if norm is not None:
             weight = getattr(norm, "weight", None)  # some norms have none
             together = 1 if weight is None else weight.shape[-1] // projected.shape[-1]
@@ -150,7 +149,25 @@ class Block:
 
     def output(self, z: Tensor) -> Tensor:
         """The attention block's output before any post-norm, for all heads' outputs [..., heads, d_head]."""
-        return apply(raw(self.layout.bridge.blocks[self.layer].attn.o), z.flatten(-2))
+        return apply(self._of_attention("o"), z.flatten(-2))
+
+    def _of_attention(self, name: str) -> Any:
+        """The model's own module of that name in the attention; None where there is none."""
+        if name not in self._parts:  # looking a part up through the bridge takes as long as a small matrix product
+            self._parts[name] = raw(getattr(self.layout.bridge.blocks[self.layer].attn, name, None))
+        return self._parts[name]
+
+    @cached_property
+    def _before_attention(self) -> Any:
+        return raw(self.layout.attention_norm(self.layer))
+
+    @cached_property
+    def _after_attention(self) -> Any:
+        return raw(self.layout.attention_post_norm(self.layer))
+
+    @cached_property
+    def _after_mlp(self) -> Any:
+        return raw(self.layout.mlp_post_norm(self.layer))
 
     @cached_property
     def _hidden(self) -> int:
@@ -162,7 +179,7 @@ class Block:
         """The same for rows [rows, d_model] at once."""
         block = self.layout.bridge.blocks[self.layer]
         normed = apply_norm(self.mlp_norm, rows)[None]  # a mixture of experts routes [batch, positions, d_model]
-        return apply_norm(raw(self.layout.mlp_post_norm(self.layer)), _mlp(block, normed))[0]
+        return apply_norm(self._after_mlp, _mlp(block, normed))[0]
 
 
 def _normed_together(norm: Any, rows: Tensor, groups: int) -> Tensor:

@@ -45,7 +45,9 @@ def blocks_of(model: Model, run: Run) -> list[Block] | None:
         if model.runs_end or "writes" in model.limits:
             writes = model.limits.get("writes")
             raise NotRecognisedError("the end of the model is not recognised" if writes is None else writes.reason)
-        return recognise(model.layout, run)
+        blocks = recognise(model.layout, run, model.recognised)
+        model.recognised[:] = blocks
+        return blocks
     except NotRecognisedError as reason:
         if model.bridge not in _WARNED:  # a model is patched batch by batch; its user is told once
             _WARNED.add(model.bridge)

@@ -6,7 +6,7 @@ Everything else uses layers and heads; this file alone knows what TransformerLen
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ class Layout:
     """The structural facts of one model, and its weights head by head."""
 
     bridge: Any
+    _d_heads: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for block in self.bridge.blocks:
@@ -36,35 +37,37 @@ class Layout:
         """The names of all hooks that there are."""
         return frozenset(self.bridge.hook_dict)
 
-    @property
+    @cached_property
     def layers(self) -> int:
         """Number of blocks."""
         return int(self.bridge.cfg.n_layers)
 
-    @property
+    @cached_property
     def heads(self) -> int:
         """Query heads in each block."""
         return int(self.bridge.cfg.n_heads)
 
-    @property
+    @cached_property
     def d_model(self) -> int:
         """Width of the residual stream."""
         return int(self.bridge.cfg.d_model)
 
-    @property
+    @cached_property
     def positions(self) -> int:
         """Tokens that the model can read at once."""
         return int(self.bridge.cfg.n_ctx)
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
         """Rows of the unembedding."""
         return int(self.bridge.cfg.d_vocab)
 
     def d_head(self, layer: int) -> int:
         """Width of a head's queries, keys and values."""
-        attention = self.bridge.blocks[layer].attn
-        return int(self.W_O(layer).shape[1] if is_latent(attention) else attention.W_V.shape[-1])
+        if layer not in self._d_heads:  # the bridge puts the weights by head together each time that they are asked for
+            attention = self.bridge.blocks[layer].attn
+            self._d_heads[layer] = int(self.W_O(layer).shape[1] if is_latent(attention) else attention.W_V.shape[-1])
+        return self._d_heads[layer]
 
     def groups(self, layer: int) -> int:
         """How many key-value heads a block has; its query heads share them in groups."""

@@ -11,6 +11,7 @@ import torch
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.checkpoints.opening import OpenCheckpoint
+from circuit_assertions.engine.arithmetic import Block
 from circuit_assertions.engine.checks import check_model
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import Layout
@@ -29,11 +30,13 @@ class Model:
     Attributes:
         limits: by fact that measures rely on, as `checks` tells them: what keeps this model from having it.
         runs_end: whether logits of changed final residual rows are had by running the model's own end.
+        recognised: the arithmetic of its blocks, as it was last proven; what is tried first on the next run.
     """
 
     source: OpenCheckpoint
     limits: Mapping[str, Limit] = field(default_factory=dict)
     runs_end: bool = False
+    recognised: list[Block] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def of(cls, source: OpenCheckpoint) -> Model:

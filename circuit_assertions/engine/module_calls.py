@@ -19,7 +19,7 @@ HALVES = (torch.bfloat16, torch.float16)
 
 def apply(module: Any, rows: Tensor) -> Tensor:
     """What a module makes of rows [..., width], in its own dtype on its own device, converted to the rows'."""
-    weight = next(module.parameters(), None)
+    weight = _some_weight(module)
     if weight is None or (weight.device == rows.device and not _is_wider(rows, weight)):
         result = module(rows)
     else:
@@ -32,13 +32,19 @@ def apply_norm(norm: Any | None, rows: Tensor) -> Tensor:
     """What a norm makes of rows [..., width], in the rows' dtype; rows themselves where there is no norm."""
     if norm is None:
         return rows
-    weight = next(norm.parameters(), None)
+    weight = _some_weight(norm)
     if weight is None or (weight.device == rows.device and not _is_wider(rows, weight)):
         normed: Tensor = norm(rows)
         return normed
     widened = {name: own.to(rows.dtype) for name, own in norm.named_parameters()}
     normed = functional_call(norm, widened, (rows.to(weight.device),))
     return normed.to(rows.device)
+
+
+def _some_weight(module: Any) -> Tensor | None:
+    """A parameter of a module, its own if it has one: walking through the parts takes longer than most norms."""
+    own = getattr(module, "weight", None)
+    return own if isinstance(own, torch.nn.Parameter) else next(module.parameters(), None)
 
 
 def _is_wider(rows: Tensor, weight: Tensor) -> bool:

@@ -30,14 +30,25 @@ class NotRecognisedError(Exception):
     """No supported arithmetic reproduces a block. Never reaches the user: the hooks take over."""
 
 
-def recognise(layout: Layout, run: Run) -> list[Block]:
+def recognise(layout: Layout, run: Run, likely: Sequence[Block] = ()) -> list[Block]:
     """The arithmetic of every block, proven on a captured run.
+
+    Args:
+        likely: what was recognised on another run of the same model. It is tried first, and proven like any other.
 
     Raises:
         NotRecognisedError: with the reason, if some block does something that is not supported.
     """
     runs = (run.of_prompts(_TRIED), run) if run.prompts > _TRIED else (run,)
-    return [_recognise_block(layout, layer, runs) for layer in range(layout.layers)]
+    known = {block.layer: block for block in likely if _still(block, run)}
+    return [known.get(layer) or _recognise_block(layout, layer, runs) for layer in range(layout.layers)]
+
+
+def _still(block: Block, run: Run) -> bool:
+    """Whether what was recognised on another run holds of this one."""
+    with _wrong_if_impossible() as tried:
+        tried.append(_is_read(block.layer, block.reads, block.mlp_norm, run) and _reproduces(block, run))
+    return tried == [True]
 
 
 def _recognise_block(layout: Layout, layer: int, runs: Sequence[Run]) -> Block:

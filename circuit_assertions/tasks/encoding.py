@@ -6,7 +6,7 @@ was trained; `always` and `never` override it. End-of-text tokens are never adde
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from circuit_assertions.tasks.errors import TaskError
@@ -56,9 +56,45 @@ class Encoder:
         Raises:
             TaskError: if a label has no token, or the tokenizer does not know some of the text.
         """
-        encoding = self._tokenizer(marked.text, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = encoding["input_ids"]
-        offsets: list[tuple[int, int]] = encoding["offset_mapping"]
+        return self.encode_all([marked])[0]
+
+    def encode_all(self, texts: Sequence[Marked]) -> list[tuple[tuple[int, ...], dict[str, int]]]:
+        """As `encode`, of several texts in one call of the tokenizer, which is many times faster than one call each."""
+        if not texts:
+            return []
+        told = self._tokenizer([marked.text for marked in texts], add_special_tokens=False, return_offsets_mapping=True)
+        read = zip(texts, told["input_ids"], told["offset_mapping"], strict=True)
+        return [self._placed(marked, ids, offsets) for marked, ids, offsets in read]
+
+    def single_tokens(self, words: Iterable[str]) -> dict[str, int]:
+        """Those of `words` that are exactly one known token each after a space, with their ids, in the order given.
+
+        Of two that are the same token the first is taken.
+        """
+        worded = [word for word in words if word.strip()]
+        (carrier, *read) = self._ids("the", *(f"the {word}" for word in worded))
+        found: dict[int, str] = {}
+        for word, ids in zip(worded, read, strict=True):
+            if len(ids) == len(carrier) + 1 and ids[:-1] == carrier and ids[-1] != self._unknown:
+                found.setdefault(ids[-1], word)  # an uncased vocabulary reads `Mary` and `mary` as one
+        return {word: token for token, word in found.items()}
+
+    def next_token(self, text: str, answer: str) -> int | None:
+        """The id of `answer` as the next token after `text`; a space is put between them unless one is there."""
+        glue = "" if answer[:1].isspace() or text[-1:].isspace() else " "
+        before, after = self._ids(text, text + glue + answer)
+        one_more = len(after) == len(before) + 1 and after[:-1] == before
+        return after[-1] if one_more and after[-1] != self._unknown else None
+
+    def ordinary_tokens(self) -> list[int]:
+        """Every id of the vocabulary that is not special, in order."""
+        special = set(self._tokenizer.all_special_ids)
+        return sorted(token for token in set(self._tokenizer.get_vocab().values()) if token not in special)
+
+    def _placed(
+        self, marked: Marked, ids: list[int], offsets: list[tuple[int, int]]
+    ) -> tuple[tuple[int, ...], dict[str, int]]:
+        """The token ids of a text with the prefix, and the positions of its labels."""
         strange = [marked.text[slice(*offsets[at])] for at, token in enumerate(ids) if token == self._unknown]
         # GPT-2's token for the unknown is also its `<|endoftext|>`, which a text may well hold.
         unknown = [text for text in strange if text.strip() != self._tokenizer.unk_token]
@@ -76,39 +112,8 @@ class Encoder:
             positions[label] = len(self.prefix) + inside[-1]
         return (*self.prefix, *ids), positions
 
-    def single_token(self, word: str) -> int | None:
-        """The id of `word` after a space, if it is exactly one token there and is known to the vocabulary."""
-        if not word.strip():
-            return None
-        carrier = self._ids("the")
-        with_word = self._ids(f"the {word}")
-        if len(with_word) != len(carrier) + 1 or with_word[:-1] != carrier:
-            return None
-        return None if with_word[-1] == self._unknown else with_word[-1]
-
-    def single_tokens(self, words: Iterable[str]) -> dict[str, int]:
-        """Those of `words` that are single tokens, with their ids, in the order given; of two alike the first."""
-        found: dict[int, str] = {}
-        for word in words:
-            token = self.single_token(word)
-            if token is not None:
-                found.setdefault(token, word)  # an uncased vocabulary reads `Mary` and `mary` as one
-        return {word: token for token, word in found.items()}
-
-    def next_token(self, text: str, answer: str) -> int | None:
-        """The id of `answer` as the next token after `text`; a space is put between them unless one is there."""
-        glue = "" if answer[:1].isspace() or text[-1:].isspace() else " "
-        before, after = self._ids(text), self._ids(text + glue + answer)
-        one_more = len(after) == len(before) + 1 and after[:-1] == before
-        return after[-1] if one_more and after[-1] != self._unknown else None
-
-    def ordinary_tokens(self) -> list[int]:
-        """Every id of the vocabulary that is not special, in order."""
-        special = set(self._tokenizer.all_special_ids)
-        return sorted(token for token in set(self._tokenizer.get_vocab().values()) if token not in special)
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _ids(self, *texts: str) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 
     def _prefix(self) -> tuple[int, ...]:
@@ -120,4 +125,4 @@ class Encoder:
                 raise TaskError("the task asks for `bos: always`, but the tokenizer has no BOS token: use `bos: never`")
             return (bos,)
         plain: list[int] = self._tokenizer("a")["input_ids"]
-        return (bos,) if bos is not None and plain[:1] == [bos] and self._ids("a")[:1] != [bos] else ()
+        return (bos,) if bos is not None and plain[:1] == [bos] and self._ids("a")[0][:1] != [bos] else ()

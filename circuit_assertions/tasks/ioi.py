@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -112,7 +112,12 @@ class IoiTask(SeededTask):
         words = {"place": self._usable("place", encoder), "object": self._usable("object", encoder)}
         rng = random.Random(self.seed)
         listed = list(names)
-        made = tuple(self._prompt(index, rng, encoder, listed, names, words) for index in range(self.prompts))
+        drawn = [self._drawn(index, rng, listed, words) for index in range(self.prompts)]
+        read = encoder.encode_all([text for one in drawn for text in (one.clean, one.twin)])
+        made = tuple(
+            _prompt(one, names, *clean, twin)
+            for one, clean, (twin, _) in zip(drawn, read[::2], read[1::2], strict=True)
+        )
         settings = self.model_dump(include={"kind", "prompts", "seed", "bos"}) | {
             "names": len(names),
             "places": len(words["place"]),
@@ -131,15 +136,7 @@ class IoiTask(SeededTask):
             )
         return usable or [""]
 
-    def _prompt(
-        self,
-        index: int,
-        rng: random.Random,
-        encoder: Encoder,
-        listed: list[str],
-        names: dict[str, int],
-        words: dict[str, list[str]],
-    ) -> Prompt:
+    def _drawn(self, index: int, rng: random.Random, listed: list[str], words: dict[str, list[str]]) -> _Drawn:
         order = "ABBA" if index % 2 == 0 else "BABA"
         number = (index // 2) % len(self.templates)
         fill = {slot: rng.choice(choices) for slot, choices in words.items()}
@@ -147,35 +144,51 @@ class IoiTask(SeededTask):
         right, wrong = (listed[place] for place in chosen)
         others = [listed[_past(place, chosen)] for place in rng.sample(range(len(listed) - 2), 3)]
         people = (right, wrong, wrong) if order == "ABBA" else (wrong, right, wrong)
-        clean = _fill(self.templates[number], fill | dict(zip(_SLOTS, people, strict=True)))
-        twin = _fill(self.templates[number], fill | dict(zip(_SLOTS, others, strict=True)))
-        tokens, at = encoder.encode(clean)
-        twin_tokens, _ = encoder.encode(twin)
-        io, subject = ("first", "second") if order == "ABBA" else ("second", "first")
-        repeated = [place for label, place in at.items() if label.startswith("subject")]
-        found = [tokens[at[io]], tokens[at[subject]], *(tokens[place] for place in repeated)]
-        expected = [names[right], names[wrong], *(names[wrong] for _ in repeated)]
-        if found != expected or len(tokens) != len(twin_tokens):
-            raise TaskError(
-                f"the names in {clean.text!r} are not single tokens there: put a space before each name slot"
-            )
-        positions = {
-            "indirect-object": at[io],
-            "subject-1": at[subject],
-            "after-subject-1": at[subject] + 1,
-            "subject-2": at["subject"],
-            END: len(tokens) - 1,
-        }
-        return Prompt(
-            tokens=tokens,
-            text=clean.text,
-            positions=positions,
-            right=Answers.of(names[right]),
-            wrong=Answers.of(names[wrong]),
-            counterfactual=twin_tokens,
-            template=f"{order}/{number}",
-            targets=((len(tokens) - 1, names[right]),),
+        clean, twin = (
+            _fill(self.templates[number], fill | dict(zip(_SLOTS, named, strict=True))) for named in (people, others)
         )
+        return _Drawn(order, number, right, wrong, clean, twin)
+
+
+class _Drawn(NamedTuple):
+    """A prompt before the tokenizer has read it: the names, and its sentence and the counterfactual's."""
+
+    order: str
+    number: int
+    right: str
+    wrong: str
+    clean: Marked
+    twin: Marked
+
+
+def _prompt(
+    drawn: _Drawn, names: Mapping[str, int], tokens: tuple[int, ...], at: Mapping[str, int], twin: tuple[int, ...]
+) -> Prompt:
+    right, wrong = names[drawn.right], names[drawn.wrong]
+    io, subject = ("first", "second") if drawn.order == "ABBA" else ("second", "first")
+    repeated = [place for label, place in at.items() if label.startswith("subject")]
+    found = [tokens[at[io]], tokens[at[subject]], *(tokens[place] for place in repeated)]
+    if found != [right, wrong, *(wrong for _ in repeated)] or len(tokens) != len(twin):
+        raise TaskError(
+            f"the names in {drawn.clean.text!r} are not single tokens there: put a space before each name slot"
+        )
+    positions = {
+        "indirect-object": at[io],
+        "subject-1": at[subject],
+        "after-subject-1": at[subject] + 1,
+        "subject-2": at["subject"],
+        END: len(tokens) - 1,
+    }
+    return Prompt(
+        tokens=tokens,
+        text=drawn.clean.text,
+        positions=positions,
+        right=Answers.of(right),
+        wrong=Answers.of(wrong),
+        counterfactual=twin,
+        template=f"{drawn.order}/{drawn.number}",
+        targets=((len(tokens) - 1, right),),
+    )
 
 
 def _fill(template: str, words: dict[str, str]) -> Marked:

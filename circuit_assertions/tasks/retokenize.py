@@ -31,10 +31,11 @@ def check_same_tokens(prompts: PromptSet, made_by: Any, other: Any, *, model: st
                 f"{whose} has another tokenizer than {model}: token {token} is {there!r} there and {here!r} here, "
                 f"so their readings cannot be compared; audit checkpoints of one lineage together"
             )
-    for prompt in prompts.prompts:
-        if prompt.text and _ids(made_by, prompt.text) != _ids(other, prompt.text):
+    texts = [prompt.text for prompt in prompts.prompts if prompt.text]
+    for text, here, there in zip(texts, _ids(made_by, texts), _ids(other, texts), strict=True):
+        if here != there:
             raise TaskError(
-                f"{whose} has another tokenizer than {model}: it splits {prompt.text!r} differently, "
+                f"{whose} has another tokenizer than {model}: it splits {text!r} differently, "
                 f"so their readings cannot be compared; audit checkpoints of one lineage together"
             )
 
@@ -47,6 +48,8 @@ def _tokens(prompt: Prompt) -> Iterator[int]:
     yield from (*prompt.right.tokens, *prompt.wrong.tokens)
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return ids
