@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "circuit_assertions"
 FLOORS = (
     *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "audit", "assertions", "diagnosis"),
-    *("results", "mutation", "report", "plugin", "cli"),
+    *("results", "mutation", "calibration", "report", "plugin", "cli"),
 )
 BOTTOM = ("bounded", "files", "offered", "ordering", "places", "policy", "printable", "unexpected", "verdict_words")
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 60

@@ -14,6 +14,7 @@ from circuit_assertions.components import Component
 from circuit_assertions.measures import Measure
 from circuit_assertions.measures.intervals import ALONE, Interval, Level, interval_of_mean, intervals_of_means
 from circuit_assertions.measures.reading import Array, Reading
+from circuit_assertions.measures.tolerances import NO_TOLERANCE, Tolerance
 from circuit_assertions.tasks import Task
 
 __all__ = ["Condition", "Evidence", "Told", "Use", "place"]
@@ -116,6 +117,9 @@ class Evidence:
         everyone: the reading of all components of the model, where ranks are judged.
         beside: all conditions of the expectation.
         level: how sure each interval must be.
+        of_baseline: how far the baseline may differ because it was read under another setting.
+        of_bounds: how far bounds of a circuit file may, because they were measured under another setting. `interval`
+            is already that much wider.
     """
 
     values: Array
@@ -127,10 +131,12 @@ class Evidence:
     everyone: Reading | None = None
     beside: tuple[Condition[Any], ...] = field(default=())
     level: Level = field(default=ALONE)
+    of_baseline: Tolerance = NO_TOLERANCE
+    of_bounds: Tolerance = NO_TOLERANCE
 
     def interval_of(self, values: Array) -> Interval:
-        """The interval of the mean of other values [prompts]."""
-        return interval_of_mean(values, self.level)
+        """The interval of the mean of other values [prompts], wider by the tolerance of the baseline."""
+        return self.of_baseline.widened(interval_of_mean(values, self.level))
 
     def intervals_of(self, values: Array) -> Array:
         """The intervals of the means of several columns [prompts, columns] -> [columns, low and high]."""

@@ -43,6 +43,13 @@ class IntervalThresholds(Thresholds):
         "argument: the same distance from the baseline as corrupted-below, on the other side; the means of roles after "
         "the clean fine-tunings of docs/lab.md stay far below it",
     )
+    calibration_margin: Above = threshold(
+        4.0,
+        "standard errors",
+        "A tolerance of `calibrate` is the difference of the mean on one half of the prompts and so many standard "
+        "errors of it; that of a single prompt is so many times the largest difference.",
+        "measured: MEASURED",
+    )
     figure_confidence: Annotated[float, Field(ge=0.8, le=0.99)] = threshold(
         0.95,
         "probability",

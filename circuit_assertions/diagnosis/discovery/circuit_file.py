@@ -54,7 +54,7 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
         "roles": {role: [str(head) for head in heads] for role, heads in discovery.followed.roles.items()},
         "found": {
             "task": _plain(discovery.task),
-            "settings": {**discovery.settings, "dtype": model["dtype"]},
+            "settings": {**discovery.settings, **_setting(model)},
             "behaviour": _figures(discovery.behaviour),
             **({"answer-rate-by-kind": _figures(discovery.kinds)} if discovery.kinds else {}),
             "faithfulness": _figures(discovery.faithfulness),
@@ -68,6 +68,11 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
             "thresholds-clear": f"{100 * discovery.policy.proposal_clears:g} % of resamples of the prompts",
         },
     }
+
+
+def _setting(model: Mapping[str, Any]) -> dict[str, str]:
+    """What readings of another run must share, or be given a tolerance for."""
+    return {"dtype": model["dtype"], **({} if model["device"] == "cpu" else {"device": model["device"]})}
 
 
 def _head(placed: Placed) -> dict[str, Any]:
