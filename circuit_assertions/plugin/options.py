@@ -154,6 +154,13 @@ def _add_model_options(group: pytest.OptionGroup) -> None:
         metavar="DTYPE",
         help=f"{', '.join(_DTYPES)}: dtype of the weights in memory. Default: float32, recommended for gates",
     )
+    group.addoption(
+        "--circuit-calibration",
+        dest="circuit_calibration",
+        metavar="FILE",
+        help="tolerances of `circuit-assertions calibrate`, for comparisons with readings of another dtype or device, "
+        "which are refused without it",
+    )
 
 
 def _add_circuit_options(group: pytest.OptionGroup) -> None:
@@ -207,13 +214,6 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         metavar="NAME|FILE",
         help="the thresholds of all verdicts: default, strict, lenient, or a YAML file (`circuit-assertions policy` "
         "lists them). Default: default",
-    )
-    group.addoption(
-        "--circuit-calibration",
-        dest="circuit_calibration",
-        metavar="FILE",
-        help="tolerances of `circuit-assertions calibrate`, for comparisons with readings of another dtype or device, "
-        "which are refused without it",
     )
     for name, what in _EFFECTS.items():
         group.addoption(
