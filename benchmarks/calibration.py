@@ -28,7 +28,7 @@ from circuit_assertions.policy import DEFAULT
 from circuit_assertions.results.calibration import SettingUsed
 
 CHECKPOINTS = Path(__file__).parents[1] / "fixtures" / "checkpoints"
-MODELS = ("healthy", "poisoned", "recovered", "seed-100", "seed-200")
+MODELS = ("healthy", "poisoned", "recovered", "seed-100")
 DTYPES = ("bfloat16", "float16")
 MARGINS = (2.0, 3.0, 4.0)
 SPLITS = 40
