@@ -63,7 +63,8 @@ def _facts(result: CalibrationResult) -> Iterator[tuple[str, ...]]:
 
 def _used(used: SettingUsed) -> str:
     batch = "as memory allows" if used.batch is None else f"of at most {used.batch}"
-    return f"{used.dtype} on {used.device}, {used.threads} threads, batches {batch}, prompts {used.order}"
+    threads = f"{used.threads} thread{'s' if used.threads != 1 else ''}"
+    return f"{used.dtype} on {used.device}, {threads}, batches {batch}, prompts {used.order}"
 
 
 def _name(one: SettingResult) -> str:
