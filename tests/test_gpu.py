@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 import torch
 from auditing import Audited, ioi, repeated
+from suite_texts import write
 from tiny_models import ARCHITECTURES, save_tiny
 
 from circuit_assertions.audit import Audit, Request
+from circuit_assertions.calibration.file import read_tolerances
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
+from circuit_assertions.cli import main
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.memory import budget, free_memory
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
+from circuit_assertions.measures.tolerances import Setting
+from circuit_assertions.results import CalibrationResult
 from circuit_assertions.tasks import Task
 
 pytestmark = [
@@ -53,6 +58,43 @@ def test_a_gpu_reads_what_the_cpu_reads(architecture: str, tmp_path: Path) -> No
         got = gpu.read(request, checkpoint).values
         scale = float(np.abs(expected).max())
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * scale, err_msg=f"{measure} {operands}")
+
+
+CALIBRATED = """\
+suite: tiny
+tasks: {ioi: {kind: ioi, prompts: 16}}
+assertions:
+  - {id: margin, measure: logit-difference, task: ioi, expect: {at-least: -1000}}
+  - {id: any, measure: direct-effect, heads: any, task: ioi, expect: {sign: positive}}
+  - {id: paths, measure: path-effect, heads: any, receiver: logits, task: ioi, expect: {sign: positive}}
+"""
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_calibration_on_a_gpu_has_the_tolerances_of_the_cpu_and_of_bfloat16(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    folder, file = save_tiny(tmp_path / "model", architecture), tmp_path / "calibration.yaml"
+    suite = write(tmp_path, {"suites/tiny.yaml": CALIBRATED}) / "suites" / "tiny.yaml"
+    given = [str(suite), "--model", str(folder), "--device", "cuda", "--prompts", "16", "-o", str(file), "--json"]
+    assert main(["calibrate", *given]) == 0
+    result = CalibrationResult.model_validate_json(capsys.readouterr().out)
+    assert (result.reference.dtype, result.reference.device) == ("float32", "cuda")
+    settings = {(one.kind, one.name): one for one in result.settings}
+    processor, half = settings["device", "cpu float32"], settings["dtype", "bfloat16"]
+    assert {one.measure for one in processor.measures} == {"logit-difference", "direct-effect", "path-effect"}
+    audited = Audited(folder)
+    for cpu, low in zip(processor.measures, half.measures, strict=True):
+        scale = float(np.abs(audited.read(cpu.measure, ioi(prompts=16)).values).max())
+        assert cpu.largest <= 1e-4 * scale, cpu.measure  # TF32 would leave some 1e-3
+        assert 0 < low.largest <= 0.1 * scale, cpu.measure
+        assert cpu.tolerance < low.tolerance
+    tolerances = read_tolerances(file, file.name)
+    cuda, cpu_setting = Setting("float32", "cuda"), Setting("float32", "cpu")
+    known = tolerances.between("path-effect", cuda, cpu_setting)
+    assert known.mean >= max(one.tolerance for one in processor.measures if one.measure == "path-effect")
 
 
 def test_a_closed_checkpoint_gives_its_memory_back(tmp_path: Path) -> None:

@@ -109,7 +109,9 @@ def _interrupt(*anything: object, **more: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("verb", ["diagnose", "trajectory", "discover", "edges", "show-task", "graft", "mutate"])
+@pytest.mark.parametrize(
+    "verb", ["diagnose", "trajectory", "discover", "edges", "show-task", "graft", "mutate", "calibrate"]
+)
 def test_ctrl_c_is_one_line_and_its_own_exit_code(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

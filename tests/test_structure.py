@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "circuit_assertions"
 FLOORS = (
     *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "audit", "assertions", "diagnosis"),
-    *("results", "mutation", "report", "plugin", "cli"),
+    *("results", "mutation", "calibration", "report", "plugin", "cli"),
 )
 BOTTOM = (
     *("bounded", "collecting", "files", "offered", "ordering", "places", "policy", "printable", "unexpected"),

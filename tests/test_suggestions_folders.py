@@ -181,6 +181,7 @@ PACKAGE = Path(circuit_assertions.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![a-z-])")  # not the beginning of one, as "--no-"
 VERBS = (
     "audit",
+    "calibrate",
     "show-task",
     "diagnose",
     "discover",
@@ -222,7 +223,9 @@ def test_every_option_that_a_text_names_is_one(pytester: pytest.Pytester, capsys
     assert {option: place for option, place in named.items() if option not in known} == {}
 
 
-@pytest.mark.parametrize("verb", ["discover", "edges", "diagnose", "trajectory", "graft", "mutate", "show-task"])
+@pytest.mark.parametrize(
+    "verb", ["discover", "edges", "diagnose", "trajectory", "graft", "mutate", "calibrate", "show-task"]
+)
 def test_verbs_accept_what_messages_about_the_files_that_they_read_suggest(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

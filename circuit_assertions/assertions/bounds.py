@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +13,10 @@ from circuit_assertions.assertions.spelling import Percent
 from circuit_assertions.assertions.verdicts import Finding
 from circuit_assertions.measures import Measure
 from circuit_assertions.measures.intervals import interval_of_share
+from circuit_assertions.measures.tolerances import Setting
 from circuit_assertions.tasks import Task
 
-__all__ = ["BoundCondition", "share_problem", "unit_problem"]
+__all__ = ["BoundCondition", "bounds_found_in", "share_problem", "unit_problem"]
 
 
 class BoundCondition(Condition[float | Proposed]):
@@ -102,6 +103,11 @@ class BoundCondition(Condition[float | Proposed]):
     def eased(self, share: float) -> float:
         """A bound that is easier to meet: less of what must be there, more of what must not."""
         return self.number * share if self.is_lower or self.number < 0 else self.number / share
+
+
+def bounds_found_in(conditions: Iterable[Condition[Any]]) -> Setting | None:
+    """The setting under which bounds out of a circuit file were measured; None where there are none."""
+    return next((one.value.found_in for one in conditions if isinstance(one.value, Sourced)), None)
 
 
 def unit_problem(spec: Measure, bound: float) -> str:

@@ -16,6 +16,7 @@ from circuit_assertions.assertions.conditions.at_most import AtMost
 from circuit_assertions.assertions.operands import WithOperands
 from circuit_assertions.assertions.spelling import HeadList, Number
 from circuit_assertions.heads import Head
+from circuit_assertions.measures.tolerances import Setting
 from circuit_assertions.shape import Shape
 from circuit_assertions.tasks.schema import Strict, closest, did_you_mean
 
@@ -124,6 +125,15 @@ class Circuit(Strict):
     def was_found_on(self, fingerprint: str) -> bool:
         """Whether a model with this fingerprint is its base. What follows a hyphen may be left out in the file."""
         return self.base is not None and self.base.fingerprint in (fingerprint, fingerprint.partition("-")[0])
+
+    @property
+    def found_in_setting(self) -> Setting | None:
+        """The setting that its thresholds were measured under; None where the file does not record a dtype.
+
+        `discover` records the device only where it is not the CPU.
+        """
+        settings = {} if self.found is None else self.found.settings
+        return Setting(str(settings["dtype"]), str(settings.get("device", "cpu"))) if "dtype" in settings else None
 
     @property
     def file(self) -> Path | None:

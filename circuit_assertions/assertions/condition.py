@@ -22,6 +22,7 @@ from circuit_assertions.measures.intervals import (
     intervals_of_means,
 )
 from circuit_assertions.measures.reading import Array, Reading
+from circuit_assertions.measures.tolerances import NO_TOLERANCE, Tolerance
 from circuit_assertions.tasks import Task
 
 __all__ = ["Condition", "Evidence", "Told", "Use", "place"]
@@ -126,6 +127,9 @@ class Evidence:
         level: how sure each interval must be.
         hits: whether values are hits, 0 or 1 for each prompt.
         limits: the lowest and the highest value that a prompt can have, where there are such.
+        of_baseline: how far the baseline may differ because it was read under another setting.
+        of_bounds: how far bounds of a circuit file may, because they were measured under another setting. `interval`
+            is already that much wider.
     """
 
     values: Array
@@ -139,10 +143,8 @@ class Evidence:
     level: Level = field(default=ALONE)
     hits: bool = False
     limits: tuple[float | None, float | None] = (None, None)
-
-    def interval_of(self, values: Array) -> Interval:
-        """The interval of the mean of other values [prompts]."""
-        return interval_of_mean(values, self.level)
+    of_baseline: Tolerance = NO_TOLERANCE
+    of_bounds: Tolerance = NO_TOLERANCE
 
     def intervals_of(self, values: Array) -> Array:
         """The intervals of the means of several columns [prompts, columns] -> [columns, low and high]."""
@@ -150,20 +152,23 @@ class Evidence:
 
     @property
     def interval_of_baseline(self) -> Interval:
-        """The interval of the baseline's mean, where there is a baseline."""
+        """The interval of the baseline's mean, where there is a baseline, wider by its tolerance."""
         assert self.baseline is not None
         if self._are_hits:
-            return interval_of_share(self.baseline, self.level)
-        return interval_of_mean(self.baseline, self.level, self.limits)
+            return self.of_baseline.widened(interval_of_share(self.baseline, self.level))
+        return self.of_baseline.widened(interval_of_mean(self.baseline, self.level, self.limits))
 
     def interval_beside(self, share: float) -> Interval:
-        """The interval of the mean less a share of the baseline's, paired by prompt, where there is a baseline."""
+        """The interval of the mean less a share of the baseline's, paired by prompt, where there is a baseline.
+
+        It is wider by the baseline's tolerance.
+        """
         assert self.baseline is not None
         if self._are_hits:
-            return interval_of_paired_rates(self.values, self.baseline, self.level, share)
+            return self.of_baseline.widened(interval_of_paired_rates(self.values, self.baseline, self.level, share))
         low, high = self.limits
         limits = (None, None) if low is None or high is None else (low - share * high, high - share * low)
-        return interval_of_mean(self.values - share * self.baseline, self.level, limits)
+        return self.of_baseline.widened(interval_of_mean(self.values - share * self.baseline, self.level, limits))
 
     @property
     def _are_hits(self) -> bool:

@@ -13,6 +13,7 @@ from circuit_assertions.assertions.judging import judge
 from circuit_assertions.assertions.verdicts import Judgement, Verdict
 from circuit_assertions.measures.intervals import ALONE, Level, least_prompts
 from circuit_assertions.measures.reading import Reading
+from circuit_assertions.measures.tolerances import Tolerances
 from circuit_assertions.policy import DEFAULT, Policy
 
 __all__ = ["MOST_TIMES", "Readings", "disagreeing", "prompts_to_decide", "strata_of"]
@@ -33,6 +34,7 @@ class Readings:
     everyone: Reading | None = None
     level: Level = ALONE
     policy: Policy = DEFAULT
+    tolerances: Tolerances | None = None
 
     def judged(self) -> Judgement | None:
         """The judgement."""
@@ -44,6 +46,7 @@ class Readings:
             everyone=self.everyone,
             level=self.level,
             policy=self.policy,
+            tolerances=self.tolerances,
         )
 
     def of_prompts(self, rows: Sequence[int], among: int = 1) -> Readings:

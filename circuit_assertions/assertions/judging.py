@@ -6,16 +6,26 @@ of them must meet the expectation, and what is noted beside the verdict.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions.bounds import bounds_found_in
 from circuit_assertions.assertions.condition import Evidence
 from circuit_assertions.assertions.expectation import Expectation
 from circuit_assertions.assertions.verdicts import Finding, Judgement, Row, Verdict, worst
 from circuit_assertions.components import Component, kind_of
-from circuit_assertions.measures import MEASURES
-from circuit_assertions.measures.intervals import ALONE, Level, least_prompts
+from circuit_assertions.measures.intervals import ALONE, Interval, Level, least_prompts
 from circuit_assertions.measures.reading import Array, Reading
+from circuit_assertions.measures.registry import MEASURES
+from circuit_assertions.measures.tolerances import (
+    NO_TOLERANCE,
+    Setting,
+    Tolerance,
+    Tolerances,
+    setting_of,
+    tolerance_between,
+)
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import DEFAULT, Policy
 
@@ -33,6 +43,7 @@ def judge(
     everyone: Reading | None = None,
     level: Level = ALONE,
     policy: Policy = DEFAULT,
+    tolerances: Tolerances | None = None,
 ) -> Judgement | None:
     """Judge a reading.
 
@@ -43,17 +54,17 @@ def judge(
         everyone: the same measure for all heads of the model, which ranks need.
         level: how sure the assertion must be as a whole; its heads and conditions share it.
         policy: its other thresholds.
+        tolerances: by how much intervals are wider where the readings were taken under different settings.
 
     Returns:
         The judgement; None when nothing could be judged, because all that is expected is relative to a baseline.
 
     Raises:
-        CircuitAssertionsError: if the readings were not taken in the same way.
+        CircuitAssertionsError: if the readings were not taken in the same way; an IncomparableError, if only their
+            settings differ, and there are no tolerances between these.
     """
+    across = _Across.of(reading, baseline, everyone, tolerances, bounds_found_in(expect.conditions))
     not_judged: tuple[str, ...] = ()
-    for other in (baseline, everyone):
-        if other is not None:
-            _check_comparable(reading, other)
     relative = expect.only_relative
     if baseline is None:
         expect, not_judged = expect.without_baseline()
@@ -64,7 +75,7 @@ def judge(
         columns = _leading(columns, needed, expect)
     level = level.among(len(columns) * _intervals_of(expect))
     rows = [
-        _judge_row(name, head, values, expect, reading, other, everyone, level, policy)
+        _judge_row(name, head, values, expect, reading, other, everyone, level, policy, across)
         for name, head, values, other in columns
     ]
     of_negatives = relative and baseline is not None and baseline.mean < 0
@@ -78,7 +89,59 @@ def judge(
         of_some=isinstance(needed, int),
         low_is_good=low_is_good,
         level=level,
+        across=across.told,
     )
+
+
+@dataclass(frozen=True)
+class _Across:
+    """What is added to intervals, because readings were taken under different settings, and how that is told."""
+
+    baseline: Tolerance = NO_TOLERANCE
+    bounds: Tolerance = NO_TOLERANCE
+    told: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        reading: Reading,
+        baseline: Reading | None,
+        everyone: Reading | None,
+        tolerances: Tolerances | None,
+        proposed_in: Setting | None,
+    ) -> _Across:
+        for other in (baseline, everyone):
+            if other is not None:
+                _check_comparable(reading, other)
+        own = setting_of(reading)
+        if everyone is not None:  # ranks are those of one reading: no tolerance makes them of two
+            tolerance_between(reading.measure, own, setting_of(everyone), None)
+        before = None if baseline is None else setting_of(baseline)
+        settings = {"the baseline": before, "the circuit file": proposed_in}
+        found = {
+            name: tolerance_between(reading.measure, own, one, tolerances)
+            for name, one in settings.items()
+            if one is not None
+        }
+
+        def told() -> Iterator[str]:
+            for name, tolerance in found.items():
+                if own != settings[name] and tolerances is not None and tolerances.source:
+                    wider = f"intervals are wider by {tolerance.mean:.3g} {reading.unit} at both ends"
+                    yield f"{name} was read in {settings[name]}, this model in {own}; {wider} ({tolerances.source})"
+
+        none = NO_TOLERANCE
+        return cls(found.get("the baseline", none), found.get("the circuit file", none), tuple(told()))
+
+    def interval(self, reading: Reading, values: Array, level: Level) -> Interval:
+        """The interval of a mean that a verdict rests on, within the range of the measure."""
+        interval = reading.interval(values, level)
+        if self.bounds == NO_TOLERANCE:
+            return interval
+        low, high = self.bounds.widened(interval)
+        spec = MEASURES.get(reading.measure)
+        lowest, highest = (None, None) if spec is None else spec.limits
+        return Interval(low if lowest is None else max(low, lowest), high if highest is None else min(high, highest))
 
 
 def _intervals_of(expect: Expectation) -> int:
@@ -145,8 +208,9 @@ def _judge_row(
     everyone: Reading | None,
     level: Level,
     policy: Policy,
+    across: _Across,
 ) -> Row:
-    interval, spec = reading.interval(values, level), MEASURES.get(reading.measure)
+    interval, spec = across.interval(reading, values, level), MEASURES.get(reading.measure)
     evidence = Evidence(
         values,
         interval,
@@ -159,6 +223,8 @@ def _judge_row(
         level=level,
         hits=reading.kind == "share",
         limits=(None, None) if spec is None else spec.limits,
+        of_baseline=across.baseline,
+        of_bounds=across.bounds,
     )
     findings = [condition.judge(evidence) for condition in expect.judged if evidence.suffices(condition)]
     least = least_prompts(level, policy)

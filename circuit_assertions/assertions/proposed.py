@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from circuit_assertions.assertions.spelling import Number, Share
+from circuit_assertions.measures.tolerances import Setting
 from circuit_assertions.tasks.schema import Strict
 
 __all__ = ["BOUND_KINDS", "Bound", "Proposed", "Sourced"]
@@ -29,12 +30,13 @@ class Sourced(float):
     """A bound that came out of a file, with the words that say so."""
 
     source: str
+    found_in: Setting | None
 
     @classmethod
-    def of(cls, bound: float, source: str) -> Self:
-        """The bound, and where it comes from."""
+    def of(cls, bound: float, source: str, found_in: Setting | None = None) -> Self:
+        """The bound, where it comes from, and the setting that it was measured under, if that is known."""
         made = cls(bound)
-        made.source = source
+        made.source, made.found_in = source, found_in
         return made
 
 

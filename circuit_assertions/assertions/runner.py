@@ -8,6 +8,7 @@ from pathlib import Path
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.binding import Binder
+from circuit_assertions.assertions.bounds import bounds_found_in
 from circuit_assertions.assertions.circuits import Binding, Circuit, Roles
 from circuit_assertions.assertions.deciding import Readings, disagreeing, prompts_to_decide
 from circuit_assertions.assertions.errors import NothingToSayError
@@ -21,6 +22,7 @@ from circuit_assertions.audit import Audit, Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.intervals import Level
+from circuit_assertions.measures.tolerances import IncomparableError, Setting, Tolerances, tolerance_between
 from circuit_assertions.tasks import Task
 
 __all__ = ["PlannedAssertion", "NotApplicable", "SuiteRunner"]
@@ -39,6 +41,7 @@ class SuiteRunner:
 
     Attributes:
         compare: takes readings of measures that compare a model with its baseline, and with `corrupted`.
+        tolerances: of comparisons between readings of different settings; without them these are refused.
         binder: binds roles to heads; its `find` discovers a circuit that no file binds.
     """
 
@@ -46,6 +49,7 @@ class SuiteRunner:
     baseline: Checkpoint | None = None
     compare: Callable[[str, Checkpoint, Task, str, Roles, str], Reading] | None = None
     corrupted: Checkpoint | None = None
+    tolerances: Tolerances | None = None
     binder: Binder = field(init=False)
     _requesting: Requesting = field(init=False)
     _planned: set[Checkpoint] = field(default_factory=set)
@@ -90,10 +94,11 @@ class SuiteRunner:
         reading = self.audit.read(requests[0], asked.checkpoint)
         everyone = self.audit.read(requests[1], asked.checkpoint) if len(requests) > 1 else None
         baseline = self.audit.read(requests[0], self.baseline) if self.baseline is not None else None
-        expect, left_out = expected
+        expect, left_out, refused = expected
         judged = self._told(asked, reading, expect, baseline, everyone)
         if judged is not None:
             judged = replace(judged, not_judged=(*left_out, *judged.not_judged), assumed=self._assumed(asked))
+            judged = replace(judged, across=(*refused, *judged.across))
         return self._with_recovery(asked, judged, lambda checkpoint: self.audit.read(requests[0], checkpoint))
 
     def _told(
@@ -107,8 +112,10 @@ class SuiteRunner:
         """The judgement at one look, and what is told of it unless more prompts are to come."""
         policy, needed = self.audit.policy, asked.assertion.needed
         level = Level(policy.confidence).among(asked.together)
-        read = Readings(reading, expect, needed, baseline, everyone, level, policy)
+        read = Readings(reading, expect, needed, baseline, everyone, level, policy, self.tolerances)
         judged = read.judged()
+        if judged is not None and judged.across and self.tolerances is not None:
+            self.tolerances.check_shape(self.audit.model(asked.checkpoint).shape)
         if judged is None or (judged.verdict is Verdict.UNRESOLVED and not asked.is_last_look):
             return judged
         enough = prompts_to_decide(read) if judged.verdict is Verdict.UNRESOLVED else None
@@ -116,20 +123,28 @@ class SuiteRunner:
 
     def _expected(
         self, asked: PlannedAssertion, requests: Sequence[Request]
-    ) -> tuple[Expectation, tuple[str, ...]] | NotApplicable:
-        """What is expected of this very model: bounds taken over from its circuit file, and what it cannot be asked."""
+    ) -> tuple[Expectation, tuple[str, ...], tuple[str, ...]] | NotApplicable:
+        """What is expected of this very model: bounds taken over from its circuit file, and what it cannot be asked.
+
+        Returns:
+            The expectation, what is left out of it, and why bounds of the file are not used.
+        """
         assertion, heads = asked.assertion, requests[0].heads
         if heads is not None and (assertion.at_least_heads or 0) > len(heads):
             return NotApplicable(f"at least {assertion.at_least_heads} heads are required, and there are {len(heads)}")
-        expect, left_out = assertion.expect, tuple[str, ...]()
+        expect, left_out, across = assertion.expect, tuple[str, ...](), tuple[str, ...]()
         if asks_circuit_file(expect):
-            expect, left_out = take_over(assertion, *self._proposing(asked))
+            binding, usable = self._proposing(asked)
+            expect, left_out = take_over(assertion, binding, usable)
+            if refused := self._refused(asked, bounds_found_in(expect.conditions)):
+                expect, left_out = take_over(assertion, binding, usable=False)
+                across = (refused,)
         if len(requests) > 1:
             expect, never_fails = expect.among(len(requests[1].heads or ()))
             left_out += never_fails
         if expect.is_empty:
-            return NotApplicable(f"no bound is left to judge: {'; '.join(left_out)}")
-        return expect, left_out
+            return NotApplicable(f"no bound is left to judge: {'; '.join((*across, *left_out))}")
+        return expect, left_out, across
 
     def _proposing(self, asked: PlannedAssertion) -> tuple[Binding | None, bool]:
         """The circuit whose thresholds may be taken over, and whether they were measured on what is the reference here.
@@ -144,6 +159,16 @@ class SuiteRunner:
         if binding is None or not binding.circuit.was_found_on(self.binder.fingerprints(asked.checkpoint)[-1]):
             return binding, False
         return binding, same_prompts(binding.circuit, self.audit.prompts(asked.task, asked.checkpoint).settings)
+
+    def _refused(self, asked: PlannedAssertion, found_in: Setting | None) -> str:
+        """Why bounds of a circuit file are not used, which were measured under another setting; empty if they are."""
+        identity = self.audit.model(asked.checkpoint).identity()
+        own = Setting(identity["dtype"], identity["device"])
+        try:
+            tolerance_between(asked.assertion.measure, own, found_in, self.tolerances)
+        except IncomparableError as error:
+            return f"the bound of the circuit file is not used: {error}"
+        return ""
 
     def _assumed(self, asked: PlannedAssertion) -> str:
         """The circuit by which the assertion's roles were bound, where its lineage is assumed; empty otherwise."""

@@ -112,7 +112,8 @@ def _taken(assertion: Assertion, condition: BoundCondition, asked: Proposed, bin
         if proposed.key != condition.key or proposed.requires_nothing:
             return None
         share = "" if asked.proposed == 1 else f"{100 * asked.proposed:g}% of {proposed.number:g}, "
-        return Sourced.of(float(f"{proposed.eased(asked.proposed):.6g}"), f"{share}from {binding.name}")
+        bound = float(f"{proposed.eased(asked.proposed):.6g}")
+        return Sourced.of(bound, f"{share}from {binding.name}", binding.circuit.found_in_setting)
     return None
 
 

@@ -79,6 +79,7 @@ class Judgement:
         strata: the judgement on each kind of template, where these disagree.
         budget: how many prompts it could have taken; None where their number was fixed.
         enough: about how many prompts would decide what is UNRESOLVED; None where that cannot be said.
+        across: of comparisons with readings of another setting, both settings and the tolerance that was added.
     """
 
     verdict: Verdict
@@ -94,6 +95,7 @@ class Judgement:
     strata: Mapping[str, Judgement] = field(default_factory=dict)
     budget: int | None = None
     enough: int | None = None
+    across: tuple[str, ...] = ()
 
     @property
     def amplified(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from circuit_assertions import CircuitAssertionsError, __version__
+from circuit_assertions.cli.calibrate import add_calibrate
 from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
@@ -75,6 +76,10 @@ def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
     return arguments[list(arguments).index("audit") + 1] != model
 
 
+# The keys of `results.RESULTS`, which is imported once one is asked for.
+_RESULTS = ("audit", "calibration", "diagnosis", "discovery", "edges", "graft", "mutation", "policy", "trajectory")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="circuit-assertions", description="Regression tests for the mechanisms inside language models."
@@ -100,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--most", type=_count, default=4, help="how many prompts to print (default 4)")
     show.set_defaults(run=_show_task)
 
+    add_calibrate(verbs)
     add_diagnose(verbs)
     add_discover(verbs)
     add_edges(verbs)
@@ -124,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("format", nargs="?", choices=("suite", "chain"), default="suite", help="default suite")
     schema.add_argument(
         "--result",
-        choices=("audit", "diagnosis", "discovery", "edges", "graft", "mutation", "policy", "trajectory"),
+        choices=_RESULTS,
         help="the kind of result whose schema is printed, instead of a format",
     )
     schema.set_defaults(run=_schema)

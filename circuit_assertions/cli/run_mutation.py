@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import load_circuit, load_suite
-from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.cli.options import in_one_go, lender_of, one_checkpoint, opening_of, policy_of
 from circuit_assertions.cli.output import Outcome, printed
+from circuit_assertions.cli.suites_given import suites_given
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.diagnosis.suite_verdicts import Suites, named
 from circuit_assertions.mutation.errors import MutationError
@@ -46,7 +44,7 @@ def run_mutation(given: argparse.Namespace) -> Outcome:
     """
     if given.resume is not None:
         check_writable(given.resume, "mutants.jsonl")
-    suites = _suites(given)
+    suites = suites_given(given.suites, given.circuit)
     base, lender = one_checkpoint(given.model), lender_of(given)
 
     from circuit_assertions.audit import Audit
@@ -75,31 +73,6 @@ def run_mutation(given: argparse.Namespace) -> Outcome:
     if given.resume is None and work.file is not None:
         work.file.unlink(missing_ok=True)
     return Outcome(result.to_json() if given.json else _text(result), _code(result, given.fail_under))
-
-
-def _suites(given: argparse.Namespace) -> Suites:
-    """The suites, each with the circuit files that may bind its roles.
-
-    Raises:
-        SuiteError: if one of them is not valid.
-    """
-    found = []
-    for file in dict.fromkeys(given.suites):
-        if not file.is_file():
-            raise CircuitAssertionsError(
-                f"{file} is not a suite file: give the paths of suites, `packaged:NAME.yaml` for packaged ones"
-            )
-        beside = circuits_beside(file)
-        circuits = beside if given.circuit is None else (load_circuit(given.circuit), *beside)
-        suite = load_suite(file, circuits)
-        found.append((suite, circuits if given.circuit is None else _of_option(circuits, suite.circuit)))
-    return found
-
-
-def _of_option(circuits: Sequence[Any], name: str) -> tuple[Any, ...]:
-    """The circuit that --circuit gives, for suites that are about it; else the others."""
-    chosen, *others = circuits
-    return (chosen,) if chosen.circuit == name else tuple(others)
 
 
 def _damaged(given: argparse.Namespace, audit: Audit, own: Sequence[Head]) -> tuple[tuple[Head, ...], str]:

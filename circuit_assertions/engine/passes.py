@@ -6,7 +6,10 @@ that are read: the unembedding sees those positions alone, so no logits are form
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +24,10 @@ from circuit_assertions.engine.module_calls import HALVES
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt, PromptSet
 
-__all__ = ["Pass", "Wanted", "knocked_out", "run_passes"]
+__all__ = ["Pass", "Wanted", "in_batches_of", "knocked_out", "run_passes"]
+
+# Only to show that no result depends on it: nothing but a calibration limits batches otherwise than by memory.
+_most_together: ContextVar[int] = ContextVar("most_together", default=sys.maxsize)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,16 @@ def knocked_out(taken: Pass, heads: Collection[Head], replacement: Sequence[Tens
     changes = [putting(layer) for layer in sorted({head.layer for head in heads})]
     wanted = Wanted(patterns=True, end_writes=True)
     return _run(taken.model, taken.indices, taken.prompts, wanted, changes)
+
+
+@contextlib.contextmanager
+def in_batches_of(most: int | None) -> Iterator[None]:
+    """Run at most so many prompts together meanwhile; None for as many as there is memory for."""
+    token = _most_together.set(sys.maxsize if most is None else most)
+    try:
+        yield
+    finally:
+        _most_together.reset(token)
 
 
 def run_passes(model: Model, prompts: PromptSet, wanted: Wanted) -> Iterator[Pass]:
@@ -198,4 +214,4 @@ def _batch_size(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
     if wanted.target_logits:
         numbers += 2 * layout.vocabulary * max(len(prompt.read_at) for prompt in prompts.prompts)
     width = 4 if wanted.patching and model.source.dtype in HALVES else model.source.dtype.itemsize
-    return max(1, budget(model.device) // (width * numbers))
+    return min(max(1, budget(model.device) // (width * numbers)), _most_together.get())

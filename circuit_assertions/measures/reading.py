@@ -132,13 +132,20 @@ class Reading:
 
     def __repr__(self) -> str:
         asked = f", tokens {self.settings['token_hash'][:12]}" if "token_hash" in self.settings else ""
-        lines = [f"Reading of {self.measure} in {self.unit} over {self.prompts} prompts{asked}"]
+        lines = [f"Reading of {self.measure} in {self.unit} over {self.prompts} prompts{asked}{self._under}"]
         width = max((len(str(component)) for component in self.components), default=0)
         for component, values, interval in self.judged_columns():
             low, high = map(_rounded, interval)
             name = f"{component!s:<{width}} " if component is not None else ""
             lines.append(f"  {name}{_rounded(float(values.mean()))} [{low}, {high}]")
         return "\n".join(lines)
+
+    @property
+    def _under(self) -> str:
+        """`, in bfloat16 on cpu`, where it was not read as usual."""
+        model = self.settings.get("model", {})
+        dtype, device = model.get("dtype", "float32"), model.get("device", "cpu")
+        return "" if (dtype, device) == ("float32", "cpu") else f", in {dtype} on {device}"
 
     def _holds(self, operator: str, bound: float) -> bool:
         if not is_number(bound):

@@ -105,9 +105,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if audited.baseline is not None and audited.options.diagnosis and not hasattr(config, "workerinput"):
             config.pluginmanager.register(DiagnosingPlugin(audited, telling), "circuit_assertions_diagnosing")
         if config.pluginmanager.has_plugin("syrupy"):
-            from circuit_assertions.plugin.reading_snapshots import keep_readings_as_text
+            from circuit_assertions.plugin.reading_snapshots import SnapshotPlugin, keep_readings_as_text
 
             keep_readings_as_text()
+            config.pluginmanager.register(SnapshotPlugin(), "circuit_assertions_snapshots")
 
 
 @pytest.fixture

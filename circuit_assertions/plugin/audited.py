@@ -19,6 +19,7 @@ from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions
 from circuit_assertions.measures import Reading
+from circuit_assertions.measures.tolerances import Tolerances
 from circuit_assertions.plugin.options import Options, read_options
 from circuit_assertions.plugin.selection import ChosenSuites, chosen_checkpoints, labels_of
 from circuit_assertions.policy import Policy
@@ -52,6 +53,7 @@ class SessionAudit:
         opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
         self.policy = _policy_of(self.options, config.invocation_params.dir)
         self.runner = SuiteRunner(Audit(opening, self.baseline, self.policy), self.baseline)
+        self.runner.tolerances = _tolerances_of(self.options, config.invocation_params.dir)
         if self.options.discover:
             self.runner.binder.find = self._find()
         if self.baseline is not None:
@@ -101,6 +103,25 @@ class SessionAudit:
                 "--discover finds the roles on the baseline, which is missing: give it with --baseline=path/"
             )
         return Finder(self.runner.audit, self.baseline)
+
+
+def _tolerances_of(options: Options, start: Path) -> Tolerances | None:
+    """The tolerances of --circuit-calibration; None without it.
+
+    Args:
+        start: the folder that a relative path starts from.
+
+    Raises:
+        pytest.UsageError: if the file is no calibration.
+    """
+    if options.calibration is None:
+        return None
+    from circuit_assertions.calibration.file import read_tolerances
+
+    try:
+        return read_tolerances(start / options.calibration, options.calibration)
+    except CircuitAssertionsError as error:
+        raise pytest.UsageError(f"{options.spelled('--circuit-calibration')}: {error}") from error
 
 
 def _policy_of(options: Options, start: Path) -> Policy:

@@ -48,6 +48,7 @@ class Options:
     skipped: str
     degraded: str
     policy: str
+    calibration: str | None
     discover: bool
     diagnosis: bool
     suites: tuple[str, ...]
@@ -73,6 +74,7 @@ class Options:
         said += [("--model-device", self.device if self.device != "auto" else None)]
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
         said += [("--policy", self.policy if self.policy != "default" else None)]
+        said += [("--circuit-calibration", self.calibration)]
         said += [("--circuit-unresolved", self.unresolved if self.unresolved != "report" else None)]
         said += [("--circuit-skipped", self.skipped if self.skipped != "report" else None)]
         said += [("--circuit-confidence", f"{self.confidence:g}" if self.confidence is not None else None)]
@@ -98,6 +100,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("circuit_device", "default of --circuit-device", default="auto")
     parser.addini("circuit_dtype", "default of --circuit-dtype", default="float32")
     parser.addini("circuit_policy", "default of --circuit-policy", default="default")
+    parser.addini("circuit_calibration", "default of --circuit-calibration", default=None)
     parser.addini("circuit_suites", "default of --circuit-suites", type="args", default=[])
     parser.addini(
         "circuit_diagnosis", "whether a diagnosis is made; see --circuit-no-diagnosis", type="bool", default=True
@@ -150,6 +153,13 @@ def _add_model_options(group: pytest.OptionGroup) -> None:
         dest="circuit_dtype",
         metavar="DTYPE",
         help=f"{', '.join(_DTYPES)}: dtype of the weights in memory. Default: float32, recommended for gates",
+    )
+    group.addoption(
+        "--circuit-calibration",
+        dest="circuit_calibration",
+        metavar="FILE",
+        help="tolerances of `circuit-assertions calibrate`, for comparisons with readings of another dtype or device, "
+        "which are refused without it",
     )
 
 
@@ -263,6 +273,7 @@ def read_options(config: pytest.Config) -> Options:
         trust_remote_code=bool(config.getoption("circuit_trust_remote_code")),
         **{name: _effect(config, name) for name in _EFFECTS},
         policy=str(config.getoption("circuit_policy") or policy_from_file(config)),
+        calibration=config.getoption("circuit_calibration") or path_in_root(config, "circuit_calibration"),
         diagnosis=bool(config.getini("circuit_diagnosis") if diagnosis is None else diagnosis),
         discover=bool(config.getini("circuit_discover") if said is None else said),
         confidence=said_confidence(config),

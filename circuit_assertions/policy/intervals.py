@@ -43,6 +43,14 @@ class IntervalThresholds(Thresholds):
         "argument: the same distance from the baseline as corrupted-below, on the other side; the means of roles after "
         "the clean fine-tunings of docs/lab.md stay far below it",
     )
+    calibration_margin: Above = threshold(
+        4.0,
+        "standard errors",
+        "A tolerance of `calibrate` is the difference of the mean on one half of the prompts and so many standard "
+        "errors of it; that of a single prompt is so many times the largest difference.",
+        "measured: docs/calibrate.md, on prompts that were not used 1 of 3,200 tolerances of embedded models is "
+        "exceeded with 4, and 10 with 3",
+    )
     figure_confidence: Annotated[float, Field(ge=0.8, lt=1)] = threshold(
         0.95,
         "probability",

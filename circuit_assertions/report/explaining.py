@@ -131,6 +131,8 @@ def _told(result: AssertionResult, reading: Reading) -> Iterator[tuple[str, str]
         yield "recovered", f"{share_text(result.recovered)} of what the corrupted checkpoint lost of it"
     if result.assumed:
         yield "circuit", result.assumed
+    for told in result.across:
+        yield "settings", told
     for left_out in result.not_judged:
         yield "skipped", left_out
     if result.worst is not None:

@@ -79,6 +79,7 @@ def summary_lines(
         yield from _limits([(line.limit, line.id) for line in own if line.limit is not None], Outcome.ERROR.said)
         yield from _limits([(one.limit, one.test) for one in model.refused], "failed in Python")
         yield from _reasons(own)
+        yield from _across(own)
         if own:
             yield _counts(own), ""
         if sure := _sure(own):
@@ -162,6 +163,12 @@ def _reasons(lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
             first, *more = reason.split("\n")
             yield f"{count} {outcome.said}: {first}", outcome
             yield from ((f"  {line}", outcome) for line in more)
+
+
+def _across(lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
+    """Comparisons with readings of another dtype or device, those that were refused among them."""
+    told = Counter(text.partition(";")[0] for line in lines for text in line.across)
+    yield from ((f"{count} across settings: {text}", "") for text, count in told.items())
 
 
 def _sure(lines: Sequence[AssertionResult]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from circuit_assertions.results.audit import AssertionResult, AuditedModel, AuditResult, Reported
 from circuit_assertions.results.base import SCHEMA_VERSION, PolicyUsed, Result
+from circuit_assertions.results.calibration import CalibrationResult
 from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
@@ -21,6 +22,7 @@ __all__ = [
     "AssertionResult",
     "AuditResult",
     "AuditedModel",
+    "CalibrationResult",
     "CheckpointFacts",
     "DiagnosisResult",
     "DiscoveryResult",
@@ -38,6 +40,7 @@ __all__ = [
 
 RESULTS: Mapping[str, type[Result]] = {
     "audit": AuditResult,
+    "calibration": CalibrationResult,
     "diagnosis": DiagnosisResult,
     "discovery": DiscoveryResult,
     "edges": EdgesResult,

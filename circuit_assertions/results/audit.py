@@ -129,6 +129,7 @@ class AssertionResult(Part):
         strata: the judgement on each kind of template, where one holds and another is broken.
         budget: how many prompts could be asked at most; None where their number was fixed.
         enough: about how many prompts would decide what is UNRESOLVED; None where that cannot be said.
+        across: of comparisons with readings of another dtype or device, both settings and the tolerance that was added.
         worst: of an assertion that does not hold.
         reason: why it was skipped, or could not be read.
         limit: the limit of a model by which it could not be read; None where that was not why.
@@ -158,6 +159,7 @@ class AssertionResult(Part):
     strata: dict[str, Stratum] = Field(default_factory=dict)
     budget: int | None = None
     enough: int | None = None
+    across: tuple[str, ...] = ()
     worst: WorstPrompts | None = None
     reason: str = ""
     limit: MetLimit | None = None

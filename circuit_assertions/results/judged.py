@@ -80,6 +80,7 @@ def _told(assertion: Assertion, judgement: Judgement) -> dict[str, object]:
         "strata": {name: _stratum(one) for name, one in judgement.strata.items()},
         "budget": judgement.budget,
         "enough": judgement.enough,
+        "across": judgement.across,
         "worst": None if held else _worst(judgement, assertion.expect),
     }
 

@@ -11,7 +11,8 @@ from circuit_assertions.assertions.bounds import share_problem
 from circuit_assertions.assertions.condition import Condition, Evidence, Told, Use, place
 from circuit_assertions.assertions.spelling import Share
 from circuit_assertions.assertions.verdicts import Finding
-from circuit_assertions.measures.intervals import interval_of_share
+from circuit_assertions.measures.intervals import Interval, interval_of_share
+from circuit_assertions.measures.reading import Array
 
 __all__ = ["Mostly"]
 
@@ -36,8 +37,16 @@ class Mostly(Condition[float]):
     def judge(self, evidence: Evidence) -> Finding:
         values = evidence.values
         ranges = [one.good_range(evidence) for one in evidence.beside if self.takes_in(one)]
-        met = np.logical_and.reduce([(values >= low) & (values <= high) for low, high in ranges]).astype(np.float64)
-        share = interval_of_share(met, evidence.level)
+
+        def meeting(slack: float) -> Array:
+            within = [(values >= low - slack) & (values <= high + slack) for low, high in ranges]
+            found: Array = np.logical_and.reduce(within).astype(np.float64)
+            return found
+
+        # Prompts that lie nearer to a bound than its tolerance may or may not meet it.
+        met, slack = meeting(0.0), evidence.of_bounds.prompt
+        certainly, possibly = (interval_of_share(meeting(sign * slack), evidence.level) for sign in (-1, 1))
+        share = Interval(certainly.low, possibly.high)
         read = f"met by {met.mean():.1%} [{share.low:.1%}, {share.high:.1%}]"
         return Finding(place(share, self.value, np.inf), self.describe(evidence.beside), read)
 

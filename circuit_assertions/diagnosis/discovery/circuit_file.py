@@ -55,7 +55,7 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
         "roles": {role: [str(head) for head in heads] for role, heads in discovery.followed.roles.items()},
         "found": {
             "task": _plain(discovery.task),
-            "settings": {**discovery.settings, "dtype": model["dtype"]},
+            "settings": {**discovery.settings, **_setting(model)},
             "behaviour": _figures(discovery.behaviour),
             **({"answer-rate-by-kind": _figures(discovery.kinds)} if discovery.kinds else {}),
             "faithfulness": _figures(discovery.faithfulness),
@@ -74,6 +74,11 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
 def _cleared(policy: Policy) -> str:
     """What the model clears the thresholds with."""
     return f"intervals of which {policy.proposal_together} hold together with {100 * policy.confidence:g} %"
+
+
+def _setting(model: Mapping[str, Any]) -> dict[str, str]:
+    """What readings of another run must share, or be given a tolerance for."""
+    return {"dtype": model["dtype"], **({} if model["device"] == "cpu" else {"device": model["device"]})}
 
 
 def _head(placed: Placed) -> dict[str, Any]:

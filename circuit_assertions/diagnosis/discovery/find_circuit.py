@@ -185,6 +185,7 @@ def _facts(model: Model) -> dict[str, Any]:
         **model.shape.plain(),
         "fingerprint": model.source.fingerprint,
         "dtype": str(model.source.dtype).removeprefix("torch."),
+        "device": model.device.type,
     }
 
 
