@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.quality_results import OTHER_ROOMS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = "circuit_assertions"
 FLOORS = (
@@ -87,6 +89,19 @@ def test_no_modules_import_each_other(graph: dict[str, set[str]]) -> None:
 
 def test_nothing_imports_upwards(graph: dict[str, set[str]]) -> None:
     assert upwards(graph) == []
+
+
+def test_an_audit_through_pytest_enters_none_of_the_rooms_that_the_benchmark_of_verdicts_leaves_out(
+    graph: dict[str, set[str]],
+) -> None:
+    reached, ahead = set[str](), [name for name in graph if name.startswith(f"{PACKAGE}.plugin")]
+    while ahead:
+        new = graph[ahead.pop()] - reached
+        reached |= new
+        ahead += new
+    rooms = {name.split(".")[1] for name in reached if "." in name}
+    assert {"audit", "diagnosis", "measures"} <= rooms
+    assert not rooms & set(OTHER_ROOMS)
 
 
 def test_no_file_and_no_function_is_too_long() -> None:
