@@ -17,7 +17,7 @@ from circuit_assertions.assertions import load_suite
 from circuit_assertions.assertions.chains import chain_for
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
-from circuit_assertions.diagnosis import DiagnosisError
+from circuit_assertions.diagnosis import DiagnosisError, levels
 from circuit_assertions.diagnosis.binding import circuit_of
 from circuit_assertions.diagnosis.bisecting import bisect, spells
 from circuit_assertions.diagnosis.function import compare_functions
@@ -133,7 +133,8 @@ def test_a_step_reads_as_its_checkpoint_does_alone(whole: Followed, run: Path) -
     alone = compare_functions(chain_for(task, "ioi"), circuit.roles, then, now)
     assert {role.role: role.retained for role in alone.roles} == step.roles
     assert len(step.roles) >= 3
-    assert Figure.of_values(now.by_prompt("logit-difference")) == step.behaviour
+    level = levels.of_roles(audit.policy, circuit.roles)
+    assert Figure.of_values(now.by_prompt("logit-difference"), level) == step.behaviour
 
     prompts = audit.prompts(task, step.checkpoint).prompts
     raw = GPT2LMHeadModel.from_pretrained(run / step.checkpoint.label).double().eval()
