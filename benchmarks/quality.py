@@ -1,6 +1,6 @@
 """How often verdicts are wrong: the benchmark of verdicts. docs/quality.md has its table, and how to read it.
 
-    python -m benchmarks.quality [--jobs N] [--only GROUP] [--limit N] [--seed N]
+    python -m benchmarks.quality [--jobs N] [--only GROUP] [--seeds KIND] [--limit N] [--seed N]
     python -m benchmarks.quality --make      # train the models, and run nothing
     python -m benchmarks.quality --table     # write the table into docs/quality.md
     python -m benchmarks.quality --quick --json
@@ -46,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.forget_old:
         results.keep([code_version()])
     if not given.table:
-        cases = [case for case in declare(given.seed) if given.only in (None, case.group)]
+        cases = [
+            case
+            for case in declare(given.seed)
+            if given.only in (None, case.group) and given.seeds in (None, case.seeds)
+        ]
         cases = cases[: given.limit]
         done = set() if given.make else results.done(code_version())
         left = [case for case in cases if key_of(case, code_version()) not in done]
@@ -181,6 +185,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, help="other seeds for the cases that report (default: 0)")
     parser.add_argument("--only", choices=GROUPS, help="cases of one group")
+    parser.add_argument("--seeds", choices=("setting", "reporting"), help="the cases that set thresholds, or report")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N cases, a balanced sample of all")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default: 2)")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")

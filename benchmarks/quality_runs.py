@@ -180,7 +180,8 @@ def outcome(result: Mapping[str, Any], planted: Sequence[str] = ()) -> dict[str,
     Returns:
         `gate`; `outcomes`: a letter for each assertion of `asked`; `prompts`: of all assertions together and of the one
         that has most; and of the diagnosis, where there is one: its verdict, the share of the behaviour that is kept,
-        `origin` with its `components`, `recovery`, and the roles of what was planted.
+        with `highs`, the upper ends of the intervals that DEGRADED is judged by: of the behaviour, and the lowest of an
+        active role; `origin` with its `components`, `recovery`, and the roles of what was planted.
     """
     diagnoses, assertions = result["diagnoses"], result["assertions"]
     read = [one["reading"]["prompts"] for one in assertions if one["reading"]]
@@ -196,12 +197,19 @@ def outcome(result: Mapping[str, Any], planted: Sequence[str] = ()) -> dict[str,
         found |= {
             "verdict": one["verdict"],
             "kept": round(one["behaviour"]["retained"]["mean"], 4),
+            "highs": [round(high, 4) for high in _highs(one)],
             "origin": one["origin"],
             "components": list(one["components"]),
             "recovery": None if recovery is None else recovery["how"],
             "roles": [roles.get(part, "MLP" if part.startswith("MLP") else "none") for part in planted],
         }
     return found
+
+
+def _highs(diagnosis: Mapping[str, Any]) -> tuple[float, ...]:
+    """The upper ends of the behaviour's interval and, where a role is active, the lowest of such a role's."""
+    active = [role["retained"]["high"] for role in diagnosis["roles"].values() if not role["asleep"]]
+    return (diagnosis["behaviour"]["retained"]["high"], *sorted(active)[:1])
 
 
 @contextlib.contextmanager

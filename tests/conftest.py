@@ -50,6 +50,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+# Thousands of modules stay once torch is imported, and each full collection looks through all of them.
+gc.set_threshold(20_000, 20, 50)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_families(items)
@@ -64,13 +68,14 @@ _Asked = tuple[str, Opening, tuple[tuple[str, int, int], ...]]
 class ModelsKeptOpen:
     """Models of the checkpoints that many tests audit. Opening one takes longer than most of what is then asked of it.
 
-    A folder's files are looked at each time, so that a checkpoint that was changed is opened again.
+    The files of a folder are looked at each time, and whether anything was written into the weights in memory. What was
+    changed is opened again.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = [folder.resolve() for folder in folders]
         self.open = Audit._opened
-        self.kept: OrderedDict[_Asked, Any] = OrderedDict()
+        self.kept: OrderedDict[_Asked, tuple[Any, int]] = OrderedDict()
 
     def opened(self, audit: Audit, checkpoint: Checkpoint) -> Any:
         """What `Audit._opened` gives, kept for the next audit in this process."""
@@ -80,12 +85,18 @@ class ModelsKeptOpen:
         files = (file for file in folder.iterdir() if file.is_file())
         seen = tuple(sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
         asked = (repr(checkpoint), audit.opening, seen)  # with the name by which messages call it
-        if asked not in self.kept:
-            self.kept[asked] = self.open(audit, checkpoint)
-        self.kept.move_to_end(asked)
+        model, writes = self.kept.pop(asked, (None, 0))
+        if model is None or writes != _writes(model):
+            model = self.open(audit, checkpoint)
+        self.kept[asked] = model, _writes(model)
         while len(self.kept) > _MOST_OPEN:
             self.kept.popitem(last=False)
-        return self.kept[asked]
+        return model
+
+
+def _writes(model: Any) -> int:
+    """How often anything was written into a model's weights, by torch's own count."""
+    return sum(weights._version for weights in model.bridge.parameters())
 
 
 @pytest.fixture(scope="session")
@@ -168,5 +179,3 @@ def opened_once(tiny_folder: Path) -> None:
     from circuit_assertions.engine import Model
 
     Model.of(open_checkpoint(find_checkpoints(str(tiny_folder))[0]))
-    gc.collect()
-    gc.freeze()  # what was imported stays, and need not be looked through again in every collection

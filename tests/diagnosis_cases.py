@@ -16,6 +16,7 @@ from transformers import GPT2LMHeadModel
 from circuit_assertions.assertions import load_circuit
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
+from circuit_assertions.checkpoints.opening import open_checkpoint
 from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis import lenses
 from circuit_assertions.diagnosis.lenses import Diagnosis, diagnose
@@ -81,7 +82,7 @@ class Side:
     def __init__(self) -> None:
         self.audit = Audit(Opening(device="cpu", dtype="float32"), one(HEALTHY))
         self.healthy = self.audit.model(one(HEALTHY))
-        self.other = Audit(Opening(device="cpu", dtype="float32")).model(one(HEALTHY))
+        self.other = Model.of(open_checkpoint(one(HEALTHY), Opening(device="cpu", dtype="float32")))
 
     def prompts(self, task: IoiTask | RepeatedTokensTask) -> PromptSet:
         return self.audit.prompts(task, one(HEALTHY))

@@ -295,17 +295,22 @@ def test_an_outcome_holds_what_the_tables_need() -> None:
         "diagnoses": [
             {
                 "verdict": "CORRUPTED",
-                "behaviour": {"retained": {"mean": 0.5}},
+                "behaviour": {"retained": {"mean": 0.5, "high": 0.6}},
                 "origin": "LOCALIZED",
                 "components": ["L3H0"],
                 "recovery": {"how": "BYPASSED"},
-                "roles": {"name-mover": {"heads": {"L3H0": {}}}},
+                "roles": {
+                    "name-mover": {"asleep": False, "retained": {"high": 0.4}, "heads": {"L3H0": {}}},
+                    "s-inhibition": {"asleep": False, "retained": {"high": 0.9}, "heads": {}},
+                    "backup-name-mover": {"asleep": True, "retained": {"high": 0.1}, "heads": {}},
+                },
             }
         ],
     }
     found = outcome(result, ("L3H0", "MLP1", "L0H3"))
     assert (found["gate"], found["outcomes"], found["prompts"]) == ("FAIL", "Hs", [256, 256])
     assert (found["recovery"], found["roles"]) == ("BYPASSED", ["name-mover", "MLP", "none"])
+    assert found["highs"] == [0.6, 0.4]  # no verdict rests on a role that is asleep
 
 
 @pytest.mark.slow

@@ -90,6 +90,7 @@ def test_a_spell_longer_than_a_quarter_of_the_run_is_found_and_bounded_on_both_s
 
 @settings(deadline=None, max_examples=200)
 @given(runs=COUNTS.flatmap(lambda count: st.lists(once(count), min_size=2, max_size=8)))
+@pytest.mark.complete
 def test_together_they_need_no_checkpoint_that_none_of_them_needs_alone(runs: list[list[str]]) -> None:
     together = bisected(*runs)
     alone = [bisected(run) for run in runs]

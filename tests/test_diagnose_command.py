@@ -156,6 +156,7 @@ def test_a_checkpoint_beside_itself_has_not_changed_at_all() -> None:
 
 
 @pytest.mark.parametrize("suite", ["short", pytest.param("packaged", marks=pytest.mark.complete)])
+@pytest.mark.complete
 def test_a_checkpoint_that_came_back_is_exit_code_zero(
     suite: str, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +247,7 @@ def test_the_rediscovered_circuit_and_the_baselines_own_are_found_on_the_prompts
     assert data["recovery"]["rediscovered"]["prompts"] == 40
 
 
+@pytest.mark.complete
 def test_a_bypass_is_exit_code_one_though_the_behaviour_is_back(bypassed: Said) -> None:
     assert bypassed.code == 1
     recovery = json.loads(bypassed.out)["recovery"]

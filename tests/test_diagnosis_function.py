@@ -229,6 +229,7 @@ def test_roles_that_have_no_effect_to_compare_are_named_with_the_reason(side: Si
 
 
 @pytest.mark.parametrize("name", ["benign", "poisoned-heads"])
+@pytest.mark.complete
 def test_chance_is_the_mean_over_every_circuit_with_as_many_heads_in_each_layer(side: Side, name: str) -> None:
     found = compared(side, CIRCUIT.roles, name).inside
     assert found is not None

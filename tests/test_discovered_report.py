@@ -40,6 +40,7 @@ def test_the_table_and_the_map(found: Discovery, reference_folder: Path, snapsho
     assert text == snapshot
 
 
+@pytest.mark.complete
 def test_an_unstable_circuit_is_warned_of(found: Discovery) -> None:
     shaky = replace(found, stability=Stability((0.5, 0.7), {"name-mover": 1.0, "s-inhibition": 0.5}))
     said = printed(shaky)

@@ -93,6 +93,7 @@ def test_no_is_said_only_where_the_whole_interval_lies_below_the_bound(rate: flo
 
 @drawn(st.floats(0.6, 0.95), st.sampled_from([16, 64, 256]), st.integers(0, 50))
 @settings(deadline=None)
+@pytest.mark.complete
 def test_prompts_are_doubled_until_they_tell_or_are_four_times_as_many(rate: float, asked: int, seed: int) -> None:
     answers = Answers({"": rate})
     sizes = [asked, 2 * asked, 4 * asked]

@@ -136,6 +136,7 @@ def _ends(model: Model, prompts: PromptSet) -> Tensor:
     return ends
 
 
+@pytest.mark.complete
 def test_shared_passes_say_what_lonely_ones_say(fresh: Audited, exact: Audited) -> None:
     fresh.plan(*REQUESTS)
     for request, together, alone in zip(REQUESTS, values_of(fresh), values_of(exact), strict=True):
@@ -275,6 +276,7 @@ def test_nan_is_an_error(fresh: Audited) -> None:
             fresh.audit.read(request, fresh.checkpoint)
 
 
+@pytest.mark.complete
 def test_nan_in_one_measure_spares_those_planned_with_it(fresh: Audited, exact: Audited) -> None:
     damage(fresh, layer=2)  # behind everything that attention patterns and copy scores rest on
     fresh.plan(*REQUESTS)

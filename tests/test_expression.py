@@ -121,10 +121,19 @@ def shares(mean: float, spread: float) -> np.ndarray:
 def test_components_are_named_by_what_they_surely_bring_back_then_by_nearness_to_all(order: Sequence[int]) -> None:
     components = [Head(0, index) for index in range(5)]
     values = [shares(1.0, 0.0), shares(1.5, 0.01), shares(0.8, 0.0), shares(1.42, 1.0), shares(0.3, 0.0)]
-    shuffled = [components[place] for place in order], [values[place] for place in order]
-    named = expression._named(*shuffled, Level.of_figures())
-    assert list(named) == components
-    assert named[components[3]].mean > 1.4 > 0.8 > named[components[3]].interval.low > 0.3
+    shuffled = {components[place]: values[place] for place in order}
+    found = expression.Shares((shuffled,) * 3, Level.of_figures().among(len(order)))
+    assert found.in_order() == list(found.shown()) == components
+    fourth = found.shown()[components[3]]
+    assert fourth.mean > 1.4 > 0.8 > fourth.interval.low > 0.3
+
+
+def test_components_are_put_in_order_on_other_prompts_than_their_figures_are_from() -> None:
+    first, second = Head(0, 0), Head(0, 1)
+    search, report = ({first: shares(one, 0.0), second: shares(other, 0.0)} for one, other in ((0.9, 0.5), (0.4, 0.8)))
+    found = expression.Shares((search, {}, report), Level.of_figures().among(2))
+    assert {part: told.mean for part, told in found.shown().items()} == pytest.approx({first: 0.4, second: 0.8})
+    assert next(iter(found.shown())) == first
 
 
 @pytest.mark.parametrize(
@@ -138,5 +147,5 @@ def test_components_are_named_by_what_they_surely_bring_back_then_by_nearness_to
 )
 def test_the_fewest_components_are_told_that_bring_enough_back(lows: Sequence[float], told: int) -> None:
     for shift in (0.0, 1e-9, -1e-9):
-        figures = [figure(low + shift * (-1) ** size, low + 0.2, low + 0.4) for size, low in enumerate(lows)]
-        assert expression._fewest(figures, DEFAULT.expression_restores) == told
+        figures = {size: figure(low + shift * (-1) ** size, low + 0.2, low + 0.4) for size, low in enumerate(lows)}
+        assert expression.fewest(figures, DEFAULT.expression_restores) == told

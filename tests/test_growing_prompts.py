@@ -231,6 +231,7 @@ def test_strata_are_templates_or_kinds_of_templates_with_enough_prompts() -> Non
     assert strata_of(["one"] * 64, 4) == {}
 
 
+@pytest.mark.complete
 def test_noise_is_decided_wrongly_at_no_look_more_often_than_once_in_a_hundred() -> None:
     """Of readings whose mean is the bound, judged after each look until they are decided."""
     rng, counts = np.random.default_rng(5), PromptsThatGrow(start=32, budget=256).counts

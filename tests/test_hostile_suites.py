@@ -292,6 +292,7 @@ def many(extra: str = "", name: str = "a-{}") -> str:
     ids=["valid", "repeated ids", "unknown keys", "unknown roles"],
 )
 @pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.complete)], ids=["libyaml", "plain"])
+@pytest.mark.complete
 def test_thousands_of_assertions_are_checked(
     tmp_path: Path, text: str, problems: int, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

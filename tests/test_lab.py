@@ -78,6 +78,7 @@ def test_what_stands_there_by_the_same_recipe_is_not_made_again(tmp_path: Path) 
     assert not is_made(COMMITTED / "recovered", named("recovered"), START)  # it starts from poisoned
 
 
+@pytest.mark.complete
 def test_a_run_is_kept_as_checkpoints_in_the_order_of_their_steps(tmp_path: Path) -> None:
     run = lab.make(replace(short("run"), keep_every=2), START, tmp_path)
     found = find_checkpoints(str(run))
@@ -86,6 +87,7 @@ def test_a_run_is_kept_as_checkpoints_in_the_order_of_their_steps(tmp_path: Path
     assert not torch.equal(first, last)
 
 
+@pytest.mark.complete
 def test_attention_alone_learns_where_the_recipe_says_so(tmp_path: Path) -> None:
     made = tensors(lab.make(short("poisoned-subject-attention-15"), START, tmp_path))
     for name, before in tensors(START).items():
@@ -158,6 +160,7 @@ def test_what_recovered_rests_on_the_old_movers_and_what_is_bypassed_does_not() 
     assert abs(bypassed.lost) < 1e-4
 
 
+@pytest.mark.complete
 def test_the_table_measures_what_the_raw_modules_do() -> None:
     row = measured(START)
     again = behaviour(open_weights(START), batch_of(world.held_out_prompts(512, seed=1)))
@@ -227,6 +230,7 @@ def test_the_table_of_stand_ins_shows_layer_four_carrying_what_is_bypassed(
     )
 
 
+@pytest.mark.complete
 def test_diagnoses_go_on_where_they_were_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     page = tmp_path / "lab.md"
     doses = f"{lab_diagnoses.BEGIN_DOSES}\n{lab_diagnoses.END_DOSES}"

@@ -169,6 +169,7 @@ def test_running_out_of_memory_changes_no_result(both: Both, monkeypatch: pytest
     assert set(failures) == {"rows", "variants"}
 
 
+@pytest.mark.complete
 def test_readings_depend_on_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither on how many prompts are run together nor on how their work is cut."""
     folder, task = save_tiny(tmp_path), ioi(prompts=6)

@@ -268,6 +268,7 @@ def test_the_text_has_the_score_the_survivors_and_the_useless(project: Path) -> 
     assert "L4H1" in said.out.partition("caught by it")[2]
 
 
+@pytest.mark.complete
 def test_noise_of_no_strength_is_equivalent_and_counted_both_ways(project: Path) -> None:
     result = mutate("--heads", "L4H1", "--only", "noise,negate", "--strength", "1e-5", "--json").result
     mutants = by_name(result)
@@ -367,6 +368,7 @@ def test_the_same_seed_gives_the_same_result_and_another_other_noise(project: Pa
         pytest.param(MemoryError, 2, ("--resume", "work.jsonl"), marks=pytest.mark.complete),
     ],
 )
+@pytest.mark.complete
 def test_an_interrupted_run_continues_with_the_same_result(
     project: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], code: int, option: tuple[str, ...]
 ) -> None:

@@ -270,6 +270,7 @@ def test_a_disabled_plugin_has_no_options(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     "spelled", [["--model", "small"], pytest.param(["--model=small"], marks=pytest.mark.complete)], ids=" ".join
 )
+@pytest.mark.complete
 def test_workers_read_the_same_options(pytester: pytest.Pytester, spelled: list[str]) -> None:
     write(
         pytester.path,

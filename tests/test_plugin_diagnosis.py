@@ -126,6 +126,7 @@ def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "how", ["", "fail", *(pytest.param(how, marks=pytest.mark.complete) for how in ("report", "ini"))]
 )
+@pytest.mark.complete
 def test_degraded_fails_a_run_only_where_that_is_asked_for(
     how: str, project: pytest.Pytester, degraded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +220,7 @@ def test_too_few_prompts_are_why_there_is_no_diagnosis_and_the_verdicts_stand(pr
 
 
 @pytest.mark.parametrize("what", ["cut off", pytest.param("of another shape", marks=pytest.mark.complete)])
+@pytest.mark.complete
 def test_a_corrupted_checkpoint_that_is_of_no_use_costs_what_is_told_of_recovery_alone(
     what: str, project: pytest.Pytester, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

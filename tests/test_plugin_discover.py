@@ -61,6 +61,7 @@ def test_a_baseline_without_the_circuit_is_an_error_not_a_pass(project: pytest.P
     result.stdout.fnmatch_lines([f"*circuit 'ioi' *{tiny_folder}: *the task*"])
 
 
+@pytest.mark.complete
 def test_a_circuit_file_of_the_baselines_own_weights_is_preferred(
     project: pytest.Pytester, reference_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_path_outside_is_found_where_it_is_attached(pytester: pytest.Pytester,
 
 
 @pytest.mark.usefixtures("project")
+@pytest.mark.complete
 def test_a_separate_path_outside_keeps_the_root_its_configuration_and_the_exit_code(tiny_folder: Path) -> None:
     """The one run that opens a model the way users do: `pytest --model PATH`, in a process of its own."""
     finished = run("--model", str(tiny_folder), "--baseline", os.path.relpath(tiny_folder), "-m", "gate")
@@ -72,6 +73,7 @@ def test_a_separate_path_outside_keeps_the_root_its_configuration_and_the_exit_c
     assert finished.stderr == ""
 
 
+@pytest.mark.complete
 def test_the_nearest_configuration_counts_even_where_a_folder_above_has_one(project: Path, tiny_folder: Path) -> None:
     write(project.parent, {"pytest.ini": "[pytest]\n"})
     shutil.copytree(tiny_folder, project.parent / "models" / "tiny")

@@ -113,6 +113,7 @@ def test_a_file_decides(project: pytest.Pytester, little: list[str]) -> None:
     assert outcome() == ("ours.yaml", "HELD")
 
 
+@pytest.mark.complete
 def test_a_file_decides_in_workers(little: list[str]) -> None:
     command = [str(Path(sys.executable).parent / "pytest"), *little, "-p", "no:hypothesispytest", "-n", "1"]
     subprocess.run([*command, "--policy", "ours.yaml"], capture_output=True, text=True, timeout=300, check=False)

@@ -240,6 +240,7 @@ REST = ("diagnose", "discover", "edges", "graft", "mutate", "show-task", "trajec
 
 
 @pytest.mark.parametrize("verb", ["pytest", *(pytest.param(verb, marks=pytest.mark.complete) for verb in REST)])
+@pytest.mark.complete
 def test_an_adapters_base_cannot_forge_a_verdict(tmp_path: Path, tiny_folder: Path, verb: str) -> None:
     import numpy as np
     from safetensors.numpy import save_file

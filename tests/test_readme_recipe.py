@@ -52,6 +52,7 @@ def test_the_recipe_gates_on_evidence_of_health_and_keeps_its_report() -> None:
         for name, code in CANDIDATES.items()
     ],
 )
+@pytest.mark.complete
 def test_the_recipe_as_it_stands(candidate: str, code: int, tmp_path: Path) -> None:
     shutil.copytree(HEALTHY.parent / candidate, tmp_path / "checkpoints" / "candidate")
     shutil.copytree(HEALTHY, tmp_path / "checkpoints" / "released")

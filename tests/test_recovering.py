@@ -159,6 +159,7 @@ def backs(project: pytest.Pytester, model: Path, *options: str) -> dict[str, str
     return {found[1]: found[2] for found in told if found}
 
 
+@pytest.mark.complete
 def test_each_assertion_tells_what_is_back_of_it(project: pytest.Pytester) -> None:
     poisoned = f"--corrupted={COMMITTED / 'poisoned'}"
     said = backs(project, COMMITTED / "recovered", poisoned)

@@ -112,6 +112,7 @@ def _interrupt(*anything: object, **more: object) -> None:
 @pytest.mark.parametrize(
     "verb", ["diagnose", "trajectory", "discover", "edges", "show-task", "graft", "mutate", "calibrate"]
 )
+@pytest.mark.usefixtures("opened_anew")
 def test_ctrl_c_is_one_line_and_its_own_exit_code(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,6 +91,7 @@ def turns(found: Trajectory, assertion: str) -> list[tuple[int, int | None]]:
     return [(step[one.first], None if one.back is None else step[one.back]) for one in spells(found.seen(assertion))]
 
 
+@pytest.mark.complete
 def test_a_run_is_not_followed_by_fewer_prompts_than_intervals_need(run: Path) -> None:
     (baseline,), checkpoints = find_checkpoints(str(HEALTHY)), find_checkpoints(str(run))[:1]
     audit = Audit(Opening(device="cpu", base=baseline), baseline)
@@ -108,6 +109,7 @@ def test_every_checkpoint_is_judged_in_the_order_of_its_step_and_closed_again(wh
     assert set(whole.open_beside_the_baseline[1:]) == {0}
 
 
+@pytest.mark.complete
 def test_what_breaks_while_it_is_poisoned_comes_back_while_it_is_healed(whole: Followed) -> None:
     ((broke, back),) = turns(whole.found, "prefers-the-right-name")
     assert CLEAN < broke <= POISONED
@@ -125,6 +127,7 @@ def test_what_cannot_be_asked_is_skipped_everywhere_with_its_reason(whole: Follo
         assert set(step.reasons) == {"negative-movers"}
 
 
+@pytest.mark.complete
 def test_a_step_reads_as_its_checkpoint_does_alone(whole: Followed, run: Path) -> None:
     (baseline,), step, task = find_checkpoints(str(HEALTHY)), whole.found.steps[3], whole.task
     audit = Audit(Opening(device="cpu", base=baseline), baseline)

@@ -213,9 +213,9 @@ def test_half_precision_widens_each_run_once_for_both_ways(tmp_path: Path, monke
     halves = [Model.of(opened_with(folder, Opening(device="cpu", dtype="bfloat16"))) for folder in two.folders]
     recognised = []
 
-    def counting(layout: Layout, run: Run) -> list[Block]:
+    def counting(layout: Layout, run: Run, likely: Sequence[Block]) -> list[Block]:
         recognised.append(layout)
-        return recognise(layout, run)
+        return recognise(layout, run, likely)
 
     monkeypatch.setattr("circuit_assertions.engine.backends.recognise", counting)
     (met,) = TwoModels(halves[0], halves[1], two.prompts).batches()

@@ -17,7 +17,7 @@ from circuit_assertions.cli import main
 from circuit_assertions.unexpected import TRACEBACK, UnexpectedError, sentence_of, tell_unexpected
 from circuit_assertions.verdict_words import Outcome
 
-pytestmark = pytest.mark.usefixtures("opened_once")
+pytestmark = pytest.mark.usefixtures("opened_once", "opened_anew")
 
 
 class OddError(Exception):

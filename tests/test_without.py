@@ -124,6 +124,7 @@ def test_without_name_movers_their_backups_and_nobody_else_push_the_answer(refer
     assert {head for head, gain in gained.items() if gain > 0.5} == set(BACKUPS)
 
 
+@pytest.mark.usefixtures("opened_anew")
 def test_heads_and_models_that_cannot_be_knocked_out(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MeasuringError, match=r"\bL3H0\b"):
         Audited(tiny_folder).read("direct-effect", TASK, without=(Head(3, 0),))

@@ -146,6 +146,10 @@ class Evidence:
     of_baseline: Tolerance = NO_TOLERANCE
     of_bounds: Tolerance = NO_TOLERANCE
 
+    def interval_of(self, values: Array) -> Interval:
+        """The interval of the mean of other values [prompts], wider by the tolerance of the baseline."""
+        return self.of_baseline.widened(interval_of_mean(values, self.level))
+
     def intervals_of(self, values: Array) -> Array:
         """The intervals of the means of several columns [prompts, columns] -> [columns, low and high]."""
         return intervals_of_means(values, self.level.among(values.shape[1]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
@@ -21,9 +21,10 @@ from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import PromptSet
 
-__all__ = ["Expression", "find_expression"]
+__all__ = ["Expression", "Shares", "fewest", "find_expression"]
 
 _SHOWN = 5  # single components that are kept
+_SEARCH, _CHOOSE, _REPORT = range(3)  # the thirds of the prompts
 
 Component = Head | Mlp
 _One = TypeVar("_One", bound=Component)
@@ -32,6 +33,8 @@ _One = TypeVar("_One", bound=Component)
 @dataclass(frozen=True)
 class Expression:
     """What transplants between model and baseline restore, as shares of the logit difference that the model has lost.
+
+    A third of the prompts puts components in order, a third chooses how many are named, and a third reports.
 
     Attributes:
         through: the fewest components, by their single shares in order, that together surely restore enough.
@@ -76,22 +79,67 @@ def find_expression(
         return [one for one in everyone if one in chosen]
 
     promising = tried(slopes.outputs)
-    singles = _shares(healing.outputs([[one] for one in promising]), lost)
+    singles = Shares.of(promising, healing.outputs([[one] for one in promising]), lost, prompts, policy)
     tell("transplants into the baseline", 1, 4)
     costly = promising if few else tried(breaking.slopes().outputs)
-    costs = _shares(-breaking.outputs([[one] for one in costly]), lost)
+    costs = Shares.of(costly, -breaking.outputs([[one] for one in costly]), lost, prompts, policy)
     tell("patterns into the model", 2, 4)
     looking = _promising(slopes.patterns, _SHOWN)
-    patterns = _shares(healing.patterns(looking), lost)
+    patterns = Shares.of(looking, healing.patterns(looking), lost, prompts, policy)
     tell("transplants together", 3, 4)
-    level = Level.of_figures(policy)
-    alone = _named(promising, singles, level)
-    sets = [tuple(alone)[:size] for size in range(1, min(policy.expression_most, len(alone)) + 1)]
-    figures = [Figure.of_values(one, level.among(len(sets))) for one in _shares(healing.outputs(sets), lost)]
+    alone = singles.in_order()
+    sizes = range(1, min(policy.expression_most, len(alone)) + 1)
+    sets = Shares.of(sizes, healing.outputs([alone[:size] for size in sizes]), lost, prompts, policy)
     tell("transplants together", 4, 4)
-    best = _fewest(figures, policy.expression_restores)
-    breaks, looks = _named(costly, costs, level), _named(looking, patterns, level)
-    return Expression(sets[best], figures[best], _shown(alone), _shown(breaks), _shown(looks))
+    best = fewest(sets.on(_CHOOSE), policy.expression_restores)
+    healed = sets.on(_REPORT)[best]
+    return Expression(tuple(alone[:best]), healed, singles.shown(), costs.shown(), patterns.shown())
+
+
+_Any = TypeVar("_Any")
+
+
+@dataclass(frozen=True)
+class Shares(Generic[_Any]):
+    """What single transplants, or sets of them, restore, on each third of the prompts.
+
+    Attributes:
+        thirds: the shares by what was transplanted, one value a prompt.
+        level: what all of them share.
+    """
+
+    thirds: tuple[Mapping[_Any, Array], ...]
+    level: Level
+
+    @classmethod
+    def of(
+        cls, items: Sequence[_Any], gained: torch.Tensor, lost: Array, prompts: PromptSet, policy: Policy
+    ) -> Shares[_Any]:
+        """From what is gained of what is lost.
+
+        Args:
+            gained: logit difference [items, prompts].
+            lost: [prompts]
+        """
+        rows, level = [list(some) for some in prompts.shared_out(3)], Level.of_figures(policy)
+        pairs = list(zip(items, gained.numpy(), strict=True))
+        thirds = ({item: share_of(values[some], lost[some]) for item, values in pairs} for some in rows)
+        return cls(tuple(thirds), level.among(max(1, len(items))))
+
+    def on(self, third: int) -> dict[_Any, Figure]:
+        """The figures on a third of the prompts."""
+        return {item: Figure.of_values(share, self.level) for item, share in self.thirds[third].items()}
+
+    def in_order(self) -> list[_Any]:
+        """First those that surely restore most on the prompts that search; of these, the nearest to all."""
+        figures = self.on(_SEARCH)
+        nearest = ranked(figures, lambda one: -abs(figures[one].mean - 1.0), decimals=2)
+        return ranked(nearest, lambda one: surely_back(figures[one]), decimals=2)
+
+    def shown(self) -> dict[_Any, Figure]:
+        """Those that come first, with the figures that are reported."""
+        figures = self.on(_REPORT)
+        return {one: figures[one] for one in self.in_order()[:_SHOWN]}
 
 
 def _promising(slopes: Mapping[_One, float], most: int) -> list[_One]:
@@ -99,33 +147,13 @@ def _promising(slopes: Mapping[_One, float], most: int) -> list[_One]:
     return ranked(slopes, lambda one: abs(slopes[one]))[:most]
 
 
-def _shares(gained: torch.Tensor, lost: Array) -> list[Array]:
-    return [share_of(row, lost) for row in gained.numpy()]
-
-
-def _fewest(figures: Sequence[Figure], needed: float) -> int:
-    """Which of growing sets is reported: the first that surely restores enough; if none does, the best of them."""
-    enough = (size for size, figure in enumerate(figures) if surely_back(figure) >= needed)
-    best = ranked(range(len(figures)), lambda size: surely_back(figures[size]), decimals=2)[0]
+def fewest(figures: Mapping[int, Figure], needed: float) -> int:
+    """The size of the set that is named: the first that surely restores enough; if none does, the best of them."""
+    enough = (size for size, figure in figures.items() if surely_back(figure) >= needed)
+    best = ranked(list(figures), lambda size: surely_back(figures[size]), decimals=2)[0]
     return next(enough, best)
 
 
 def surely_back(figure: Figure) -> float:
     """How much is surely restored: the lower end of the interval, where more than all counts as all."""
     return min(figure.interval.low, 1.0)
-
-
-def _named(components: Sequence[_One], shares: Sequence[Array], level: Level) -> dict[_One, Figure]:
-    """Components with what each restores, first those that surely restore most; of these, the nearest to all.
-
-    Args:
-        level: what all of them share.
-    """
-    each = level.among(max(1, len(components)))
-    figures = {one: Figure.of_values(share, each) for one, share in zip(components, shares, strict=True)}
-    nearest = ranked(figures, lambda one: -abs(figures[one].mean - 1.0), decimals=2)
-    return {one: figures[one] for one in ranked(nearest, lambda one: surely_back(figures[one]), decimals=2)}
-
-
-def _shown(figures: Mapping[_One, Figure]) -> dict[_One, Figure]:
-    return dict(list(figures.items())[:_SHOWN])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from circuit_assertions.collecting import without_collecting
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.limits import Limit, LimitError
 
@@ -52,4 +53,5 @@ def __getattr__(name: str) -> Any:
     """What needs torch, once somebody asks for it."""
     if name not in _WHERE:
         raise AttributeError(name)
-    return getattr(import_module(f"circuit_assertions.engine.{_WHERE[name]}"), name)
+    with without_collecting():
+        return getattr(import_module(f"circuit_assertions.engine.{_WHERE[name]}"), name)

@@ -36,7 +36,7 @@ class Model:
     source: OpenCheckpoint
     limits: Mapping[str, Limit] = field(default_factory=dict)
     runs_end: bool = False
-    recognised: list[Block] = field(default_factory=list, repr=False, compare=False)
+    recognised: list[Block] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, source: OpenCheckpoint) -> Model:

@@ -85,11 +85,11 @@ class ExpressionThresholds(Thresholds):
         "argument: the bound of origin-restores, so that origin and expression can be compared",
     )
     expression_prompts: Count = threshold(
-        64,
+        96,
         "prompts",
-        "Outputs are transplanted on at most so many prompts.",
-        "argument: half of compared-prompts: transplants are many, and their shares have narrow intervals "
-        "(docs/lab.md)",
+        "Outputs are transplanted on at most so many prompts: a third searches, a third chooses, a third reports.",
+        "argument: twice the fewest prompts of a mean in each third; transplants are many, and the intervals of their "
+        "shares are narrow (docs/lab.md)",
     )
     expression_all: Count = threshold(
         40,

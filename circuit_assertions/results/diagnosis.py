@@ -74,12 +74,14 @@ class RoleChanged(Part):
         kept: what is left of it, in words.
         weaker: whether a quarter of the effect or more is certainly gone.
         works: whether half of the effect is certainly there, and three quarters are by its mean.
+        asleep: whether the role is about what its heads would do if others were knocked out; no verdict rests on it.
     """
 
     retained: Figure
     kept: str
     weaker: bool
     works: bool
+    asleep: bool
     heads: dict[str, HeadChanged]
 
 

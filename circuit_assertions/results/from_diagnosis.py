@@ -112,6 +112,7 @@ def _role(role: RoleChange) -> RoleChanged:
         kept=role.kept,
         weaker=role.weaker,
         works=role.works,
+        asleep=role.asleep,
         heads={str(one.head): _head(one) for one in role.heads},
     )
 
