@@ -59,7 +59,7 @@ def test_a_circuit_file_and_a_head_map_are_written_where_suites_look_for_them(
     file = Path("suites", "circuits", "healthy.induction.yaml")
     circuit = load_circuit(tmp_path / file)
     assert circuit.circuit == "induction"
-    assert list(circuit.roles) == ["induction", "previous-token"]
+    assert list(circuit.roles)[:2] == ["induction", "previous-token"]
     assert (tmp_path / file.with_suffix(".svg")).read_text().startswith("<svg ")
     written = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("written "))
     assert says(written, file, file.with_suffix(".svg"))
