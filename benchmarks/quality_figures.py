@@ -71,7 +71,7 @@ class Share:
         return {"hits": self.hits, "of": self.of, "share": self.share if self.of else None, "low": low, "high": high}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ran:
     """A case, and its line in the results."""
 

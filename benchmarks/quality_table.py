@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,7 @@ from benchmarks.quality_figures import (
     smallest,
 )
 from benchmarks.quality_results import Results, code_version
+from benchmarks.quality_setting import HEADING, reaches, rows
 from circuit_assertions.files import write_whole
 from circuit_assertions.verdict_words import Outcome, Overall, RecoveryVerdict
 from fixtures.shelf import ROOT
@@ -61,6 +63,7 @@ def figures(results: Results) -> dict[str, Any]:
         "confused": confused(ran).as_json(),
         "recoveries": {name: dict(told) for name, told in recoveries(ran).items()},
         "assertions": {name: share.as_json() for name, share in assertions(ran).items()},
+        "reaches": {name: asdict(of) | {"bound": of.bound} for name, of in reaches(joined(results, "setting")).items()},
         "costs": costs(ran),
         "without a verdict": sum("error" in line for line in results.lines),
     }
@@ -78,6 +81,7 @@ def table(results: Results) -> str:
         _recovery(ran),
         _reasons(ran),
         _levels(ran, setting, alarms),
+        _markdown(HEADING, rows(setting)),
         _costs(ran),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts)

@@ -21,6 +21,7 @@ from benchmarks.quality_figures import Ran, Share, alarm_levels, assertions, joi
 from benchmarks.quality_models import Planted, Trained, Weights
 from benchmarks.quality_results import RESULTS, Results, code_version, key_of
 from benchmarks.quality_runs import OPTIONS, Runs, outcome
+from benchmarks.quality_setting import reaches
 from fixtures.shelf import COMMITTED
 
 ASKED = ["keeps-most-of-the-baselines-margin", "name-movers-push-the-right-way"]
@@ -43,6 +44,7 @@ def line_of(case: Case, **more: Any) -> dict[str, Any]:
         "prompts": [512, 256],
         "verdict": "CORRUPTED" if case.group == "damaged" else "INTACT",
         "kept": 1.0,
+        "highs": [1.02, 0.99],
         "origin": "LOCALIZED",
         "components": list(case.planted),
         "recovery": {"recovered": "RECOVERED", "bypassed": "BYPASSED"}.get(case.truth),
@@ -224,7 +226,7 @@ def test_errors_are_counted_in_both_directions(filled: Results) -> None:
 
 def test_a_run_that_could_not_be_diagnosed_is_counted_too(filled: Results) -> None:
     for one in joined(filled):
-        for name in ("verdict", "kept", "origin", "components", "recovery", "roles"):
+        for name in ("verdict", "kept", "highs", "origin", "components", "recovery", "roles"):
             del one.line[name]
     found = quality_table.figures(filled)
     assert found["localized"]["all planted"]["set equal"]["hits"] == 0
@@ -239,6 +241,18 @@ def test_a_rival_has_the_gates_false_alarms_on_the_cases_that_set(filled: Result
     setting[0].line["gate"] = "FAIL"
     levels = alarm_levels(setting)
     assert all(sum(one.line["rivals"][name] > level for one in setting) == 1 for name, level in levels.items())
+
+
+def test_degraded_begins_below_what_harmless_setting_cases_reach(filled: Results) -> None:
+    setting = [one for one in joined(filled, "setting") if one.case.group == "harmless"]
+    for number, one in enumerate(setting):
+        one.line["highs"] = [1.0 + number / 100, 0.97]
+    behaviour, role = reaches(joined(filled, "setting")).values()
+    assert (behaviour.lowest, behaviour.cases) == (1.0, len(setting))
+    assert behaviour.bound < 1.0  # lower than the lowest: one in a thousand may come so far
+    assert (role.lowest, role.spread, role.bound) == (0.97, 0.0, 0.97)
+    setting[0].line["highs"] = [0.5]  # no role was compared
+    assert [one.lowest for one in reaches(joined(filled, "setting")).values()] == [0.5, 0.97]
 
 
 def test_the_smallest_damage_is_that_from_which_on_nearly_all_is_found(filled: Results) -> None:
