@@ -116,13 +116,18 @@ def test_the_worst_prompts_are_the_same(values: list[float], seed: int) -> None:
     assert one.partition("  worst ")[2] == other.partition("  worst ")[2] != ""
 
 
+LEVEL = Level.of_figures().among(5)
+
+
 @given(FIVE, FIVE_NOISES)
 def test_components_that_bring_back_as_much_are_named_in_the_models_order(
     values: list[float], noise: list[float]
 ) -> None:
     heads = [Head(1, place) for place in range(5)]
     one, other = (
-        list(expression._named(heads, [np.full(16, value) for value in column], Level.of_figures()))
+        expression.Shares(
+            ({head: np.full(16, value) for head, value in zip(heads, column, strict=True)},), LEVEL
+        ).in_order()
         for column in (values, moved(values, noise))
     )
     assert one == other

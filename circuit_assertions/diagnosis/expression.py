@@ -104,7 +104,7 @@ class Shares(Generic[_Any]):
     """What single transplants, or sets of them, restore, on each third of the prompts.
 
     Attributes:
-        thirds: the shares by what was transplanted, one value a prompt.
+        thirds: the shares by what was transplanted, one value per prompt.
         level: what all of them share.
     """
 
