@@ -129,6 +129,7 @@ def test_for_a_small_change_edges_are_exact_direct_path_effects(both: Both) -> N
 
 
 @shapes("gpt2")
+@pytest.mark.complete
 def test_with_many_steps_the_edges_out_of_the_embedding_add_up_to_what_the_twins_change(both: Both) -> None:
     """The completeness of integrated gradients: the embedding is all in which the two runs differ."""
     pair = both.fast

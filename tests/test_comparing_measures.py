@@ -82,6 +82,7 @@ def test_a_bypass_brings_the_behaviour_back_and_not_the_roles(project: pytest.Py
     assert says(said["reasons"], HEALTHY, "nothing to localize")
 
 
+@pytest.mark.complete
 def test_what_few_weights_broke_few_weights_mend(project: pytest.Pytester) -> None:
     said = verdicts(project, "poisoned-heads", BESIDE, "-k", "mend")
     assert said["a-few-weights-mend-it"].startswith("HELD 1.00 ")

@@ -120,6 +120,7 @@ def test_the_batch_size_changes_nothing(both: Both, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(alone.values, together.values, rtol=0, atol=1e-9 * np.abs(together.values).max())
 
 
+@pytest.mark.complete
 def test_a_circuit_without_one_of_its_name_movers_is_less_complete(tmp_path: Path) -> None:
     reference = Audited(build_reference_model().save(tmp_path / "reference"))
     circuit = [Head(*head) for heads in CAST.values() for head in heads]

@@ -174,6 +174,7 @@ def spread(opened_once: None, tiny_folder: Path) -> float:
     return float(np.std(audited.read("loss", repeated(prompts=32, length=8)).values))
 
 
+@pytest.mark.complete
 def test_a_condition_of_another_package_is_judged_in_a_suite_and_in_python(
     pytester: pytest.Pytester, tiny_folder: Path, spread: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

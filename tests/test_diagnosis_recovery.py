@@ -159,6 +159,7 @@ def test_what_was_cut_short_is_partly_back(side: Side) -> None:
 
 
 @pytest.mark.usefixtures("no_origin")
+@pytest.mark.complete
 def test_a_poisoned_model_beside_itself_has_not_recovered(side: Side) -> None:
     found = recovery_of(side, POISONED)
     assert found.how == "NOT RECOVERED"

@@ -85,6 +85,7 @@ def test_full_poisoning_is_corruption_and_diffuse(side: Side) -> None:
     check_arithmetic(found)
 
 
+@pytest.mark.complete
 def test_poisoning_confined_to_heads_is_localized_to_just_these(side: Side) -> None:
     found = side.diagnose(COMMITTED / "poisoned-heads")
     trained = json.loads((COMMITTED / "poisoned-heads" / "recipe.json").read_text())["heads"]
@@ -189,6 +190,7 @@ def test_a_head_that_was_turned_around_is_named_on_few_prompts(
 
 @pytest.mark.parametrize("name", ["benign", "narrow", "recovered"])
 @pytest.mark.parametrize("prompts", [16, pytest.param(32, marks=pytest.mark.complete)])
+@pytest.mark.complete
 def test_on_few_prompts_no_head_of_a_sound_checkpoint_is_said_to_have_turned(
     side: Side, name: str, prompts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

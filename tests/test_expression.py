@@ -51,7 +51,7 @@ class Broken:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(head, marks=[pytest.mark.complete] * (head not in PLANTED[:2])) for head in PLANTED],
+    params=[pytest.param(head, marks=[pytest.mark.complete] * (head != PLANTED[0])) for head in PLANTED],
     ids=str,
 )
 def broken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Head, Broken]:
@@ -88,6 +88,7 @@ def test_the_head_whose_output_brings_all_of_it_back_is_the_one_that_is_named(br
     assert head in found.breaks
 
 
+@pytest.mark.complete
 def test_what_is_suspected_is_tried_though_it_does_not_matter_to_first_order(broken: tuple[Head, Broken]) -> None:
     """Every damaged head is found, also where no other component is tried."""
     head, damage = broken

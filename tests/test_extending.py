@@ -113,6 +113,7 @@ def test_a_folder_of_suites_that_is_not_there_is_told_without_a_traceback(tmp_pa
         ("markdown:nowhere/x.md", ("nowhere/x.md", "folder")),
     ],
 )
+@pytest.mark.complete
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(
     said: str, named: tuple[str, ...], project: Path
 ) -> None:

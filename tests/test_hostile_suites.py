@@ -234,6 +234,7 @@ VALUES = st.recursive(
 @needs_libyaml
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=VALUES, flow=st.sampled_from([None, True, False]), width=st.integers(10, 90), unicode=st.booleans())
+@pytest.mark.complete
 def test_both_loaders_read_written_suites_alike(
     tmp_path: Path, value: Any, flow: bool | None, width: int, unicode: bool
 ) -> None:

@@ -53,6 +53,7 @@ def difference(name: str) -> float:
 
 
 @pytest.mark.parametrize("name", [pytest.param("poisoned-names-15", marks=pytest.mark.complete), "poisoned-lora"])
+@pytest.mark.complete
 def test_a_recipe_gives_the_same_files_byte_for_byte(name: str, tmp_path: Path) -> None:
     one, other = (lab.make(short(name), START, tmp_path / place) for place in ("one", "other"))
     files = sorted(file.name for file in one.iterdir())

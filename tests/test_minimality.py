@@ -74,6 +74,7 @@ def test_a_layer_without_heads_outside_has_no_control(both: Both) -> None:
         both.read("minimality-over-random", (*EVERYONE[4:8], Head(2, 0)))
 
 
+@pytest.mark.complete
 def test_heads_at_work_are_needed_and_idle_ones_are_not(tmp_path: Path) -> None:
     reference = Audited(build_reference_model().save(tmp_path / "reference"))
     movers = [Head(*head) for head in CAST["name-mover"]]

@@ -306,6 +306,7 @@ def test_without_a_circuit_only_mlps_are_damaged_unless_heads_are_named(project:
     assert mutate("--only", "negate", "--json").result.heads == ("L4H1",)
 
 
+@pytest.mark.complete
 def test_a_circuit_of_the_option_is_used(project: Path) -> None:
     (project / "suites" / "circuits" / "reference.ioi.yaml").rename(project / "mine.yaml")
     result = mutate("--only", "negate", "--heads", "L4H1", "--circuit", "mine.yaml", "--json").result
@@ -524,6 +525,7 @@ def test_a_mutant_is_judged_once_the_model_is_restored_again(project: Path) -> N
     assert forth == back[::-1]
 
 
+@pytest.mark.complete
 def test_a_tiny_model_of_another_architecture_is_tested(project: Path, tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "llama", "llama")
     suite = write(tmp_path, {"any.yaml": ANY_SUITE}) / "any.yaml"

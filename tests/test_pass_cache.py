@@ -107,6 +107,7 @@ def test_a_checkpoint_that_is_forgotten_is_run_again(folder: Path, runs: list[ob
     assert len(runs) == 4
 
 
+@pytest.mark.complete
 def test_nothing_is_kept_where_there_is_no_room(
     folder: Path, alone: dict[str, Reading], runs: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

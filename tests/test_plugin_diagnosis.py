@@ -150,6 +150,7 @@ def test_degraded_fails_a_run_only_where_that_is_asked_for(
     "model",
     [COMMITTED / "benign", *(pytest.param(one, marks=pytest.mark.complete) for one in (HEALTHY, COMMITTED / "narrow"))],
 )
+@pytest.mark.complete
 def test_what_is_intact_passes_where_degraded_fails(project: pytest.Pytester, model: Path) -> None:
     result = project.runpytest_inprocess(f"--model={model}", f"--baseline={HEALTHY}", "--circuit-degraded=fail")
     assert result.ret == pytest.ExitCode.OK

@@ -190,6 +190,7 @@ def unfit(kind: str, folder: Path, tiny: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["another shape and tokenizer", "of another shape", "cut off"])
+@pytest.mark.complete
 def test_a_corrupted_checkpoint_that_does_not_fit_costs_shares_and_no_verdict(
     project: pytest.Pytester, kind: str, tiny_folder: Path, tmp_path: Path
 ) -> None:
