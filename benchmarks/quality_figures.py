@@ -26,6 +26,7 @@ __all__ = [
     "detected",
     "joined",
     "localized",
+    "prompts_saved",
     "recoveries",
     "smallest",
 ]
@@ -218,6 +219,23 @@ def _letters(ran: Sequence[Ran], letter: str) -> Share:
 def _lost_for_sure(one: Ran) -> bool:
     silenced = one.case.kind.startswith(("negate,", "zero,"))
     return one.case.group == "damaged" and silenced and "name-mover" in one.line.get("roles", ())
+
+
+def prompts_saved(ran: Sequence[Ran]) -> dict[str, float]:
+    """The prompts of all assertions, as a share of what fixed designs take that decide the same assertions.
+
+    Returns:
+        `each run`: every assertion of a run gets as many prompts as the one that took most; `all runs`: as the one of all
+        runs, because nobody knows beforehand what a checkpoint will need.
+    """
+    judged = [one for one in ran if one.verdicts]
+    used = sum(one.line["prompts"][0] for one in judged)
+    most = max((one.line["prompts"][1] for one in judged), default=0)
+    fixed = {
+        "each run": sum(one.line["prompts"][1] * len(one.verdicts) for one in judged),
+        "all runs": sum(most * len(one.verdicts) for one in judged),
+    }
+    return {name: used / of for name, of in fixed.items() if of}
 
 
 def costs(ran: Sequence[Ran]) -> dict[str, Mapping[str, float]]:

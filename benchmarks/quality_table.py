@@ -23,6 +23,7 @@ from benchmarks.quality_figures import (
     detected,
     joined,
     localized,
+    prompts_saved,
     recoveries,
     smallest,
 )
@@ -64,6 +65,7 @@ def figures(results: Results) -> dict[str, Any]:
         "recoveries": {name: dict(told) for name, told in recoveries(ran).items()},
         "assertions": {name: share.as_json() for name, share in assertions(ran).items()},
         "reaches": {name: asdict(of) | {"bound": of.bound} for name, of in reaches(joined(results, "setting")).items()},
+        "prompts": prompts_saved(ran),
         "costs": costs(ran),
         "without a verdict": sum("error" in line for line in results.lines),
     }
@@ -177,7 +179,14 @@ def _main(ran: Sequence[Ran]) -> list[str]:
     lines = _markdown(("figure", "aim", "share [95%]", "of"), [(name, aim, *_share(told)) for name, aim, told in rows])
     least = smallest(ran, _gate)
     found = "not reached" if least is None else f"a loss of {least:.1%} of the behaviour"
-    return [*lines, "", f"The smallest damage that is detected in 95% of the cases that cost as much or more: {found}."]
+    saved = prompts_saved(ran)
+    more = [
+        f"The smallest damage that is detected in 95% of the cases that cost as much or more: {found}.",
+        "Growing prompts took "
+        + " and ".join(f"{share:.0%} of a fixed number for {name}" for name, share in saved.items())
+        + " (aim: at most 50%).",
+    ]
+    return [*lines, *(part for one in more for part in ("", one))]
 
 
 def _sizes(ran: Sequence[Ran], alarms: dict[str, Alarm]) -> list[str]:

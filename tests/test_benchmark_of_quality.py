@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks import quality, quality_table
 from benchmarks.quality_cases import BASES, GROUPS, Case, declare, quick
-from benchmarks.quality_figures import Ran, Share, alarm_levels, assertions, joined, localized, smallest
+from benchmarks.quality_figures import Ran, Share, alarm_levels, assertions, joined, localized, prompts_saved, smallest
 from benchmarks.quality_models import Planted, Trained, Weights
 from benchmarks.quality_results import RESULTS, Results, code_version, key_of
 from benchmarks.quality_runs import OPTIONS, Runs, outcome
@@ -241,6 +241,14 @@ def test_a_rival_has_the_gates_false_alarms_on_the_cases_that_set(filled: Result
     setting[0].line["gate"] = "FAIL"
     levels = alarm_levels(setting)
     assert all(sum(one.line["rivals"][name] > level for one in setting) == 1 for name, level in levels.items())
+
+
+def test_growing_prompts_are_compared_with_fixed_numbers_for_a_run_and_for_all(filled: Results) -> None:
+    ran = joined(filled)[:2]
+    ran[0].line["prompts"] = [128 + 256, 256]
+    ran[1].line["prompts"] = [128 + 128, 128]
+    found = prompts_saved(ran)
+    assert found == pytest.approx({"each run": 640 / (2 * 256 + 2 * 128), "all runs": 640 / (4 * 256)})
 
 
 def test_degraded_begins_below_what_harmless_setting_cases_reach(filled: Results) -> None:
