@@ -225,8 +225,8 @@ def prompts_saved(ran: Sequence[Ran]) -> dict[str, float]:
     """The prompts of all assertions, as a share of what fixed designs take that decide the same assertions.
 
     Returns:
-        `each run`: every assertion of a run gets as many prompts as the one that took most; `all runs`: as the one of all
-        runs, because nobody knows beforehand what a checkpoint will need.
+        `each run`: every assertion of a run gets as many prompts as the one that took most; `all runs`: as the one of
+        all runs, because nobody knows beforehand what a checkpoint will need.
     """
     judged = [one for one in ran if one.verdicts]
     used = sum(one.line["prompts"][0] for one in judged)

@@ -86,6 +86,8 @@ def judge_recovery(
     by_same_heads = [
         *(_side(one.interval, policy.recovery_keeps) for one in shares.values()),
         False if after is None else _side(interval_of_mean(after - policy.recovery_keeps * before, level), 0.0),
+        # Heads without a role may change with any training; but where they are lost, others do what they did.
+        *(False for role in awake if role.role == UNEXPLAINED and role.lost),
     ]
     how = _how(share, ahead, by_same_heads, policy)
     return Recovery(how, share, _alike(function), weakest, knocked, _carriers(writers, model, baseline))

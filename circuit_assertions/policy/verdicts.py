@@ -36,29 +36,30 @@ class VerdictThresholds(Thresholds):
         0.75,
         _OF_BEHAVIOUR,
         f"A model whose mean behaviour is below it, and that has clearly lost least-lost, is {Overall.CORRUPTED}.",
-        "argument: a loss far larger than any clean fine-tuning of docs/lab.md leaves, which changes the behaviour by "
-        "3 % at most",
+        "measured: docs/quality.md, setting cases: no harmless fine-tuning loses more than 5 %; the bound lies five "
+        "times as far away",
     )
     degraded_below: Below = threshold(
-        0.96,
+        0.95,
         _OF_BEHAVIOUR,
         f"A model whose behaviour lies below it with its whole interval is at least {Overall.DEGRADED}.",
-        "measured: docs/lab.md, Clean fine-tunings: the lowest value that an interval of the behaviour reaches "
-        "(narrow)",
+        "measured: docs/quality.md, setting cases: the upper ends of intervals after harmless fine-tuning, their mean "
+        "less three standard deviations",
     )
     corrupted_role_below: Below = threshold(
         0.5,
         _OF_EFFECT,
         f"A model with an active role whose effect lies below it with its whole interval is {Overall.CORRUPTED}.",
-        "argument: a role with less than half of its effect is no longer what carries the behaviour",
+        "argument: a role with less than half of its effect is no longer what carries the behaviour; no harmless "
+        "setting case of docs/quality.md comes near to it",
     )
     degraded_role_below: Below = threshold(
-        0.92,
+        0.88,
         _OF_EFFECT,
         "A model with an active role whose effect lies below it with its whole interval is at least "
         f"{Overall.DEGRADED}.",
-        "measured: docs/lab.md, Clean fine-tunings: the lowest value that an interval of a role reaches (S-inhibition "
-        "of benign-ioi)",
+        "measured: docs/quality.md, setting cases: the lowest upper end of an active role's interval after harmless "
+        "fine-tuning",
     )
     weaker_role_below: Below = threshold(
         0.75,
