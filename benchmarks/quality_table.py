@@ -28,7 +28,7 @@ from benchmarks.quality_figures import (
     smallest,
 )
 from benchmarks.quality_results import Results, code_version
-from benchmarks.quality_setting import HEADING, reaches, rows
+from benchmarks.quality_setting import HEADING, reaches, rows, setting_cases
 from circuit_assertions.files import write_whole
 from circuit_assertions.verdict_words import Outcome, Overall, RecoveryVerdict
 from fixtures.shelf import ROOT
@@ -64,7 +64,7 @@ def figures(results: Results) -> dict[str, Any]:
         "confused": confused(ran).as_json(),
         "recoveries": {name: dict(told) for name, told in recoveries(ran).items()},
         "assertions": {name: share.as_json() for name, share in assertions(ran).items()},
-        "reaches": {name: asdict(of) | {"bound": of.bound} for name, of in reaches(joined(results, "setting")).items()},
+        "reaches": {name: asdict(of) | {"bound": of.bound} for name, of in reaches(setting_cases()).items()},
         "prompts": prompts_saved(ran),
         "costs": costs(ran),
         "without a verdict": sum("error" in line for line in results.lines),
@@ -83,7 +83,7 @@ def table(results: Results) -> str:
         _recovery(ran),
         _reasons(ran),
         _levels(ran, setting, alarms),
-        _markdown(HEADING, rows(setting)),
+        _markdown(HEADING, rows(setting_cases())),
         _costs(ran),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts)

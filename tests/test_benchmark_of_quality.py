@@ -21,7 +21,7 @@ from benchmarks.quality_figures import Ran, Share, alarm_levels, assertions, joi
 from benchmarks.quality_models import Planted, Trained, Weights
 from benchmarks.quality_results import RESULTS, Results, code_version, key_of
 from benchmarks.quality_runs import OPTIONS, Runs, outcome
-from benchmarks.quality_setting import reaches
+from benchmarks.quality_setting import IN_POLICY, reaches, setting_cases
 from fixtures.shelf import COMMITTED
 
 ASKED = ["keeps-most-of-the-baselines-margin", "name-movers-push-the-right-way"]
@@ -261,6 +261,12 @@ def test_degraded_begins_below_what_harmless_setting_cases_reach(filled: Results
     assert (role.lowest, role.spread, role.bound) == (0.97, 0.0, 0.97)
     setting[0].line["highs"] = [0.5]  # no role was compared
     assert [one.lowest for one in reaches(joined(filled, "setting")).values()] == [0.5, 0.97]
+
+
+def test_the_policy_has_the_bounds_that_the_setting_cases_gave() -> None:
+    cases = setting_cases()
+    assert Counter(one.case.seeds for one in cases) == {"setting": sum(one.seeds == "setting" for one in declare())}
+    assert {name: of.bound for name, of in reaches(cases).items()} == IN_POLICY
 
 
 def test_the_smallest_damage_is_that_from_which_on_nearly_all_is_found(filled: Results) -> None:
