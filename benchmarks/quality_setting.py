@@ -1,7 +1,7 @@
 """What the bounds of DEGRADED are set by: the harmless setting cases of the benchmark of verdicts.
 
-Their results are kept in a file of their own, as they were when the bounds were set: with the bounds that they gave, the
-code is another. `python -m benchmarks.quality --seeds setting --results benchmarks/quality_setting.jsonl`
+Their results are kept in a file of their own, as they were when the bounds were set: with the bounds that they gave,
+the code is another. `python -m benchmarks.quality --seeds setting --results benchmarks/quality_setting.jsonl`
 takes them again, and a test compares the policy with them.
 """
 
