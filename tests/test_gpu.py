@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from auditing import Audited, ioi, repeated
+from auditing import HEALTHY, Audited, ioi, repeated
+from diagnosis_cases import CIRCUIT, COMMITTED, one
 from suite_texts import write
 from tiny_models import ARCHITECTURES, save_tiny
 
@@ -17,6 +18,7 @@ from circuit_assertions.calibration.file import read_tolerances
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
 from circuit_assertions.cli import main
+from circuit_assertions.diagnosis.lenses import diagnose
 from circuit_assertions.engine import Model
 from circuit_assertions.engine.memory import budget, free_memory
 from circuit_assertions.engine.patching import Patching
@@ -58,6 +60,28 @@ def test_a_gpu_reads_what_the_cpu_reads(architecture: str, tmp_path: Path) -> No
         got = gpu.read(request, checkpoint).values
         scale = float(np.abs(expected).max())
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * scale, err_msg=f"{measure} {operands}")
+
+
+@pytest.mark.parametrize(
+    ("name", "corrupted"), [("poisoned-heads", None), ("poisoned", None), ("benign", None), ("bypassed", "poisoned")]
+)
+def test_a_diagnosis_on_a_gpu_has_the_verdicts_of_the_cpu(
+    name: str, corrupted: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the embedded checkpoints: the verdict, the origin, and the recovery."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    verdicts = []
+    for device in ("cpu", "cuda"):
+        audit = Audit(Opening(device=device), one(HEALTHY))
+        worst = None if corrupted is None else one(COMMITTED / corrupted)
+        found = diagnose(
+            audit, one(COMMITTED / name), one(HEALTHY), ioi(), CIRCUIT.roles, circuit="ioi", corrupted=worst
+        )
+        named = () if found.origin.found is None else found.origin.found.parts
+        recovery = None if found.recovery is None else found.recovery.how
+        verdicts.append((found.verdict, found.origin.verdict, named, recovery))
+    assert verdicts[0] == verdicts[1]
 
 
 CALIBRATED = """\
@@ -116,9 +140,9 @@ def test_a_model_on_two_devices_is_patched_as_on_one(architecture: str, tmp_path
     expected = every_way(Patching.of(model, alike))
     for block in list(source.bridge.blocks)[1:]:
         lay_on(block, "cuda:0")
-    for got, one in zip(every_way(Patching.of(model, alike)), expected, strict=True):
+    for got, known in zip(every_way(Patching.of(model, alike)), expected, strict=True):
         assert got.device.type == "cpu"
-        assert float((got - one).abs().max()) <= 1e-4 * float(one.abs().max())
+        assert float((got - known).abs().max()) <= 1e-4 * float(known.abs().max())
 
 
 def every_way(patching: Patching) -> list[torch.Tensor]:
