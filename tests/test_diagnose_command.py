@@ -208,7 +208,7 @@ def test_degraded_and_recovered_go_together(degraded: Path, option: tuple[str, .
     [
         pytest.param(
             (),
-            {"task": 256, "behaviour": 128, "expression": 64},
+            {"task": 256, "behaviour": 128, "expression": 96},
             marks=pytest.mark.complete,
         ),
         pytest.param(
