@@ -48,12 +48,14 @@ def test_an_unstable_circuit_is_warned_of(found: Discovery) -> None:
     assert "WARNING" not in printed(found)
 
 
+@pytest.mark.complete
 def test_a_circuit_no_better_than_random_ones_is_warned_of(found: Discovery) -> None:
     same = replace(found, faithfulness={**found.faithfulness, "circuit": found.faithfulness["random"]})
     (warning,) = (line for line in discovery_lines(record(same)) if "WARNING" in line)
     assert says(warning, "faithful", "random")
 
 
+@pytest.mark.complete
 def test_colours_say_the_sign_in_a_terminal_and_letters_where_there_are_none(found: Discovery) -> None:
     drawn = map_of(record(found))
     plain, coloured = "\n".join(map_lines(drawn, None)), "\n".join(map_lines(drawn, "truecolor"))
@@ -63,6 +65,7 @@ def test_colours_say_the_sign_in_a_terminal_and_letters_where_there_are_none(fou
     assert re.search(r"\x1b\[[0-9;]*48;2;", coloured)
 
 
+@pytest.mark.complete
 def test_the_picture_names_every_head_that_was_found(found: Discovery) -> None:
     picture = map_picture(map_of(record(found)))
     for one in found.followed.placed:

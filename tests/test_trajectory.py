@@ -120,6 +120,7 @@ def test_what_breaks_while_it_is_poisoned_comes_back_while_it_is_healed(whole: F
     assert turns(whole.found, "movers-copy") == []
 
 
+@pytest.mark.complete
 def test_what_cannot_be_asked_is_skipped_everywhere_with_its_reason(whole: Followed) -> None:
     assert set(whole.found.seen("negative-movers").values()) == {"SKIPPED"}
     for step in whole.found.steps:
@@ -150,6 +151,7 @@ def test_a_step_reads_as_its_checkpoint_does_alone(whole: Followed, run: Path) -
     assert step.behaviour.mean == pytest.approx(sum(differences) / len(differences), abs=1e-4)
 
 
+@pytest.mark.complete
 def test_bisection_finds_the_same_with_fewer_audits(whole: Followed) -> None:
     found = whole.found
     asked: list[int] = []
