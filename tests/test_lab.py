@@ -293,12 +293,12 @@ def lowest(cells: Sequence[str]) -> float:
     return min(int(re.search(r"\[(-?\d+)%", cell)[1]) for cell in cells) / 100  # type: ignore[index]
 
 
-def test_the_bounds_of_degraded_are_the_lowest_values_that_clean_fine_tuning_reaches() -> None:
+def test_no_clean_fine_tuning_of_the_page_is_below_the_bounds_of_degraded() -> None:
     rows = table_of_page("checkpoint | task | behaviour kept")
     assert {row["checkpoint"] for row in rows} == set(lab_diagnoses.LADDERS[0])
     assert {row["task"] for row in rows} == {"ioi", "repeated-tokens"}
-    assert lowest([row["behaviour kept"] for row in rows]) == DEFAULT.degraded_below
-    assert lowest([row["role kept"] for row in rows]) == DEFAULT.degraded_role_below
+    assert lowest([row["behaviour kept"] for row in rows]) >= DEFAULT.degraded_below
+    assert lowest([row["role kept"] for row in rows]) >= DEFAULT.degraded_role_below
     diagnosed = {row["checkpoint"]: row for row in table_of_page("checkpoint | steps | verdict")}
     kept = {row["checkpoint"]: row["behaviour kept"] for row in rows if row["task"] == "ioi"}
     assert all(diagnosed[name]["behaviour kept"] == share for name, share in kept.items())
