@@ -70,7 +70,7 @@ def test_all_hold_of_a_model_that_recovered_by_its_own_heads(project: pytest.Pyt
     said = verdicts(project, "recovered", BESIDE, POISONED, "-k", "still or came")
     assert said["name-movers-are-still-the-ones"].startswith("HELD 0.")
     assert said["the-circuit-is-still-the-one"].startswith("HELD 0.")
-    assert said["it-came-back"].startswith("HELD 0.9")
+    assert said["it-came-back"].startswith(("HELD 0.9", "HELD 1.0"))
 
 
 @pytest.mark.complete
