@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -42,13 +40,8 @@ assertions:
 """
 
 
-@dataclass(frozen=True)
-class Said:
-    """What one run of the command left behind."""
-
-    code: int
-    out: str
-    err: str
+class Said(commands.Said):
+    """The same, with the result of `--json`."""
 
     @property
     def result(self) -> CalibrationResult:
@@ -57,10 +50,7 @@ class Said:
 
 def calibrate(*arguments: object) -> Said:
     """Run the command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["calibrate", *map(str, arguments)])
-    return Said(code, out.getvalue(), err.getvalue())
+    return Said.by("calibrate", *arguments)
 
 
 @pytest.fixture(scope="module")

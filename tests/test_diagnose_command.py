@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from auditing import HEALTHY
+from commands import Said
 from diagnosis_cases import kept, leave_out_origin, on_the_way_to
 from said import says
 from suite_texts import circuit_text
@@ -21,7 +19,6 @@ from suite_texts import circuit_text
 from circuit_assertions import __version__
 from circuit_assertions.checkpoints import find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
-from circuit_assertions.cli import main
 from circuit_assertions.diagnosis import lenses
 from circuit_assertions.diagnosis.lenses import Diagnosis
 
@@ -37,21 +34,9 @@ assertions: [{id: prefers-the-right-name, measure: logit-difference, task: ioi, 
 """
 
 
-@dataclass(frozen=True)
-class Said:
-    """What one run of the command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
 def diagnose(*arguments: str | Path) -> Said:
     """Run the command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["diagnose", *map(str, arguments)])
-    return Said(code, out.getvalue(), err.getvalue())
+    return Said.by("diagnose", *arguments)
 
 
 def unwrapped(printed: str) -> str:

@@ -17,7 +17,8 @@ from docs.examples import PAGES, ROOT, Example, examples_of, output_of, untimed
 
 EXAMPLES = sorted((one for page in PAGES for one in examples_of(page)), key=lambda one: one.command)
 BY_COMMAND = {command: list(some) for command, some in groupby(EXAMPLES, key=lambda one: one.command)}
-# The normal run takes a diagnosis; test_readme_recipe.py runs pytest as the README does.
+# The normal run takes a diagnosis. `make test-complete` takes all, and has test_readme_recipe.py run pytest as the
+# README does.
 NORMAL = (
     "circuit-assertions diagnose --model fixtures/checkpoints/poisoned-heads --baseline fixtures/checkpoints/healthy",
 )

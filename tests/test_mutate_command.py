@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 from auditing import Audited, ioi
 from checkpoint_files import hashes
@@ -61,13 +59,8 @@ USELESS = """
 """
 
 
-@dataclass(frozen=True)
-class Said:
-    """What one run of the command left behind."""
-
-    code: int
-    out: str
-    err: str
+class Said(commands.Said):
+    """The same, with the result of `--json`."""
 
     @property
     def result(self) -> MutationResult:
@@ -86,10 +79,7 @@ def project(tmp_path: Path, reference_project: Path, reference_folder: Path, mon
 
 def mutate(*arguments: str | Path, suite: str = SUITE, model: str | Path = "model") -> Said:
     """Run the command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["mutate", suite, "--model", str(model), *CPU, *map(str, arguments)])
-    return Said(code, out.getvalue(), err.getvalue())
+    return Said.by("mutate", suite, "--model", model, *CPU, *arguments)
 
 
 def by_name(result: MutationResult) -> dict[str, MutantResult]:

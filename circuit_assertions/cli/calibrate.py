@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.cli.options import add_lender, add_opening, add_policy
+from circuit_assertions.cli.options import add_circuit_of_model, add_lender, add_opening, add_policy
 from circuit_assertions.cli.output import Outcome
 from circuit_assertions.places import suite_path
 
@@ -30,12 +30,7 @@ def add_calibrate(verbs: Any) -> None:
         help="suites whose measures are compared, on their tasks; default the packaged suites",
     )
     verb.add_argument("--model", required=True, help="a checkpoint of the shape that is audited, best the baseline")
-    verb.add_argument(
-        "--circuit",
-        type=Path,
-        metavar="FILE",
-        help="the model's circuit; default the file that fits it, as in audits",
-    )
+    add_circuit_of_model(verb)
     verb.add_argument(
         "--prompts",
         type=_prompts,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.cli.options import add_lender, add_opening, add_policy
+from circuit_assertions.cli.options import add_circuit_of_model, add_lender, add_opening, add_policy
 from circuit_assertions.cli.output import Outcome
 from circuit_assertions.heads import HeadError, parse_head
 from circuit_assertions.mutation.kinds import KINDS, STRENGTH
@@ -23,12 +23,7 @@ def add_mutate(verbs: Any) -> None:
     verb = verbs.add_parser("mutate", help="damage a model in memory, and report which assertions notice it")
     verb.add_argument("suites", nargs="+", type=suite_path, metavar="SUITE", help="suites whose assertions are tested")
     verb.add_argument("--model", required=True, help="a healthy checkpoint, on which the suites pass; not changed")
-    verb.add_argument(
-        "--circuit",
-        type=Path,
-        metavar="FILE",
-        help="the model's circuit; default the file that fits it, as in audits",
-    )
+    add_circuit_of_model(verb)
     verb.add_argument(
         "--heads",
         type=_heads,

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions import CircuitAssertionsError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VerbParser",
+    "add_circuit_of_model",
     "add_lender",
     "add_model_and_task",
     "add_opening",
@@ -70,6 +72,16 @@ def add_opening(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--tokenizer", help="take the tokenizer from here instead of from the checkpoint")
     add_permissions(verb)
+
+
+def add_circuit_of_model(verb: argparse.ArgumentParser) -> None:
+    """Add the option that names the circuit file of the model, to a verb that judges suites as an audit does."""
+    verb.add_argument(
+        "--circuit",
+        type=Path,
+        metavar="FILE",
+        help="the model's circuit; default the file that fits it, as in audits",
+    )
 
 
 def add_lender(verb: argparse.ArgumentParser) -> None:
