@@ -97,8 +97,12 @@ class SuiteRunner:
         expect, left_out, refused = expected
         judged = self._told(asked, reading, expect, baseline, everyone)
         if judged is not None:
-            judged = replace(judged, not_judged=(*left_out, *judged.not_judged), assumed=self._assumed(asked))
-            judged = replace(judged, across=(*refused, *judged.across))
+            judged = replace(
+                judged,
+                not_judged=(*left_out, *judged.not_judged),
+                assumed=self._assumed(asked),
+                across=(*refused, *judged.across),
+            )
         return self._with_recovery(asked, judged, lambda checkpoint: self.audit.read(requests[0], checkpoint))
 
     def _told(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuit_assertions.printable import printable_lines
+from circuit_assertions.report.suites_tested import facts_of_suites
 from circuit_assertions.report.tables import Column, paragraph, table
 from circuit_assertions.results.calibration import (
     CalibrationResult,
@@ -48,12 +49,7 @@ def calibration_lines(result: CalibrationResult, file: str = "") -> Iterator[tup
 
 
 def _facts(result: CalibrationResult) -> Iterator[tuple[str, ...]]:
-    model = result.model
-    yield "model", model.checkpoint
-    size = f"{model.layers} layers x {model.heads} heads, d_model {model.d_model}"
-    yield "", f"{model.architecture} of {size}, fingerprint {model.fingerprint[:12]}"
-    yield from (("suite" if not number else "", name) for number, name in enumerate(result.suites))
-    yield from (("circuit" if not number else "", name) for number, name in enumerate(result.circuits))
+    yield from facts_of_suites(result.model, result.suites, result.circuits)
     yield "reference", _used(result.reference)
     yield "prompts", f"{result.prompts} of each task: one half for the tolerances, the other to test them"
     yield "tolerance", f"the difference of the mean, and {result.margin:g} standard errors of it"

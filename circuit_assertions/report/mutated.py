@@ -7,6 +7,7 @@ from itertools import groupby
 
 from circuit_assertions.ordering import ranked
 from circuit_assertions.printable import printable_lines
+from circuit_assertions.report.suites_tested import facts_of_suites, labelled
 from circuit_assertions.report.tables import Column, paragraph, table
 from circuit_assertions.results import MutationResult
 from circuit_assertions.results.mutation import AssertionTested, MutantResult, Score
@@ -58,12 +59,7 @@ def _block(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _facts(result: MutationResult) -> Iterator[tuple[str, ...]]:
-    model = result.model
-    yield "model", model.checkpoint
-    size = f"{model.layers} layers x {model.heads} heads, d_model {model.d_model}"
-    yield "", f"{model.architecture} of {size}, fingerprint {model.fingerprint[:12]}, {model.dtype} on {model.device}"
-    yield from (("suite" if not number else "", name) for number, name in enumerate(result.suites))
-    yield from (("circuit" if not number else "", name) for number, name in enumerate(result.circuits))
+    yield from facts_of_suites(result.model, result.suites, result.circuits)
     if result.heads:
         yield from paragraph(f"{', '.join(result.heads)} ({result.heads_from})", _WIDTH, "heads")
     else:
@@ -76,8 +72,7 @@ def _facts(result: MutationResult) -> Iterator[tuple[str, ...]]:
         ),
     )
     yield "assertions", f"{len(result.assertions)} hold on the undamaged model, which is the baseline of every mutant"
-    for number, one in enumerate(result.left_out):
-        yield "left out" if not number else "", f"{one.name}: {one.outcome}, {one.reason}"
+    yield from labelled("left out", [f"{one.name}: {one.outcome}, {one.reason}" for one in result.left_out])
 
 
 def _scores(result: MutationResult) -> Iterator[tuple[str, str]]:

@@ -43,10 +43,12 @@ class Mostly(Condition[float]):
             found: Array = np.logical_and.reduce(within).astype(np.float64)
             return found
 
-        # Prompts that lie nearer to a bound than its tolerance may or may not meet it.
         met, slack = meeting(0.0), evidence.of_bounds.prompt
-        certainly, possibly = (interval_of_share(meeting(sign * slack), evidence.level) for sign in (-1, 1))
-        share = Interval(certainly.low, possibly.high)
+        share = interval_of_share(met, evidence.level)
+        if slack:
+            # Prompts that lie nearer to a bound than its tolerance may or may not meet it.
+            certain, possible = (interval_of_share(meeting(sign * slack), evidence.level) for sign in (-1, 1))
+            share = Interval(certain.low, possible.high)
         read = f"met by {met.mean():.1%} [{share.low:.1%}, {share.high:.1%}]"
         return Finding(place(share, self.value, np.inf), self.describe(evidence.beside), read)
 
