@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.collecting import without_collecting
-from circuit_assertions.components import Component, kind_of
+from circuit_assertions.components import Component
 from circuit_assertions.engine import LimitError, MeasuringError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading, Receiver
 from circuit_assertions.measures.declaring import CAUSAL
-from circuit_assertions.measures.validating import validate
 from circuit_assertions.policy import DEFAULT, Policy
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_tokens
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
@@ -26,30 +26,7 @@ if TYPE_CHECKING:
     from circuit_assertions.engine import Model, PassCache
     from circuit_assertions.measures.reading_builder import ReadingBuilder
 
-__all__ = ["Audit", "Request"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """One thing to be read: a measure of a task, for some heads or other components.
-
-    `heads=None` means every head of the model.
-    """
-
-    measure: str
-    task: Task
-    operands: tuple[tuple[str, Any], ...] = ()
-    heads: tuple[Component, ...] | None = None
-
-    @property
-    def key(self) -> tuple[str, Task, tuple[tuple[str, Any], ...]]:
-        """What must agree for two requests to be one column of the same reading."""
-        return (self.measure, self.task, tuple(sorted(self.chosen.items())))
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """The operands, with what was left to its default."""
-        return MEASURES[self.measure].operands.defaults() | dict(self.operands)
+__all__ = ["Audit"]
 
 
 @dataclass
@@ -145,13 +122,22 @@ class Audit:
             LimitError: if a limit of the model refuses the measure.
             MeasuringError: if it cannot be taken for another reason, or not from such a task, or gave NaN or infinity.
         """
-        _check_request(request)
+        request.check()
         heads = self._columns(request, checkpoint)
         known = self._readings.get((checkpoint, request.key))
         if known is None or not set(heads) <= set(known.components):
             self._take(request, checkpoint)
             known = self._readings[(checkpoint, request.key)]
         return known.only(heads) if heads else known
+
+    def has(self, request: Request, checkpoint: Checkpoint) -> bool:
+        """Whether a reading has been taken, of all heads that are asked for."""
+        known = self._readings.get((checkpoint, request.key))
+        return known is not None and set(self._columns(request, checkpoint)) <= set(known.components)
+
+    def remember(self, request: Request, checkpoint: Checkpoint, reading: Reading) -> None:
+        """Keep a reading that was put together of others, as if it had been taken."""
+        self._readings[(checkpoint, request.key)] = reading
 
     def forget(self, checkpoint: Checkpoint) -> None:
         """Close a checkpoint: its weights and everything read from it are released."""
@@ -183,7 +169,11 @@ class Audit:
     def _take(self, request: Request, checkpoint: Checkpoint) -> None:
         """Take everything planned for the request's task that is not yet known, in shared passes."""
         together: dict[Any, tuple[Request, list[Component]]] = {}
-        planned = [other for other in self._planned.get(checkpoint, []) if other.task == request.task]
+        planned = [
+            other
+            for other in self._planned.get(checkpoint, [])
+            if (other.task, other.rows) == (request.task, request.rows)
+        ]
         for wanted in [request, *planned]:
             known = self._readings.get((checkpoint, wanted.key))
             if wanted is not request and (known is not None or self._refusal(wanted, checkpoint)):
@@ -195,7 +185,7 @@ class Audit:
             wanted_heads = [(wanted, tuple(heads)) for wanted, heads in together.values()]
             try:
                 with tell_unexpected(f"{checkpoint} cannot be measured on the task {request.task.kind}"):
-                    self._run(checkpoint, request.task, wanted_heads)
+                    self._run(checkpoint, request, wanted_heads)
             except UnexpectedError as error:
                 self._failures |= {(checkpoint, wanted.key): error for wanted, _ in wanted_heads}
             refusal = self._failures.get((checkpoint, request.key))
@@ -219,11 +209,14 @@ class Audit:
             return error
         return None
 
-    def _run(self, checkpoint: Checkpoint, task: Task, wanted: Sequence[tuple[Request, tuple[Component, ...]]]) -> None:
+    def _run(
+        self, checkpoint: Checkpoint, asked: Request, wanted: Sequence[tuple[Request, tuple[Component, ...]]]
+    ) -> None:
+        """Take readings of one task and the same prompts of it, those that `asked` is about."""
         from circuit_assertions.measures.reading_builder import ReadingBuilder
         from circuit_assertions.measures.sweeping import Sweep
 
-        model, prompts = self.model(checkpoint), self.prompts(task, checkpoint)
+        model, task, prompts = self.model(checkpoint), asked.task, self._read_prompts(asked, checkpoint)
         takings = [
             ReadingBuilder(
                 f"{request.measure} on {checkpoint}", MEASURES[request.measure], heads, request.chosen, len(prompts)
@@ -237,7 +230,7 @@ class Audit:
         for taking, (request, _) in zip(takings, wanted, strict=True):
             by_first.setdefault(self._begun(taking, request, checkpoint, prompts), []).append(taking)
         for first, some in by_first.items():
-            self._pass_over(checkpoint, task, first, some)
+            self._pass_over(checkpoint, asked, prompts, first, some)
         for taking, (request, _) in zip(takings, wanted, strict=True):
             taking.finish()
             if taking.failure is not None:
@@ -246,43 +239,45 @@ class Audit:
                 self._taken[(checkpoint, request.key)] = taking
                 self._readings[(checkpoint, request.key)] = taking.reading(task, model, prompts)
 
+    def _read_prompts(self, request: Request, checkpoint: Checkpoint) -> PromptSet:
+        prompts = self.prompts(request.task, checkpoint)
+        return prompts if request.rows is None else prompts.some(request.rows)
+
     def _begun(self, taking: ReadingBuilder, request: Request, checkpoint: Checkpoint, prompts: PromptSet) -> int:
         """Let a reading begin with what was taken of its first prompts; how many these are."""
-        measure, _, operands = request.key
+        measure, _, operands, _ = request.key
         most = 0
-        for (owner, (other, task, chosen)), earlier in self._taken.items():
-            if (owner, other, chosen) == (checkpoint, measure, operands) and len(prompts) > earlier.prompts > most:
+        for (owner, (other, task, chosen, rows)), earlier in self._taken.items():
+            same = (owner, other, chosen) == (checkpoint, measure, operands) and rows is None
+            if same and len(prompts) > earlier.prompts > most:
                 first = self._prompts[(task, checkpoint)].prompts
                 if prompts.prompts[: len(first)] == first and taking.begin_with(earlier):
                     most = earlier.prompts
         return most
 
-    def _pass_over(self, checkpoint: Checkpoint, task: Task, first: int, takings: Sequence[ReadingBuilder]) -> None:
+    def _pass_over(
+        self,
+        checkpoint: Checkpoint,
+        asked: Request,
+        prompts: PromptSet,
+        first: int,
+        takings: Sequence[ReadingBuilder],
+    ) -> None:
         """Let readings take the prompts from `first` on in shared passes."""
         from circuit_assertions.engine import PassCache, Wanted
 
-        model, prompts = self.model(checkpoint), self.prompts(task, checkpoint)
+        model, kind = self.model(checkpoint), asked.task.kind
         everything, done = Wanted(), first
         for taking in takings:
             everything |= taking.wanted
         self._passes = self._passes or PassCache()
         some = prompts.some(range(first, len(prompts)))
-        for taken in self._passes.run((checkpoint, task, first), model, some, everything):
-            self.progress(task.kind, done, len(prompts))
+        for taken in self._passes.run((checkpoint, asked.task, asked.rows, first), model, some, everything):
+            self.progress(kind, done, len(prompts))
             done += len(taken.indices)
             for taking in takings:
                 taking.add(taken, first)
-        self.progress(task.kind, done, len(prompts))
-
-
-def _check_request(request: Request) -> None:
-    """What a suite file is checked for when it is loaded, for requests that Python makes."""
-    spec = MEASURES[request.measure]
-    kinds = {kind_of(component) for component in request.heads or ()}
-    for _, problem in validate(spec, request.task, dict(request.operands), kinds=kinds, bound=True):
-        raise MeasuringError(problem)
-    if spec.joint and not request.chosen.get("set"):
-        raise MeasuringError(f"{spec.name} is read of a set of heads, and none is given")
+        self.progress(kind, done, len(prompts))
 
 
 def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint, task: Task) -> None:

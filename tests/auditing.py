@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import GivenPromptsTask, IoiTask, RepeatedTokensTask, Task
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -16,11 +16,11 @@ from tiny_models import save_tiny
 from circuit_assertions.assertions import SuiteError, load_circuits, load_suite
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.assertions.verdicts import Judgement, Verdict
-from circuit_assertions.audit import Request
 from circuit_assertions.components import Component, Mlp, Residual, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
+from circuit_assertions.request import Request
 
 IOI = ioi(prompts=48)
 MIXED: tuple[Component, ...] = (Mlp(1), Head(0, 2), Mlp(0))

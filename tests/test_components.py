@@ -13,11 +13,11 @@ from tiny_models import save_tiny
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.runner import SuiteRunner
-from circuit_assertions.audit import Request
 from circuit_assertions.components import Component, Mlp, Residual, all_of, kind_of, parse_component
 from circuit_assertions.engine import MeasuringError
 from circuit_assertions.heads import Head, HeadError
 from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
+from circuit_assertions.request import Request
 
 IOI = ioi(prompts=8)
 MIXED: tuple[Component, ...] = (Mlp(1), Head(0, 2), Mlp(0))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from said import says
 
 from circuit_assertions.assertions.chains import chain_for
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.cli import main
 from circuit_assertions.diagnosis.discovery.behaviour import check_behaviour, with_enough_prompts
@@ -29,6 +29,7 @@ from circuit_assertions.diagnosis.view import View
 from circuit_assertions.measures import Reading
 from circuit_assertions.measures.intervals import Level, interval_of_share
 from circuit_assertions.policy import DEFAULT, Policy
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import Prompt, PromptSet, Task
 
 KINDS = ("ABBA/0", "BABA/0", "ABBA/1", "BABA/1")

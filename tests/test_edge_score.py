@@ -11,11 +11,11 @@ from said import says
 from tiny_models import save_tiny
 
 from circuit_assertions.assertions import SuiteError, load_suite
-from circuit_assertions.audit import Request
 from circuit_assertions.components import Mlp
 from circuit_assertions.engine import MeasuringError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
+from circuit_assertions.request import Request
 
 TASK = ioi(prompts=6)
 SUITE = """

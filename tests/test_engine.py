@@ -18,7 +18,6 @@ from said import says
 from tiny_models import ARCHITECTURES, save_tiny
 from torch import Tensor
 
-from circuit_assertions.audit import Request
 from circuit_assertions.engine import (
     Layout,
     MeasuringError,
@@ -31,6 +30,7 @@ from circuit_assertions.engine import (
 )
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Measure, Receiver
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import PromptSet, Task
 
 IOI = ioi(prompts=12)

@@ -13,7 +13,7 @@ from diagnosis_cases import CIRCUIT, COMMITTED, one
 from suite_texts import write
 from tiny_models import ARCHITECTURES, save_tiny
 
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.calibration.file import read_tolerances
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
@@ -25,6 +25,7 @@ from circuit_assertions.engine.patching import Patching
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 from circuit_assertions.measures.tolerances import Setting
+from circuit_assertions.request import Request
 from circuit_assertions.results import CalibrationResult
 from circuit_assertions.tasks import Task
 

@@ -17,7 +17,6 @@ from said import says
 from tiny_models import ARCHITECTURES, save_tiny
 from torch import Tensor
 
-from circuit_assertions.audit import Request
 from circuit_assertions.components import Mlp
 from circuit_assertions.engine import MeasuringError, SlowPatchingWarning, open_patching
 from circuit_assertions.engine.backends import AnyPatching
@@ -25,6 +24,7 @@ from circuit_assertions.engine.hooked import HookedPatching
 from circuit_assertions.engine.recognition import NotRecognisedError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
+from circuit_assertions.request import Request
 
 GPT_J = "gpt-j, parallel with one norm"  # looks its rotation up in a table, where the others compute it
 GROUPED = ("llama", "qwen3", "gemma2")

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from naive_patching import exact_softmax
 from tiny_models import save_tiny
 
-from circuit_assertions.audit import Request
 from circuit_assertions.engine import MeasuringError, run_passes
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.heads import Head
@@ -25,6 +24,7 @@ from circuit_assertions.measures.intervals import Level
 from circuit_assertions.measures.replacing import whole_and_without
 from circuit_assertions.measures.shares import shares_of
 from circuit_assertions.measures.sweeping import KNOCKOUT
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import Prompt, PromptSet
 
 family = pytest.mark.family(main="both", whole=("gpt2",))

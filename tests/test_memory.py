@@ -18,11 +18,11 @@ from patching_cases import SENDERS, TASK, Both
 from tiny_models import save_tiny
 from torch import Tensor
 
-from circuit_assertions.audit import Request
 from circuit_assertions.engine import MeasuringError, memory
 from circuit_assertions.engine.arithmetic import Block
 from circuit_assertions.engine.live import Live
 from circuit_assertions.heads import Head
+from circuit_assertions.request import Request
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 MISSING = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7.00 GiB.")

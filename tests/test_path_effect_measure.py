@@ -17,11 +17,11 @@ from tiny_models import save_tiny
 from circuit_assertions.assertions import SuiteError, load_circuits, load_suite
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.assertions.verdicts import Judgement
-from circuit_assertions.audit import Request
 from circuit_assertions.engine import MeasuringError
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading, Receiver
+from circuit_assertions.request import Request
 
 IOI = ioi(prompts=12)
 MOVERS = (Head(2, 0), Head(2, 3))

@@ -15,7 +15,6 @@ from reference_model import word_tokenizer
 from tiny_models import config_of, random_model
 from torch import Tensor
 
-from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.checkpoints.opening import open_checkpoint
 from circuit_assertions.engine import Model
@@ -23,6 +22,7 @@ from circuit_assertions.engine.module_calls import apply, apply_norm
 from circuit_assertions.engine.patching import Patching
 from circuit_assertions.engine.rows import Sender
 from circuit_assertions.heads import Head
+from circuit_assertions.request import Request
 
 RECEIVERS = [Head(1, 1), Head(2, 0)]
 

@@ -17,10 +17,10 @@ from suite_texts import write
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Expectation, SuiteError, Verdict, judge, load_circuits, load_suite
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
-from circuit_assertions.audit import Request
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.intervals import interval_of_share
+from circuit_assertions.request import Request
 
 CHECKED = [spec for spec in MEASURES.values() if not spec.approximate]
 LIMITED = [spec for spec in CHECKED if spec.lowest is not None or spec.highest is not None]

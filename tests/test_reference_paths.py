@@ -15,9 +15,9 @@ import pytest
 from auditing import Audited, ioi
 from reference_model import ReferenceModel, build_reference_model, permute_heads
 
-from circuit_assertions.audit import Request
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
+from circuit_assertions.request import Request
 
 IOI = ioi(prompts=60)
 BACK = "clean-into-counterfactual"

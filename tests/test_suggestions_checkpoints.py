@@ -20,12 +20,13 @@ from test_survey import saved
 from tiny_models import config_of, random_model, save_tiny
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel, PreTrainedModel
 
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import DeviceError, Opening, Permissions, find_checkpoints
 from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.engine import MeasuringError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import TaskError
 
 MLP = "transformer.h.1.mlp.c_fc.weight"

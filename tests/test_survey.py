@@ -15,11 +15,12 @@ from tiny_models import random_model
 from transformers import AutoConfig
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import CheckpointError, Opening, find_checkpoints
 from circuit_assertions.engine import MeasuringError, SlowPatchingWarning
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Receiver
+from circuit_assertions.request import Request
 
 REPEATED = repeated(prompts=2, length=6)
 RECEIVER = Receiver("q", (Head(1, 2), Head(2, 3)), "end")

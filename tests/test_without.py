@@ -24,9 +24,9 @@ from circuit_assertions.assertions import SuiteError, Verdict, load_suite
 from circuit_assertions.assertions.loading import load_circuits
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.assertions.verdicts import Judgement
-from circuit_assertions.audit import Request
 from circuit_assertions.engine import Layout, MeasuringError
 from circuit_assertions.heads import Head
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import Prompt, PromptSet
 from circuit_assertions.tasks.words import TEMPLATES
 

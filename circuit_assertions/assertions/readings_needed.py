@@ -8,11 +8,12 @@ from typing import Any
 
 from circuit_assertions.assertions.binding import Binder
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.components import KINDS, Component, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Receiver
 from circuit_assertions.measures.receivers import ReceiverHeads
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import END
 
 __all__ = ["Requesting"]

@@ -18,11 +18,12 @@ from circuit_assertions.assertions.recovered_share import Recovering
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.thresholds import asks_circuit_file, same_prompts, take_over
 from circuit_assertions.assertions.verdicts import Judgement, Verdict
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.measures.tolerances import IncomparableError, Setting, Tolerances, tolerance_between
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import Task
 
 __all__ = ["PlannedAssertion", "NotApplicable", "SuiteRunner"]

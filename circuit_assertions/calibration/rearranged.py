@@ -6,10 +6,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.calibration.errors import CalibrationError
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import Reading
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import PromptSet, Task
 
 __all__ = ["RearrangingAudit"]

@@ -13,7 +13,7 @@ from circuit_assertions.assertions.circuits import Roles
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.policy import Policy
 
-__all__ = ["of_discovery", "of_heads", "of_recovery", "of_roles"]
+__all__ = ["of_discovery", "of_exits", "of_heads", "of_recovery", "of_roles"]
 
 _OF_A_HEAD = 5  # its effect before and after, their difference, the slope of one on the other, and where it looks
 
@@ -47,4 +47,14 @@ def of_discovery(policy: Policy, chain: Chain, heads: int) -> Level:
     positions needs all of them, and takes no more than one part.
     """
     parts = sum(max(1, len(stage.rules)) for stage in chain.stages)
-    return Level.of_figures(policy).among(parts * heads)
+    return _part_of_figures(policy, 1 - policy.exit_share).among(parts * heads)
+
+
+def of_exits(policy: Policy, chain: Chain, heads: int, looks: int) -> Level:
+    """Of the effect of each head at each stage, at each look at which heads may leave the search."""
+    return _part_of_figures(policy, policy.exit_share).among(len(chain.stages) * heads * looks)
+
+
+def _part_of_figures(policy: Policy, share: float) -> Level:
+    """A share of the error that the figures of one verdict may have together."""
+    return Level(1 - share * (1 - policy.figure_confidence))

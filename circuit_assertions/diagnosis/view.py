@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.heads import Head
@@ -14,6 +14,7 @@ from circuit_assertions.measures import Reading
 from circuit_assertions.measures.figures import Array, Figure
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.policy import Policy
+from circuit_assertions.request import Request
 from circuit_assertions.tasks import PromptSet, Task
 
 __all__ = ["Array", "ByHead", "View", "check_enough"]

@@ -14,7 +14,7 @@ import numpy as np
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Judgement
 from circuit_assertions.assertions.runner import NotApplicable, SuiteRunner
-from circuit_assertions.audit import Audit, Request
+from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
 from circuit_assertions.diagnosis.suite_verdicts import Answer, Bound, answers_of
@@ -24,6 +24,7 @@ from circuit_assertions.measures import Reading
 from circuit_assertions.measures.figures import Array, Figure, number, share_of
 from circuit_assertions.mutation.errors import MutationError
 from circuit_assertions.mutation.kinds import STRENGTH, Mutant
+from circuit_assertions.request import Request
 from circuit_assertions.results import Figure as FigureResult
 from circuit_assertions.results.mutation import Found, LeftOut, MutantResult, NotMade
 from circuit_assertions.tasks import Task

@@ -16,7 +16,6 @@ from circuit_assertions.assertions.circuits import unread_of
 from circuit_assertions.assertions.from_python import build_suite
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.assertions.spelling import COMPONENT_WORDS
-from circuit_assertions.audit import Request
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Component, all_of, kind_of, parse_component
 from circuit_assertions.heads import Head, parse_head
@@ -28,6 +27,7 @@ from circuit_assertions.measures.validating import validate
 from circuit_assertions.printable import printable, printable_lines
 from circuit_assertions.report.explaining import FIGURES, LABELS, context_rows, figure_cells, intervals_text
 from circuit_assertions.report.tables import Column, table
+from circuit_assertions.request import Request
 from circuit_assertions.results import Figure
 from circuit_assertions.results import Reading as ReadingResult
 from circuit_assertions.tasks import Task

@@ -40,6 +40,12 @@ class DiscoveryThresholds(Thresholds):
         "argument: dozens of heads with smaller effects would be needed to carry a behaviour; --least-effect changes "
         "it for one discovery",
     )
+    exit_share: Annotated[float, Field(gt=0, lt=1)] = threshold(
+        0.2,
+        "share of the error of a discovery",
+        "The chance that a head with a large enough effect leaves the search before all prompts are read.",
+        "argument: a small part, so that the intervals of the heads that stay are hardly wider",
+    )
     stable_above: Share = threshold(
         0.7,
         "Jaccard index",

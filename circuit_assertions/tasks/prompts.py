@@ -124,6 +124,15 @@ class PromptSet:
         dealt = [index for template in templates for index in by_template[template]]
         return tuple(tuple(sorted(dealt[part::parts])) for part in range(parts))
 
+    def taking_turns(self) -> tuple[int, ...]:
+        """Indices of all prompts, ordered so that the first ones are of as many templates as there are."""
+        seen: Counter[str] = Counter()
+        turns = []
+        for index, prompt in enumerate(self.prompts):
+            turns.append((seen[prompt.template], index))
+            seen[prompt.template] += 1
+        return tuple(index for _, index in sorted(turns))
+
     def batches(self, most: int, whole_templates: bool = False) -> Iterator[tuple[tuple[int, ...], tuple[Prompt, ...]]]:
         """Prompts of equal length, at most `most` together, each batch with its prompts' indices in this set.
 

@@ -14,6 +14,7 @@ from itertools import permutations
 from circuit_assertions.assertions.chains import LOOKS, UNEXPLAINED, Chain, Rule, Stage
 from circuit_assertions.diagnosis import levels
 from circuit_assertions.diagnosis.discovery.head_functions import functions
+from circuit_assertions.diagnosis.discovery.racing import Race
 from circuit_assertions.diagnosis.view import ByHead, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Interval
@@ -104,34 +105,40 @@ def follow(
     repeated: View | None,
     least: float,
     stage: Callable[[str], None] = lambda stage: None,
+    race: bool | None = None,
 ) -> list[Followed]:
     """Follow the chain's stages on the prompts of several views of one task, side by side, so that they share passes.
+
+    The first view has all prompts. In the others only heads are looked for that no race on all prompts has sent away.
 
     Args:
         repeated: repeated random tokens on the same checkpoint, for the scores that are taken of them; None where the
             model cannot be asked for them, and no role that needs them is given.
         least: the smallest effect that counts, as a share of the logit difference.
         stage: told which stage comes next.
+        race: whether heads may leave before all prompts are read; None for wherever that saves time.
     """
-    sides = [_Side(chain, view, repeated, least * abs(float(view.behaviour().mean()))) for view in views]
-    _plan_what_is_known(chain, views[0], repeated)
+    runs = Race.of(chain, views[0], race)
+    sides = [_Side(chain, view, repeated, least * abs(float(view.behaviour().mean())), runs) for view in views]
+    _plan_what_is_known(chain, views[0], repeated, runs)
     for number, step in enumerate(chain.stages, 1):
         stage(f"step {number} of {len(chain.stages)}: {step.name}")
-        for side in sides:
-            side.plan(step)
-        for side in sides:
-            side.look_for_effects(step)
+        for some in (sides[:1], sides[1:]) if runs.runs else (sides,):  # the first side's race goes before the others
+            for side in some:
+                side.plan(step)
+            for side in some:
+                side.look_for_effects(step)
         for side in sides:
             side.give_roles(step)
     return [side.followed() for side in sides]
 
 
-def _plan_what_is_known(chain: Chain, view: View, repeated: View | None) -> None:
+def _plan_what_is_known(chain: Chain, view: View, repeated: View | None, race: Race) -> None:
     """Announce what no stage's outcome decides: the first pass over the prompts then shows it all."""
     for query, key in _pairs(view):
         view.plan("attention", query=query, key=key)
     for stage in chain.stages:
-        for measure, operands in stage.readings({}):
+        for measure, operands in () if race.runs else stage.readings({}):
             view.plan(measure, **operands)
         if repeated is not None:
             for score in (score for rule in stage.rules for score in rule.all_scores if score.repeated):
@@ -149,6 +156,7 @@ class _Side:
 
     Attributes:
         floor: the smallest effect that counts, in logits.
+        race: the races on all prompts.
         clear: the effects of the stage that is looked at.
     """
 
@@ -156,6 +164,7 @@ class _Side:
     view: View
     repeated: View | None
     floor: float
+    race: Race
     found: dict[Head, _Found] = field(default_factory=dict)
     groups: dict[str, tuple[Head, ...]] = field(default_factory=dict)
     clear: dict[Head, Effect] = field(default_factory=dict)
@@ -164,8 +173,8 @@ class _Side:
     def plan(self, stage: Stage) -> None:
         """Announce what a stage will read."""
         reads, aside = stage.readings(self.groups), stage.meanwhile(self.groups)
-        for measure, operands in reads:
-            self.view.plan(measure, **operands)
+        for (measure, operands), heads in self.race.asks(stage, reads, self.view):
+            self.view.plan(measure, heads, **operands)
         if reads and aside:
             for look in (rule.attends for rule in stage.rules):
                 for key in (look.key, *look.more_than):
@@ -177,10 +186,11 @@ class _Side:
         reads = stage.readings(self.groups)
         if not reads:
             return
-        read = [self.view.by_head(measure, **operands) for measure, operands in reads]
+        read = self.race.readings(stage, reads, self.view, self.floor * stage.times)
         heads = stage.judged(read[0].heads, self.groups)
         effects = ByHead(read[0].heads, stage.effects([one.values for one in read]))
-        level = levels.of_discovery(self.view.policy, self.chain, len(effects.heads))
+        everyone = self.view.audit.model(self.view.checkpoint).layout.all_heads()
+        level = levels.of_discovery(self.view.policy, self.chain, len(list(everyone)))
         sizable = _sizable(stage, heads, effects, self.floor * stage.times, level)
         self.clear = {head: effect for head, effect in sizable.items() if effect.clear}
         self.unclear |= sizable.keys() - self.clear.keys()

@@ -87,7 +87,7 @@ def _of_role(
     effect, look = stage.effect(followed.groups), rule.attends
     assert effect is not None  # the role was given at this stage
     measure, operands = effect
-    yield stage.said(), view.by_head(measure, **operands)
+    yield stage.said(), view.by_head(measure, followed.groups[rule.role], **operands)
     looked = view.by_head("attention", query=look.query, key=look.key, **stage.meanwhile(followed.groups))
     yield {"measure": "attention", "query": look.query, "key": look.key, **stage.said_meanwhile()}, looked
     for score in rule.all_scores:
