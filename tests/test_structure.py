@@ -13,7 +13,8 @@ from benchmarks.quality_results import OTHER_ROOMS
 ROOT = Path(__file__).parents[1]
 PACKAGE = "circuit_assertions"
 FLOORS = (
-    *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "audit", "assertions", "diagnosis"),
+    *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "request", "audit"),
+    *("assertions", "diagnosis"),
     *("results", "mutation", "calibration", "report", "plugin", "cli"),
 )
 BOTTOM = (

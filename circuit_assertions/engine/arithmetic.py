@@ -17,6 +17,7 @@ from torch import Tensor
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.memory import in_pieces, piece_of_rows
 from circuit_assertions.engine.module_calls import apply, apply_norm
+from circuit_assertions.engine.work import add_rows
 
 __all__ = ["Block", "Projection", "Turn", "raw"]
 
@@ -56,6 +57,7 @@ class Block:
     def mlp_write(self, rows: Tensor) -> Tensor:
         """What the MLP adds, for the rows that it reads [..., d_model]."""
         flat = rows.reshape(-1, rows.shape[-1])  # [rows, d_model]
+        add_rows(len(flat))
         written = torch.empty_like(flat)
         for piece, fits in in_pieces(range(len(flat)), self.rows_together(flat)):
             span = slice(piece[0], piece[-1] + 1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.work import add_passes
 from circuit_assertions.tasks import Prompt
 
 __all__ = ["Run", "capture", "capture_both"]
@@ -107,6 +108,7 @@ def capture_both(model: Model, prompts: Sequence[Prompt]) -> tuple[Run, Run]:
     """The runs of the clean prompts and of their counterfactuals. Prompts are of equal length."""
     clean = torch.tensor([prompt.tokens for prompt in prompts], device=model.device)
     twins = torch.tensor([prompt.counterfactual for prompt in prompts], device=model.device)
+    add_passes(len(clean) + len(twins))
     return capture(model, clean), capture(model, twins)
 
 

@@ -21,6 +21,7 @@ from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.memory import budget
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.module_calls import HALVES
+from circuit_assertions.engine.work import add_passes
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt, PromptSet
 
@@ -196,6 +197,7 @@ def _run(
     if wanted.after_block_0:
         hooks.append((model.layout.residual_after(0), keep_block_0))
     tokens = torch.tensor([prompt.tokens for prompt in batch], device=model.device)
+    add_passes(len(tokens))
     logits = model.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
     taken.target_logits = logits if wanted.target_logits else None
     return taken
