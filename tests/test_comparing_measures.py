@@ -88,6 +88,40 @@ def test_what_few_weights_broke_few_weights_mend(project: pytest.Pytester) -> No
     assert said["a-few-weights-mend-it"].startswith("HELD 1.00 ")
 
 
+CROSS_MODEL = """\
+def test_cross_model(audit):
+    task = {"kind": "ioi", "prompts": 64}
+    read = {
+        measure: audit.measure(measure, task=task, heads="circuit")
+        for measure in ("cross-model-outputs", "cross-model-outputs-back", "cross-model-patterns")
+    }
+    assert read["cross-model-outputs"] >= 0.5  # most of the change comes with what the circuit's heads put out
+    assert read["cross-model-outputs-back"] >= 0.5
+    assert read["cross-model-patterns"].mean < read["cross-model-outputs"].mean
+    alone = audit.measure("cross-model-outputs", task=task, heads="previous-token")
+    assert alone.mean < read["cross-model-outputs"].mean
+"""
+
+
+def test_what_heads_of_a_role_bring_from_one_checkpoint_into_another(
+    pytester: pytest.Pytester, opened_once: None
+) -> None:
+    pytester.makepyfile(test_cross=CROSS_MODEL)
+    result = pytester.runpytest_inprocess(
+        f"--model={COMMITTED / 'poisoned'}", BESIDE, "--no-diagnosis", "test_cross.py"
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_a_model_that_is_its_own_baseline_has_no_change_to_share_out(
+    pytester: pytest.Pytester, opened_once: None
+) -> None:
+    pytester.makepyfile(test_cross=CROSS_MODEL)
+    result = pytester.runpytest_inprocess(f"--model={HEALTHY}", BESIDE, "--no-diagnosis", "test_cross.py", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*no change*"])
+
+
 def test_what_is_not_given_to_hold_the_model_against_is_asked_for(project: pytest.Pytester) -> None:
     alone = verdicts(project, "bypassed")
     assert {alone[name] for name in alone if name != "reasons"} == {"SKIPPED"}

@@ -40,6 +40,7 @@ SETS: tuple[tuple[Sender, ...], ...] = (
     (*(Head(layer, head) for layer in range(3) for head in range(4)), Mlp(0), Mlp(1), Mlp(2)),
 )
 HEADS = (Head(0, 1), Head(1, 3), Head(2, 0), Head(1, 0))
+TOGETHER = ((Head(0, 1), Head(2, 0)), (Head(1, 0), Head(1, 3), Head(2, 2)))
 CLAMPED = "olmo, clamped attention"
 SHAPES = ("gpt2", "llama", "gemma2", "gpt-neox", "opt", "gpt-j, parallel with one norm", "falcon, multi-query", CLAMPED)
 STEP = 3e-5  # between two models: above what float32 in a norm rounds off, below what bends or meets a kink
@@ -93,22 +94,29 @@ class Slow:
 
         return hook
 
-    def of_pattern(self, head: Head) -> Tensor:
-        """Logit difference gained when a head attends as it does in the source, to its own values [prompts]."""
-        into, block = self.into, self.into.blocks[head.layer]
-        values = into.keep(into.tokens, "v", [head.layer]).tapped[head.layer]  # [prompts, positions, groups, d_head]
+    def of_patterns(self, heads: Sequence[Head]) -> Tensor:
+        """Logit difference gained when heads attend as they do in the source, to their own live values [prompts]."""
+        into = self.into
         with torch.no_grad():
             attentions = self.source.model(into.tokens, use_cache=False, output_attentions=True).attentions
-        if getattr(into.model.config, "clip_qkv", None):  # OLMo's attention takes what was projected clamped
-            values = values.clamp(-into.model.config.clip_qkv, into.model.config.clip_qkv)
-        group = head.head // (into.model.config.num_attention_heads // values.shape[2])
-        z = into.clean.z[head.layer].clone()
-        into.heads(block, z)[:, :, head.head] = attentions[head.layer][:, head.head] @ values[:, :, group]
-        handle = into.output(block).register_forward_pre_hook(lambda _m, inputs: (z, *inputs[1:]))
-        try:
+        put: dict[int, Tensor] = {}
+        with contextlib.ExitStack() as stack:
+            for layer in sorted({head.layer for head in heads}):
+                block, own = into.blocks[layer], [head for head in heads if head.layer == layer]
+                # What lies below is as it was put in: these values are read from a run with it.
+                values = into.keep(into.tokens, "v", [layer]).tapped[layer]  # [prompts, positions, groups, d_head]
+                if getattr(into.model.config, "clip_qkv", None):  # OLMo's attention takes what was projected clamped
+                    values = values.clamp(-into.model.config.clip_qkv, into.model.config.clip_qkv)
+                share = into.model.config.num_attention_heads // values.shape[2]
+                z = into.keep(into.tokens).z[layer].clone()
+                for _, head in own:
+                    into.heads(block, z)[:, :, head] = attentions[layer][:, head] @ values[:, :, head // share]
+                put[layer] = z
+                hook = into.output(block).register_forward_pre_hook(
+                    lambda _m, inputs, layer=layer: (put[layer], *inputs[1:])
+                )
+                stack.callback(hook.remove)
             return -into.lost(into.keep(into.tokens).logits)
-        finally:
-            handle.remove()
 
 
 family = pytest.mark.family(main="two", whole=("gpt2",))
@@ -132,9 +140,11 @@ def agrees(two: Two) -> None:
     with exact_softmax():
         slow = Slow(two)
         outputs = torch.stack([slow.of_set(chosen) for chosen in SETS])
-        patterns = torch.stack([slow.of_pattern(head) for head in HEADS])
+        patterns = torch.stack([slow.of_patterns([head]) for head in HEADS])
+        together = torch.stack([slow.of_patterns(heads) for heads in TOGETHER])
         assert apart(transplanting.outputs(SETS), outputs) <= _BOUND.get(two.name, 1e-10)
         assert apart(transplanting.patterns(HEADS), patterns) <= _BOUND.get(two.name, 1e-10)
+        assert apart(transplanting.patterns_together(TOGETHER), together) <= _BOUND.get(two.name, 1e-10)
 
 
 def test_transplants_are_what_hooks_make_of_them(two: Two) -> None:
@@ -153,6 +163,7 @@ def test_a_model_brings_itself_nothing(two: Two) -> None:
         itself = Transplanting(model, model, two.prompts)
         assert not itself.outputs(SETS).any()
         assert not itself.patterns(HEADS).any()
+        assert not itself.patterns_together(TOGETHER).any()
 
 
 def test_a_shape_that_is_not_recognised(tmp_path: Path) -> None:

@@ -117,6 +117,11 @@ class HookedPatching(Pair):
         return self._stacked([self._effect(self._own_pattern(head, at)) for head in heads])
 
     @torch.no_grad()
+    def of_patterns_together(self, heads: Sequence[Head]) -> Tensor:
+        """Effect of the attention patterns of all these heads at once [prompts]."""
+        return self._effect([hook for head in heads for hook in self._own_pattern(head, None)])
+
+    @torch.no_grad()
     def ablated(self, sets: Sequence[Sequence[Head]], replacement: Sequence[Tensor]) -> Tensor:
         """Logit difference with the heads of each set replaced together [sets, prompts]."""
         differences = []

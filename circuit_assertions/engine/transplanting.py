@@ -17,6 +17,7 @@ from torch import Tensor
 from circuit_assertions.components import Mlp
 from circuit_assertions.engine.backends import AnyPatching
 from circuit_assertions.engine.cache import Run
+from circuit_assertions.engine.changes import put_patterns
 from circuit_assertions.engine.layout import UNEMBED_INPUT, Layout
 from circuit_assertions.engine.live import Change, Live, Point
 from circuit_assertions.engine.model import Model
@@ -67,6 +68,11 @@ class Transplanting:
     def patterns(self, heads: Sequence[Head]) -> Tensor:
         """What each head's attention pattern alone brings [heads, prompts]; exactly 0 where both attend alike."""
         return self._each(len(heads), lambda patching: _of_patterns(patching, heads))
+
+    @torch.no_grad()
+    def patterns_together(self, sets: Sequence[Sequence[Head]]) -> Tensor:
+        """What the attention patterns of each set of heads bring together [sets, prompts]."""
+        return self._each(len(sets), lambda patching: torch.stack([_of_set(patching, heads) for heads in sets]))
 
     def slopes(self) -> Slopes:
         """About what each single output and each single pattern adds to the mean logit difference, to first order."""
@@ -162,6 +168,23 @@ def _of_patterns(patching: AnyPatching, heads: Sequence[Head]) -> Tensor:
     ]
     if differ:
         gained[differ] = -patching.of_patterns([heads[row] for row in differ])
+    return gained
+
+
+def _of_set(patching: AnyPatching, heads: Sequence[Head]) -> Tensor:
+    """Logit difference gained by the patterns of some heads together [prompts]."""
+    base, other = patching.base.patterns, patching.other.patterns
+    differ = [(layer, head) for layer, head in heads if not torch.equal(base[layer][:, head], other[layer][:, head])]
+    if not differ:
+        return patching.difference.new_zeros(len(patching.prompts))
+    if not isinstance(patching, Patching):
+        return -patching.of_patterns_together([Head(*one) for one in differ])
+    changes: dict[tuple[int, Point], Change] = {
+        (layer, "pattern"): put_patterns([[head for one, head in differ if one == layer]], other[layer])
+        for layer in {layer for layer, _ in differ}
+    }
+    live = Live(patching.blocks, patching.base, min(layer for layer, _ in changes), 0, 1, changes)
+    gained: Tensor = patching.difference_of(live.final_at(patching.places(END)))[0] - patching.difference
     return gained
 
 
