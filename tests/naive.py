@@ -216,7 +216,7 @@ class Naive:
     def copy_in_context(
         self, seen: Seen, head: tuple[int, int], tokens: Sequence[int], places: Sequence[int], answers: Sequence[int]
     ) -> float:
-        """How many of the other answers the head, reading a place at its own layer, raises less than what stands there."""
+        """How many other answers the head, reading a place at its own layer, raises less than what stands there."""
         shares = []
         for place in places:
             written = self._write(head, seen.entering[head[0]][place], self.blocks[head[0]])

@@ -50,7 +50,7 @@ class Entering:
         """
         block = self.blocks[layer]
         slots = self.slots[prompts.cpu(), positions.cpu()]  # [rows]
-        assert bool((slots >= 0).all()), "a position that nobody wanted is not kept"
+        assert bool((slots >= 0).all()), "only positions that were wanted are kept"
         return block[prompts.to(block.device), slots.to(block.device)]
 
 

@@ -1,19 +1,19 @@
 """Copying in context: whether a head raises the token that it reads above the other answers of the task.
 
 `copy-score` reads the residual stream after block 0, whatever the head's layer, and asks for the top five of the whole
-vocabulary. The more tokens there are, and the more a model has put to a name by the head's layer, the less it tells.
+vocabulary. The more tokens there are, and the more earlier blocks have added to a name, the less it shows.
 These measures read what enters the head's own block, and compare among the answers of the task alone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from circuit_assertions.measures.copied import answer_rows, through_head
 from circuit_assertions.measures.declaring import ANSWERS, WANG, Asked, Prepared, measure
-from circuit_assertions.measures.operands import AnyPosition, Operands
+from circuit_assertions.measures.operands import Operands, Spoken, check_position
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,10 +26,17 @@ __all__ = ["copy_in_context", "negative_copy_in_context"]
 _SOURCE = f"after the copy score of {WANG}, section 3.1; read at the head's own layer, among the answers of the task"
 
 
+_Place = Annotated[
+    str,
+    AfterValidator(check_position),
+    Spoken(str, "a position, by default wherever an answer stands", "a position of the task"),
+]
+
+
 class CopiedFrom(Operands):
     """Where the head is taken to attend to."""
 
-    at: AnyPosition | None = Field(None, description="the position that is read; default wherever an answer stands")
+    at: _Place | None = Field(None, description="the position that is read; default wherever an answer stands")
 
 
 def _answers_of_all(sweep: Sweep, asked: Asked[CopiedFrom]) -> Prepared:
@@ -60,7 +67,7 @@ def copy_in_context(taken: Pass, asked: Asked[CopiedFrom]) -> Tensor:
 
     What enters the head's block, at the position or at each occurrence of either answer, goes through the block's
     attention norm, the head's value and output matrices (and post-norm), the final norm and the unembedding. Equal
-    logits count half: 1 for a head that copies, 0.5 on average for one that does not tell the answers apart, 0 for one
+    logits count half: 1 for a head that copies, 0.5 on average for one that does not distinguish the answers, 0 for one
     that lowers what it reads most of all.
     """
     return _shares(taken, asked)
