@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from circuit_assertions.assertions.chains import UNEXPLAINED
@@ -112,19 +112,20 @@ def _nearest(nearest: NearestRule) -> str:
     by_name: dict[str, list[RuleCriterion]] = {}
     for criterion in nearest.criteria:
         by_name.setdefault(criterion.name, []).append(criterion)
-    told = []
-    for name, criteria in by_name.items():
-        reads = criteria[0].reads
-        needed = [_needed(criterion) for criterion in criteria if not criterion.met]
-        read = f"{name} not read" if reads is None else f"{name} {number(reads)}"
-        told.append((not needed, ", ".join((read, *needed))))
-    return f"{nearest.role}: " + "; ".join(text for _, text in sorted(told, key=lambda one: one[0]))
+    told = {name: _read(name, criteria) for name, criteria in by_name.items()}
+    missed = [name for name, criteria in by_name.items() if not all(criterion.met for criterion in criteria)]
+    return f"{nearest.role}: " + "; ".join(told[name] for name in dict.fromkeys((*missed, *told)))
 
 
-def _needed(criterion: RuleCriterion) -> str:
-    if criterion.more_than is None:
-        return f"{criterion.needed:.0%} needed"
-    return f"not clearly more than to {criterion.more_than} {number(criterion.needed)}"
+def _read(name: str, criteria: Sequence[RuleCriterion]) -> str:
+    """One score or attention; of attention that is too little, not what it should be more than as well."""
+    reads = criteria[0].reads
+    text = f"{name} not read" if reads is None else f"{name} {number(reads)}"
+    short = next((one for one in criteria if not one.met and one.more_than is None), None)
+    if short is not None:
+        return f"{text}, {short.needed:.0%} needed"
+    more = [f"{one.more_than} {number(one.needed)}" for one in criteria if not one.met]
+    return f"{text}, not clearly more than to {' and '.join(more)}" if more else text
 
 
 def _went_on(found: FoundCircuit) -> Iterator[tuple[str, str]]:
