@@ -119,6 +119,9 @@ class Seen:
     logits: Tensor = field(default_factory=lambda: torch.empty(0))  # [positions, d_vocab]
     attention: list[Tensor] = field(default_factory=list)  # each [heads, query positions, key positions]
     projected: list[Tensor] = field(default_factory=list)  # each [positions, heads * d_head]
+    entering: list[Tensor] = field(
+        default_factory=list
+    )  # each [positions, d_model], the residual stream before a block
     after_block_0: Tensor = field(default_factory=lambda: torch.empty(0))  # [positions, d_model]
     final: Tensor = field(default_factory=lambda: torch.empty(0))  # [positions, d_model], before the final norm
 
@@ -140,6 +143,15 @@ class Naive:
         handles = [
             _find(block, self.places.projection).register_forward_pre_hook(
                 lambda _module, inputs: seen.projected.append(inputs[0][0])
+            )
+            for block in self.blocks
+        ]
+        handles += [
+            block.register_forward_pre_hook(
+                lambda _module, inputs, named: seen.entering.append(
+                    (inputs or (named["hidden_states"],))[0][0].clone()
+                ),
+                with_kwargs=True,
             )
             for block in self.blocks
         ]
@@ -196,20 +208,42 @@ class Naive:
         for place, token in enumerate(tokens):
             if token not in (right, wrong):
                 continue
-            normed = seen.after_block_0[place]
-            if self.places.norm is not None:
-                normed = _find(self.blocks[1], self.places.norm)(normed)
-            values = self.places.values(self.blocks[head[0]], normed[None])[0]  # [heads, d_head]
-            alone = torch.zeros_like(values)
-            alone[head[1]] = values[head[1]]
-            project = _find(self.blocks[head[0]], self.places.projection)
-            written = project(alone.flatten()) - project(
-                torch.zeros_like(alone).flatten()
-            )  # less the bias, nobody's own
-            if self.places.post_norm is not None:
-                written = _find(self.blocks[head[0]], self.places.post_norm)(written)
+            written = self._write(head, seen.after_block_0[place], self.blocks[1])
             hits.append(token in self.logits(sign * written).topk(5).indices.tolist())
         return sum(hits) / len(hits)
+
+    @torch.no_grad()
+    def copy_in_context(
+        self, seen: Seen, head: tuple[int, int], tokens: Sequence[int], places: Sequence[int], answers: Sequence[int]
+    ) -> float:
+        """How many other answers the head, reading a place at its own layer, raises less than what stands there."""
+        shares = []
+        for place in places:
+            written = self._write(head, seen.entering[head[0]][place], self.blocks[head[0]])
+            logits = self.logits(written)
+            own, others = float(logits[tokens[place]]), [float(logits[one]) for one in answers if one != tokens[place]]
+            below = sum(1.0 if other < own else 0.5 if other == own else 0.0 for other in others)
+            shares.append(below / len(others))
+        return sum(shares) / len(shares)
+
+    def _write(self, head: tuple[int, int], residual: Tensor, normed_by: Any) -> Tensor:
+        """What a head writes that reads one row of the residual stream alone [d_model] -> [d_model].
+
+        Args:
+            normed_by: the block whose attention norm is applied.
+        """
+        block = self.blocks[head[0]]
+        normed = residual if self.places.norm is None else _find(normed_by, self.places.norm)(residual)
+        values = self.places.values(block, normed[None])[0]  # [heads, d_head]
+        alone = torch.zeros_like(values)
+        alone[head[1]] = values[head[1]]
+        project = _find(block, self.places.projection)
+        written: Tensor = project(alone.flatten()) - project(
+            torch.zeros_like(alone).flatten()
+        )  # less the bias, nobody's own
+        if self.places.post_norm is not None:
+            written = _find(block, self.places.post_norm)(written)
+        return written
 
     def log_probabilities(self, seen: Seen, targets: Sequence[tuple[int, int]]) -> list[float]:
         """Log-probability of each target, (position, next token)."""

@@ -93,6 +93,7 @@ def test_a_chain_is_read_as_it_is_written(tmp_path: Path) -> None:
         ("- role: writer", "- role: writr", {"3:3": ["role 'writer'"], "8:9": ["'writr'", "did you mean 'writer'?"]}),
         ("copy-score: 75%", "copy-scoer: 75%", {"10:18": ["'copy-scoer'", "did you mean 'copy-score'?"]}),
         ("copy-score: 75%", "attention: 75%", {"10:18": ["attention", "score"]}),
+        ("copy-score: 75%", "total-effect: 75%", {"10:18": ["total-effect", "score"]}),  # which has a position too
         ("copy-score: 75%", "copy-score: 75", {"10:18": [75, "80%", 0.8]}),
         (
             "scores: {",

@@ -36,6 +36,8 @@ def test_exactly_the_cast_is_found_wherever_its_heads_are(seed: int, tmp_path: P
 
 def test_exactly_the_cast_is_found(as_built: Discovery) -> None:
     assert roles_of(as_built) == dict(CAST)
+    assert as_built.followed.went_on_from == {}  # every role has its heads
+    assert as_built.not_proposed == ()
 
 
 def test_the_cast_alone_does_the_task_and_random_heads_do_not(as_built: Discovery) -> None:

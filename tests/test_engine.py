@@ -206,7 +206,7 @@ def damaged_layout(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[
 def test_a_model_whose_writes_do_not_add_up(fresh: Audited, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged_layout(monkeypatch, "W_O", lambda weights: 1.01 * weights)
     assert set(fresh.audit.model(fresh.checkpoint).limits) == {"writes"}
-    refused = ("direct-effect", "copy-score", "negative-copy-score")
+    refused = ("direct-effect", "copy-score", "negative-copy-score", "copy-in-context")
     fresh.plan(*(request for request in REQUESTS if request.measure in (*refused, "attention")))
     for measure in refused:
         with pytest.raises(MeasuringError, match=rf"{measure} .*\bwrites .*\bblock 0\b"):
@@ -247,7 +247,9 @@ def test_a_model_whose_end_is_another(fresh: Audited, monkeypatch: pytest.Monkey
     assert says(limits["readout"].reason, "final norm", "unembedding", "logits")
 
 
-@pytest.mark.parametrize("measure", ["logit-difference", "direct-effect", "path-effect", "write-effect", "copy-score"])
+@pytest.mark.parametrize(
+    "measure", ["logit-difference", "direct-effect", "path-effect", "write-effect", "copy-score", "copy-in-context"]
+)
 @pytest.mark.complete
 def test_where_the_end_is_not_known_the_models_own_is_run(
     exact: Audited, fresh: Audited, measure: str, monkeypatch: pytest.MonkeyPatch

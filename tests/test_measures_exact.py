@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ ANSWERING = (
     "loss",
     "copy-score",
     "negative-copy-score",
+    "copy-in-context",
+    "negative-copy-in-context",
 )
 LOOKING_BACK = ("previous-token-score", "duplicate-token-score", "induction-score")
 
@@ -57,13 +60,14 @@ class Pair:
         prompts = self.audited.audit.prompts(task, self.audited.checkpoint).prompts
         by_head = MEASURES[measure].by_head
         loop = _LOOPS[measure]
+        told = operands | {"answers": sorted({answer for prompt in prompts for answer in _tokens(prompt)})}
         rows = []
         for prompt in prompts:
             seen = self._see(prompt.tokens)
             if by_head:
-                rows.append([loop(self.naive, seen, prompt, head, operands) for head in self.naive.every_head])
+                rows.append([loop(self.naive, seen, prompt, head, told) for head in self.naive.every_head])
             else:
-                rows.append([loop(self.naive, seen, prompt, (0, 0), operands)])
+                rows.append([loop(self.naive, seen, prompt, (0, 0), told)])
         expected = np.array(rows)  # [prompts, heads]
         values = self.audited.read(measure, task, **operands).values
         got = values if by_head else values[:, None]
@@ -76,20 +80,24 @@ class Pair:
         return self._remembered(tokens)
 
 
-Loop = Callable[[Naive, Seen, Prompt, tuple[int, int], Mapping[str, str]], float]
+Loop = Callable[[Naive, Seen, Prompt, tuple[int, int], Mapping[str, Any]], float]
 
 
 def _answers(prompt: Prompt) -> tuple[int, int]:
     return prompt.right.token, prompt.wrong.token
 
 
-def _margin(naive: Naive, seen: Seen, prompt: Prompt, head: tuple[int, int], operands: Mapping[str, str]) -> float:
+def _tokens(prompt: Prompt) -> tuple[int, ...]:
+    return (*prompt.right.tokens, *prompt.wrong.tokens)
+
+
+def _margin(naive: Naive, seen: Seen, prompt: Prompt, head: tuple[int, int], operands: Mapping[str, Any]) -> float:
     right, wrong = _answers(prompt)
     return float(seen.logits[-1, right] - seen.logits[-1, wrong])
 
 
 def _difference_of_probabilities(
-    naive: Naive, seen: Seen, prompt: Prompt, head: tuple[int, int], operands: Mapping[str, str]
+    naive: Naive, seen: Seen, prompt: Prompt, head: tuple[int, int], operands: Mapping[str, Any]
 ) -> float:
     last = len(prompt.tokens) - 1
     right, wrong = naive.log_probabilities(seen, [(last, token) for token in _answers(prompt)])
@@ -97,7 +105,7 @@ def _difference_of_probabilities(
 
 
 def _looking_back(back: Callable[[int], int]) -> Loop:
-    def loop(naive: Naive, seen: Seen, prompt: Prompt, head: tuple[int, int], operands: Mapping[str, str]) -> float:
+    def loop(naive: Naive, seen: Seen, prompt: Prompt, head: tuple[int, int], operands: Mapping[str, Any]) -> float:
         assert prompt.repeat is not None
         start, period = prompt.repeat
         return naive.look_back(seen, head, back(period), start, period)
@@ -109,6 +117,14 @@ def _copying(sign: float) -> Loop:
     return lambda naive, seen, prompt, head, operands: naive.copy_score(
         seen, head, prompt.tokens, *_answers(prompt), sign=sign
     )
+
+
+def _copying_in_context(
+    naive: Naive, seen: Seen, prompt: Prompt, head: tuple[int, int], operands: Mapping[str, Any]
+) -> float:
+    standing = [place for place, token in enumerate(prompt.tokens) if token in _tokens(prompt)]
+    places = [prompt.positions[operands["at"]]] if "at" in operands else standing
+    return naive.copy_in_context(seen, head, prompt.tokens, places, operands["answers"])
 
 
 _LOOPS: dict[str, Loop] = {
@@ -127,6 +143,8 @@ _LOOPS: dict[str, Loop] = {
     "induction-score": _looking_back(lambda period: period - 1),
     "copy-score": _copying(1.0),
     "negative-copy-score": _copying(-1.0),
+    "copy-in-context": _copying_in_context,
+    "negative-copy-in-context": lambda *given: 1 - _copying_in_context(*given),
     "direct-effect": lambda naive, seen, prompt, head, operands: naive.direct_effect(seen, head, *_answers(prompt)),
 }
 
@@ -201,6 +219,13 @@ def test_attention_of_random_models(random_pair: Pair, query: str, key: str) -> 
 
 
 @family
+@pytest.mark.parametrize("at", ["indirect-object", "after-subject-1"])
+def test_copying_in_context_at_a_position_of_random_models(random_pair: Pair, at: str) -> None:
+    """Also where no answer stands."""
+    assert random_pair.error("copy-in-context", IOI, at=at) < TOLERANCE[random_pair.dtype]
+
+
+@family
 @pytest.mark.parametrize("measure", [*LOOKING_BACK, "probability", "loss"])
 def test_random_models_on_repeated_tokens(random_pair: Pair, measure: str) -> None:
     assert random_pair.error(measure, REPEATED) < TOLERANCE[random_pair.dtype]
@@ -226,12 +251,12 @@ def olmo(folder: Path, family: type[OlmoConfig | Olmo2Config], **changes: float)
     return Pair.of(folder, "float64")
 
 
-@pytest.mark.parametrize("measure", ["copy-score", "negative-copy-score", "direct-effect"])
+@pytest.mark.parametrize("measure", ["copy-score", "negative-copy-score", "copy-in-context", "direct-effect"])
 def test_an_architecture_without_a_norm_before_attention(measure: str, tmp_path: Path) -> None:
     assert olmo(tmp_path, Olmo2Config).error(measure, IOI) < TOLERANCE["float64"]
 
 
-@pytest.mark.parametrize("measure", ["copy-score", "negative-copy-score", "direct-effect"])
+@pytest.mark.parametrize("measure", ["copy-score", "negative-copy-score", "copy-in-context", "direct-effect"])
 def test_an_architecture_that_clamps_its_values(measure: str, tmp_path: Path) -> None:
     assert olmo(tmp_path, OlmoConfig, clip_qkv=0.3).error(measure, IOI) < TOLERANCE["float64"]
 

@@ -34,6 +34,8 @@ READ: dict[str, Callable[[Audited], Reading]] = {
     "difference": lambda some: some.read("logit-difference", MANY),
     "attention": lambda some: some.read("attention", MANY, query="end", key="indirect-object"),
     "copying": lambda some: some.read("copy-score", MANY),
+    "copying in context": lambda some: some.read("copy-in-context", MANY, at="indirect-object"),
+    "suppressing": lambda some: some.read("negative-copy-in-context", MANY),
     "without": lambda some: some.read("direct-effect", MANY, without=SET),
     "elsewhere": lambda some: some.read("total-effect", OTHERS),
     "induction": lambda some: some.read("induction-score", repeated(prompts=4, length=6)),
@@ -84,7 +86,7 @@ def test_a_model_runs_its_prompts_once(folder: Path, runs: list[object]) -> None
     some = Audited(folder)
     READ["path"](some)
     assert len(runs) == 2  # the clean prompts and their twins
-    for name in ("knock-out", "faithful", "attention", "copying", "without"):
+    for name in ("knock-out", "faithful", "attention", "copying", "suppressing", "without", "copying in context"):
         READ[name](some)
     assert len(runs) == 2
     READ["elsewhere"](some)

@@ -61,6 +61,7 @@ OTHERS = (
     Request("direct-effect", IOI),
     Request("copy-score", IOI),
     Request("negative-copy-score", IOI),
+    Request("copy-in-context", IOI, (("at", "indirect-object"),)),
 )
 
 

@@ -51,6 +51,7 @@ def test_only_new_prompts_are_read_and_nothing_else_changes(
     [
         ("ablation-effect", {"set": SOME}),  # by means over a template
         ("attention", {"query": "end", "key": "indirect-object", "without": (Head(1, 1),)}),
+        ("copy-in-context", {}),  # among the answers of all prompts
     ],
 )
 def test_what_depends_on_all_prompts_is_read_again(

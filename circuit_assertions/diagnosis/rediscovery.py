@@ -15,7 +15,8 @@ from circuit_assertions.diagnosis.discovery.find_circuit import (
     jaccard,
     repeated_for,
 )
-from circuit_assertions.diagnosis.discovery.follow_chain import Followed, follow
+from circuit_assertions.diagnosis.discovery.follow_chain import follow
+from circuit_assertions.diagnosis.discovery.followed import Followed
 from circuit_assertions.diagnosis.view import View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Figure

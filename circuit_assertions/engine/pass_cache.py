@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from circuit_assertions.engine.arithmetic import Block
+from circuit_assertions.engine.entering import Place
 from circuit_assertions.engine.memory import budget
 from circuit_assertions.engine.model import Model
 from circuit_assertions.engine.passes import Pass, Wanted, run_passes
@@ -83,7 +84,7 @@ class PassCache:
             return run_passes(model, prompts, wanted)
         if kept is not None:
             wanted |= Wanted(patching=True)
-            shown = _shown_by(kept)
+            shown = _shown_by(kept, wanted)
             if wanted | shown != shown:
                 self.forget(lambda other: other == key)
                 wanted |= shown
@@ -94,8 +95,8 @@ class PassCache:
         self._kept.forget(which)
 
 
-def _shown_by(passes: Sequence[Pass]) -> Wanted:
-    """What passes that were made for patching show."""
+def _shown_by(passes: Sequence[Pass], wanted: Wanted) -> Wanted:
+    """What passes that were made for patching show; of what enters blocks, no more than is wanted or is kept alone."""
     # Prompts of a template that have other lengths never share a batch.
     templates = [one for taken in passes for one in {(len(prompt.tokens), prompt.template) for prompt in taken.prompts}]
     return Wanted(
@@ -105,7 +106,14 @@ def _shown_by(passes: Sequence[Pass]) -> Wanted:
         target_logits=all(taken.target_logits is not None for taken in passes),
         patching=True,
         whole_templates=len(templates) == len(set(templates)),
+        entering=frozenset.intersection(*(_entering_shown(taken, wanted) for taken in passes)),
     )
+
+
+def _entering_shown(taken: Pass, wanted: Wanted) -> frozenset[Place]:
+    if taken.entering is None:
+        return frozenset()
+    return wanted.entering if taken.entering.places is None else taken.entering.places
 
 
 def _weight(batch: object) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from circuit_assertions.engine.backends import AnyPatching, open_patching
+from circuit_assertions.engine.entering import Entering, Place, places_of
 from circuit_assertions.engine.layout import UNEMBED_INPUT
 from circuit_assertions.engine.memory import budget
 from circuit_assertions.engine.model import Model
@@ -33,7 +34,13 @@ _most_together: ContextVar[int] = ContextVar("most_together", default=sys.maxsiz
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a pass has to keep. Combine with `|`. `whole_templates` keeps all prompts of a template in one batch."""
+    """What a pass has to keep. Combine with `|`.
+
+    Attributes:
+        entering: the places at which the residual stream entering each block is kept; None among them is wherever an
+            answer stands.
+        whole_templates: whether all prompts of a template are kept in one batch.
+    """
 
     patterns: bool = False
     end_writes: bool = False
@@ -41,6 +48,17 @@ class Wanted:
     target_logits: bool = False
     patching: bool = False
     whole_templates: bool = False
+    entering: frozenset[Place] = frozenset()
+
+    @classmethod
+    def of(cls, kinds: Collection[str], at: Place = None) -> Wanted:
+        """Some of them, by their names.
+
+        Args:
+            at: the place at which `entering` is wanted.
+        """
+        wanted: dict[str, Any] = dict.fromkeys(kinds, True)
+        return cls(**wanted | ({"entering": frozenset({at})} if "entering" in kinds else {}))
 
     def __or__(self, other: Wanted) -> Wanted:
         return Wanted(
@@ -50,6 +68,7 @@ class Wanted:
             self.target_logits or other.target_logits,
             self.patching or other.patching,
             self.whole_templates or other.whole_templates,
+            self.entering | other.entering,
         )
 
 
@@ -64,6 +83,7 @@ class Pass:
         attention_outputs: the attention blocks' outputs at `end`, before any post-norm [prompts, d_model].
         final_residual: the residual stream at `end`, before the final norm [prompts, d_model].
         after_block_0: the residual stream leaving block 0 [prompts, positions, d_model].
+        entering: the residual stream entering each block, at the places that are wanted.
         target_logits: logits at the positions `read_at` of each prompt [prompts, positions read, d_vocab].
         patching: the clean and the counterfactual run, ready to be patched into each other.
         replacements: what ablated heads put out, by the kind of ablation, kept by the code that ablates.
@@ -79,6 +99,7 @@ class Pass:
     attention_outputs: list[Tensor] = field(default_factory=list)
     final_residual: Tensor | None = None
     after_block_0: Tensor | None = None
+    entering: Entering | None = None
     target_logits: Tensor | None = None
     patching: AnyPatching | None = None
     replacements: dict[str, list[Tensor]] = field(default_factory=dict)
@@ -147,6 +168,8 @@ def _of_patching(model: Model, indices: tuple[int, ...], batch: tuple[Prompt, ..
     taken.attention_outputs = [output[rows, end] for output in clean.attention_outputs]
     taken.final_residual = clean.final[rows, end]
     taken.after_block_0 = clean.residual[1] if len(clean.residual) > 1 else clean.final
+    if len(clean.residual) == model.layout.layers:
+        taken.entering = Entering.whole(clean.residual)
     if wanted.target_logits:
         places = torch.tensor([prompt.read_at for prompt in batch], device=model.device)
         targets = clean.final[rows[:, None], places]  # [prompts, positions read, d_model]
@@ -186,6 +209,8 @@ def _run(
         return value[rows[:, None], places] if wanted.target_logits else value[:, :1]
 
     hooks: list[tuple[str, Callable[..., Any]]] = [*changes, (UNEMBED_INPUT, only_targets)]
+    if wanted.entering:
+        hooks += _entering(taken, wanted.entering)
     for layer in range(model.layout.layers):
         if wanted.patterns:
             hooks.append((model.layout.pattern(layer), into(taken.patterns, lambda value: value)))
@@ -203,6 +228,19 @@ def _run(
     return taken
 
 
+def _entering(taken: Pass, places: frozenset[Place]) -> list[tuple[str, Callable[..., Any]]]:
+    """Hooks that keep what enters each block at some places."""
+    positions, slots = places_of(taken.prompts, places)
+    blocks: list[Tensor] = []
+
+    def keep(value: Tensor, hook: Any) -> None:
+        rows = torch.arange(len(positions), device=value.device)[:, None]
+        blocks.append(value[rows, positions.to(value.device)])  # [prompts, slots, d_model]
+
+    taken.entering = Entering(blocks, slots, places)
+    return [(taken.model.layout.residual_before(layer), keep) for layer in range(taken.model.layout.layers)]
+
+
 def _batch_size(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
     layout, length = model.layout, prompts.longest
     numbers = 8 * length * layout.d_model  # the residual stream and what a block makes of it
@@ -210,6 +248,9 @@ def _batch_size(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
         numbers += layout.layers * layout.heads * length * length
     if wanted.end_writes:
         numbers += layout.layers * 2 * layout.d_model
+    if wanted.entering:
+        kept = max(places_of((prompt,), wanted.entering)[0].shape[1] for prompt in prompts.prompts)
+        numbers += layout.layers * kept * layout.d_model
     if wanted.patching:  # two runs, of which everything is kept, and a row for each sender
         numbers += 2 * layout.layers * length * (7 * layout.d_model + layout.heads * length)
         numbers += layout.layers * (layout.heads + 1) * layout.d_model

@@ -56,6 +56,18 @@ class Readout:
                 pieces.append(self._columns(normed, tokens[:, piece[0] : piece[-1] + 1]))
         return torch.cat(pieces, dim=-1)
 
+    def logits_among(self, rows: Tensor, tokens: Sequence[int]) -> Tensor:
+        """Logits of the same tokens for every row [rows, d_model] -> [rows, tokens].
+
+        Only these columns of the unembedding are read, unless the model's own end is run.
+        """
+        if self.runs:
+            return self.logits_of(rows, torch.tensor([list(tokens)] * len(rows)))
+        normed = apply_norm(self.layout.final_norm, rows)
+        columns, bias = self.layout.bridge.unembed.W_U[:, list(tokens)], self.layout.bridge.unembed.b_U
+        logits = normed @ columns.to(normed)
+        return self._transformed(logits if bias is None else logits + bias[list(tokens)].to(logits))
+
     def probabilities_of(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Probabilities of some tokens of each prompt; shapes as `logits_of`. Forms all logits of every row."""
 

@@ -46,7 +46,9 @@ CAUSAL = ("outputs", "readout")  # the facts that every patched run relies on
 Array = NDArray[np.float64]
 
 Kind = Literal["head", "set", "model", "comparing"]
-Captured = Literal["patterns", "end_writes", "after_block_0", "target_logits", "patching", "whole_templates"]
+Captured = Literal[
+    "patterns", "end_writes", "after_block_0", "target_logits", "patching", "whole_templates", "entering"
+]
 
 Compute = Callable[..., Any]
 
@@ -115,7 +117,7 @@ class Measure:
         components: the kinds of components that it is read of, where it is read by component.
         needs: what the task must offer: `answer`, `wrong-answer`, `target`, `positions`, `repeat`.
         relies_on: structural facts of the model, as `Model.limits` names them.
-        wants: what a pass must keep for it.
+        wants: what a pass must keep for it; `entering` at its operand `at`, or wherever an answer stands.
         each: of a set: whether it has one value per prompt and head of the set.
         of_role: of comparing: whether it is read of a role's heads.
         compares: of comparing: the other checkpoints, `baseline` and `corrupted`.

@@ -61,13 +61,13 @@ class ReadingBuilder:
     @property
     def wanted(self) -> Wanted:
         """What a pass must keep for it."""
-        own = Wanted(**dict.fromkeys(self.measure.wants, True))
+        own = Wanted.of(self.measure.wants, self.operands.get("at"))
         return own | KNOCKOUT if self.operands.get("without") else own
 
     def begin_with(self, earlier: ReadingBuilder) -> bool:
         """Take over what was taken of the first prompts, unless a prompt's values depend on the others.
 
-        They do where a measure searches, or takes means over a template.
+        They do where a measure looks at all of them first, or takes means over a template.
         """
         if self.measure.searches or self.wanted.whole_templates or not set(self.heads) <= set(earlier.heads):
             return False

@@ -23,6 +23,7 @@ _FAMILIES = (
     "circuit_assertions.measures.kinds.behaviour",
     "circuit_assertions.measures.kinds.attention",
     "circuit_assertions.measures.kinds.copying",
+    "circuit_assertions.measures.kinds.copying_in_context",
     "circuit_assertions.measures.kinds.effects",
     "circuit_assertions.measures.kinds.knockouts",
     "circuit_assertions.measures.kinds.completeness",

@@ -38,12 +38,14 @@ class Sweep:
 
     Attributes:
         to_read: indices of the prompts that are left for reading; of all prompts where there are too few.
+        everyone: all prompts of the task, those that are left for reading too.
         progress: told how many of the prompts of a sweep are done.
     """
 
     model: Model
     prompts: PromptSet
     to_read: tuple[int, ...]
+    everyone: PromptSet
     progress: Callable[[int, int], None] = lambda done, total: None
     _means: dict[tuple[str, HeadSet], float] = field(default_factory=dict)
     _effects: dict[str, Array] = field(default_factory=dict)
@@ -56,9 +58,9 @@ class Sweep:
         What was searched for its largest value is large on the prompts of the search by chance too, and so is read on
         others. With fewer than `HALVED` prompts the bias upwards is the smaller evil.
         """
-        everyone = tuple(range(len(prompts)))
-        searched, to_read = prompts.halves() if len(prompts) >= HALVED else (everyone, everyone)
-        return cls(model, prompts.some(searched), to_read, progress)
+        all_of_them = tuple(range(len(prompts)))
+        searched, to_read = prompts.halves() if len(prompts) >= HALVED else (all_of_them, all_of_them)
+        return cls(model, prompts.some(searched), to_read, prompts, progress)
 
     def means(self, sets: Sequence[HeadSet], ablation: str) -> list[float]:
         """Mean logit difference with the heads of each set ablated together, over all prompts of the sweep.

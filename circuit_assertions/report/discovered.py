@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from circuit_assertions.assertions.chains import UNEXPLAINED
@@ -13,7 +13,7 @@ from circuit_assertions.report.explaining import figure_text, interval_text, sha
 from circuit_assertions.report.headmap import HeadMap, map_lines
 from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import DiscoveryResult
-from circuit_assertions.results.discovery import FoundCircuit, PlacedHead
+from circuit_assertions.results.discovery import FoundCircuit, NearestRule, PlacedHead, RuleCriterion
 
 __all__ = ["discovery_lines", "map_of"]
 
@@ -58,7 +58,7 @@ def discovery_lines(result: DiscoveryResult, colours: str | None = None) -> Iter
     yield ""
     yield from map_lines(map_of(result), colours)
     yield ""
-    yield from table([*_trust(found), *_written(result)], _LABELS)
+    yield from table([*_went_on(found), *_trust(found), *_written(result)], _LABELS)
 
 
 def _facts(result: DiscoveryResult, found: FoundCircuit) -> Iterator[tuple[str, str]]:
@@ -94,6 +94,8 @@ def _heads(found: FoundCircuit) -> Iterator[tuple[str, ...]]:
         own = sorted(map(parse_head, heads), key=lambda head: (-abs(float(number(placed[head].telling.mean))), head))
         for index, head in enumerate(own):
             yield role if index == 0 else "", *_row(head, placed[head])
+            if (nearest := placed[head].nearest) is not None:
+                yield "", "", "", "", f"nearest: {_nearest(nearest)}"
 
 
 def _row(head: Head, one: PlacedHead) -> tuple[str, str, str, str]:
@@ -103,6 +105,37 @@ def _row(head: Head, one: PlacedHead) -> tuple[str, str, str, str]:
     if one.undecided:
         judged += f"; undecided whether {' or '.join(one.undecided)}"
     return str(head), one.effect_on, f"{signed(effect.mean)} {interval_text(effect)}", judged
+
+
+def _nearest(nearest: NearestRule) -> str:
+    """What was read and what is needed, the criteria that are missed first."""
+    by_name: dict[str, list[RuleCriterion]] = {}
+    for criterion in nearest.criteria:
+        by_name.setdefault(criterion.name, []).append(criterion)
+    told = {name: _read(name, criteria) for name, criteria in by_name.items()}
+    missed = [name for name, criteria in by_name.items() if not all(criterion.met for criterion in criteria)]
+    return f"{nearest.role}: " + "; ".join(told[name] for name in dict.fromkeys((*missed, *told)))
+
+
+def _read(name: str, criteria: Sequence[RuleCriterion]) -> str:
+    """One score or attention; of attention that is too little, not what it should be more than as well."""
+    reads = criteria[0].reads
+    text = f"{name} not read" if reads is None else f"{name} {number(reads)}"
+    short = next((one for one in criteria if not one.met and one.more_than is None), None)
+    if short is not None:
+        return f"{text}, {short.needed:.0%} needed"
+    more = [f"{one.more_than} {number(one.needed)}" for one in criteria if not one.met]
+    return f"{text}, not clearly more than to {' and '.join(more)}" if more else text
+
+
+def _went_on(found: FoundCircuit) -> Iterator[tuple[str, str]]:
+    """Where the chain went on from heads without a role, and what no threshold is proposed for therefore."""
+    for index, (stage, heads) in enumerate(found.went_on_from.items()):
+        told = f"{stage}, from heads that have the effect and not the role: {', '.join(heads)}"
+        yield "went on" if index == 0 else "", told
+    if found.not_proposed:
+        roles = ", ".join(found.not_proposed)
+        yield "", f"no threshold is proposed for the effect of {roles}: suites cannot name the heads that it is on"
 
 
 def _trust(found: FoundCircuit) -> Iterator[tuple[str, str]]:

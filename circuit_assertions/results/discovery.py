@@ -4,15 +4,56 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.results.base import Part, PolicyUsed, Result
 from circuit_assertions.results.values import Figure, MetricFacts, figures
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.discovery import Discovery, Placed
+    from circuit_assertions.diagnosis.discovery.criteria import Missed
     from circuit_assertions.diagnosis.discovery.thresholds import Proposal
 
-__all__ = ["DiscoveryResult", "FoundCircuit", "PlacedHead", "ProposedThreshold", "StabilityFound"]
+__all__ = [
+    "DiscoveryResult",
+    "FoundCircuit",
+    "NearestRule",
+    "PlacedHead",
+    "ProposedThreshold",
+    "RuleCriterion",
+    "StabilityFound",
+]
+
+
+class RuleCriterion(Part):
+    """One thing that a rule asks of a head.
+
+    Attributes:
+        name: a score, or the attention from one position to another.
+        reads: the head's mean; None where it could not be read.
+        needed: the least mean, and whether it is `met`.
+        more_than: the position to which the head must attend clearly less; `needed` is then its attention to that.
+    """
+
+    name: str
+    reads: float | None
+    needed: float
+    met: bool
+    more_than: str | None = None
+
+
+class NearestRule(Part):
+    """The rule that a head without a role came nearest to, of those at stages where it has the effect.
+
+    Attributes:
+        role: that the rule gives, at `stage`.
+        criteria: all that the rule asks beside the effect.
+    """
+
+    role: str
+    stage: str
+    criteria: tuple[RuleCriterion, ...]
 
 
 class PlacedHead(Part):
@@ -23,6 +64,7 @@ class PlacedHead(Part):
         effect_on: the stage that gave its role; where none did, that of the largest effect.
         evidence: what its role was judged by.
         undecided: roles that the evidence could not decide between.
+        nearest: of a head without a role, the rule that it came nearest to; None where it has no rule's effect.
     """
 
     role: str
@@ -30,6 +72,7 @@ class PlacedHead(Part):
     effect_on: str
     evidence: dict[str, float]
     undecided: tuple[str, ...]
+    nearest: NearestRule | None = None
 
     @property
     def telling(self) -> Figure:
@@ -84,6 +127,9 @@ class FoundCircuit(Part):
         unclear: heads with an effect that is large enough, but not clear of zero.
         model: shape, fingerprint and dtype of the checkpoint.
         settings: how it was searched.
+        went_on_from: the stages that start from a role without heads, and the heads without a role that they went on
+            from.
+        not_proposed: the roles whose effect has no threshold, because suites cannot name the heads that it is on.
     """
 
     roles: dict[str, tuple[str, ...]]
@@ -102,6 +148,8 @@ class FoundCircuit(Part):
     model: dict[str, Any]
     task: dict[str, Any]
     settings: dict[str, Any]
+    went_on_from: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    not_proposed: tuple[str, ...] = ()
 
 
 class DiscoveryResult(Result):
@@ -148,6 +196,8 @@ class DiscoveryResult(Result):
             model=dict(discovery.model),
             task=dict(discovery.task),
             settings=dict(discovery.settings),
+            went_on_from={stage: tuple(map(str, heads)) for stage, heads in followed.went_on_from.items()},
+            not_proposed=discovery.not_proposed,
         )
         return cls(
             policy=PolicyUsed.of(discovery.policy),
@@ -165,7 +215,13 @@ def _head(placed: Placed) -> PlacedHead:
         effect_on=placed.telling.stage,
         evidence=dict(placed.evidence),
         undecided=tuple(placed.undecided),
+        nearest=None if placed.nearest is None else _nearest(placed.nearest),
     )
+
+
+def _nearest(missed: Missed) -> NearestRule:
+    criteria = tuple(RuleCriterion(**vars(criterion)) for criterion in missed.criteria)
+    return NearestRule(role=missed.role, stage=missed.stage, criteria=criteria)
 
 
 def _threshold(proposal: Proposal) -> ProposedThreshold:

@@ -54,6 +54,12 @@ class Prompt:
         return tuple(dict.fromkeys((*(place for place, _ in self.targets), self.positions[END])))
 
     @property
+    def answers_at(self) -> tuple[int, ...]:
+        """The positions where one of its answers stands, right or wrong."""
+        answers = {*self.right.tokens, *self.wrong.tokens}
+        return tuple(place for place, token in enumerate(self.tokens) if token in answers)
+
+    @property
     def alternatives(self) -> tuple[tuple[int, ...], ...]:
         """For each position of a target, in their order, the tokens of which one should come next."""
         by_place: dict[int, tuple[int, ...]] = {}

@@ -11,16 +11,18 @@ from circuit_assertions.assertions.chains.loading import (
     chains_beside,
     load_chain,
 )
-from circuit_assertions.assertions.chains.rules import COLOURS, LOOKS, Role, Rule, Score
+from circuit_assertions.assertions.chains.rules import COLOURS, LOOKS, Attends, Role, Rule, Score
 from circuit_assertions.assertions.chains.schema import Chain
-from circuit_assertions.assertions.chains.stage import Stage
+from circuit_assertions.assertions.chains.stage import Groups, Stage
 
 __all__ = [
     "COLOURS",
     "LOOKS",
     "UNEXPLAINED",
+    "Attends",
     "Chain",
     "Chains",
+    "Groups",
     "Role",
     "Rule",
     "Score",

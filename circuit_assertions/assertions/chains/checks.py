@@ -96,11 +96,11 @@ def _wrong_rule(rule: Rule, chain: Chain, here: tuple[str | int, ...]) -> Iterat
 
 
 def _is_score(measure: str) -> bool:
-    """Whether it has a value for each head that depends on nothing but the task."""
+    """Whether it has a value for each head that depends on nothing but the task, and at most on a position."""
     spec = MEASURES[measure]
     return (
         spec.by_head
-        and not (spec.joint or spec.compares or spec.approximate or spec.operands.by_key())
+        and not (spec.joint or spec.compares or spec.approximate or spec.operands.by_key().keys() - {"at"})
         and spec.highest == 1
     )
 

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from pydantic import Field, StrictBool, field_validator
 
 from circuit_assertions.assertions.spelling import Share
+from circuit_assertions.measures import MEASURES
 from circuit_assertions.tasks.schema import Strict
 
 __all__ = ["COLOURS", "LOOKS", "Attends", "Colour", "Role", "Rule", "Score"]
@@ -56,11 +57,22 @@ class Attends(Strict):
 
 @dataclass(frozen=True)
 class Score:
-    """A score that a head must reach; `repeated` where it is read on repeated random tokens."""
+    """A score that a head must reach.
+
+    Attributes:
+        repeated: whether it is read on repeated random tokens.
+        at: the position at which it is read; None where the score has no position, or is read at all of its own.
+    """
 
     measure: str
     least: float
     repeated: bool = False
+    at: str | None = None
+
+    @property
+    def operands(self) -> dict[str, str]:
+        """The operands that it is read with."""
+        return {} if self.at is None else {"at": self.at}
 
 
 class Rule(Strict):
@@ -84,11 +96,18 @@ class Rule(Strict):
 
     @property
     def own_scores(self) -> tuple[Score, ...]:
-        """The scores that are read on the task's own prompts."""
-        return tuple(Score(measure, least) for measure, least in self.scores.items())
+        """The scores that are read on the task's own prompts; those that have a position where the head attends to."""
+        return tuple(
+            Score(measure, least, at=self.attends.key if _has_a_position(measure) else None)
+            for measure, least in self.scores.items()
+        )
 
     @property
     def all_scores(self) -> tuple[Score, ...]:
         """Those and the ones that are read on repeated tokens."""
         repeated = self.scores_on_repeated_tokens.items()
         return (*self.own_scores, *(Score(measure, least, repeated=True) for measure, least in repeated))
+
+
+def _has_a_position(measure: str) -> bool:
+    return measure in MEASURES and "at" in MEASURES[measure].operands.by_key()

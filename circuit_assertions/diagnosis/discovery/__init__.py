@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from circuit_assertions.diagnosis.discovery.circuit_file import circuit_content, circuit_file
 from circuit_assertions.diagnosis.discovery.find_circuit import Discovery, Stability, discover
-from circuit_assertions.diagnosis.discovery.follow_chain import Effect, Followed, Placed
+from circuit_assertions.diagnosis.discovery.followed import Effect, Followed, Placed
 
 __all__ = [
     "Discovery",

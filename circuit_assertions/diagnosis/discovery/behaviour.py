@@ -139,7 +139,7 @@ def _by_function_alone(view: View, chain: Chain) -> list[str]:
     for rule in (rule for _, rule in chain.rules if rule.by_function_alone):
         score = rule.own_scores[0].measure
         judged = functions(chain, rule, view, view)
-        scores = {head: evidence[score] for head, (agrees, evidence) in sorted(judged.items()) if agrees}
+        scores = {head: one.evidence[score] for head, one in sorted(judged.items()) if one.agrees}
         if scores:
             shown = ", ".join(
                 f"{head} {number(scores[head])}" for head in ranked(scores, scores.__getitem__, decimals=2)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from circuit_assertions.diagnosis.discovery.criteria import Criterion, Missed
 from circuit_assertions.diagnosis.discovery.find_circuit import Discovery
-from circuit_assertions.diagnosis.discovery.follow_chain import Placed
+from circuit_assertions.diagnosis.discovery.followed import Placed
 from circuit_assertions.diagnosis.discovery.thresholds import Proposal
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
@@ -16,6 +18,7 @@ from circuit_assertions.policy import Policy
 
 __all__ = ["circuit_content", "circuit_file"]
 
+_WIDTH = 110
 _DIGITS = 3  # significant ones: what is further behind is not known anyway, and may differ between machines
 
 _HEADER = """\
@@ -39,7 +42,11 @@ def circuit_file(discovery: Discovery, notes: str | None = None) -> str:
     """The circuit file's text, with the notes that people made in it."""
     content = circuit_content(discovery, notes)
     header = _HEADER.format(unit=discovery.metric.unit, level=f"{100 * discovery.policy.figure_confidence:g} %")
-    return header + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, default_flow_style=None)
+    for stage, heads in discovery.followed.went_on_from.items():
+        header += f"# No head has the role that the stage `{stage}` starts from. It went on from heads without one:\n"
+        header += textwrap.fill(", ".join(map(str, heads)), _WIDTH, initial_indent="#   ", subsequent_indent="#   ")
+        header += "\n"
+    return header + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=_WIDTH, default_flow_style=None)
 
 
 def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str, Any]:
@@ -83,7 +90,20 @@ def _setting(model: Mapping[str, Any]) -> dict[str, str]:
 
 def _head(placed: Placed) -> dict[str, Any]:
     effects = {effect.stage: _mean_and(effect.mean, effect.interval) for effect in placed.effects}
-    return {"role": placed.role, **effects, **{name: _short(value) for name, value in placed.evidence.items()}}
+    evidence = {name: _short(value) for name, value in placed.evidence.items()}
+    nearest = {} if placed.nearest is None else {"nearest": _nearest(placed.nearest)}
+    return {"role": placed.role, **effects, **evidence, **nearest}
+
+
+def _nearest(missed: Missed) -> dict[str, Any]:
+    """The role that a head came nearest to, and each criterion that it missed: what it reads, and what is needed."""
+    return {"role": missed.role, "stage": missed.stage, "missed": [_criterion(one) for one in missed.missed]}
+
+
+def _criterion(criterion: Criterion) -> dict[str, Any]:
+    reads = None if criterion.reads is None else _short(criterion.reads)
+    needed = {"more-than": criterion.more_than} if criterion.more_than is not None else {}
+    return {"what": criterion.name, "reads": reads, **needed, "needed": _short(criterion.needed)}
 
 
 def _threshold(proposal: Proposal) -> dict[str, Any]:

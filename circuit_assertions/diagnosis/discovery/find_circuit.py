@@ -10,8 +10,9 @@ from circuit_assertions.assertions.chains import Chain, Role, chain_for
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.discovery.behaviour import with_enough_prompts
-from circuit_assertions.diagnosis.discovery.follow_chain import Followed, follow
-from circuit_assertions.diagnosis.discovery.thresholds import Proposal, propose
+from circuit_assertions.diagnosis.discovery.follow_chain import follow
+from circuit_assertions.diagnosis.discovery.followed import Followed
+from circuit_assertions.diagnosis.discovery.thresholds import Proposal, not_proposed, propose
 from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View, check_enough
 from circuit_assertions.heads import Head
@@ -72,6 +73,7 @@ class Discovery:
         faithfulness: of the whole circuit, of the heads that have a role alone, and of the mean random circuit.
         settings: how it was looked for.
         policy: the thresholds that it was found with.
+        not_proposed: the roles whose effect has no threshold, because it is one on heads that no suite can name.
     """
 
     checkpoint: Checkpoint
@@ -90,6 +92,7 @@ class Discovery:
     roles: Mapping[str, Role] = field(default_factory=dict)
     metric: AnswerMetric = LOGIT_DIFFERENCE
     policy: Policy = DEFAULT
+    not_proposed: tuple[str, ...] = ()
 
     @property
     def everyone(self) -> tuple[Head, ...]:
@@ -154,6 +157,7 @@ def discover(
         metric=task.answer_metric,
         roles=followed_by.roles,
         policy=policy,
+        not_proposed=not_proposed(followed_by, followed),
     )
 
 

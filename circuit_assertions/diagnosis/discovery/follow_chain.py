@@ -7,87 +7,23 @@ copying or scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 
-from circuit_assertions.assertions.chains import LOOKS, UNEXPLAINED, Chain, Rule, Stage
+from circuit_assertions.assertions.chains import LOOKS, UNEXPLAINED, Chain, Groups, Rule, Stage
 from circuit_assertions.diagnosis import levels
+from circuit_assertions.diagnosis.discovery.criteria import Missed, nearest_of
+from circuit_assertions.diagnosis.discovery.followed import Effect, Followed, Placed
 from circuit_assertions.diagnosis.discovery.head_functions import functions
 from circuit_assertions.diagnosis.discovery.racing import Race
+from circuit_assertions.diagnosis.discovery.unnamed_starts import starts_of
 from circuit_assertions.diagnosis.view import ByHead, View
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import Interval
 from circuit_assertions.measures.intervals import Level, interval_of_mean
 from circuit_assertions.ordering import ranked
 
 __all__ = ["Effect", "Followed", "Placed", "follow"]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What one head does at one stage: mean and corrected interval, in logits."""
-
-    stage: str
-    mean: float
-    interval: Interval
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.interval.low > 0 or self.interval.high < 0
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A head of the circuit.
-
-    Attributes:
-        effects: those that are clear, at every stage; the strongest is why it is listed.
-        evidence: what its function was judged by: `attention end -> indirect-object`, `copy-score`; for unexplained
-            heads where they look, most first.
-        given_at: the stage whose rule gave the role.
-        undecided: roles whose function it seems to have, which these prompts do not tell for certain.
-    """
-
-    head: Head
-    role: str
-    effects: tuple[Effect, ...]
-    evidence: Mapping[str, float] = field(default_factory=dict)
-    given_at: str | None = None
-    undecided: tuple[str, ...] = ()
-
-    @property
-    def telling(self) -> Effect:
-        """Its effect at the stage that gave its role; where none did, the largest."""
-        own = [effect for effect in self.effects if effect.stage == self.given_at]
-        return (own or ranked(self.effects, lambda effect: abs(effect.mean), decimals=2))[0]
-
-
-@dataclass(frozen=True)
-class Followed:
-    """What a chain led to, heads in order.
-
-    Attributes:
-        groups: the heads that each stage and each role found, which later stages start from.
-        unclear: heads that are not placed, with an effect that would count and whose interval holds zero.
-    """
-
-    placed: tuple[Placed, ...]
-    groups: Mapping[str, tuple[Head, ...]]
-    unclear: tuple[Head, ...] = ()
-
-    @property
-    def roles(self) -> dict[str, tuple[Head, ...]]:
-        """Heads by role, unexplained ones last."""
-        names = dict.fromkeys(one.role for one in self.placed)
-        ordered = [name for name in self.groups if name in names] + [name for name in names if name not in self.groups]
-        return {name: tuple(one.head for one in self.placed if one.role == name) for name in ordered}
-
-    @property
-    def pairs(self) -> frozenset[tuple[str, Head]]:
-        """Every (role, head): what two discoveries are compared by."""
-        return frozenset((one.role, one.head) for one in self.placed)
 
 
 @dataclass
@@ -96,7 +32,9 @@ class _Found:
     effects: list[Effect] = field(default_factory=list)
     evidence: dict[str, float] = field(default_factory=dict)
     given_at: str | None = None
+    given_by: Rule | None = None
     undecided: list[str] = field(default_factory=list)
+    missed: list[Missed] = field(default_factory=list)
 
 
 def follow(
@@ -157,7 +95,8 @@ class _Side:
     Attributes:
         floor: the smallest effect that counts, in logits.
         race: the races on all prompts.
-        clear: the effects of the stage that is looked at.
+        clear: the effects of the stage that is looked at, and `means`, those of each stage so far.
+        went_on_from: see `Followed`; of a stage that found nobody to go on from it has no heads.
     """
 
     chain: Chain
@@ -169,10 +108,22 @@ class _Side:
     groups: dict[str, tuple[Head, ...]] = field(default_factory=dict)
     clear: dict[Head, Effect] = field(default_factory=dict)
     unclear: set[Head] = field(default_factory=set)
+    means: dict[str, dict[Head, float]] = field(default_factory=dict)
+    went_on_from: dict[str, tuple[Head, ...]] = field(default_factory=dict)
+
+    def groups_for(self, stage: Stage) -> Groups:
+        """What a stage may start from: where its role has no heads, those that could have it."""
+        if stage.starts_from is None or self.groups.get(stage.starts_from[0]):
+            return self.groups
+        if stage.name not in self.went_on_from:
+            named = [head for head, one in self.found.items() if one.role is not None]
+            self.went_on_from[stage.name] = starts_of(self.chain, stage, self.means, named)
+        return {**self.groups, stage.starts_from[0]: self.went_on_from[stage.name]}
 
     def plan(self, stage: Stage) -> None:
         """Announce what a stage will read."""
-        reads, aside = stage.readings(self.groups), stage.meanwhile(self.groups)
+        groups = self.groups_for(stage)
+        reads, aside = stage.readings(groups), stage.meanwhile(groups)
         for (measure, operands), heads in self.race.asks(stage, reads, self.view):
             self.view.plan(measure, heads, **operands)
         if reads and aside:
@@ -182,12 +133,12 @@ class _Side:
 
     def look_for_effects(self, stage: Stage) -> None:
         """Find the stage's heads, and announce what their functions will be judged by."""
-        self.clear = {}
-        reads = stage.readings(self.groups)
+        self.clear, groups = {}, self.groups_for(stage)
+        reads = stage.readings(groups)
         if not reads:
             return
         read = self.race.readings(stage, reads, self.view, self.floor * stage.times)
-        heads = stage.judged(read[0].heads, self.groups)
+        heads = stage.judged(read[0].heads, groups)
         effects = ByHead(read[0].heads, stage.effects([one.values for one in read]))
         everyone = self.view.audit.model(self.view.checkpoint).layout.all_heads()
         level = levels.of_discovery(self.view.policy, self.chain, len(list(everyone)))
@@ -202,15 +153,16 @@ class _Side:
         for rule in stage.rules:
             candidates = self._candidates(rule)
             for score in rule.own_scores if candidates else ():
-                self.view.plan(score.measure, candidates)
+                self.view.plan(score.measure, candidates, **score.operands)
 
     def give_roles(self, stage: Stage) -> None:
         """Give the heads that were found the roles that their functions are, where they have none yet."""
+        self.means[stage.name] = {head: effect.mean for head, effect in self.clear.items()}
         for rule in stage.rules:
             given = self._those_who_do(rule, stage)
             for head, evidence in given.items():
                 one = self.found[head]
-                one.role, one.evidence, one.given_at = rule.role, evidence, stage.name
+                one.role, one.evidence, one.given_at, one.given_by = rule.role, evidence, stage.name, rule
             self.groups[rule.role] = tuple(sorted({*self.groups.get(rule.role, ()), *given}))
 
     def _candidates(self, rule: Rule) -> list[Head]:
@@ -222,12 +174,14 @@ class _Side:
 
     def _those_who_do(self, rule: Rule, stage: Stage) -> dict[Head, dict[str, float]]:
         candidates = self._candidates(rule)
-        aside = stage.meanwhile(self.groups)
+        aside = stage.meanwhile(self.groups_for(stage))
         judged = functions(self.chain, rule, self.view, self.repeated, candidates, aside) if candidates else {}
-        for head, (agrees, _) in judged.items():
-            if agrees is None:
+        for head, one in judged.items():
+            if not one.agrees:
+                self.found[head].missed.append(Missed(rule.role, stage.name, one.criteria))
+            if one.agrees is None:
                 self.found[head].undecided.append(rule.role)
-        return {head: evidence for head, (agrees, evidence) in judged.items() if agrees}
+        return {head: dict(one.evidence) for head, one in judged.items() if one.agrees}
 
     def _looks_of(self, head: Head) -> dict[str, float]:
         """Where a head looks, most first."""
@@ -251,10 +205,14 @@ class _Side:
                 one.evidence,
                 one.given_at,
                 () if one.role else tuple(dict.fromkeys(one.undecided)),
+                one.given_by,
+                None if one.role else nearest_of(one.missed),
             )
             for head, one in sorted(self.found.items())
         ]
-        return Followed(tuple(placed), self.groups, tuple(sorted(self.unclear - self.found.keys())))
+        unclear = tuple(sorted(self.unclear - self.found.keys()))
+        went_on_from = {stage: heads for stage, heads in self.went_on_from.items() if heads}
+        return Followed(tuple(placed), self.groups, unclear, went_on_from)
 
 
 def _sizable(stage: Stage, heads: Sequence[Head], effects: ByHead, floor: float, level: Level) -> dict[Head, Effect]:

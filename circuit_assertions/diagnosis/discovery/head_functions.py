@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from circuit_assertions.assertions.chains import Chain, Rule
 from circuit_assertions.diagnosis import levels
-from circuit_assertions.diagnosis.view import View
+from circuit_assertions.diagnosis.discovery.criteria import Criterion
+from circuit_assertions.diagnosis.view import ByHead, View
 from circuit_assertions.heads import Head
-from circuit_assertions.measures.intervals import interval_of_mean
+from circuit_assertions.measures.intervals import Level, interval_of_mean
 
-__all__ = ["functions"]
+__all__ = ["Judged", "functions"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Whether a head's function is a rule's.
+
+    Attributes:
+        agrees: None where it looks at the position most on average, and this is not certain on these prompts.
+        evidence: what it was judged by.
+        criteria: the same with what is needed.
+    """
+
+    agrees: bool | None
+    evidence: Mapping[str, float]
+    criteria: tuple[Criterion, ...]
 
 
 def functions(
@@ -23,10 +40,8 @@ def functions(
     repeated: View | None,
     heads: Sequence[Head] | None = None,
     meanwhile: Mapping[str, Any] | None = None,
-) -> dict[Head, tuple[bool | None, dict[str, float]]]:
+) -> dict[Head, Judged]:
     """For every head: whether its function is the rule's, and what that was judged by.
-
-    Where it looks at the position most on average, and this is not certain on these prompts, it is None.
 
     Args:
         chain: the rule's; where it looks is one of its questions (`levels.of_discovery`).
@@ -39,17 +54,42 @@ def functions(
     level, scores = levels.of_discovery(view.policy, chain, len(looked.heads)), []
     for score in rule.all_scores:
         where = repeated if score.repeated else view
-        scores.append(None if where is None else where.by_head(score.measure, heads))
-    result: dict[Head, tuple[bool | None, dict[str, float]]] = {}
-    for head in heads if heads is not None else looked.heads:
-        evidence = {look.name: float(looked.of(head).mean())}
-        agrees = evidence[look.name] >= look.at_least
-        more = [looked.of(head) - other.of(head) for other in others]
-        agrees = agrees and all(float(one.mean()) > 0 for one in more)
-        certain = all(interval_of_mean(one, level).low > 0 for one in more)
-        for score, values in zip(rule.all_scores, scores, strict=True):
-            if values is not None:
-                evidence[score.measure] = float(np.mean(values.of(head)))
-            agrees = agrees and evidence.get(score.measure, 0.0) >= score.least
-        result[head] = (None if agrees and not certain else agrees, evidence)
-    return result
+        scores.append(None if where is None else where.by_head(score.measure, heads, **score.operands))
+    return {
+        head: _judged([*_looks(rule, head, looked, others, level), *_scores(rule, head, scores)])
+        for head in (heads if heads is not None else looked.heads)
+    }
+
+
+def _looks(rule: Rule, head: Head, looked: ByHead, others: Sequence[ByHead], level: Level) -> list[Criterion]:
+    look, values = rule.attends, looked.of(head)
+    mean = float(values.mean())
+    least = Criterion(look.name, mean, look.at_least, mean >= look.at_least)
+    return [
+        least,
+        *(
+            Criterion(
+                look.name,
+                mean,
+                float(other.of(head).mean()),
+                interval_of_mean(values - other.of(head), level).low > 0,
+                more_than=key,
+            )
+            for key, other in zip(look.more_than, others, strict=True)
+        ),
+    ]
+
+
+def _scores(rule: Rule, head: Head, scores: Sequence[ByHead | None]) -> list[Criterion]:
+    found = []
+    for score, values in zip(rule.all_scores, scores, strict=True):
+        mean = None if values is None else float(np.mean(values.of(head)))
+        found.append(Criterion(score.measure, mean, score.least, (mean or 0.0) >= score.least))
+    return found
+
+
+def _judged(criteria: Sequence[Criterion]) -> Judged:
+    evidence = {one.name: one.reads for one in criteria if one.reads is not None}
+    on_average = all(one.met if one.more_than is None else evidence[one.name] > one.needed for one in criteria)
+    certain = all(one.met for one in criteria)
+    return Judged(certain or (None if on_average else False), evidence, tuple(criteria))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,14 @@ from circuit_assertions.assertions.bounds import BoundCondition
 from circuit_assertions.assertions.chains import Chain, Rule, Stage
 from circuit_assertions.assertions.conditions.at_least import AtLeast
 from circuit_assertions.assertions.conditions.at_most import AtMost
-from circuit_assertions.diagnosis.discovery.follow_chain import Followed
-from circuit_assertions.diagnosis.view import Array, View
+from circuit_assertions.diagnosis.discovery.followed import Followed
+from circuit_assertions.diagnosis.view import Array, ByHead, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.measures.intervals import Level, interval_of_mean, interval_of_share
 from circuit_assertions.policy import Policy
 
-__all__ = ["Proposal", "propose"]
+__all__ = ["Proposal", "not_proposed", "propose"]
 
 _NOTHING = 1e-100  # too small to be rounded, and no bound
 
@@ -57,11 +57,11 @@ def propose(
     wanted: list[tuple[dict[str, Any], Array]] = [
         ({"measure": measure}, view.by_prompt(measure)) for measure in (view.task.answer_metric.name, "answer-rate")
     ]
-    for stage, rule in _first_given(chain, followed):
-        heads = followed.groups[rule.role]
+    for role, (stage, rules) in _first_given(chain, followed).items():
+        heads = followed.groups[role]
         wanted += [
-            ({"heads": rule.role, "quantifier": "mean"} | says, _mean_of(heads, values))
-            for says, values in _of_role(stage, rule, followed, view, repeated)
+            ({"heads": role, "quantifier": "mean"} | says, _mean_of(heads, values))
+            for says, values in _of_role(stage, rules, followed, view, repeated)
         ]
     wanted += [
         ({"measure": measure, "heads": "circuit"}, view.by_prompt(measure, set=everyone))
@@ -71,32 +71,44 @@ def propose(
     return [proposal for proposal in made if proposal.asks]
 
 
-def _first_given(chain: Chain, followed: Followed) -> Iterator[tuple[Stage, Rule]]:
-    """For every role that somebody has, the stage that gave it first, and by which rule."""
-    given = {(one.given_at, one.role) for one in followed.placed}
-    told: set[str] = set()
+def not_proposed(chain: Chain, followed: Followed) -> tuple[str, ...]:
+    """The roles without bounds for their effect: it is one on heads that suites cannot name."""
+    given = _first_given(chain, followed)
+    return tuple(role for role, (stage, _) in given.items() if stage.name in followed.went_on_from)
+
+
+def _first_given(chain: Chain, followed: Followed) -> dict[str, tuple[Stage, list[Rule]]]:
+    """For every role that some head has, the stage that gave it first, and by which of its rules."""
+    given = [(one.given_at, one.given_by) for one in followed.placed]
+    first: dict[str, tuple[Stage, list[Rule]]] = {}
     for stage, rule in chain.rules:
-        if (stage.name, rule.role) in given and rule.role not in told:
-            told.add(rule.role)
-            yield stage, rule
+        if (stage.name, rule) in given and first.setdefault(rule.role, (stage, []))[0] is stage:
+            first[rule.role][1].append(rule)
+    return first
 
 
 def _of_role(
-    stage: Stage, rule: Rule, followed: Followed, view: View, repeated: View | None
-) -> Iterator[tuple[dict[str, Any], Any]]:
-    effect, look = stage.effect(followed.groups), rule.attends
-    assert effect is not None  # the role was given at this stage
-    measure, operands = effect
-    yield stage.said(), view.by_head(measure, followed.groups[rule.role], **operands)
-    looked = view.by_head("attention", query=look.query, key=look.key, **stage.meanwhile(followed.groups))
-    yield {"measure": "attention", "query": look.query, "key": look.key, **stage.said_meanwhile()}, looked
-    for score in rule.all_scores:
+    stage: Stage, rules: Sequence[Rule], followed: Followed, view: View, repeated: View | None
+) -> Iterator[tuple[dict[str, Any], ByHead]]:
+    """What the heads of a role do and look at, as far as a suite can say it."""
+    own = followed.groups[rules[0].role]
+    nameable = stage.name not in followed.went_on_from
+    if nameable:
+        effect = stage.effect(followed.groups)
+        assert effect is not None  # the role was given at this stage
+        measure, operands = effect
+        yield stage.said(), view.by_head(measure, own, **operands)
+    for look in dict.fromkeys(rule.attends for rule in rules):
+        if nameable or not stage.said_meanwhile():
+            looked = view.by_head("attention", query=look.query, key=look.key, **stage.meanwhile(followed.groups))
+            yield {"measure": "attention", "query": look.query, "key": look.key, **stage.said_meanwhile()}, looked
+    for score in dict.fromkeys(replace(score, least=0.0) for rule in rules for score in rule.all_scores):
         where = repeated if score.repeated else view
         if where is not None:
-            yield {"measure": score.measure}, where.by_head(score.measure, followed.groups[rule.role])
+            yield {"measure": score.measure, **score.operands}, where.by_head(score.measure, own, **score.operands)
 
 
-def _mean_of(heads: tuple[Head, ...], values: Any) -> Array:
+def _mean_of(heads: tuple[Head, ...], values: ByHead) -> Array:
     mean: Array = np.mean([values.of(head) for head in heads], axis=0)
     return mean
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from circuit_assertions.engine import MeasuringError
-from circuit_assertions.heads import Head
+from circuit_assertions.measures.copied import answer_rows, through_head
 from circuit_assertions.measures.declaring import ANSWERS, WANG, Asked, measure
 from circuit_assertions.measures.operands import Operands
 
@@ -62,49 +61,17 @@ def _share_in_top(taken: Pass, asked: Asked[Operands], sign: float) -> Tensor:
 
     assert taken.after_block_0 is not None
     layout = taken.model.layout
-    owners, places, names = _name_rows(taken)
+    owners, places, names = answer_rows(taken)
     rows = taken.after_block_0[owners, places]  # [rows, d_model]
     scores = []
     with torch.no_grad():
         normed = layout.attention_norm(min(1, layout.layers - 1))(rows)
         per_prompt = torch.bincount(owners, minlength=len(taken.prompts)).to(rows.dtype)
         for head in asked.components:
-            hits = _in_top(taken, sign * _through_head(taken, head, normed), names)  # [rows]
+            hits = _in_top(taken, sign * through_head(taken.model, head, normed), names)  # [rows]
             found = torch.zeros(len(taken.prompts), dtype=rows.dtype, device=rows.device).index_add(0, owners, hits)
             scores.append(found / per_prompt)
         return torch.stack(scores, dim=1)
-
-
-def _name_rows(taken: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Prompt, position and token of every occurrence of either answer: three tensors [rows].
-
-    Raises:
-        MeasuringError: if a prompt holds neither of its answers.
-    """
-    import torch
-
-    found = [
-        (row, place, token)
-        for row, prompt in enumerate(taken.prompts)
-        for place, token in enumerate(prompt.tokens)
-        if token in (*prompt.right.tokens, *prompt.wrong.tokens)
-    ]
-    for row in set(range(len(taken.prompts))) - {row for row, _, _ in found}:
-        raise MeasuringError(
-            f"a copy score needs the answers in the prompt, and {taken.prompts[row].text!r} contains none of them: "
-            f"use a task whose prompts contain their answers"
-        )
-    owners, places, names = torch.tensor(found, device=taken.model.device).T
-    return owners, places, names
-
-
-def _through_head(taken: Pass, head: Head, normed: Tensor) -> Tensor:
-    layout = taken.model.layout
-    W_V, b_V = layout.value_weights(head)
-    values = normed @ W_V if b_V is None else normed @ W_V + b_V  # [rows, d_head]
-    written = layout.clamped(head.layer, values) @ layout.W_O(head.layer)[head.head]  # [rows, d_model]
-    post_norm = layout.attention_post_norm(head.layer)
-    return written if post_norm is None else post_norm(written)
 
 
 def _in_top(taken: Pass, written: Tensor, names: Tensor) -> Tensor:
