@@ -142,10 +142,12 @@ def test_heads_at_the_bound_leave_no_more_often_than_the_policy_says() -> None:
 
 
 def test_exits_and_intervals_share_the_error_of_the_figures() -> None:
-    exits = levels.of_exits(DEFAULT, CHAIN, 20, 3)
-    stays = levels.of_discovery(DEFAULT, CHAIN, 20)
+    exits = levels.of_exits(DEFAULT, CHAIN, levels.RACED_FROM, 3)
+    stays = levels.of_discovery(DEFAULT, CHAIN, levels.RACED_FROM)
     together = (1 - exits.confidence) + (1 - stays.confidence)
     assert together == pytest.approx(1 - DEFAULT.figure_confidence)
+    without_a_race = levels.of_discovery(DEFAULT, CHAIN, levels.RACED_FROM - 1)
+    assert without_a_race.confidence == DEFAULT.figure_confidence
 
 
 # -- prompts of a request ---------------------------------------------------------------------------------------------

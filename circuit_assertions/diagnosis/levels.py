@@ -13,8 +13,9 @@ from circuit_assertions.assertions.circuits import Roles
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.policy import Policy
 
-__all__ = ["of_discovery", "of_exits", "of_heads", "of_recovery", "of_roles"]
+__all__ = ["RACED_FROM", "of_discovery", "of_exits", "of_heads", "of_recovery", "of_roles"]
 
+RACED_FROM = 64  # heads of a model from which on a race of heads takes less time than reading everything at once
 _OF_A_HEAD = 5  # its effect before and after, their difference, the slope of one on the other, and where it looks
 
 
@@ -49,7 +50,8 @@ def of_discovery(policy: Policy, chain: Chain, heads: int) -> Level:
     alternatives.
     """
     parts = sum(max(1, *_places_asked(stage)) for stage in chain.stages)
-    return _part_of_figures(policy, 1 - policy.exit_share).among(parts * heads)
+    figures = _part_of_figures(policy, 1 - policy.exit_share) if heads >= RACED_FROM else Level.of_figures(policy)
+    return figures.among(parts * heads)
 
 
 def of_exits(policy: Policy, chain: Chain, heads: int, looks: int) -> Level:

@@ -27,7 +27,6 @@ from circuit_assertions.tasks import PromptSet
 __all__ = ["Race", "looks_of"]
 
 _FIRST = 16  # prompts of the first look: enough for most heads, which do nothing
-_PAYS = 64  # heads of a model from which on a race takes less time than reading everything at once
 
 
 @dataclass
@@ -53,7 +52,7 @@ class Race:
         """
         prompts = view.audit.prompts(view.task, view.checkpoint)
         if pays is None:
-            pays = len(list(view.audit.model(view.checkpoint).layout.all_heads())) >= _PAYS
+            pays = len(list(view.audit.model(view.checkpoint).layout.all_heads())) >= levels.RACED_FROM
         return cls(chain, view, looks_of(prompts) if pays else (tuple(range(len(prompts))),))
 
     @property
