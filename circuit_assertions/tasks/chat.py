@@ -69,7 +69,7 @@ class Chat(Strict):
                 f"leave `chat` out, or give the tokenizer of a chat model with --tokenizer=path/"
             )
         try:
-            template = str(tokenizer.get_chat_template())
+            template = _template_of(tokenizer)
             text = _rendered(tokenizer, template, self._messages)
             again = _rendered(tokenizer, template, self._messages)
             another_day = _rendered(tokenizer, template, self._messages, _OTHER)
@@ -103,9 +103,9 @@ class Chat(Strict):
         """Why the template failed: by the system message, where it does not fail without."""
         if self.system is not None:
             try:
-                _rendered(tokenizer, str(tokenizer.get_chat_template()), {"user": self.user})
-            except Exception:
-                pass  # it fails anyway
+                _rendered(tokenizer, _template_of(tokenizer), {"user": self.user})
+            except _FailedError:
+                pass
             else:
                 return (
                     f"task {task} has a `system` message, and the tokenizer's chat template refuses it ({error}): "
@@ -151,6 +151,18 @@ GivenChat = Annotated[Chat | None, BeforeValidator(_given, json_schema_input_typ
 
 class _FailedError(TaskError):
     """A template was not rendered; what it says is the reason."""
+
+
+def _template_of(tokenizer: Any) -> str:
+    """The text of a tokenizer's template, of several the default.
+
+    Raises:
+        _FailedError: if there are several and none is the default.
+    """
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:
+        raise _FailedError(sentence_of(error)) from error
 
 
 def _rendered(tokenizer: Any, template: str, messages: Mapping[str, str], date: Mapping[str, str] | None = None) -> str:
