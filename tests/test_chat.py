@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from said import says
 from suite_texts import write
 
-from circuit_assertions.assertions import SuiteError, load_suite
+from circuit_assertions.assertions import SuiteError, load_circuit, load_suite
 from circuit_assertions.assertions.task_lookup import find_task
+from circuit_assertions.assertions.thresholds import same_prompts
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.tasks import END, Chat, GivenPromptsTask, IoiTask, RepeatedTokensTask, TaskError
@@ -385,3 +386,26 @@ def test_prompts_that_are_too_long_with_their_conversation_are_refused(tmp_path:
     with pytest.raises(TaskError) as caught:
         audit.prompts(ioi(chat={"user": "Then " * 60}, prompts=4), model)
     assert says(caught.value, 64, "`templates:`", "`prefix:`")
+
+
+# -- circuits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.complete
+def test_a_circuit_that_was_found_in_chat_proposes_bounds_in_chat_alone(reference_folder: Path, tmp_path: Path) -> None:
+    words_tokenizer().save_pretrained(tmp_path / "chat")
+    task = "kind: ioi\nprompts: 64\nchat: {user: Then}\n"
+    write(tmp_path, {"gifts.yaml": task})
+    both = ("--model", reference_folder, "--tokenizer", tmp_path / "chat", "--device", "cpu")
+    found = Said.by("discover", *both, "--task", tmp_path / "gifts.yaml", "-o", tmp_path / "c.yaml", "--json")
+    assert found.code == 0, found.err
+    circuit = load_circuit(tmp_path / "c.yaml")
+    assert {head.layer for head in circuit.roles["name-mover"]} == {4, 5}
+    others: list[tuple[dict[str, Any], bool]] = [
+        ({"chat": {"user": "Then"}}, True),
+        ({"chat": {"user": "Then", "compare": False}, "seed": 3}, True),
+        ({"chat": {"user": "While"}}, False),
+        ({}, False),
+    ]
+    for keys, same in others:
+        assert same_prompts(circuit, ioi(**keys).build(words_tokenizer()).settings) is same
