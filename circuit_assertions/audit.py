@@ -18,7 +18,7 @@ from circuit_assertions.measures import MEASURES, Reading, Receiver
 from circuit_assertions.measures.declaring import CAUSAL
 from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.request import Request
-from circuit_assertions.tasks import PromptSet, Task, TaskError, check_same_tokens
+from circuit_assertions.tasks import PromptSet, Task, TaskError, TextTask, check_same_conversation, check_same_tokens
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
 if TYPE_CHECKING:
@@ -103,6 +103,8 @@ class Audit:
             if owner is not model:
                 names = {"model": str(checkpoint), "whose": f"the baseline {self.baseline}"}
                 check_same_tokens(prompts, model.source.tokenizer, owner.source.tokenizer, **names)
+                if isinstance(task, TextTask):
+                    check_same_conversation(task, model.source.tokenizer, owner.source.tokenizer, **names)
             _check_room(prompts, model, checkpoint, task)
             self._prompts[key] = prompts
         return self._prompts[key]
@@ -284,7 +286,7 @@ def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint, task: 
     if prompts.longest > model.layout.positions:
         raise TaskError(
             f"the prompts have up to {prompts.longest} tokens and {checkpoint} reads {model.layout.positions}: "
-            f"use shorter ones ({task.shorter})"
+            f"use shorter ones ({task.way_shorter()})"
         )
     highest = max(max(prompt.tokens) for prompt in prompts.prompts)
     if highest >= model.layout.vocabulary:

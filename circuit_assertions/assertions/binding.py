@@ -68,6 +68,17 @@ class Binder:
             return self._unbound(asked)
         return heads or NotApplicable(f"{binding} has no {role} heads")
 
+    def assumed(self, asked: PlannedAssertion) -> str:
+        """The circuit by which the assertion's roles were bound, where its lineage is assumed; empty otherwise."""
+        assertion = asked.assertion
+        named = [assertion.heads] if isinstance(assertion.heads, str) else []
+        if all(role in ("any", "all") for role in (*named, *(role for _, role in assertion.roles_named))):
+            return ""
+        binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+        if binding is None or binding.certain:
+            return ""
+        return f"{binding}; find this model's own with `circuit-assertions discover`, or give its base with --baseline"
+
     def _refuse_unread(self, asked: PlannedAssertion, role: str) -> None:
         """Check that no circuit file that cannot be read may have bound a role that nothing else binds.
 

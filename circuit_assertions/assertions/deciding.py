@@ -16,7 +16,7 @@ from circuit_assertions.measures.reading import Reading
 from circuit_assertions.measures.tolerances import Tolerances
 from circuit_assertions.policy import DEFAULT, Policy
 
-__all__ = ["MOST_TIMES", "Readings", "disagreeing", "prompts_to_decide", "strata_of"]
+__all__ = ["MOST_TIMES", "Readings", "disagreeing", "prompts_to_decide", "strata_of", "with_notes"]
 
 MOST_TIMES = 32  # as many prompts as were read
 _TIMES = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, MOST_TIMES)
@@ -58,6 +58,12 @@ class Readings:
         before, everyone = (None if one is None else one.of_prompts(rows) for one in (self.baseline, self.everyone))
         own, level = self.reading.of_prompts(rows), self.level.among(among)
         return replace(self, reading=own, baseline=before, everyone=everyone, level=level)
+
+
+def with_notes(read: Readings, judged: Judgement) -> Judgement:
+    """A last judgement, with what is told of it besides its verdict."""
+    enough = prompts_to_decide(read) if judged.verdict is Verdict.UNRESOLVED else None
+    return replace(judged, enough=enough, strata=disagreeing(read))
 
 
 def prompts_to_decide(read: Readings) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from circuit_assertions.assertions.circuits import Circuit
 from circuit_assertions.assertions.loading import LoadedSuite
 from circuit_assertions.assertions.schema import Assertion
+from circuit_assertions.assertions.verdicts import Verdict
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.printable import printable
 from circuit_assertions.tasks import Task
@@ -42,6 +43,10 @@ class PlannedAssertion:
     def is_last_look(self) -> bool:
         """Whether its budget is spent."""
         return self.look + 1 == len(self._looks)
+
+    def goes_on(self, verdict: Verdict) -> bool:
+        """Whether it is judged again at a further look."""
+        return verdict is Verdict.UNRESOLVED and not self.is_last_look
 
     @property
     def together(self) -> int:

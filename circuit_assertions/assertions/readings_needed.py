@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.binding import Binder
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
+from circuit_assertions.assertions.without_chat import requests_without_chat
 from circuit_assertions.audit import Audit
+from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import KINDS, Component, all_of
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Receiver
@@ -25,6 +28,24 @@ class Requesting:
 
     audit: Audit
     binder: Binder
+
+    def plan(self, checkpoint: Checkpoint, others: Sequence[Checkpoint], *, without_chat: bool) -> None:
+        """Announce to the audit what will be read from a checkpoint, and from those that it is compared with.
+
+        Args:
+            without_chat: whether prompts are also read without their chat template.
+        """
+        for asked in self.binder.announced:
+            if asked.checkpoint == checkpoint and not MEASURES[asked.assertion.measure].compares:
+                try:
+                    requests = self.requests(asked)
+                except CircuitAssertionsError:  # it is said of the assertion that it keeps from being judged
+                    continue
+                if not isinstance(requests, NotApplicable):
+                    plain = requests_without_chat(asked, requests) if without_chat else []
+                    self.audit.plan(checkpoint, [*requests, *plain])
+                    for other in others:
+                        self.audit.plan(other, [*requests[:1], *plain[:1]])
 
     def requests(self, asked: PlannedAssertion) -> list[Request] | NotApplicable:
         """The reading that is judged, and the one of all components of its kinds where ranks are judged."""

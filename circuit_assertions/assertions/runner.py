@@ -10,7 +10,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.binding import Binder
 from circuit_assertions.assertions.bounds import bounds_found_in
 from circuit_assertions.assertions.circuits import Binding, Circuit, Roles
-from circuit_assertions.assertions.deciding import Readings, disagreeing, prompts_to_decide
+from circuit_assertions.assertions.deciding import Readings, with_notes
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.assertions.readings_needed import Requesting
@@ -18,6 +18,7 @@ from circuit_assertions.assertions.recovered_share import Recovering
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.thresholds import asks_circuit_file, same_prompts, take_over
 from circuit_assertions.assertions.verdicts import Judgement, Verdict
+from circuit_assertions.assertions.without_chat import Taking, differing_without_chat
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import MEASURES, Reading
@@ -43,6 +44,7 @@ class SuiteRunner:
     Attributes:
         compare: takes readings of measures that compare a model with its baseline, and with `corrupted`.
         tolerances: of comparisons between readings of different settings; without them these are refused.
+        compares_chat: whether assertions are judged without their task's chat template too, to report other verdicts.
         binder: binds roles to heads; its `find` discovers a circuit that no file binds.
     """
 
@@ -51,6 +53,7 @@ class SuiteRunner:
     compare: Callable[[str, Checkpoint, Task, str, Roles, str], Reading] | None = None
     corrupted: Checkpoint | None = None
     tolerances: Tolerances | None = None
+    compares_chat: bool = False
     binder: Binder = field(init=False)
     _requesting: Requesting = field(init=False)
     _planned: set[Checkpoint] = field(default_factory=set)
@@ -92,39 +95,47 @@ class SuiteRunner:
         if isinstance(expected, NotApplicable):
             return expected
         self._plan(asked.checkpoint)
-        reading = self.audit.read(requests[0], asked.checkpoint)
-        everyone = self.audit.read(requests[1], asked.checkpoint) if len(requests) > 1 else None
-        baseline = self.audit.read(requests[0], self.baseline) if self.baseline is not None else None
         expect, left_out, refused = expected
-        judged = self._told(asked, reading, expect, baseline, everyone)
-        if judged is not None:
+
+        def readings(task: Task) -> Readings:
+            own, *everyone = (self.audit.read(replace(one, task=task), asked.checkpoint) for one in requests)
+            before = None if self.baseline is None else self.audit.read(replace(requests[0], task=task), self.baseline)
+            return self._readings(asked, expect, own, before, *everyone)
+
+        judged = self._told(asked, readings)
+        if isinstance(judged, Judgement):
             judged = replace(
                 judged,
                 not_judged=(*left_out, *judged.not_judged),
-                assumed=self._assumed(asked),
+                assumed=self.binder.assumed(asked),
                 across=(*refused, *judged.across),
             )
         return self._with_recovery(asked, judged, lambda checkpoint: self.audit.read(requests[0], checkpoint))
 
-    def _told(
+    def _readings(
         self,
         asked: PlannedAssertion,
-        reading: Reading,
         expect: Expectation,
+        reading: Reading,
         baseline: Reading | None = None,
         everyone: Reading | None = None,
-    ) -> Judgement | None:
-        """The judgement at one look, and what is told of it unless more prompts are to come."""
+    ) -> Readings:
         policy, needed = self.audit.policy, asked.assertion.needed
         level = Level(policy.confidence).among(asked.together)
-        read = Readings(reading, expect, needed, baseline, everyone, level, policy, self.tolerances)
+        return Readings(reading, expect, needed, baseline, everyone, level, policy, self.tolerances)
+
+    def _told(self, asked: PlannedAssertion, readings: Taking) -> Judgement | NotApplicable | None:
+        """The judgement at one look, and what is told of it unless more prompts are to come."""
+        read = readings(asked.task)
+        if isinstance(read, NotApplicable):
+            return read
         judged = read.judged()
         if judged is not None and judged.across and self.tolerances is not None:
             self.tolerances.check_shape(self.audit.model(asked.checkpoint).shape)
-        if judged is None or (judged.verdict is Verdict.UNRESOLVED and not asked.is_last_look):
+        if judged is None or asked.goes_on(judged.verdict):
             return judged
-        enough = prompts_to_decide(read) if judged.verdict is Verdict.UNRESOLVED else None
-        return replace(judged, enough=enough, strata=disagreeing(read))
+        without = differing_without_chat(asked, judged, readings) if self.compares_chat else None
+        return replace(with_notes(read, judged), without_chat=without)
 
     def _expected(
         self, asked: PlannedAssertion, requests: Sequence[Request]
@@ -175,25 +186,18 @@ class SuiteRunner:
             return f"the bound of the circuit file is not used: {error}"
         return ""
 
-    def _assumed(self, asked: PlannedAssertion) -> str:
-        """The circuit by which the assertion's roles were bound, where its lineage is assumed; empty otherwise."""
-        assertion = asked.assertion
-        named = [assertion.heads] if isinstance(assertion.heads, str) else []
-        if all(role in ("any", "all") for role in (*named, *(role for _, role in assertion.roles_named))):
-            return ""
-        binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
-        if binding is None or binding.certain:
-            return ""
-        return f"{binding}; find this model's own with `circuit-assertions discover`, or give its base with --baseline"
-
     def _with_recovery(
-        self, asked: PlannedAssertion, judged: Judgement | None, take: Callable[[Checkpoint], Reading | NotApplicable]
+        self,
+        asked: PlannedAssertion,
+        judged: Judgement | NotApplicable | None,
+        take: Callable[[Checkpoint], Reading | NotApplicable],
     ) -> Judgement | NotApplicable:
         """The judgement, and how much of the reading is recovered if there is a corrupted checkpoint."""
         if judged is None:
             return NotApplicable(_NO_BASELINE, _way_to("baseline"))
-        to_come = judged.verdict is Verdict.UNRESOLVED and not asked.is_last_look
-        if self.baseline is None or self.corrupted is None or to_come:
+        if isinstance(judged, NotApplicable):
+            return judged
+        if self.baseline is None or self.corrupted is None or asked.goes_on(judged.verdict):
             return judged
         if self._recovering is None:
             self._recovering = Recovering(self.audit, self.baseline, self.corrupted)
@@ -223,18 +227,18 @@ class SuiteRunner:
                 return bound
             binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
             roles = {} if binding is None else binding.circuit.roles
-        task = asked.task
 
-        def take(checkpoint: Checkpoint) -> Reading | NotApplicable:
+        def take(checkpoint: Checkpoint, task: Task = asked.task) -> Reading | NotApplicable:
             return self.compared(assertion.measure, checkpoint, task, asked.suite.circuit, roles, role)
 
-        reading = take(asked.checkpoint)
-        if isinstance(reading, NotApplicable):
-            return reading
+        def readings(task: Task) -> Readings | NotApplicable:
+            reading = take(asked.checkpoint, task)
+            return reading if isinstance(reading, NotApplicable) else self._readings(asked, expect, reading)
+
         expect, left_out = take_over(assertion, None, usable=False)  # no file proposes bounds for what compares
         if expect.is_empty:
             return NotApplicable(f"no bound is left to judge: {'; '.join(left_out)}")
-        return self._with_recovery(asked, self._told(asked, reading, expect), take)
+        return self._with_recovery(asked, self._told(asked, readings), take)
 
     def compared(
         self, measure: str, checkpoint: Checkpoint, task: Task, circuit: str, roles: Roles, role: str
@@ -282,17 +286,7 @@ class SuiteRunner:
             self._planned.discard(checkpoint)
 
     def _plan(self, checkpoint: Checkpoint) -> None:
-        if checkpoint in self._planned:
-            return
-        self._planned.add(checkpoint)
-        for asked in self.binder.announced:
-            if asked.checkpoint == checkpoint and not MEASURES[asked.assertion.measure].compares:
-                try:
-                    requests = self._requesting.requests(asked)
-                except CircuitAssertionsError:  # it is said of the assertion that it keeps from being judged
-                    continue
-                if not isinstance(requests, NotApplicable):
-                    self.audit.plan(checkpoint, requests)
-                    for other in (self.baseline, self.corrupted):
-                        if other is not None:
-                            self.audit.plan(other, requests[:1])
+        if checkpoint not in self._planned:
+            self._planned.add(checkpoint)
+            others = [other for other in (self.baseline, self.corrupted) if other is not None]
+            self._requesting.plan(checkpoint, others, without_chat=self.compares_chat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -60,12 +61,20 @@ def find_task(said: str | None, changes: Mapping[str, Any] | None = None) -> tup
 
 
 def _changed(task: Task, given: Mapping[str, Any], said: str) -> Task:
-    return _valid(task.model_dump(by_alias=True), given, said) if given else task
+    """The task with other keys. A conversation that it has stays where one is asked for without its messages."""
+    if given.get("chat") is True and getattr(task, "chat", None) is not None:
+        given = {key: value for key, value in given.items() if key != "chat"}
+    return _valid(task.as_given(), given, said, getattr(task, "folder", None)) if given else task
 
 
-def _valid(values: dict[str, Any], given: Mapping[str, Any], said: str) -> Task:
+def _valid(values: dict[str, Any], given: Mapping[str, Any], said: str, folder: Path | None = None) -> Task:
+    """A task of these keys.
+
+    Args:
+        folder: of the file that it stands in; None where it has none.
+    """
     try:
-        return _TASK.validate_python(values | dict(given))
+        return _TASK.validate_python(values | dict(given), context={} if folder is None else {"folder": folder})
     except ValidationError as error:
         problems = "; ".join(problem.message for problem in _problems(error))
         raise SuiteError(f"task {said}: {problems}") from error

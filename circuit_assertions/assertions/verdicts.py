@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.measures.intervals import ALONE, Level
 from circuit_assertions.measures.reading import Interval, Reading
@@ -80,6 +81,8 @@ class Judgement:
         budget: how many prompts it could have taken; None where their number was fixed.
         enough: about how many prompts would decide what is UNRESOLVED; None where that cannot be said.
         across: of comparisons with readings of another setting, both settings and the tolerance that was added.
+        without_chat: the judgement on the same prompts without their chat template, where its verdict is another one;
+            the error, where they could not be judged.
     """
 
     verdict: Verdict
@@ -96,6 +99,7 @@ class Judgement:
     budget: int | None = None
     enough: int | None = None
     across: tuple[str, ...] = ()
+    without_chat: Judgement | CircuitAssertionsError | None = None
 
     @property
     def amplified(self) -> bool:

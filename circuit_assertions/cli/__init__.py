@@ -21,6 +21,7 @@ from circuit_assertions.cli.mutate import add_mutate
 from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.policy import add_policy_verb
+from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
 from circuit_assertions.printable import printable
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add_lender(show)
     add_permissions(show)
     show.add_argument("--most", type=_count, default=4, help="how many prompts to print (default 4)")
+    show.add_late = add_keys_of_kinds
     show.set_defaults(run=_show_task)
 
     add_calibrate(verbs)
@@ -161,7 +163,8 @@ def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.checkpoints import Opening, find_checkpoints
     from circuit_assertions.report import prompts_listing
 
-    _, task = find_task(given.task if given.name is None else f"{given.task}::{given.name}")
+    said = given.task if given.name is None else f"{given.task}::{given.name}"
+    _, task = find_task(said, keys_of_kinds(given))
     checkpoint = find_checkpoints(given.model)[-1]
 
     from circuit_assertions.checkpoints.opening import open_tokenizer

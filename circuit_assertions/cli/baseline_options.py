@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.cli.options import add_opening, add_policy, one_checkpoint
+from circuit_assertions.cli.options import VerbParser, add_opening, add_policy, one_checkpoint
+from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 from circuit_assertions.places import shown_path, suite_path
 from circuit_assertions.verdict_words import Overall
 
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | None = None, of_runs: str = "") -> None:
+def add_comparing(verb: VerbParser, model: str, *, metavar: str | None = None, of_runs: str = "") -> None:
     """Add the options that say what is compared, and how it is opened.
 
     Args:
@@ -40,6 +41,7 @@ def add_comparing(verb: argparse.ArgumentParser, model: str, *, metavar: str | N
     verb.add_argument("--baseline", required=True, help="the healthy checkpoint that it is compared with")
     verb.add_argument("--corrupted", help="a known-bad checkpoint; recovery is measured from it")
     _add_measured(verb)
+    verb.add_late = add_keys_of_kinds
     add_policy(verb)
     verb.add_argument(
         "--circuit-degraded",
@@ -117,7 +119,7 @@ def asked_task(given: argparse.Namespace) -> tuple[str, Task]:
         tasks = suite.suite.tasks
         patched = (name for name, task in tasks.items() if task.offers >= TO_PATCH)
         said = f"{shown_path(suite.file)}::{next(patched, next(iter(tasks)))}"
-    return find_task(said, {"prompts": given.prompts})
+    return find_task(said, {"prompts": given.prompts} | keys_of_kinds(given))
 
 
 def every_prompt(given: argparse.Namespace) -> bool:

@@ -22,6 +22,7 @@ from circuit_assertions.cli.options import (
     policy_of,
 )
 from circuit_assertions.cli.output import Outcome
+from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import NotWrittenError, write_whole
 from circuit_assertions.places import CIRCUITS
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from circuit_assertions.checkpoints import Checkpoint
     from circuit_assertions.diagnosis.discovery import Discovery
     from circuit_assertions.results import DiscoveryResult
-    from circuit_assertions.tasks import Option
 
 __all__ = ["add_discover"]
 
@@ -49,7 +49,7 @@ def add_discover(verbs: Any) -> None:
     )
     discover.add_argument("--prompts", type=int, metavar="N", help="how many prompts; default the task's own number")
     discover.add_argument("--seed", type=int, metavar="N", help="which prompts; default the task's own seed")
-    discover.add_late = _add_keys_of_kinds
+    discover.add_late = add_keys_of_kinds
     discover.add_argument(
         "--least-effect",
         type=_share,
@@ -61,39 +61,6 @@ def add_discover(verbs: Any) -> None:
     add_opening(discover)
     discover.add_argument("--json", action="store_true", help="print the result as JSON, and only that")
     discover.set_defaults(run=_discover)
-
-
-def _add_keys_of_kinds(discover: argparse.ArgumentParser) -> None:
-    """Add the options by which kinds of tasks let their keys be set.
-
-    Raises:
-        CircuitAssertionsError: if a kind has an option of a name that is taken.
-    """
-    for option, kind in _options_of_kinds().items():
-        try:
-            if option.repeatable:
-                discover.add_argument(option.flag, action="append", dest=option.key, metavar="TEXT", help=option.help)
-            else:
-                discover.add_argument(option.flag, type=_words, dest=option.key, metavar="A,B,...", help=option.help)
-        except argparse.ArgumentError as error:
-            raise CircuitAssertionsError(
-                f"the task kind {kind} has an option {option.flag}, and discover has one of this name already"
-            ) from error
-
-
-def _options_of_kinds() -> dict[Option, str]:
-    """The options, each with the first kind that has it."""
-    from circuit_assertions.tasks import kinds
-
-    found: dict[Option, str] = {}
-    for name, kind in kinds().items():
-        for option in kind.options:
-            found.setdefault(option, name)
-    return found
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _share(text: str) -> float:
@@ -109,9 +76,7 @@ def _discover(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions.task_lookup import find_task
     from circuit_assertions.diagnosis.errors import NoCircuitError, UndecidedError
 
-    keys = ("prompts", "seed", *(option.key for option in _options_of_kinds()))
-    changes = {key: getattr(given, key) for key in keys}
-    name, task = find_task(given.task, changes)
+    name, task = find_task(given.task, {"prompts": given.prompts, "seed": given.seed} | keys_of_kinds(given))
     checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))
     policy = policy_of(given)
     output = given.output or _default_file(

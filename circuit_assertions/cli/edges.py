@@ -16,6 +16,7 @@ from circuit_assertions.cli.options import (
     progress_on_stderr,
 )
 from circuit_assertions.cli.output import Outcome
+from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 
 __all__ = ["add_edges"]
 
@@ -25,6 +26,7 @@ def add_edges(verbs: Any) -> None:
     edges = verbs.add_parser("edges", help="list the strongest edges between components, approximately: for triage")
     add_model_and_task(edges)
     edges.add_argument("--prompts", type=_count, metavar="N", help="how many prompts; default the task's own number")
+    edges.add_late = add_keys_of_kinds
     edges.add_argument(
         "--steps", type=_count, default=5, metavar="N", help="points to average gradients over; 1 is EAP (default 5)"
     )
@@ -44,7 +46,7 @@ def _count(text: str) -> int:
 def _edges(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions.task_lookup import find_task
 
-    name, task = find_task(given.task, {"prompts": given.prompts})
+    name, task = find_task(given.task, {"prompts": given.prompts} | keys_of_kinds(given))
     checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))
 
     from circuit_assertions.audit import Audit

@@ -53,6 +53,7 @@ class SessionAudit:
         opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
         self.policy = _policy_of(self.options, config.invocation_params.dir)
         self.runner = SuiteRunner(Audit(opening, self.baseline, self.policy), self.baseline)
+        self.runner.compares_chat = True
         self.runner.tolerances = _tolerances_of(self.options, config.invocation_params.dir)
         if self.options.discover:
             self.runner.binder.find = self._find()

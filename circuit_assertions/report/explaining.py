@@ -10,7 +10,7 @@ from circuit_assertions.assertions.deciding import MOST_TIMES
 from circuit_assertions.measures.figures import number
 from circuit_assertions.printable import printable
 from circuit_assertions.report.tables import Column, table
-from circuit_assertions.results.audit import AssertionResult, HeadFinding, WorstPrompts
+from circuit_assertions.results.audit import AssertionResult, HeadFinding, WithoutChat, WorstPrompts
 from circuit_assertions.results.values import Figure, Reading
 from circuit_assertions.verdict_words import Outcome
 
@@ -25,6 +25,7 @@ __all__ = [
     "intervals_text",
     "percent_text",
     "share_text",
+    "without_chat_text",
 ]
 
 _MOST_ROWS = 10
@@ -75,6 +76,12 @@ def share_text(share: Figure) -> str:
     """`91% [88%, 94%]`."""
     low, mean, high = (f"{round(100 * value)}%" for value in (share.low, share.mean, share.high))
     return f"{mean} [{low}, {high}]"
+
+
+def without_chat_text(one: WithoutChat) -> str:
+    """`without the chat template: BROKEN (0.52 [0.48, 0.55])`."""
+    shown = one.reason if one.row is None else f"{one.row.name} {figure_text(one.row.figure)}".strip()
+    return f"without the chat template: {one.verdict} ({shown})"
 
 
 def context_rows(reading: Reading) -> Iterator[tuple[str, str]]:
@@ -133,6 +140,8 @@ def _told(result: AssertionResult, reading: Reading) -> Iterator[tuple[str, str]
         yield "circuit", result.assumed
     for told in result.across:
         yield "settings", told
+    if result.without_chat is not None:
+        yield "chat", without_chat_text(result.without_chat)
     for left_out in result.not_judged:
         yield "skipped", left_out
     if result.worst is not None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from circuit_assertions.components import KINDS
 from circuit_assertions.measures import MEASURES
 from circuit_assertions.measures.operands import spoken_of
 from circuit_assertions.printable import printable
 from circuit_assertions.report.tables import Column, paragraph, table
-from circuit_assertions.tasks import Answers, Prompt, PromptSet, TaskKind, kinds
+from circuit_assertions.tasks import Answers, Prompt, PromptSet, TaskKind, TextTask, kinds
 
 __all__ = ["measures_listing", "prompts_listing", "tasks_listing"]
 
@@ -51,7 +52,8 @@ def _entry(about: str, notes: Sequence[tuple[str, str]], width: int) -> list[str
 
 
 def _keys(kind: type[TaskKind]) -> Iterator[tuple[str, str]]:
-    for name, field in kind.model_fields.items():
+    common = TextTask.model_fields if issubclass(kind, TextTask) else {}
+    for name, field in sorted(kind.model_fields.items(), key=lambda item: item[0] in common):  # its own keys first
         if name != "kind":
             yield field.alias or name, field.description or "required" * field.is_required()
 
@@ -69,7 +71,9 @@ def prompts_listing(prompts: PromptSet, spell: Callable[[Sequence[int]], Sequenc
         spell: token ids -> the tokens as the vocabulary spells them.
     """
     lines = [f"{len(prompts)} prompts of up to {prompts.longest} tokens, token ids {prompts.token_hash[:16]}"]
-    lines += [", ".join(f"{key} {value}" for key, value in prompts.settings.items())]
+    lines += [", ".join(_settings(prompts.settings))]
+    if before := next((prompt.before for prompt in prompts.prompts), ""):
+        lines += [f"before every prompt: {before}"]
     for number, prompt in enumerate(prompts.prompts[:most], start=1):
         heading = (str(number), prompt.template, prompt.text)
         lines += ["", *table([heading], Column(least=4, align="right"))]
@@ -77,6 +81,15 @@ def prompts_listing(prompts: PromptSet, spell: Callable[[Sequence[int]], Sequenc
     if len(prompts) > most:
         lines += ["", f"      and {len(prompts) - most} more (--most N shows N)"]
     return list(map(printable, lines))
+
+
+def _settings(settings: Mapping[str, Any], under: str = "") -> Iterator[str]:
+    """The settings of a task in words; what stands under a key with the key in front."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{under}{key} ")
+        else:
+            yield f"{under}{key} {value}"
 
 
 def _facts_of(prompt: Prompt, spell: Callable[[Sequence[int]], Sequence[str]]) -> Iterator[tuple[str, str]]:

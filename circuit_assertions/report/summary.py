@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from circuit_assertions.measures.figures import number
 from circuit_assertions.printable import printable_lines
-from circuit_assertions.report.explaining import figure_text, percent_text, share_text
+from circuit_assertions.report.explaining import figure_text, percent_text, share_text, without_chat_text
 from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import AssertionResult, AuditedModel
 from circuit_assertions.results.audit import MetLimit
@@ -95,8 +95,9 @@ def _table(lines: Sequence[AssertionResult]) -> Iterator[tuple[str, str]]:
             yield suite, ""
         for line, text in own:
             yield f"{text}{_notes(line)}", line.outcome
-            if line.outcome == Outcome.BROKEN and line.why:
-                yield from ((why, "") for why in table([("", f"why: {line.why}")], Column(least=10, gap=1), indent=2))
+            below = [f"why: {line.why}"] if line.outcome == Outcome.BROKEN and line.why else []
+            below += [] if line.without_chat is None else [without_chat_text(line.without_chat)]
+            yield from ((told, "") for told in table([("", one) for one in below], Column(least=10, gap=1), indent=2))
 
 
 def _read(line: AssertionResult) -> str:

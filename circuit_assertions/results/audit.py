@@ -12,6 +12,7 @@ from pydantic import Field
 
 from circuit_assertions.results.base import Part, Result
 from circuit_assertions.results.diagnosis import DiagnosisResult
+from circuit_assertions.results.rows import FindingResult, HeadFinding, Stratum, WithoutChat
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
 from circuit_assertions.verdict_words import Outcome
 
@@ -28,46 +29,9 @@ __all__ = [
     "Reported",
     "Stratum",
     "Waiver",
+    "WithoutChat",
     "WorstPrompts",
 ]
-
-
-class FindingResult(Part):
-    """One condition judged on one row.
-
-    Attributes:
-        expected: the condition in words.
-        read: what was read, where that is not the row's mean; else empty.
-    """
-
-    verdict: str
-    expected: str
-    read: str = ""
-
-
-class HeadFinding(Part):
-    """One row of a judgement: a head, another component, a mean of heads, or the whole model.
-
-    Attributes:
-        name: `L9H9`, `mean of 3 heads`, or empty for measures of the whole model.
-        baseline: the mean of the same reading on the baseline.
-        amplified: whether it holds and lies far above the baseline.
-    """
-
-    name: str
-    figure: Figure
-    verdict: str
-    findings: tuple[FindingResult, ...] = ()
-    baseline: float | None = None
-    amplified: bool = False
-
-
-class Stratum(Part):
-    """The judgement on the prompts of one kind of template, with its deciding row."""
-
-    verdict: str
-    prompts: int
-    row: HeadFinding
 
 
 class WorstPrompts(Part):
@@ -130,6 +94,7 @@ class AssertionResult(Part):
         budget: how many prompts could be asked at most; None where their number was fixed.
         enough: about how many prompts would decide what is UNRESOLVED; None where that cannot be said.
         across: of comparisons with readings of another dtype or device, both settings and the tolerance that was added.
+        without_chat: of a task with a chat template, the verdict without it, where it differs.
         worst: of an assertion that does not hold.
         reason: why it was skipped, or could not be read.
         limit: the limit of a model by which it could not be read; None where that was not why.
@@ -160,6 +125,7 @@ class AssertionResult(Part):
     budget: int | None = None
     enough: int | None = None
     across: tuple[str, ...] = ()
+    without_chat: WithoutChat | None = None
     worst: WorstPrompts | None = None
     reason: str = ""
     limit: MetLimit | None = None

@@ -12,7 +12,15 @@ from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion
 from circuit_assertions.measures import Reading as TakenReading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.ordering import ranked
-from circuit_assertions.results.audit import AssertionResult, FindingResult, HeadFinding, Stratum, Waiver, WorstPrompts
+from circuit_assertions.results.audit import (
+    AssertionResult,
+    FindingResult,
+    HeadFinding,
+    Stratum,
+    Waiver,
+    WithoutChat,
+    WorstPrompts,
+)
 from circuit_assertions.results.values import Figure, Reading
 from circuit_assertions.verdict_words import Outcome
 
@@ -81,12 +89,19 @@ def _told(assertion: Assertion, judgement: Judgement) -> dict[str, object]:
         "budget": judgement.budget,
         "enough": judgement.enough,
         "across": judgement.across,
+        "without_chat": _without_chat(judgement.without_chat),
         "worst": None if held else _worst(judgement, assertion.expect),
     }
 
 
 def _stratum(judgement: Judgement) -> Stratum:
     return Stratum(verdict=judgement.verdict.value, prompts=judgement.reading.prompts, row=_row(judgement.rows[0]))
+
+
+def _without_chat(judged: Judgement | CircuitAssertionsError | None) -> WithoutChat | None:
+    if isinstance(judged, CircuitAssertionsError):
+        return WithoutChat(verdict=Outcome.ERROR.value, reason=str(judged))
+    return None if judged is None else WithoutChat(verdict=judged.verdict.value, row=_row(judged.rows[0]))
 
 
 def _row(row: Row) -> HeadFinding:

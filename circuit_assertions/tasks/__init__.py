@@ -7,6 +7,7 @@ once a tokenizer is there.
 from __future__ import annotations
 
 from circuit_assertions.tasks.answers import Answers
+from circuit_assertions.tasks.chat import Chat
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.given import GivenPromptsTask
 from circuit_assertions.tasks.ioi import IoiTask
@@ -16,6 +17,7 @@ from circuit_assertions.tasks.prompts import END, TO_PATCH, Prompt, PromptSet
 from circuit_assertions.tasks.registry import Task, kinds, known_circuits, task_offering
 from circuit_assertions.tasks.repeated import RepeatedTokensTask
 from circuit_assertions.tasks.retokenize import check_same_tokens
+from circuit_assertions.tasks.text import TextTask, check_same_conversation
 
 __all__ = [
     "END",
@@ -24,6 +26,7 @@ __all__ = [
     "TO_PATCH",
     "AnswerMetric",
     "Answers",
+    "Chat",
     "GivenPromptsTask",
     "IoiTask",
     "Option",
@@ -34,6 +37,8 @@ __all__ = [
     "Task",
     "TaskError",
     "TaskKind",
+    "TextTask",
+    "check_same_conversation",
     "check_same_tokens",
     "kinds",
     "known_circuits",

@@ -28,10 +28,10 @@ from circuit_assertions.bounded import UnreadableError, read_bounded
 from circuit_assertions.tasks.answers import Answers
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
 from circuit_assertions.tasks.errors import TaskError
-from circuit_assertions.tasks.kind import TaskKind
 from circuit_assertions.tasks.metrics import LOGIT_DIFFERENCE, METRICS, AnswerMetric, MetricName
 from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
 from circuit_assertions.tasks.schema import Strict
+from circuit_assertions.tasks.text import TextTask
 
 __all__ = ["GivenPrompt", "GivenPromptsTask"]
 
@@ -100,7 +100,7 @@ class GivenPrompt(Strict):
         return text
 
 
-class GivenPromptsTask(TaskKind):
+class GivenPromptsTask(TextTask):
     """The user's own prompts, inline or from a JSONL file."""
 
     kind: Literal["prompts"]
@@ -182,11 +182,16 @@ class GivenPromptsTask(TaskKind):
 
         Raises:
             TaskError: if a word of an answer is not a single token, or two are the same one, or a counterfactual has
-                another length.
+                another length, or the tokenizer's chat template cannot be used.
         """
-        encoder = Encoder(tokenizer, self.bos)
+        before = self.before(tokenizer)
+        encoder = Encoder(tokenizer, self.bos, before)
         made = tuple(_prompt(number, pair, encoder) for number, pair in enumerate(self.pairs, start=1))
-        return PromptSet(made, {"kind": self.kind, "bos": self.bos, "prompts": len(made)})
+        return PromptSet(made, {"kind": self.kind, "bos": self.bos, "prompts": len(made), **before.settings})
+
+    def as_given(self) -> dict[str, Any]:
+        """Its keys as a suite could hold them, the prompts of a file inline."""
+        return super().as_given() | {"file": None}
 
 
 def read_marks(text: str) -> Marked:
@@ -254,6 +259,7 @@ def _prompt(number: int, pair: GivenPrompt, encoder: Encoder) -> Prompt:
     return Prompt(
         tokens=tokens,
         text=marked.text,
+        before=encoder.before.text,
         positions=positions | {END: end},
         right=right,
         wrong=wrong,

@@ -23,6 +23,7 @@ from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.kind import Option, SeededTask
 from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
+from circuit_assertions.tasks.text import TextTask
 from circuit_assertions.tasks.words import NAMES, OBJECTS, PLACES, TEMPLATES
 
 __all__ = ["IoiTask"]
@@ -33,7 +34,7 @@ _FEWEST_NAMES = 5  # two for the prompt, three others for its counterfactual
 _MOST_WORDS = 10_000
 
 
-class IoiTask(SeededTask):
+class IoiTask(SeededTask, TextTask):
     """Indirect object identification."""
 
     kind: Literal["ioi"]
@@ -64,6 +65,7 @@ class IoiTask(SeededTask):
     circuit: ClassVar[str] = "ioi"
     shorter: ClassVar[str] = "shorter `templates:`"
     options: ClassVar[tuple[Option, ...]] = (
+        *TextTask.options,
         Option("--names", "names", "people's names of an ioi task"),
         Option("--places", "places", "words for {place} of an ioi task"),
         Option("--objects", "objects", "words for {object} of an ioi task"),
@@ -71,7 +73,7 @@ class IoiTask(SeededTask):
             "--template",
             "templates",
             "a sentence of an ioi task, with {first}, {second} and {subject}; repeatable",
-            repeatable=True,
+            takes="texts",
         ),
     )
     offers: ClassVar[frozenset[str]] = frozenset({"answer", "wrong-answer", "positions", "counterfactual"})
@@ -99,9 +101,11 @@ class IoiTask(SeededTask):
         """Make the prompts for one tokenizer. Words that are not single tokens there are left out.
 
         Raises:
-            TaskError: if fewer than five names, or no place or object that the templates need, are single tokens.
+            TaskError: if fewer than five names, or no place or object that the templates need, are single tokens, or
+                the tokenizer's chat template cannot be used.
         """
-        encoder = Encoder(tokenizer, self.bos)
+        before = self.before(tokenizer)
+        encoder = Encoder(tokenizer, self.bos, before)
         names = encoder.single_tokens(self.names)
         if len(names) < _FEWEST_NAMES:
             raise TaskError(
@@ -115,7 +119,7 @@ class IoiTask(SeededTask):
         drawn = [self._drawn(index, rng, listed, words) for index in range(self.prompts)]
         read = encoder.encode_all([text for one in drawn for text in (one.clean, one.twin)])
         made = tuple(
-            _prompt(one, names, *clean, twin)
+            _prompt(one, before.text, names, *clean, twin)
             for one, clean, (twin, _) in zip(drawn, read[::2], read[1::2], strict=True)
         )
         settings = self.model_dump(include={"kind", "prompts", "seed", "bos"}) | {
@@ -124,7 +128,7 @@ class IoiTask(SeededTask):
             "objects": len(words["object"]),
             "templates": len(self.templates),
         }
-        return PromptSet(made, settings)
+        return PromptSet(made, {**settings, **before.settings})
 
     def _usable(self, slot: str, encoder: Encoder) -> list[str]:
         words = self.places if slot == "place" else self.objects
@@ -162,7 +166,12 @@ class _Drawn(NamedTuple):
 
 
 def _prompt(
-    drawn: _Drawn, names: Mapping[str, int], tokens: tuple[int, ...], at: Mapping[str, int], twin: tuple[int, ...]
+    drawn: _Drawn,
+    before: str,
+    names: Mapping[str, int],
+    tokens: tuple[int, ...],
+    at: Mapping[str, int],
+    twin: tuple[int, ...],
 ) -> Prompt:
     right, wrong = names[drawn.right], names[drawn.wrong]
     io, subject = ("first", "second") if drawn.order == "ABBA" else ("second", "first")
@@ -170,7 +179,8 @@ def _prompt(
     found = [tokens[at[io]], tokens[at[subject]], *(tokens[place] for place in repeated)]
     if found != [right, wrong, *(wrong for _ in repeated)] or len(tokens) != len(twin):
         raise TaskError(
-            f"the names in {drawn.clean.text!r} are not single tokens there: put a space before each name slot"
+            f"the names in {drawn.clean.text!r} are not single tokens there: put a space before each name slot "
+            f"(at the beginning, `prefix` may end with it)"
         )
     positions = {
         "indirect-object": at[io],
@@ -182,6 +192,7 @@ def _prompt(
     return Prompt(
         tokens=tokens,
         text=drawn.clean.text,
+        before=before,
         positions=positions,
         right=Answers.of(right),
         wrong=Answers.of(wrong),

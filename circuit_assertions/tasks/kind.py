@@ -7,7 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import GetJsonSchemaHandler, ModelWrapValidatorHandler, PrivateAttr, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -28,13 +28,14 @@ class Option(NamedTuple):
     Attributes:
         flag: as people type it, `--names`.
         key: as suites write it, `names`.
-        repeatable: whether it is given once for each text; otherwise it takes words with commas between them.
+        takes: `words` with commas between them; `texts`, one each time that it is given; one `text`; or `nothing`, for
+            a key that is true or false.
     """
 
     flag: str
     key: str
     help: str
-    repeatable: bool = False
+    takes: Literal["words", "texts", "text", "nothing"] = "words"
 
 
 class TaskKind(Strict):
@@ -50,7 +51,7 @@ class TaskKind(Strict):
             circuit is called as the task is.
         by_name: whether the name of the kind alone makes a task.
         shorter: what to change where prompts are too long for a model.
-        options: options of `discover` that set its keys.
+        options: options of the command line that set its keys.
     """
 
     kind: str
@@ -102,6 +103,14 @@ class TaskKind(Strict):
     def budget(self) -> int:
         """How many prompts are asked at most."""
         return self.looks[-1].count
+
+    def as_given(self) -> dict[str, Any]:
+        """Its keys as a suite could hold them, for a task that differs in some of them."""
+        return self.model_dump(by_alias=True)
+
+    def way_shorter(self) -> str:
+        """What to change where prompts are too long for a model."""
+        return self.shorter
 
     def with_count(self, count: int) -> Self | None:
         """The task with so many prompts, the first ones the same; None where their number is fixed."""

@@ -25,7 +25,7 @@ class Prompt:
 
     Attributes:
         tokens: token ids, a BOS included where the policy asks for one.
-        text: what was tokenized; empty for random tokens.
+        text: what was tokenized, without what stands before it; empty for random tokens.
         positions: label -> index into `tokens`; `end` is always among them.
         right: the tokens that should come after `end`; empty where the task has no answer.
         wrong: the tokens that the right ones are compared with.
@@ -35,6 +35,7 @@ class Prompt:
             position are alternatives.
         repeat: (first index, period) of a sequence that is repeated once.
         metric: by what right and wrong are compared; the task's.
+        before: the text in front of every prompt of the task: a conversation, a prefix.
     """
 
     tokens: tuple[int, ...]
@@ -47,6 +48,7 @@ class Prompt:
     targets: tuple[tuple[int, int], ...] = ()
     repeat: tuple[int, int] | None = None
     metric: AnswerMetric = LOGIT_DIFFERENCE
+    before: str = ""
 
     @property
     def read_at(self) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ def check_same_tokens(prompts: PromptSet, made_by: Any, other: Any, *, model: st
                 f"{whose} has another tokenizer than {model}: token {token} is {there!r} there and {here!r} here, "
                 f"so their readings cannot be compared; audit checkpoints of one lineage together"
             )
-    texts = [prompt.text for prompt in prompts.prompts if prompt.text]
+    texts = [prompt.before + prompt.text for prompt in prompts.prompts if prompt.text]
     for text, here, there in zip(texts, _ids(made_by, texts), _ids(other, texts), strict=True):
         if here != there:
             raise TaskError(
