@@ -20,10 +20,11 @@ from transformers import GenerationConfig
 from circuit_assertions.checkpoints.adapters import read_adapter, refuse_without_peft
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
+from circuit_assertions.checkpoints.formats import read_weights
 from circuit_assertions.checkpoints.parts import Parts, parts_of
 from circuit_assertions.checkpoints.prefixes import plain_name
 from circuit_assertions.checkpoints.quiet import quiet
-from circuit_assertions.checkpoints.reading import read_model, refuse_nan
+from circuit_assertions.checkpoints.reading import refuse_nan
 from circuit_assertions.checkpoints.safety import weight_files
 from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint
@@ -192,7 +193,7 @@ def _read(checkpoint: Checkpoint, folder: Path, opening: Opening) -> _Read:
     if is_adapter(folder):
         refuse_without_peft(folder)
         base = base_of(folder, opening)
-    read = read_model(folder, opening) if base == folder else read_adapter(folder, base, opening)
+    read = read_weights(folder, opening) if base == folder else read_adapter(folder, base, opening)
     refuse_nan(read.model, folder)
     return _Read(checkpoint, folder, base, read.model, read.weights)
 
