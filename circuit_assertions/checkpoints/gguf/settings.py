@@ -38,7 +38,7 @@ _NAMES = {
     "feed_forward_length": ("intermediate_size", "n_inner", "ffn_hidden_size"),
     "context_length": ("max_position_embeddings",),
     "attention.head_count": ("num_attention_heads",),
-    "attention.head_count_kv": ("num_key_value_heads", "num_kv_heads"),
+    "attention.head_count_kv": ("num_kv_heads", "num_key_value_heads"),
     "attention.key_length": ("global_head_dim", "head_dim"),
     "attention.value_length": ("v_head_dim", "global_head_dim", "head_dim"),
     "attention.layer_norm_epsilon": _EPSILONS,
@@ -62,8 +62,10 @@ _CHANGING = (
     *("expert_weights_scale", "attention.key_length", "attention.value_length"),
 )
 # What the tensors show, what is read elsewhere, and what is no setting.
-_ELSEWHERE_READ = ("rope.", "ssm.", "shortconv.", "vocab_size", "tensor_data_layout", "nextn_predict_layers")
-_WITHOUT_SIZE = (*_NAMES["context_length"], "sliding_window")  # no tensor need be as large
+_ELSEWHERE_READ = (
+    *("rope.", "ssm.", "shortconv.", "vocab_size", "embedding_length", "feed_forward_length", "context_length"),
+    *("tensor_data_layout", "nextn_predict_layers"),
+)
 _STRAY = ("_model_name_or_path", "n_ctx", "feed_forward_length", "rope_scaling")
 _LARGEST_GEMMA = {"gemma2": 46, "gemma3": 62}  # layers of the 27B models
 
@@ -115,7 +117,8 @@ def settings_in(header: GgufHeader) -> GgufSettings:
 def _read_by_transformers(header: GgufHeader) -> dict[str, Any]:
     """A configuration as a dictionary, as transformers makes it from the file."""
     said, _ = PretrainedConfig.get_config_dict(ELSEWHERE, gguf_file=str(header.file.absolute()), local_files_only=True)
-    return {key: _shortest(value) for key, value in said.items() if key not in _STRAY}
+    absent = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))  # the class's are another vocabulary's
+    return absent | {key: _shortest(value) for key, value in said.items() if key not in _STRAY}
 
 
 def _stated(header: GgufHeader) -> dict[str, Any]:
