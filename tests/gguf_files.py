@@ -66,9 +66,14 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
         **_SHAPE, head_dim=32, sliding_window=8, query_pre_attn_scalar=32, rms_norm_eps=1e-5
     ),
     "phi3": lambda: Phi3Config(**_SHAPE, rope_parameters=dict(_ROPE), sliding_window=64),
-    "starcoder2": lambda: Starcoder2Config(**_SHAPE, rope_parameters=dict(_ROPE), sliding_window=None, norm_epsilon=1e-4),
+    "starcoder2": lambda: Starcoder2Config(
+        **_SHAPE, rope_parameters=dict(_ROPE), sliding_window=None, norm_epsilon=1e-4
+    ),
     "stablelm": lambda: StableLmConfig(
-        **_SHAPE, rope_parameters=_ROPE | {"partial_rotary_factor": 0.5}, use_parallel_residual=False, layer_norm_eps=1e-4
+        **_SHAPE,
+        rope_parameters=_ROPE | {"partial_rotary_factor": 0.5},
+        use_parallel_residual=False,
+        layer_norm_eps=1e-4,
     ),
     "nemotron": lambda: NemotronConfig(
         **_SHAPE, rope_parameters=_ROPE | {"partial_rotary_factor": 0.5}, norm_eps=1e-4, tie_word_embeddings=False

@@ -64,6 +64,11 @@ class Checkpoint:
         """What is read: the GGUF file, else the folder; None for a hub id."""
         return self.file or self.folder
 
+    @property
+    def typed_folder(self) -> Path | None:
+        """The folder that the user typed; None where it was a file in one, or a hub id."""
+        return None if self.file is not None and self.file.name == Path(self.given).name else self.folder
+
     def __str__(self) -> str:
         return self.given if self.label in ("", _FINAL) else str(Path(self.given) / self.label)
 

@@ -75,14 +75,14 @@ def refuse_part(file: Path, parts: int = 1) -> None:
         parts: how many there are, as the file itself says.
 
     Raises:
-        CheckpointError: with the command that joins them.
+        CheckpointError: with what merges them.
     """
     match = _PART.search(file.name)
     count = max(parts, int(match[2]) if match else 1)
     if count > 1:
         raise CheckpointError(
-            f"{file} is one of {count} parts of a GGUF file, which are not read apart: join them with "
-            f"`llama-gguf-split --merge {file.name} whole.gguf`, and give whole.gguf"
+            f"{file} is one of {count} parts of a GGUF file, which are not read apart: merge them with the "
+            f"llama-gguf-split of llama.cpp, and give the whole file"
         )
 
 

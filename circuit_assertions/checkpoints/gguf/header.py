@@ -95,7 +95,7 @@ def read_gguf_header(file: Path) -> GgufHeader:
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}; copy it again") from error
     if not isinstance(metadata.get("general.architecture"), str):
-        raise CheckpointError(f"{file} does not say which architecture it has (general.architecture): convert it again")
+        raise CheckpointError(f"{file} has no general.architecture in its metadata: convert it again")
     parts = metadata.get("split.count")
     refuse_part(file, parts if isinstance(parts, int) else 1)
     return GgufHeader(file, metadata, _placed(file, table, _start_of_data(file, metadata, at), size, sizes))
@@ -108,7 +108,7 @@ def _type_sizes(file: Path) -> dict[int, tuple[str, int, int]]:
     except Exception as error:
         raise CheckpointError(
             f"{file} is a GGUF file, and the package gguf, which reads it, cannot be imported ({reason_of(error)}): "
-            f"install it again with `pip install --force-reinstall gguf`"
+            f"install gguf again"
         ) from error
     return {int(one): (one.name, *GGML_QUANT_SIZES[one]) for one in GGMLQuantizationType if one in GGML_QUANT_SIZES}
 
@@ -126,7 +126,7 @@ class _Reader:
     def start(self) -> tuple[int, int]:
         """The numbers of tensors and of metadata entries."""
         if self.stream.read(len(MAGIC)) != MAGIC:
-            raise CheckpointError(f"{self.file} is not a GGUF file, whatever its name says: copy or download it again")
+            raise CheckpointError(f"{self.file} does not begin as a GGUF file does: copy or download it again")
         (number,) = self.numbers("I")
         if number not in _VERSIONS:
             swapped = int.from_bytes(number.to_bytes(4, "little"), "big")
@@ -137,7 +137,7 @@ class _Reader:
             )
         tensors, entries = self.numbers("QQ")
         if tensors > _MOST_TENSORS or entries > _MOST_VALUES:
-            raise self.damaged(f"it says that it has {tensors} tensors and {entries} entries of metadata")
+            raise self.damaged(f"it states {tensors} tensors and {entries} entries of metadata")
         return tensors, entries
 
     def take(self, count: int) -> bytes:

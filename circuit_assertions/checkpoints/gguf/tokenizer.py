@@ -80,7 +80,7 @@ def has_tokenizer(header: GgufHeader) -> bool:
 
 
 def gguf_tokenizer(header: GgufHeader) -> tuple[Any, list[str]]:
-    """The tokenizer of a file, and what is to be said of it. No template that it contains is run.
+    """The tokenizer of a file, and notes for the report. No template that it contains is run.
 
     Raises:
         CheckpointError: if there is one that cannot be built.
@@ -112,7 +112,7 @@ def _special_tokens(header: GgufHeader) -> dict[str, str]:
 
 
 def _split_as_named(backend: Any, header: GgufHeader) -> list[str]:
-    """Split text before the merges as the file names it; what is said where that is not known."""
+    """Split text before the merges as the file names it; a note where it is not known."""
     if header.metadata.get(_MODEL) == _PIECES and header.metadata.get("tokenizer.ggml.add_space_prefix") is False:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
     if header.metadata.get(_MODEL) != _BYTES:
@@ -123,9 +123,9 @@ def _split_as_named(backend: Any, header: GgufHeader) -> list[str]:
     if name in _SPLITS:
         backend.pre_tokenizer = _SPLITS[name]()
     elif isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):  # as transformers leaves what it does not know
-        called = f"{printable(str(name))[:40]!r}, which is not known here" if name else "not named in the file"
+        called = f"{printable(str(name))[:40]!r}, which is not recognised" if name else "not named in the file"
         return [
-            f"how the tokenizer splits text is {called}: it is split as GPT-2 does (give the right one with "
+            f"how the tokenizer splits text is {called}: it splits text as GPT-2 does (give the right one with "
             f"--tokenizer=path/)"
         ]
     return []
@@ -146,7 +146,7 @@ def _begin_as_stated(tokenizer: Any, header: GgufHeader) -> None:
 
 
 def _lost_texts(tokenizer: Any) -> list[str]:
-    """What is said where a plain text does not come out of the tokenizer as it went in."""
+    """A note where a plain text does not come out of the tokenizer as it went in."""
     for text in TEXTS:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         read = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
