@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
+from reference_model import word_tokenizer
 from tiny_models import random_model
 from transformers import (
     AutoModelForCausalLM,
@@ -62,8 +63,8 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "gemma2": lambda: Gemma2Config(
         **_SHAPE, head_dim=32, sliding_window=8, query_pre_attn_scalar=32, final_logit_softcapping=20.0
     ),
-    "gemma3": lambda: Gemma3TextConfig(
-        **_SHAPE, head_dim=32, sliding_window=8, query_pre_attn_scalar=32, rms_norm_eps=1e-5
+    "gemma3": lambda: Gemma3TextConfig(  # of whose blocks the sixth sees everything
+        **_SHAPE | {"num_hidden_layers": 6}, head_dim=32, sliding_window=8, query_pre_attn_scalar=32, rms_norm_eps=1e-5
     ),
     "phi3": lambda: Phi3Config(**_SHAPE, rope_parameters=dict(_ROPE), sliding_window=64),
     "starcoder2": lambda: Starcoder2Config(
@@ -205,11 +206,13 @@ def write_gguf(
     *,
     model: Any = None,
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+    called: str | None = None,
     change: Change = lambda metadata, tensors: None,
 ) -> Any:
     """Write a random model, matrices in the type `kind` and vectors in F32, and return it.
 
     Args:
+        called: what the file says of its architecture, where that is not so.
         change: of the metadata and of the tensors, in place, before they are written.
     """
     model = random_model(CONFIGS[architecture]()) if model is None else model
@@ -217,7 +220,7 @@ def write_gguf(
     metadata = {"general.name": f"a {architecture}", **{f"{architecture}.{key}": one for key, one in settings.items()}}
     tensors = tensors_of(architecture, model)
     change(metadata, tensors)
-    writer = gguf.GGUFWriter(file, architecture)
+    writer = gguf.GGUFWriter(file, called or architecture)
     for key, value in metadata.items():
         _add(writer, key, value)
     for name, weight in tensors.items():
@@ -234,6 +237,11 @@ def write_gguf(
 
 
 _F32 = GGMLQuantizationType.F32
+
+
+def with_words(metadata: dict[str, Any], tensors: dict[str, Array]) -> None:
+    """The reference model's tokenizer, whole, as some writers store it."""
+    metadata["tokenizer.huggingface.json"] = word_tokenizer().backend_tokenizer.to_str()
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
@@ -279,8 +287,3 @@ def logits_of(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = model(tokens, use_cache=False).logits
     return logits
-
-
-def vocabulary(words: Mapping[str, int]) -> dict[str, Any]:
-    """The metadata of a tokenizer whose tokens are single bytes and some words made of them by merges."""
-    raise NotImplementedError

@@ -24,6 +24,11 @@ def fetch(checkpoint: Checkpoint, permissions: Permissions) -> Path:
     """
     if checkpoint.place is not None:
         return checkpoint.place
+    if re.search("gguf", checkpoint.hub_id or "", re.IGNORECASE):  # such a repository has many, each of gigabytes
+        raise CheckpointError(
+            f"{checkpoint.given} is not a local folder, and GGUF files are not fetched from the Hub: download one of "
+            f"them, and give path/to/file.gguf"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

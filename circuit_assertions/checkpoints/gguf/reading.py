@@ -39,12 +39,11 @@ def read_gguf(header: GgufHeader, opening: Opening) -> Read:
     """
     file = header.file
     _refuse_unreadable_types(header)
-    with _telling(header):
+    with _telling(header), _built_once():
         settings = settings_in(header)
         frame = Frame.of_config(settings.config, opening)
-    frame.refuse_size(file, header.stored)
-    weights = fingerprint_of({tensor.name: tensor for tensor in header.tensors})
-    with _telling(header):
+        frame.refuse_size(file, header.stored)
+        weights = fingerprint_of({tensor.name: tensor for tensor in header.tensors})
         loaded, report = _load(header, frame, opening)
     refuse_misfits(file, {}, loaded, report)
     _refuse_unread(header, settings, loaded)
@@ -92,6 +91,16 @@ def _load(header: GgufHeader, frame: Frame, opening: Opening) -> tuple[Any, dict
             **({} if kind is None else {"quantization_config": kind(dequantize=True)}),
         )
     return loaded
+
+
+@contextmanager
+def _built_once() -> Iterator[None]:
+    """Let transformers parse the file once, and not for each question; and so for the names, asked by every module."""
+    with (
+        mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
+        mock.patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
+    ):
+        yield
 
 
 @contextmanager
