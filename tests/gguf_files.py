@@ -245,7 +245,9 @@ def with_words(metadata: dict[str, Any], tensors: dict[str, Array]) -> None:
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
-    if isinstance(value, bool):
+    if key == "general.alignment":
+        writer.add_custom_alignment(value)
+    elif isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):
         writer.add_uint32(key, value)

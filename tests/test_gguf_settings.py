@@ -40,7 +40,25 @@ SCALINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 32},
         {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
     ),
+    "yarn with ends": (
+        {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 32}
+        | {"rope.scaling.yarn_beta_fast": 16.0, "rope.scaling.yarn_beta_slow": 2.0},
+        {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "beta_fast": 16.0,
+            "beta_slow": 2.0,
+        },
+    ),
 }
+
+
+def test_the_base_of_a_window_is_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    write_gguf(file, "gemma3", change=lambda metadata, _: metadata.update({"gemma3.rope.freq_base_swa": 500.0}))
+    rotation = read(file).model.config.rope_parameters
+    assert (rotation["sliding_attention"]["rope_theta"], rotation["full_attention"]["rope_theta"]) == (500, 1e6)
 
 
 @pytest.mark.parametrize("how", SCALINGS)

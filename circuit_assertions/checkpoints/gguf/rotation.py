@@ -11,7 +11,7 @@ import numpy as np
 from circuit_assertions.checkpoints.errors import CheckpointError
 from circuit_assertions.checkpoints.gguf.header import GgufHeader
 
-__all__ = ["rotation_of"]
+__all__ = ["refuse_other_rotation", "rotation_of"]
 
 _BASE = 10_000.0  # what llama.cpp takes where nothing is said
 _FACTORS = "rope_freqs.weight"  # Llama 3.1 and later: what each frequency is divided by
@@ -40,12 +40,18 @@ def rotation_of(header: GgufHeader, config: Any) -> tuple[dict[str, Any], frozen
         return {}, frozenset()
     stated = header.settings
     given: dict[str, Any] = {"rope_theta": _number(header, stated, "rope.freq_base", _BASE)}
+    if "rope.freq_base_swa" in stated:
+        given["rope_local_base_freq"] = _number(header, stated, "rope.freq_base_swa", _BASE)
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     turned = _number(header, stated, "rope.dimension_count", head)
     nested = any(isinstance(value, dict) for value in config.rope_parameters.values())
     if not nested and turned / head != config.rope_parameters.get("partial_rotary_factor", 1.0):
         given["partial_rotary_factor"] = turned / head
     scaled = _scaling(header, stated)
+    if scaled and scaled["rope_type"] == config.rope_parameters.get(
+        "rope_type"
+    ):  # what the class has besides is the model's
+        scaled = config.rope_parameters | scaled
     factors = next((tensor for tensor in header.tensors if tensor.name == _FACTORS), None)
     if factors is None:
         return given | ({"rope_scaling": scaled} if scaled else {}), frozenset()
@@ -54,6 +60,29 @@ def rotation_of(header: GgufHeader, config: Any) -> tuple[dict[str, Any], frozen
         raise CheckpointError(f"{header.file} scales its rotary frequencies twice, which is not read: convert it again")
     chosen = stretched or scaled
     return given | ({"rope_scaling": chosen} if chosen else {}), frozenset({_FACTORS})
+
+
+def refuse_other_rotation(header: GgufHeader, config: Any, given: Mapping[str, Any]) -> None:
+    """Refuse a configuration in which what it was given had no effect.
+
+    Raises:
+        CheckpointError: naming the first value that is another.
+    """
+    found = getattr(config, "rope_parameters", None)
+    if not given or not isinstance(found, dict):
+        return
+    local = found.get("sliding_attention", {})
+    found = found.get("full_attention", found)
+    expected = {"rope_type": "default", **given, **given.get("rope_scaling", {})}
+    expected.pop("rope_scaling", None)
+    if local:
+        found = {**found, "rope_local_base_freq": local.get("rope_theta")}
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise CheckpointError(
+                f"{header.file} has {key} {value!r:.40} for its rotary frequencies, and transformers takes "
+                f"{found.get(key)!r:.40}: audit the model that it was converted from"
+            )
 
 
 def _number(header: GgufHeader, stated: Mapping[str, Any], key: str, absent: float) -> float:
@@ -74,7 +103,13 @@ def _scaling(header: GgufHeader, stated: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "linear" and not finer:
         return {"rope_type": "linear", "factor": float(factor)}
     if kind == "yarn" and not finer and isinstance(original, int):
-        return {"rope_type": "yarn", "factor": float(factor), "original_max_position_embeddings": original}
+        ends = {key: stated.get(f"rope.scaling.yarn_{key}") for key in ("beta_fast", "beta_slow")}
+        return {
+            "rope_type": "yarn",
+            "factor": float(factor),
+            "original_max_position_embeddings": original,
+            **{key: value for key, value in ends.items() if value is not None},
+        }
     how = f"{kind!r:.40} with {finer[0]}" if finer else f"{kind!r:.40}"
     raise CheckpointError(
         f"{header.file} scales its rotary frequencies by {how}, which cannot be read from GGUF: audit the model that "

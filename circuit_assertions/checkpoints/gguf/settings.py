@@ -20,7 +20,7 @@ from transformers import AutoConfig, PretrainedConfig
 from circuit_assertions.checkpoints.bounds import refuse_out_of_bounds
 from circuit_assertions.checkpoints.errors import CheckpointError
 from circuit_assertions.checkpoints.gguf.header import GgufHeader
-from circuit_assertions.checkpoints.gguf.rotation import rotation_of
+from circuit_assertions.checkpoints.gguf.rotation import refuse_other_rotation, rotation_of
 from circuit_assertions.checkpoints.safety import refuse_other_models
 from circuit_assertions.printable import printable
 
@@ -63,7 +63,18 @@ _CHANGING = (
 )
 # What the tensors show, what is read elsewhere, and what is no setting.
 _ELSEWHERE_READ = (
-    *("rope.", "ssm.", "shortconv.", "vocab_size", "embedding_length", "feed_forward_length", "context_length"),
+    *(
+        "rope.freq_base",
+        "rope.dimension_",
+        "rope.scaling.",
+        "rope.scale_linear",
+        "ssm.",
+        "shortconv.",
+        "vocab_size",
+        "embedding_length",
+        "feed_forward_length",
+        "context_length",
+    ),
     *("tensor_data_layout", "nextn_predict_layers"),
 )
 _STRAY = ("_model_name_or_path", "n_ctx", "feed_forward_length", "rope_scaling")
@@ -111,6 +122,7 @@ def settings_in(header: GgufHeader) -> GgufSettings:
     turned, aside = rotation_of(header, AutoConfig.for_model(**raw))
     config = AutoConfig.for_model(**raw | turned)
     _refuse_unlike(header, config, stated)
+    refuse_other_rotation(header, config, turned)
     return GgufSettings(config, aside, _unread(header, config, stated))
 
 
