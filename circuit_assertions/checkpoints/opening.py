@@ -24,7 +24,7 @@ from circuit_assertions.checkpoints.formats import read_weights
 from circuit_assertions.checkpoints.function import FunctionSettings
 from circuit_assertions.checkpoints.gguf.files import gguf_in
 from circuit_assertions.checkpoints.gguf.header import read_gguf_header
-from circuit_assertions.checkpoints.gguf.tokenizer import gguf_tokenizer, has_tokenizer
+from circuit_assertions.checkpoints.gguf.tokenizer import for_bridge, gguf_tokenizer, has_tokenizer
 from circuit_assertions.checkpoints.overflow import zero_notes
 from circuit_assertions.checkpoints.quiet import quiet
 from circuit_assertions.checkpoints.reading import refuse_looking_ahead, refuse_nan
@@ -181,7 +181,7 @@ def _bridge(model: Any, tokenizer: Any, folder: Path, device: torch.device, perm
             bridge = TransformerBridge.boot_transformers(
                 str(folder.resolve()),
                 hf_model=model,
-                tokenizer=tokenizer,
+                tokenizer=for_bridge(tokenizer),
                 device=str(device),
                 trust_remote_code=permissions.remote_code,
             )

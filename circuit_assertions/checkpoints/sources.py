@@ -84,7 +84,8 @@ class Checkpoint:
         if self.folder is None:
             return self.hub_id or self.given, self.revision
         if self.label not in ("", _FINAL):
-            return self.folder.parent.resolve() / self.folder.name, None
+            step = self.folder.parent.resolve() / self.folder.name
+            return (step / self.file.name if self.file is not None else step), None
         return (self.file or self.folder).resolve(), None
 
 

@@ -8,7 +8,9 @@ do it on the hub; what is not known is said.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
@@ -20,7 +22,7 @@ from circuit_assertions.checkpoints.gguf.settings import ELSEWHERE
 from circuit_assertions.checkpoints.tokenizing import TEXTS
 from circuit_assertions.printable import printable
 
-__all__ = ["gguf_tokenizer", "has_tokenizer"]
+__all__ = ["for_bridge", "gguf_tokenizer", "has_tokenizer"]
 
 _WHOLE = "tokenizer.huggingface.json"  # some writers store the tokenizer as it is
 _MODEL, _PRE = "tokenizer.ggml.model", "tokenizer.ggml.pre"
@@ -86,15 +88,15 @@ def gguf_tokenizer(header: GgufHeader) -> tuple[Any, list[str]]:
         CheckpointError: if there is one that cannot be built.
     """
     try:
+        special = _special_tokens(header)
         if isinstance(header.metadata.get(_WHOLE), str):
-            backend = Tokenizer.from_str(header.metadata[_WHOLE])
-            tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **_special_tokens(header))
-            return tokenizer, []
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(
-            ELSEWHERE, gguf_file=str(header.file.absolute()), local_files_only=True, **_special_tokens(header)
-        )
-        notes = _split_as_named(tokenizer.backend_tokenizer, header)
-        _begin_as_stated(tokenizer, header)
+            return _wrapped(Tokenizer.from_str(header.metadata[_WHOLE]), header, special), []
+        backend = PreTrainedTokenizerFast.from_pretrained(
+            ELSEWHERE, gguf_file=str(header.file.absolute()), local_files_only=True, **special
+        ).backend_tokenizer
+        notes = _split_as_named(backend, header)
+        _begin_as_stated(backend, header, special)
+        tokenizer = _wrapped(backend, header, special)
         return tokenizer, [*notes, *_lost_texts(tokenizer)]
     except Exception as error:
         # The tokenizers' Rust core raises plain Exception for a vocabulary that it cannot read.
@@ -102,6 +104,26 @@ def gguf_tokenizer(header: GgufHeader) -> tuple[Any, list[str]]:
             f"the tokenizer in {header.file} ({printable(str(header.metadata.get(_MODEL)))[:40]}) cannot be built: "
             f"{printable(reason_of(error))} (give another with --tokenizer=path/)"
         ) from error
+
+
+def for_bridge(tokenizer: Any) -> Any:
+    """A tokenizer as TransformerLens can be given it: one from a GGUF file has no name by which it is opened again.
+
+    TransformerLens does that where a tokenizer does not put BOS first, for a second one that does. The bridge's is
+    never asked here.
+    """
+    if not Path(tokenizer.name_or_path or "").is_file():
+        return tokenizer
+    lent = copy.copy(tokenizer)
+    lent.init_kwargs = tokenizer.init_kwargs | {"add_bos_token": True}
+    return lent
+
+
+def _wrapped(backend: Tokenizer, header: GgufHeader, special: Mapping[str, str]) -> Any:
+    """A tokenizer of transformers that knows nothing of the file but its name."""
+    template = header.metadata.get("tokenizer.chat_template")
+    further = {"chat_template": template} if isinstance(template, str) else {}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, name_or_path=str(header.file), **special, **further)
 
 
 def _special_tokens(header: GgufHeader) -> dict[str, str]:
@@ -131,17 +153,17 @@ def _split_as_named(backend: Any, header: GgufHeader) -> list[str]:
     return []
 
 
-def _begin_as_stated(tokenizer: Any, header: GgufHeader) -> None:
+def _begin_as_stated(backend: Tokenizer, header: GgufHeader, special: Mapping[str, str]) -> None:
     """Put BOS before and EOS behind a text where the file says so, or says nothing and llama.cpp does."""
     usual = header.metadata.get(_MODEL) == _PIECES or header.metadata.get(_PRE) in _WITH_BOS
-    before = header.metadata.get("tokenizer.ggml.add_bos_token", usual) and tokenizer.bos_token is not None
-    behind = header.metadata.get("tokenizer.ggml.add_eos_token", False) and tokenizer.eos_token is not None
-    first = [tokenizer.bos_token] if before else []
-    last = [tokenizer.eos_token] if behind else []
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+    before = header.metadata.get("tokenizer.ggml.add_bos_token", usual) and "bos_token" in special
+    behind = header.metadata.get("tokenizer.ggml.add_eos_token", False) and "eos_token" in special
+    first = [special["bos_token"]] if before else []
+    last = [special["eos_token"]] if behind else []
+    backend.post_processor = processors.TemplateProcessing(
         single=[*first, "$A", *last],
         pair=[*first, "$A", *last, *(f"{one}:1" for one in first), "$B:1", *(f"{one}:1" for one in last)],
-        special_tokens=[(one, tokenizer.convert_tokens_to_ids(one)) for one in dict.fromkeys((*first, *last))],
+        special_tokens=[(one, backend.token_to_id(one)) for one in dict.fromkeys((*first, *last))],
     )
 
 
