@@ -72,12 +72,13 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     ),
     "stablelm": lambda: StableLmConfig(
         **_SHAPE,
-        rope_parameters=_ROPE | {"partial_rotary_factor": 0.5},
+        rope_parameters=dict(_ROPE),
+        partial_rotary_factor=0.5,
         use_parallel_residual=False,
         layer_norm_eps=1e-4,
     ),
     "nemotron": lambda: NemotronConfig(
-        **_SHAPE, rope_parameters=_ROPE | {"partial_rotary_factor": 0.5}, norm_eps=1e-4, tie_word_embeddings=False
+        **_SHAPE, rope_parameters=dict(_ROPE), partial_rotary_factor=0.5, norm_eps=1e-4, tie_word_embeddings=False
     ),
     "bloom": lambda: BloomConfig(**_IDS, hidden_size=64, n_layer=2, n_head=4, layer_norm_epsilon=1e-4),
     "falcon": lambda: FalconConfig(**_IDS, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_kv_heads=1),

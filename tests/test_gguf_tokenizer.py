@@ -148,6 +148,14 @@ def test_words_that_the_vocabulary_has_whole_are_whole_where_the_model_does_so(
     assert (tokens == ["wholeword"]) == whole
 
 
+def test_special_tokens_may_have_any_letters(tmp_path: Path) -> None:
+    metadata = byte_level(add_bos_token=True)
+    metadata["tokenizer.ggml.tokens"][1] = "<début▁x>"
+    tokenizer, _ = built(tmp_path, metadata)
+    assert tokenizer("<début▁x>ab")["input_ids"][:2] == [1, 1]
+    assert len(tokenizer) == len(metadata["tokenizer.ggml.tokens"])
+
+
 def test_control_tokens_and_those_of_users_are_never_split(tmp_path: Path) -> None:
     tokenizer, _ = built(tmp_path, byte_level())
     assert tokens_of(tokenizer, "<|start|>ab<think>") == ["<|start|>", "ab", "<think>"]
