@@ -18,12 +18,13 @@ _MOST_NAMED = 8  # files in one message
 
 def is_gguf(place: Path) -> bool:
     """Whether a path is a GGUF file, by its name or, where a store gives it another, by its first bytes."""
-    if not place.is_file():
+    if not place.is_file() or is_gguf_name(place.name):
+        return place.is_file()
+    try:
+        with place.open("rb") as stream:
+            return stream.read(len(MAGIC)) == MAGIC
+    except OSError:  # not to be read, so nothing is known of it
         return False
-    if is_gguf_name(place.name):
-        return True
-    with place.open("rb") as stream:
-        return stream.read(len(MAGIC)) == MAGIC
 
 
 def is_gguf_name(name: str) -> bool:
