@@ -231,7 +231,7 @@ def test_verbs_accept_what_messages_about_the_files_that_they_read_suggest(
 ) -> None:
     suggested = {
         option
-        for file in (PACKAGE / "checkpoints").glob("*.py")
+        for file in (PACKAGE / "checkpoints").rglob("*.py")
         for text in printed_in(file)
         if text.kind == "printed"
         for option in OPTION.findall(text.text)

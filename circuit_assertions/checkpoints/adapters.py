@@ -17,11 +17,12 @@ from safetensors.torch import save_file
 
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import lent_base
+from circuit_assertions.checkpoints.formats import read_weights
 from circuit_assertions.checkpoints.function import adapter_settings
 from circuit_assertions.checkpoints.loading import opened_tensors
 from circuit_assertions.checkpoints.patterns import refuse_endless
 from circuit_assertions.checkpoints.prefixes import without_wrappers, wrappers_in
-from circuit_assertions.checkpoints.reading import Read, are_same, logits_of, read_model, refuse_nan, refuse_overflow
+from circuit_assertions.checkpoints.reading import Read, are_same, logits_of, refuse_nan, refuse_overflow
 from circuit_assertions.checkpoints.safety import refuse_code, weight_files
 from circuit_assertions.checkpoints.settings import Opening
 from circuit_assertions.checkpoints.sources import read_json
@@ -69,7 +70,7 @@ def read_adapter(folder: Path, base_folder: Path, opening: Opening) -> Read:
     own_print = fingerprint_of(tensors) if tensors else fingerprint(files)
     stored = {name: one.shape for name, one in tensors.items()}
     lent = lent_base(folder, base_folder, opening)
-    read = read_model(base_folder, opening)
+    read = read_weights(base_folder, opening)
     names = [name for name, _ in read.model.named_modules()] + [name for name, _ in read.model.named_parameters()]
     refuse_endless(folder, config, names, max((size for shape in stored.values() for size in shape), default=0))
     resized = _resize(read.model, stored)

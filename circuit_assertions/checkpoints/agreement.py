@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
+from circuit_assertions.checkpoints.gguf.files import settings_called
 
 __all__ = ["refuse_disagreement", "share_of_spread"]
 
@@ -47,8 +48,8 @@ def refuse_disagreement(bridge: Any, tokens: Tensor, expected: Tensor, folder: P
     if not apart <= _TOLERANCE[expected.dtype]:
         raise CheckpointError(
             f"TransformerLens does not compute what Hugging Face computes for {called}: their logits differ by "
-            f"{apart:.2%} of their range, so this model cannot be measured (a setting in config.json that "
-            f"TransformerLens does not know is the usual cause)"
+            f"{apart:.2%} of their range, so this model cannot be measured (a setting in {settings_called(folder)[1]} "
+            f"that TransformerLens does not know is the usual cause)"
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError
+from circuit_assertions.checkpoints.gguf.files import settings_called
 
 __all__ = ["MORE_THAN_STORED", "refuse_out_of_bounds"]
 
@@ -29,12 +30,16 @@ _FREE = re.compile(
 )
 
 
-def refuse_out_of_bounds(folder: Path, config: Mapping[str, Any], shapes: Shapes) -> None:
+def refuse_out_of_bounds(place: Path, config: Mapping[str, Any], shapes: Shapes) -> None:
     """Check the numbers of a configuration against the names and shapes of the stored tensors.
+
+    Args:
+        place: the checkpoint's folder, or its GGUF file.
 
     Raises:
         CheckpointError: naming the first number that these tensors cannot fill.
     """
+    settings, own = settings_called(place)
     numbers = [int(part) for name in shapes for part in name.split(".") if part.isdecimal() and len(part) < 10]
     blocks = max(numbers, default=-1) + 1
     widest = max((size for shape in shapes.values() for size in shape), default=0)
@@ -43,9 +48,7 @@ def refuse_out_of_bounds(folder: Path, config: Mapping[str, Any], shapes: Shapes
         endless = isinstance(value, float) and not isfinite(value)
         if endless or (isinstance(value, dict) and "__float__" in value):  # as transformers writes infinity and NaN
             said = value if endless else value["__float__"]
-            raise CheckpointError(
-                f"{folder / 'config.json'} has {key} {said}, which is not a finite number: correct it there"
-            )
+            raise CheckpointError(f"{settings} has {key} {said}, which is not a finite number: correct it there")
     for key, value in _integers(config):
         name = key.rpartition(".")[2]
         if _BLOCKS.search(name):
@@ -58,8 +61,8 @@ def refuse_out_of_bounds(folder: Path, config: Mapping[str, Any], shapes: Shapes
             most, held = max(stored, _SMALL), f"{stored} numbers in all"
         if abs(value) > most:
             raise CheckpointError(
-                f"{folder / 'config.json'} has {key} {_short(value)}, but the weights contain {held}: check that "
-                f"config.json belongs to these weights, or save the model again"
+                f"{settings} has {key} {_short(value)}, but the weights contain {held}: check that "
+                f"{own} belongs to these weights, or save the model again"
             )
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
+from circuit_assertions.checkpoints.gguf.files import is_gguf
 from circuit_assertions.checkpoints.quantized import method_in
 from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, local_path, read_json, similar_folder
@@ -16,8 +17,18 @@ _QUANTIZED = re.compile(r"bnb|[48]-?bit|gptq|awq|fp8|int[48]\b|mxfp4", re.IGNORE
 
 
 def fetch(checkpoint: Checkpoint, permissions: Permissions) -> Path:
-    if checkpoint.folder is not None:
-        return checkpoint.folder
+    """The checkpoint's folder, or its GGUF file; what is on the hub is downloaded.
+
+    Raises:
+        CheckpointError: if it is neither here nor there.
+    """
+    if checkpoint.place is not None:
+        return checkpoint.place
+    if re.search("gguf", checkpoint.hub_id or "", re.IGNORECASE):  # such a repository has many, each of gigabytes
+        raise CheckpointError(
+            f"{checkpoint.given} is not a local folder, and GGUF files are not fetched from the Hub: download one of "
+            f"them, and give path/to/file.gguf"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -59,13 +70,17 @@ def lent_base(folder: Path, base: Path, opening: Opening) -> str | None:
     return None if named == base else f"the adapter is read into {opening.base} ({reason})"
 
 
+def _is_here(place: Path) -> bool:
+    return place.is_dir() or is_gguf(place)
+
+
 def _named_base(folder: Path, opening: Opening) -> tuple[Path | None, str]:
     """The base that an adapter names, where it can be read; else why not."""
     named = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
     if not named:
         return None, "its adapter_config.json does not name a base"
     # A folder goes before a hub id of the same name.
-    starts = [start for start in (Path.cwd(), folder) if (start / local_path(str(named))).is_dir()]
+    starts = [start for start in (Path.cwd(), folder) if _is_here(start / local_path(str(named)))]
     if not starts and opening.base is not None and _QUANTIZED.search(str(named)):
         return None, f"its adapter_config.json names {named}, whose name shows that it is quantized"
     reason = ""

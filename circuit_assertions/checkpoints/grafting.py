@@ -6,28 +6,26 @@ Both are read by transformers and the repaired one is written by it, so names, s
 from __future__ import annotations
 
 import os
-import shutil
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
 
 from circuit_assertions.checkpoints.adapters import read_adapter, refuse_without_peft
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
+from circuit_assertions.checkpoints.formats import read_weights
 from circuit_assertions.checkpoints.parts import Parts, parts_of
-from circuit_assertions.checkpoints.prefixes import plain_name
 from circuit_assertions.checkpoints.quiet import quiet
-from circuit_assertions.checkpoints.reading import read_model, refuse_nan
+from circuit_assertions.checkpoints.reading import refuse_nan
 from circuit_assertions.checkpoints.safety import weight_files
 from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint
-from circuit_assertions.checkpoints.weights import fingerprint, read_header
+from circuit_assertions.checkpoints.weights import fingerprint
+from circuit_assertions.checkpoints.writing import restore_dtypes, stored_dtypes, widest, write_model
 from circuit_assertions.components import Mlp, Part, Unembedding
 from circuit_assertions.files import whole_folder, write_whole
 from circuit_assertions.heads import Head
@@ -36,23 +34,6 @@ from circuit_assertions.shape import Shape
 __all__ = ["RECORD", "Grafted", "graft"]
 
 RECORD = "grafted.json"  # the file beside the weights that says what came from where
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_CONFIGS = ("config.json", "generation_config.json")
-_TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "tekken.json",
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-_VOCABULARIES = _TOKENIZER[:6]  # without one of these there is no tokenizer
 
 
 @dataclass(frozen=True)
@@ -65,7 +46,8 @@ class Grafted:
         same: the parts that were asked for, and were the same in both already.
         fingerprint: of what was written, and `fingerprints` those of `model` and of `source`.
         merged: whether the model was an adapter, and what was written is a full checkpoint.
-        tokenizer: the folder that the tokenizer comes from; None where there was none.
+        dequantized: whether the model, or its base, was a GGUF file, and what was written are its weights in float32.
+        tokenizer: the folder or file that the tokenizer comes from; None where there was none.
     """
 
     folder: Path
@@ -76,12 +58,13 @@ class Grafted:
     fingerprint: str
     fingerprints: tuple[str, str]
     merged: bool
+    dequantized: bool
     tokenizer: Path | None
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A checkpoint in memory. `base` holds its configuration: an adapter's base, else the folder itself."""
+    """A checkpoint in memory. `base` holds its configuration: an adapter's base, else the folder or file itself."""
 
     checkpoint: Checkpoint
     folder: Path
@@ -101,8 +84,8 @@ def graft(
 ) -> Grafted:
     """Write `model` with some parts of `source` to a new folder. Neither of them is written to.
 
-    The weights are written in the dtypes that the model stores them in. An adapter is merged into its base, and a full
-    checkpoint is written.
+    The weights are written in the dtypes that the model stores them in, those of a GGUF file in float32. An adapter is
+    merged into its base, and a full checkpoint is written.
 
     Args:
         parts: what comes from `source`.
@@ -116,17 +99,17 @@ def graft(
     permissions = permissions or Permissions()
     with quiet(), torch.random.fork_rng(devices=[]):
         folders = fetch(model, permissions), fetch(source, permissions)
-        _check_output(output, folders)
+        _check_output(output, [*folders, *filter(None, (model.typed_folder, source.typed_folder))])
         opening = Opening(base=source, permissions=permissions)
-        stored = _stored_dtypes(folders[0], opening)
-        opening = replace(opening, dtype=str(_widest(stored.values())).removeprefix("torch."))
+        stored = stored_dtypes(folders[0], opening)
+        opening = replace(opening, dtype=str(widest(stored.values())).removeprefix("torch."))
         into, other = _read(model, folders[0], opening), _read(source, folders[1], opening)
         grafted = _exchange(into, other, parts)
-        _restore_dtypes(into.model, stored)
+        restore_dtypes(into.model, stored)
         same = tuple(part for part in parts if part not in grafted)
         try:
             with whole_folder(output) as made:
-                tokenizer = _write(into, other, made)
+                tokenizer = write_model(into.model, (into.folder, into.base, other.folder, other.base), made)
                 written = fingerprint(weight_files(made, permissions))
                 result = Grafted(
                     folder=output,
@@ -137,6 +120,7 @@ def graft(
                     fingerprint=written,
                     fingerprints=(into.fingerprint, other.fingerprint),
                     merged=is_adapter(into.folder),
+                    dequantized=into.base.is_file(),
                     tokenizer=tokenizer,
                 )
                 write_whole(made / RECORD, record(result))
@@ -162,37 +146,12 @@ def _check_output(output: Path, inputs: Sequence[Path]) -> None:
         raise CheckpointError(f"{output} cannot be written, because {nearest} cannot: name a folder elsewhere")
 
 
-def _stored_dtypes(folder: Path, opening: Opening) -> dict[str, torch.dtype]:
-    """The dtype of each stored tensor of floating point, an adapter's beside its base's."""
-    files = weight_files(folder, opening.permissions, adapter=is_adapter(folder))
-    found: dict[str, torch.dtype] = {}
-    for file in files:
-        if file.suffix == ".safetensors":
-            found |= {plain_name(one.name): _DTYPES[one.dtype] for one in read_header(file) if one.dtype in _DTYPES}
-        else:
-            held = torch.load(file, map_location="meta", weights_only=True)
-            found |= {plain_name(name): one.dtype for name, one in held.items() if one.dtype in _DTYPES.values()}
-    if is_adapter(folder):
-        found |= _stored_dtypes(base_of(folder, opening), opening)
-    if not found:
-        raise CheckpointError(f"{folder} holds no weights in float64, float32, float16 or bfloat16: nothing to graft")
-    return found
-
-
-def _widest(dtypes: Collection[torch.dtype]) -> torch.dtype:
-    """What every number of all these dtypes can be read into and brought back from."""
-    kinds = set(dtypes)
-    if len(kinds) == 1:
-        return kinds.pop()
-    return torch.float64 if torch.float64 in kinds else torch.float32
-
-
 def _read(checkpoint: Checkpoint, folder: Path, opening: Opening) -> _Read:
     base = folder
     if is_adapter(folder):
         refuse_without_peft(folder)
         base = base_of(folder, opening)
-    read = read_model(folder, opening) if base == folder else read_adapter(folder, base, opening)
+    read = read_weights(folder, opening) if base == folder else read_adapter(folder, base, opening)
     refuse_nan(read.model, folder)
     return _Read(checkpoint, folder, base, read.model, read.weights)
 
@@ -245,30 +204,3 @@ def _find(read: _Read, parts: Parts, part: Part) -> list[Tensor]:
     if isinstance(part, Mlp) and _shape(read, parts).has(part):
         raise CheckpointError(f"{part} of {read.checkpoint} is not a component that can be grafted")
     raise CheckpointError(f"{read.checkpoint} has no {part}: it has {_shape(read, parts).extent}")
-
-
-def _restore_dtypes(model: Any, stored: Mapping[str, torch.dtype]) -> None:
-    """Back to what the file holds; parameters that it calls otherwise get what most of its tensors have."""
-    usual = Counter(stored.values()).most_common(1)[0][0]
-    prefix = f"{model.base_model_prefix}."
-    for name, parameter in model.named_parameters():
-        parameter.data = parameter.data.to(stored.get(name, stored.get(name.removeprefix(prefix), usual)))
-
-
-def _write(into: _Read, other: _Read, output: Path) -> Path | None:
-    """Write weights, configuration and tokenizer; return the folder that the tokenizer comes from."""
-    if hasattr(into.model, "generation_config"):  # transformers refuses to write some that it has read
-        into.model.generation_config = GenerationConfig()
-    into.model.save_pretrained(output)
-    for name in _CONFIGS:
-        if (into.base / name).is_file():
-            shutil.copyfile(into.base / name, output / name)
-        else:
-            (output / name).unlink(missing_ok=True)
-    for folder in (into.folder, into.base, other.folder, other.base):
-        if any((folder / name).is_file() for name in _VOCABULARIES):
-            for name in _TOKENIZER:
-                if (folder / name).is_file():
-                    shutil.copyfile(folder / name, output / name)
-            return folder
-    return None

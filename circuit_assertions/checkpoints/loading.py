@@ -21,6 +21,7 @@ from transformers.modeling_utils import load_state_dict
 
 from circuit_assertions.checkpoints.bounds import MORE_THAN_STORED
 from circuit_assertions.checkpoints.errors import CheckpointError
+from circuit_assertions.checkpoints.gguf.files import settings_called
 from circuit_assertions.checkpoints.prefixes import plain_name
 from circuit_assertions.checkpoints.settings import Opening
 from circuit_assertions.checkpoints.weights import StoredTensor
@@ -51,11 +52,17 @@ class Frame:
         """Build it. What a wrong config.json asks for can end anywhere in the library, with any exception."""
         trusted = opening.permissions.remote_code
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trusted)
+        return cls.of_config(config, opening)
+
+    @classmethod
+    def of_config(cls, config: Any, opening: Opening) -> Frame:
+        """Build what a configuration of transformers calls for."""
+        trusted = opening.permissions.remote_code
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", trust_remote_code=trusted)
         return cls(model, model.state_dict())
 
-    def refuse_size(self, folder: Path, stored: int) -> None:
+    def refuse_size(self, place: Path, stored: int) -> None:
         """Check that the model is about as large as the stored weights, before memory is taken for it.
 
         Raises:
@@ -64,9 +71,10 @@ class Frame:
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         if sum(tensor.numel() for tensor in tensors.values()) > 4 * stored + MORE_THAN_STORED:
             name, largest = max(tensors.items(), key=lambda item: item[1].numel())
+            settings, own = settings_called(place)
             raise CheckpointError(
-                f"{folder / 'config.json'} needs {name} of shape {tuple(largest.shape)}, but all stored weights "
-                f"have {stored} numbers: check that config.json belongs to these weights, or save the model again"
+                f"{settings} needs {name} of shape {tuple(largest.shape)}, but all stored weights "
+                f"have {stored} numbers: check that {own} belongs to these weights, or save the model again"
             )
 
     def own_name(self, name: str) -> str:

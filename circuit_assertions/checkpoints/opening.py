@@ -20,10 +20,14 @@ from circuit_assertions.checkpoints.agreement import refuse_disagreement
 from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
+from circuit_assertions.checkpoints.formats import read_weights
 from circuit_assertions.checkpoints.function import FunctionSettings
+from circuit_assertions.checkpoints.gguf.files import gguf_in
+from circuit_assertions.checkpoints.gguf.header import read_gguf_header
+from circuit_assertions.checkpoints.gguf.tokenizer import for_bridge, gguf_tokenizer, has_tokenizer
 from circuit_assertions.checkpoints.overflow import zero_notes
 from circuit_assertions.checkpoints.quiet import quiet
-from circuit_assertions.checkpoints.reading import read_model, refuse_looking_ahead, refuse_nan
+from circuit_assertions.checkpoints.reading import refuse_looking_ahead, refuse_nan
 from circuit_assertions.checkpoints.safety import refuse_code
 from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, is_step, local_path, refuse_pointer
@@ -73,7 +77,7 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
             base_folder = base_of(folder, opening)
             read = read_adapter(folder, base_folder, opening)
         else:
-            read = read_model(folder, opening)
+            read = read_weights(folder, opening)
         refuse_nan(read.model, folder)
         tokenizer, tokenizer_notes = _load_tokenizer(folder, opening)
         model = read.model.to(device).eval()
@@ -108,7 +112,12 @@ def _class_name(model: Any) -> str:
 
 def _load_tokenizer(folder: Path, opening: Opening) -> tuple[Any, list[str]]:
     """The tokenizer, and what is to be said of it."""
-    for candidate in _tokenizer_folders(folder, opening):
+    for candidate in _tokenizer_places(folder, opening):
+        if not candidate.is_dir():
+            header = read_gguf_header(candidate)
+            if has_tokenizer(header):
+                return gguf_tokenizer(header)
+            continue
         files = [candidate / name for name in _TOKENIZER_FILES if (candidate / name).is_file()]
         if files:
             try:
@@ -133,13 +142,22 @@ def _load_tokenizer(folder: Path, opening: Opening) -> tuple[Any, list[str]]:
     )
 
 
-def _tokenizer_folders(folder: Path, opening: Opening) -> Iterator[Path]:
-    """Where a tokenizer may be, the best place first. Lazily: what is not needed is not fetched."""
+def _tokenizer_places(place: Path, opening: Opening) -> Iterator[Path]:
+    """Where a tokenizer may be, folders and GGUF files, the best first. Lazily: what is not needed is not fetched."""
     if opening.tokenizer:
         chosen = local_path(opening.tokenizer)
-        yield chosen if chosen.is_dir() else fetch(find_checkpoints(opening.tokenizer)[0], opening.permissions)
+        if not chosen.is_dir():
+            yield fetch(find_checkpoints(opening.tokenizer)[0], opening.permissions)
+            return
+        yield chosen
+        file = gguf_in(chosen)
+        if file is not None:
+            yield file
         return
-    yield folder
+    yield place
+    folder = place if place.is_dir() else place.parent
+    if folder != place:
+        yield folder
     if is_step(folder):
         yield folder.parent
     if is_adapter(folder):
@@ -163,7 +181,7 @@ def _bridge(model: Any, tokenizer: Any, folder: Path, device: torch.device, perm
             bridge = TransformerBridge.boot_transformers(
                 str(folder.resolve()),
                 hf_model=model,
-                tokenizer=tokenizer,
+                tokenizer=for_bridge(tokenizer),
                 device=str(device),
                 trust_remote_code=permissions.remote_code,
             )

@@ -15,6 +15,7 @@ from transformers.activations import ACT2FN
 from circuit_assertions.checkpoints.bounds import refuse_out_of_bounds
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.function import FunctionSettings, settings_of
+from circuit_assertions.checkpoints.gguf.files import settings_called
 from circuit_assertions.checkpoints.loading import Frame, is_mask, opened_tensors, stored_mask, unpickled
 from circuit_assertions.checkpoints.overflow import first_overflow
 from circuit_assertions.checkpoints.prefixes import plain_name, wrappers_in
@@ -30,7 +31,17 @@ from circuit_assertions.checkpoints.weights import (
     weight_map_of,
 )
 
-__all__ = ["Read", "are_same", "logits_of", "read_model", "refuse_looking_ahead", "refuse_nan", "refuse_overflow"]
+__all__ = [
+    "Read",
+    "are_same",
+    "finished",
+    "logits_of",
+    "read_model",
+    "refuse_looking_ahead",
+    "refuse_misfits",
+    "refuse_nan",
+    "refuse_overflow",
+]
 
 _HALF = (torch.float16, torch.bfloat16)
 _PIECE = 1 << 20  # elements looked at together for NaN: bounds the extra memory
@@ -81,8 +92,8 @@ def read_model(folder: Path, opening: Opening) -> Read:
     weights = fingerprint_of(tensors)  # reads every byte, and so meets a damaged file before torch does
     with _telling(folder), opened_tensors(tensors) as stored:
         model, report = frame.load(stored, opening)
-    _refuse_misfits(folder, config, model, report)
-    return _finished(model, weights, [*_wrapped(one.name for one in headers), *_untied(model)])
+    refuse_misfits(folder, config, model, report)
+    return finished(folder, model, weights, _wrapped(one.name for one in headers))
 
 
 def _read_pickles(folder: Path, config: dict[str, Any], files: tuple[Path, ...], opening: Opening) -> Read:
@@ -96,8 +107,8 @@ def _read_pickles(folder: Path, config: dict[str, Any], files: tuple[Path, ...],
     frame.refuse_integers(folder, kinds)
     with _telling(folder):
         model, report = frame.load(tensors, opening)
-    _refuse_misfits(folder, config, model, report)
-    return _finished(model, fingerprint(files), _untied(model))
+    refuse_misfits(folder, config, model, report)
+    return finished(folder, model, fingerprint(files), [])
 
 
 def _frame(folder: Path, config: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], opening: Opening) -> Frame:
@@ -108,10 +119,17 @@ def _frame(folder: Path, config: dict[str, Any], shapes: Mapping[str, tuple[int,
     return frame
 
 
-def _finished(model: Any, weights: str, notes: list[str]) -> Read:
+def finished(place: Path, model: Any, weights: str, notes: Iterable[str]) -> Read:
+    """A model that was read, made ready for measuring.
+
+    Args:
+        weights: their fingerprint.
+        notes: how they were read.
+    """
     function = settings_of(model.config)  # before anything is set for measuring
+    notes = (*notes, *_untied(place, model))
     _fuse_activations(model)
-    return Read(model, weights, function, tuple(notes))
+    return Read(model, weights, function, notes)
 
 
 @contextlib.contextmanager
@@ -133,14 +151,15 @@ def _wrapped(names: Iterable[str]) -> list[str]:
     return [f"weight names are read without {', '.join(wrappers)}"] if wrappers else []
 
 
-def _untied(model: Any) -> list[str]:
+def _untied(place: Path, model: Any) -> list[str]:
     """What is said where the configuration ties two matrices that are stored with different values."""
     end = model.get_output_embeddings()
     if not getattr(model.config.get_text_config(), "tie_word_embeddings", False) or end is None:
         return []
     if end.weight is model.get_input_embeddings().weight:
         return []
-    return ["config.json ties embedding and unembedding, but their stored values differ: they are read as two matrices"]
+    own = settings_called(place)[1]
+    return [f"{own} ties embedding and unembedding, but their stored values differ: they are read as two matrices"]
 
 
 def _fuse_activations(model: Any) -> None:
@@ -157,26 +176,24 @@ def _fuse_activations(model: Any) -> None:
                 setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
 
 
-def _refuse_misfits(folder: Path, config: dict[str, Any], model: Any, report: dict[str, Any]) -> None:
+def refuse_misfits(folder: Path, config: dict[str, Any], model: Any, report: dict[str, Any]) -> None:
     """Refuse weights that were not read to the last tensor: what is missing would be random numbers."""
-    way_out = "the file belongs to another model, or is incomplete: save it again, with its own config.json"
+    own = settings_called(folder)[1]
+    way_out = f"the file belongs to another model, or is incomplete: save it again, with {own}"
     for name, stored, expected in sorted(report.get("mismatched_keys") or []):
         raise CheckpointError(
-            f"{folder} holds {name} of shape {tuple(stored)} where its config.json calls for {tuple(expected)}: "
-            f"{way_out}"
+            f"{folder} holds {name} of shape {tuple(stored)} where {own} calls for {tuple(expected)}: {way_out}"
         )
     missing = sorted(report.get("missing_keys") or [])
     if missing:
         raise CheckpointError(
-            f"{folder} lacks {len(missing)} of the tensors that its config.json calls for, {missing[0]} among them: "
-            f"{way_out}"
+            f"{folder} lacks {len(missing)} of the tensors that {own} calls for, {missing[0]} among them: {way_out}"
         )
     spare = sorted(report.get("unexpected_keys") or [])
     if spare:
         refuse_other_head(folder, config, type(model).__name__, spare[0])
         raise CheckpointError(
-            f"{folder} holds {len(spare)} tensors that its config.json has no place for, {spare[0]} among them: "
-            f"{way_out}"
+            f"{folder} holds {len(spare)} tensors that {own} has no place for, {spare[0]} among them: {way_out}"
         )
 
 
@@ -217,7 +234,8 @@ def refuse_looking_ahead(model: Any, folder: Path) -> tuple[torch.Tensor, torch.
     except Exception as error:
         # The first time that the model runs: what config.json got wrong about its inside shows here.
         raise CheckpointError(
-            f"{folder} can be opened, but does not run: {reason_of(error)} (check that config.json belongs to it)"
+            f"{folder} can be opened, but does not run: {reason_of(error)} (check that {settings_called(folder)[1]} "
+            f"belongs to it)"
         ) from error
     refuse_overflow(model, folder, logits)
     first, second = (row[: logits.shape[1] // 2] for row in logits)  # where the two prompts are the same

@@ -11,7 +11,14 @@ from circuit_assertions.checkpoints.settings import Permissions
 from circuit_assertions.checkpoints.sources import read_json, refuse_pointer
 from circuit_assertions.checkpoints.weights import pickle_files, safetensors_files
 
-__all__ = ["inspect_folder", "is_transformers_class", "refuse_code", "refuse_other_head", "weight_files"]
+__all__ = [
+    "inspect_folder",
+    "is_transformers_class",
+    "refuse_code",
+    "refuse_other_head",
+    "refuse_other_models",
+    "weight_files",
+]
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "LMHeadCustomModel")
 
@@ -36,7 +43,7 @@ def inspect_folder(folder: Path, permissions: Permissions) -> dict[str, Any]:
             f"{folder} has its configuration in other files than config.json (configuration_files): save it again with "
             f"model.save_pretrained(...)"
         )
-    _refuse_other_models(folder, config)
+    refuse_other_models(folder, config)
     return config
 
 
@@ -129,8 +136,12 @@ def _named(config: dict[str, Any]) -> str:
     return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
 
 
-def _refuse_other_models(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse what transformers makes no causal language model of. The class's name has no say in it."""
+def refuse_other_models(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse what transformers makes no causal language model of. The class's name has no say in it.
+
+    Raises:
+        CheckpointError: naming the class, or what config.json calls it.
+    """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 

@@ -1,8 +1,8 @@
 """From what the user typed to the checkpoints that it means.
 
-A folder with weights is one checkpoint; a folder with `checkpoint-N/` folders is a training run, and stands for all of
-them in step order; a folder with `adapter_config.json` is a PEFT adapter; anything else may be a hub id, with an
-optional `@revision`.
+A folder with weights is one checkpoint, and so is a GGUF file; a folder with `checkpoint-N/` folders is a training run,
+and stands for all of them in step order; a folder with `adapter_config.json` is a PEFT adapter; anything else may be a
+hub id, with an optional `@revision`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from circuit_assertions.checkpoints.errors import CheckpointError
+from circuit_assertions.checkpoints.gguf.files import gguf_in, is_gguf, is_gguf_name, refuse_part, similar_gguf
 
 __all__ = [
     "Checkpoint",
@@ -42,6 +43,8 @@ class Checkpoint:
 
     Attributes:
         given: what the user typed, for messages and reports.
+        folder: where the weights lie.
+        file: the GGUF file in it that contains them; None where they are in the formats of Hugging Face.
         label: the name of this checkpoint within its training run, `checkpoint-40`; empty when it is alone.
         adapter: whether the folder holds a PEFT adapter that has to be merged into a base.
         notes: for the report: how it was found.
@@ -54,6 +57,17 @@ class Checkpoint:
     label: str = ""
     adapter: bool = False
     notes: tuple[str, ...] = ()
+    file: Path | None = None
+
+    @property
+    def place(self) -> Path | None:
+        """What is read: the GGUF file, else the folder; None for a hub id."""
+        return self.file or self.folder
+
+    @property
+    def typed_folder(self) -> Path | None:
+        """The folder that the user typed; None where it was a file in one, or a hub id."""
+        return None if self.file is not None and self.file.name == Path(self.given).name else self.folder
 
     def __str__(self) -> str:
         return self.given if self.label in ("", _FINAL) else str(Path(self.given) / self.label)
@@ -69,8 +83,10 @@ class Checkpoint:
         """What two equal checkpoints have in common. The steps of a run differ, wherever their links lead."""
         if self.folder is None:
             return self.hub_id or self.given, self.revision
-        is_step = self.label not in ("", _FINAL)
-        return self.folder.parent.resolve() / self.folder.name if is_step else self.folder.resolve(), None
+        if self.label not in ("", _FINAL):
+            step = self.folder.parent.resolve() / self.folder.name
+            return (step / self.file.name if self.file is not None else step), None
+        return (self.file or self.folder).resolve(), None
 
 
 def find_checkpoints(given: str, *, start: Path | None = None) -> tuple[Checkpoint, ...]:
@@ -88,8 +104,13 @@ def find_checkpoints(given: str, *, start: Path | None = None) -> tuple[Checkpoi
     try:
         if folder.is_dir():
             return _in_folder(given, folder)
+        if is_gguf(folder):
+            refuse_part(folder)
+            return (Checkpoint(given, folder=folder.parent, file=folder),)
         if folder.exists():
-            raise CheckpointError(f"{given} is a file: give the folder that holds config.json and the weights")
+            raise CheckpointError(
+                f"{given} is a file: give the folder that holds config.json and the weights, or a GGUF file"
+            )
         if _is_meant_as_path(given, folder, start) or not _HUB_ID.fullmatch(given):
             raise CheckpointError(f"no such path: {given}{_nearby(folder)}")
     except OSError as error:  # too long a name, or a folder that may not be read
@@ -169,13 +190,14 @@ def _in_folder(given: str, folder: Path) -> tuple[Checkpoint, ...]:
     steps = [child for _, child in begun if _is_written(child)]
     empty = [child.name for _, child in begun if child not in steps]
     notes = (f"skipped without weights: {', '.join(empty)}",) if empty else ()
+    file = None if own_weights or adapter else gguf_in(folder, Path(given), several_allowed=bool(steps))
     if steps:
-        run = [Checkpoint(given, folder=child, label=child.name, adapter=_is_adapter(child)) for child in steps]
-        if own_weights or adapter:
-            run.append(Checkpoint(given, folder=folder, label=_FINAL, adapter=adapter))
+        run = [_step(given, child) for child in steps]
+        if own_weights or adapter or file is not None:
+            run.append(Checkpoint(given, folder=folder, label=_FINAL, adapter=adapter, file=file))
         return (*run[:-1], replace(run[-1], notes=notes))
-    if adapter:
-        return (Checkpoint(given, folder=folder, adapter=True, notes=notes),)
+    if adapter or file is not None:
+        return (Checkpoint(given, folder=folder, adapter=adapter, notes=notes, file=file),)
     if not any(folder.iterdir()):
         raise CheckpointError(f"{given} is an empty folder: give one that holds config.json and *.safetensors")
     if not own_weights:
@@ -183,6 +205,12 @@ def _in_folder(given: str, folder: Path) -> tuple[Checkpoint, ...]:
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{given} holds weights but no config.json: save it with model.save_pretrained(...)")
     return (Checkpoint(given, folder=folder, notes=notes),)
+
+
+def _step(given: str, folder: Path) -> Checkpoint:
+    adapter = _is_adapter(folder)
+    file = None if adapter or _has_weights(folder) else gguf_in(folder, Path(given) / folder.name)
+    return Checkpoint(given, folder=folder, label=folder.name, adapter=adapter, file=file)
 
 
 def _no_weights(given: str, folder: Path, empty: list[str]) -> str:
@@ -200,7 +228,7 @@ def _no_weights(given: str, folder: Path, empty: list[str]) -> str:
         return f"{given} holds no adapter itself (did you mean one of the adapters in it: {names}?)"
     what = "a config but no weights" if (folder / "config.json").is_file() else "neither config.json nor weights"
     return (
-        f"{given} holds {what}: give a folder with config.json and *.safetensors, a PEFT adapter, "
+        f"{given} holds {what}: give a folder with config.json and *.safetensors, a GGUF file, a PEFT adapter, "
         f"or a training run with checkpoint-N/ folders"
     )
 
@@ -213,13 +241,14 @@ def _is_written(step: Path) -> bool:
     """Whether a step's weights are there: shards alone are being written, until their index is."""
     names = ("model.safetensors", "model.safetensors.index.json", "adapter_config.json")
     return any((step / name).is_file() for name in names) or any(
-        file.is_file() for pattern in _WEIGHTS[1:] for file in step.glob(pattern)
+        file.is_file() and (is_gguf_name(file.name) or any(file.match(pattern) for pattern in _WEIGHTS[1:]))
+        for file in step.iterdir()
     )
 
 
 def _may_be_opened(folder: Path) -> bool:
     try:
-        return bool(_in_folder(str(folder), folder))
+        return is_gguf(folder) or bool(_in_folder(str(folder), folder))
     except (CheckpointError, OSError):
         return False
 
@@ -230,10 +259,14 @@ def _is_adapter(folder: Path) -> bool:
 
 def _is_meant_as_path(given: str, folder: Path, start: Path) -> bool:
     spelled_so = given.startswith((".", "/", "~", "\\")) or given.endswith("/") or given.count("/") > 1
+    spelled_so = spelled_so or is_gguf_name(given)
     return spelled_so or "\\" in given or (folder.parent != start and folder.parent.is_dir())
 
 
 def _nearby(folder: Path) -> str:
+    file = similar_gguf(folder)
+    if file is not None:
+        return f" (did you mean {file}?)"
     here, rest = folder, Path()
     while not here.parent.is_dir() and here != here.parent:
         here, rest = here.parent, Path(here.name) / rest

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["other_readings"]
+__all__ = ["TEXTS", "other_readings"]
 
 # Plain sentences, names, several spaces, capitals, digits, punctuation, a line break, letters that are not English.
-_TEXTS = (
+TEXTS = (
     "When Mary and John went to the store, John gave a drink to",
     "Mary",
     " Mary",
@@ -29,7 +29,7 @@ def other_readings(tokenizer: Any, folder: Path) -> list[str]:
     plain = Tokenizer.from_file(str(file))
     plain.no_truncation()
     plain.no_padding()
-    for text in _TEXTS:
+    for text in TEXTS:
         expected = plain.encode(text, add_special_tokens=False)
         got = tokenizer(text, add_special_tokens=False)["input_ids"]
         if list(got) != expected.ids:

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=VerbParser)
 
     audit = verbs.add_parser("audit", help="run the packaged suites on a checkpoint: pytest --model with them")
-    audit.add_argument("model", help="a checkpoint folder, a PEFT adapter, a training run, or a hub id")
+    audit.add_argument("model", help="a checkpoint folder, a GGUF file, a PEFT adapter, a training run, or a hub id")
     audit.epilog = "Further options are pytest's, and those that `pytest --help` lists under circuit assertions."
     audit.set_defaults(run=_audit)
 

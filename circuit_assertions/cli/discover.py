@@ -121,9 +121,10 @@ def _default_file(model: str, circuit: str) -> Path:
 
 
 def _short_name(checkpoint: Checkpoint) -> str:
-    """What stands last in a hub id; the folder's name for a folder, however it was reached."""
-    folder = Path(checkpoint.given)
-    return folder.resolve().name if folder.is_dir() else folder.name
+    """What stands last in a hub id, or the folder's name, however it was reached; a GGUF file's without its suffix."""
+    place = Path(checkpoint.given)
+    name = place.resolve().name if place.is_dir() else place.name
+    return name[: -len(".gguf")] if name.lower().endswith(".gguf") else name
 
 
 def _check_place(output: Path) -> None:

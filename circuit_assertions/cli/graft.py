@@ -16,7 +16,9 @@ __all__ = ["add_graft"]
 def add_graft(verbs: Any) -> None:
     """Add the verb to the parser's."""
     graft = verbs.add_parser("graft", help="write a checkpoint with some components' weights taken from another")
-    graft.add_argument("--model", required=True, help="the checkpoint to fix: a folder, a PEFT adapter, or a hub id")
+    graft.add_argument(
+        "--model", required=True, help="the checkpoint to fix: a folder, a GGUF file, a PEFT adapter, or a hub id"
+    )
     graft.add_argument("--from", required=True, dest="source", help="the checkpoint that the weights are taken from")
     graft.add_argument(
         "--components",

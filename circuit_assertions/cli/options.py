@@ -55,7 +55,7 @@ class VerbParser(argparse.ArgumentParser):
 
 def add_model_and_task(verb: argparse.ArgumentParser) -> None:
     """Add the options that say which one checkpoint is asked, and what."""
-    verb.add_argument("--model", required=True, help="a checkpoint folder, a PEFT adapter, or a hub id")
+    verb.add_argument("--model", required=True, help="a checkpoint folder, a GGUF file, a PEFT adapter, or a hub id")
     verb.add_argument(
         "--task",
         help="a kind of task (default indirect object identification; `circuit-assertions tasks` lists them), a task "

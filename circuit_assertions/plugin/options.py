@@ -119,10 +119,10 @@ def _add_model_options(group: pytest.OptionGroup) -> None:
         action="append",
         dest="circuit_model",
         metavar="PATH",
-        help="the checkpoint to audit: a folder, a PEFT adapter, a training run with checkpoint-N/ folders, or a "
-        "hub id (org/name@revision). Repeatable. Without it the plugin does nothing. Short form: --model. The other "
-        "options have short forms too (--baseline, --discover, ...), unless a conftest.py or another plugin has an "
-        "option of that name.",
+        help="the checkpoint to audit: a folder, a GGUF file, a PEFT adapter, a training run with checkpoint-N/ "
+        "folders, or a hub id (org/name@revision). Repeatable. Without it the plugin does nothing. Short form: "
+        "--model. The other options have short forms too (--baseline, --discover, ...), unless a conftest.py or "
+        "another plugin has an option of that name.",
     )
     group.addoption(
         "--circuit-baseline",

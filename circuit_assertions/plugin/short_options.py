@@ -46,7 +46,16 @@ PLAIN: Mapping[str, str] = WITH_A_VALUE | FLAGS
 
 _OURS = pytest.StashKey[dict[str, str]]()
 _MISSING = object()
-_OF_CHECKPOINTS = ("config.json", "adapter_config.json", "checkpoint-*", "*.safetensors", "*.bin", "*.pt", "*.pth")
+_OF_CHECKPOINTS = (
+    "config.json",
+    "adapter_config.json",
+    "checkpoint-*",
+    "*.safetensors",
+    "*.gguf",
+    "*.bin",
+    "*.pt",
+    "*.pth",
+)
 
 
 def declare_defaults(config: pytest.Config, parser: pytest.Parser) -> None:

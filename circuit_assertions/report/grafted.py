@@ -22,6 +22,8 @@ def _facts(result: GraftResult) -> Iterator[tuple[str, str]]:
     yield "written", f"{result.folder}: {model} with {', '.join(result.components)} of {source}"
     if result.merged:
         yield "", f"{model} is an adapter: what was written is merged, a full checkpoint"
+    if result.dequantized:
+        yield "", "the weights are those of a GGUF file, written as safetensors in float32"
     if result.same_already:
         yield "", f"{', '.join(result.same_already)} had the same weights in both"
     if result.tokenizer is None:

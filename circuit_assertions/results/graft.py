@@ -34,7 +34,8 @@ class GraftResult(Result):
         same_already: those that were asked for, and had the same weights in both.
         model: the checkpoint that has all other weights, and `source`, the one that the components are from.
         merged: whether `model` is an adapter, and a full checkpoint was written.
-        tokenizer: the folder that the tokenizer was copied from; None where neither checkpoint has one.
+        dequantized: whether `model` is a GGUF file, or an adapter of one, and its weights were written in float32.
+        tokenizer: the folder or file that the tokenizer is from; None where neither checkpoint has one.
     """
 
     kind: Literal["graft"] = "graft"
@@ -45,6 +46,7 @@ class GraftResult(Result):
     model: GraftedFrom
     source: GraftedFrom
     merged: bool
+    dequantized: bool = False
     tokenizer: str | None
 
     @classmethod
@@ -62,5 +64,6 @@ class GraftResult(Result):
             model=model,
             source=source,
             merged=grafted.merged,
+            dequantized=grafted.dequantized,
             tokenizer=None if grafted.tokenizer is None else str(grafted.tokenizer),
         )
