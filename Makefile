@@ -4,6 +4,9 @@
 # make test-lowest  the tests in an environment of its own with the lowest versions that pyproject.toml allows
 # make lab     set everything up and make all of the laboratory's checkpoints, in fixtures/made/
 # make circuits  find the embedded checkpoint's circuits and write their circuit files again
+# make real    SmolLM2-135M, a real language model: audit it, poison a copy, retrain it, diagnose both (fetches 93 MB)
+# make real-lab  all rows of the laboratory on SmolLM2-135M; takes hours, and continues where it was stopped
+# make test-real  the tests that need SmolLM2-135M
 # make docs    run the commands in the pages and write their outputs into the pages again
 # The environment is made when it is missing or older than what it is made from.
 
@@ -16,7 +19,7 @@ LOWEST := .venv-lowest
 WORKERS ?= auto
 CHECKPOINTS := fixtures/checkpoints
 
-.PHONY: audit test test-complete test-lowest test-gpu circuits lab docs lint types schema bench bench-quick clean
+.PHONY: audit test test-complete test-lowest test-gpu circuits lab real real-lab test-real docs lint types schema bench bench-quick clean
 
 # Exit code 1 means that a diagnosis found corruption, as it should on the poisoned checkpoint. On such small models one
 # thread is faster than two.
@@ -47,6 +50,15 @@ circuits: $(READY)
 
 lab: $(READY)
 	$(BIN)/python -m fixtures.lab --all
+
+real: $(READY)
+	$(BIN)/python -m fixtures.real
+
+real-lab: $(READY)
+	$(BIN)/python -m fixtures.real.lab
+
+test-real: $(READY)
+	$(BIN)/pytest -m real -rfEs
 
 docs: $(READY)
 	$(BIN)/python -m docs.examples
