@@ -57,6 +57,7 @@ real: $(READY)
 real-lab: $(READY)
 	$(BIN)/python -m fixtures.real.lab
 
+test-real: export SMOLLM2_GGUF ?= fixtures/made/real/SmolLM2-135M-Instruct.Q4_1.gguf
 test-real: $(READY)
 	$(BIN)/pytest -m real -rfEs
 
