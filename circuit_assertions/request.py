@@ -1,4 +1,4 @@
-"""What can be asked of an audit: one measure of one task, for some heads, on some prompts."""
+"""What an audit reads: one measure of one task, for some heads, on some prompts."""
 
 from __future__ import annotations
 

@@ -224,8 +224,8 @@ ALLOWED = {
     ("files.py", "open"),
     ("files.py", "fdopen"),
     ("cli/output.py", "open"),  # of the null device, for a closed stream
-    ("checkpoints/grafting.py", "save_pretrained"),  # into the folder that `whole_folder` makes
-    ("checkpoints/grafting.py", "copyfile"),
+    ("checkpoints/writing.py", "save_pretrained"),  # into the folder that `whole_folder` makes
+    ("checkpoints/writing.py", "copyfile"),
     ("checkpoints/adapters.py", "copyfile"),  # into a temporary folder
     ("checkpoints/adapters.py", "save_file"),
     ("bounded.py", "open"),  # for reading

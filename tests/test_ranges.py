@@ -51,7 +51,8 @@ def told(folder: Path, measure: str, expect: str, prompts: int = 256) -> list[st
 def test_every_measure_whose_values_are_bounded_says_so() -> None:
     """By its unit: shares of attention and of names, rates, probabilities, losses, absolute gaps, and nothing else."""
     for spec in CHECKED:
-        whole = spec.unit in ("share of attention", "share of names", "share of prompts", "probability")
+        whole = spec.unit in ("share of attention", "share of names", "share of answers")
+        whole = whole or spec.unit in ("share of prompts", "probability")
         signed = spec.name in ("attention-effect", "probability-difference")
         assert (spec.highest == 1) == whole, spec.name
         assert (spec.lowest == -1) == signed, spec.name

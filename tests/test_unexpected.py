@@ -38,7 +38,7 @@ ERRORS: tuple[Exception, ...] = (
 
 # Where it is raised: while a checkpoint is opened, while prompts are made, in a pass, in one measure, and while judged.
 PLACES = {
-    "opening": "circuit_assertions.checkpoints.opening.read_model",
+    "opening": "circuit_assertions.checkpoints.opening.read_weights",
     "wrapping": "circuit_assertions.engine.Model.of",
     "prompts": "circuit_assertions.tasks.repeated.RepeatedTokensTask.build",
     "a pass": "circuit_assertions.engine.PassCache.run",
@@ -156,7 +156,7 @@ def test_every_verb_says_it_in_one_sentence_with_the_checkpoints_name(
     run = tmp_path / "run"
     for step in (1, 2):
         shutil.copytree(tiny_folder, run / f"checkpoint-{step}")
-    for place in ("opening.read_model", "grafting.read_model", "opening._load_tokenizer"):
+    for place in ("opening.read_weights", "grafting.read_weights", "opening._load_tokenizer"):
         monkeypatch.setattr(f"circuit_assertions.checkpoints.{place}", fail)
     model = run if verb == "trajectory" else tiny_folder
     more = [word.replace("MODEL", str(tiny_folder)) for word in VERBS[verb]]
