@@ -7,6 +7,7 @@ residual stream and single patterns, here all heads of a role together).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from circuit_assertions.assertions.circuits import everyone_in
@@ -30,22 +31,25 @@ __all__ = [
 ]
 
 _PRAKASH = "Prakash et al. 2024, arXiv 2402.14811, section 5"
-_UNIT = "share of the change"
+
+_of_a_role = partial(
+    measure,
+    kind="comparing",
+    unit="share of the change",
+    of_role=True,
+    compares=("baseline",),
+    needs=TO_PATCH,
+    relies_on=CAUSAL,
+)
 
 Bring: TypeAlias = "Callable[[Transplanting, tuple[Head, ...]], Tensor]"
 
 
-@measure(
+@_of_a_role(
     "cross-model-outputs",
-    kind="comparing",
-    unit=_UNIT,
-    of_role=True,
-    compares=("baseline",),
     help="how much of the model's change of the behaviour comes into the baseline with the model's outputs of a role's "
     "heads (ratio of means); 1 is all of it",
     source=f"{_PRAKASH} (CMAP)",
-    needs=TO_PATCH,
-    relies_on=CAUSAL,
 )
 def cross_model_outputs(beside: Comparing) -> Compared:
     """The model's outputs of the role put into the baseline, at every position, as a share of what changed.
@@ -56,17 +60,11 @@ def cross_model_outputs(beside: Comparing) -> Compared:
     return _brought(beside, _outputs, back=False)
 
 
-@measure(
+@_of_a_role(
     "cross-model-outputs-back",
-    kind="comparing",
-    unit=_UNIT,
-    of_role=True,
-    compares=("baseline",),
     help="how much of the model's change of the behaviour is undone when the heads of a role put out in the model what "
     "they put out in the baseline (ratio of means); 1 is all of it",
     source=f"{_PRAKASH} (CMAP)",
-    needs=TO_PATCH,
-    relies_on=CAUSAL,
 )
 def cross_model_outputs_back(beside: Comparing) -> Compared:
     """The baseline's outputs of the role put into the model, at every position, as a share of what changed.
@@ -77,17 +75,11 @@ def cross_model_outputs_back(beside: Comparing) -> Compared:
     return _brought(beside, _outputs, back=True)
 
 
-@measure(
+@_of_a_role(
     "cross-model-patterns",
-    kind="comparing",
-    unit=_UNIT,
-    of_role=True,
-    compares=("baseline",),
     help="how much of the model's change of the behaviour comes into the baseline when the heads of a role attend "
     "there as they do in the model (ratio of means); 1 is all of it",
     source=f"{_PRAKASH} (CMPP)",
-    needs=TO_PATCH,
-    relies_on=CAUSAL,
 )
 def cross_model_patterns(beside: Comparing) -> Compared:
     """The model's attention patterns of the role put into the baseline, as a share of what changed.
@@ -98,17 +90,11 @@ def cross_model_patterns(beside: Comparing) -> Compared:
     return _brought(beside, _patterns, back=False)
 
 
-@measure(
+@_of_a_role(
     "cross-model-patterns-back",
-    kind="comparing",
-    unit=_UNIT,
-    of_role=True,
-    compares=("baseline",),
     help="how much of the model's change of the behaviour is undone when the heads of a role attend in the model as "
     "they do in the baseline (ratio of means); 1 is all of it",
     source=f"{_PRAKASH} (CMPP)",
-    needs=TO_PATCH,
-    relies_on=CAUSAL,
 )
 def cross_model_patterns_back(beside: Comparing) -> Compared:
     """The baseline's attention patterns of the role put into the model, as a share of what changed.
