@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from auditing import HEALTHY, Audited, repeated
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from suite_texts import write
@@ -27,6 +27,7 @@ TOGETHER = ALONE.among(DEFAULT.proposal_together)
 
 @settings(deadline=None, max_examples=60)
 @given(READINGS)
+@example(np.array([6.8e-151, *[0.0] * 15]))
 def test_a_bound_is_cleared_by_the_interval_and_has_two_digits(values: np.ndarray) -> None:
     made = _proposal({"measure": "logit-difference"}, values, DEFAULT)
     low, high = interval_of_mean(values, TOGETHER)

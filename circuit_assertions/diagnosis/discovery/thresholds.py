@@ -126,7 +126,7 @@ def _proposal(says: dict[str, Any], values: Array, policy: Policy) -> Proposal:
 def _rounded(value: float, down: bool) -> float:
     """To two digits, never past `value`, so that the bound stays as easy to clear as was measured."""
     if abs(value) < _NOTHING:
-        return 0.0
+        return 0.0 if value == 0 or (value > 0) == down else math.copysign(_NOTHING, value)
     digits = 1 - math.floor(math.log10(abs(value)))
     scaled = value * 10.0**digits
     near = round(scaled, 9)  # 2.3 times ten is not 23 in binary
