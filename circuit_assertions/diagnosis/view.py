@@ -60,6 +60,11 @@ class View:
         return self.audit.policy
 
     @property
+    def all_heads(self) -> tuple[Head, ...]:
+        """Every head of the checkpoint, in order."""
+        return tuple(self.audit.model(self.checkpoint).layout.all_heads())
+
+    @property
     def level(self) -> Level:
         """What the figures of one verdict of this run share."""
         return Level.of_figures(self.policy)

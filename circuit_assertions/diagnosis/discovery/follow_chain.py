@@ -140,8 +140,7 @@ class _Side:
         read = self.race.readings(stage, reads, self.view, self.floor * stage.times)
         heads = stage.judged(read[0].heads, groups)
         effects = ByHead(read[0].heads, stage.effects([one.values for one in read]))
-        everyone = self.view.audit.model(self.view.checkpoint).layout.all_heads()
-        level = levels.of_discovery(self.view.policy, self.chain, len(list(everyone)))
+        level = levels.of_discovery(self.view.policy, self.chain, len(self.view.all_heads))
         sizable = _sizable(stage, heads, effects, self.floor * stage.times, level)
         self.clear = {head: effect for head, effect in sizable.items() if effect.clear}
         self.unclear |= sizable.keys() - self.clear.keys()

@@ -52,7 +52,7 @@ class Race:
         """
         prompts = view.audit.prompts(view.task, view.checkpoint)
         if pays is None:
-            pays = len(list(view.audit.model(view.checkpoint).layout.all_heads())) >= levels.RACED_FROM
+            pays = len(view.all_heads) >= levels.RACED_FROM
         return cls(chain, view, looks_of(prompts) if pays else (tuple(range(len(prompts))),))
 
     @property
@@ -95,7 +95,7 @@ class Race:
         """A reading on all prompts, of the heads that stay."""
         audit, checkpoint = self.view.audit, self.view.checkpoint
         everyone = Request(measure, self.view.task, tuple(sorted(operands.items())))
-        heads = tuple(audit.model(checkpoint).layout.all_heads())
+        heads = self.view.all_heads
         if audit.has(everyone, checkpoint):
             known = audit.read(everyone, checkpoint)
             return ByHead(known.heads, known.values, known)
