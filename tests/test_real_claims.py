@@ -13,8 +13,9 @@ from auditing import Audited, ioi
 from circuit_assertions.assertions import load_circuit
 from circuit_assertions.assertions.circuits import everyone_in
 from circuit_assertions.measures.intervals import Level
-from fixtures.real.lab import CIRCUIT, RESULTS
+from fixtures.real.lab import RESULTS
 from fixtures.real.package import GGUF, REAL
+from fixtures.real.rows import CIRCUIT
 
 FILE = REAL / GGUF
 TASK = ioi(prompts=64, seed=7)  # which neither the circuit nor the laboratory has seen
