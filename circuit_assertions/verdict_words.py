@@ -146,7 +146,8 @@ class Overall(Word):
     )
     AMPLIFIED = (
         "AMPLIFIED",
-        "behaviour or a role is clearly above 125 % of the baseline's, and none is weaker",
+        "behaviour or a role is clearly above 125 % of the baseline's, and none is weaker; where the behaviour is "
+        "stronger, a role against the answer may be weaker",
         YELLOW,
         PASSES,
     )

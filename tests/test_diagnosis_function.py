@@ -173,6 +173,32 @@ def test_what_is_stronger_does_not_make_up_for_what_is_weaker_and_is_told_beside
         assert says(why, "stronger")
 
 
+STRONGER, NO_STRONGER = figure(2.0, 1.8, 2.2), figure(1.2, 1.1, 1.3)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "left", "against", "verdict"),
+    [
+        (STRONGER, figure(0.2, -0.1, 0.5), True, "AMPLIFIED"),
+        (STRONGER, figure(0.2, 0.1, 0.3), True, "AMPLIFIED"),  # lost for certain, and the answer gained it
+        (STRONGER, figure(-0.5, -0.7, -0.3), True, "CORRUPTED"),  # it turned
+        (STRONGER, figure(0.2, 0.1, 0.3), False, "CORRUPTED"),
+        (NO_STRONGER, figure(0.2, 0.1, 0.3), True, "CORRUPTED"),
+        (NO_STRONGER, figure(0.6, 0.5, 0.7), True, "DEGRADED"),
+    ],
+)
+def test_a_weaker_role_against_the_answer_is_no_loss_where_the_behaviour_is_stronger(
+    behaviour: Figure, left: Figure, against: bool, verdict: str
+) -> None:
+    before = -VARIED if against else VARIED
+    one = RoleChange("negative-name-mover", left, (changed(before, 0.2 * before),))
+    assert one.opposes == against
+    found, why = overall(replace(AS_BEFORE, retained=behaviour), Function((one,)), DEFAULT)
+    assert found == verdict
+    if verdict == "AMPLIFIED":
+        assert says(why, "stronger", "negative-name-mover", "20%", "against the answer")
+
+
 @given(st.floats(-1, 2), st.floats(0, 0.5), st.floats(-1, 2), st.floats(0, 0.5))
 def test_intact_is_never_said_of_what_is_clearly_less_than_clean_fine_tuning_leaves(
     behaviour: float, reach: float, of_role: float, role_reach: float

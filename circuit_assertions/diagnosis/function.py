@@ -62,6 +62,16 @@ class RoleChange:
         return self.retained.interval.high < self.policy.corrupted_role_below
 
     @property
+    def opposes(self) -> bool:
+        """Whether its heads worked against the answer on the baseline, as negative name movers do."""
+        return sum(one.before.mean for one in self.heads) < 0
+
+    @property
+    def reversed(self) -> bool:
+        """Whether its effect certainly has the opposite direction of the baseline's."""
+        return self.retained.interval.high < 0
+
+    @property
     def weaker(self) -> bool:
         """Whether the role certainly has a weaker effect."""
         return self.retained.interval.high < self.policy.weaker_role_below

@@ -30,25 +30,24 @@ def overall(behaviour: Behaviour, function: Function, policy: Policy) -> tuple[O
     if kept.mean < policy.corrupted_below and kept.interval.high < 1 - policy.least_lost:
         turned = "the behaviour is reversed: the model prefers the wrong answer"
         return Overall.CORRUPTED, turned if behaviour.after.interval.high < 0 else f"{_shown(behaviour)} is left"
-    lost = [
-        f"{role.role} {what_it_keeps(role.retained, policy, in_sentence=True)}"
-        for role in function.roles
-        if not role.asleep and role.lost
-    ]
+    amplified = kept.interval.low > policy.amplified_above
+    active = [role for role in function.roles if not role.asleep]
+    # What a role against the answer loses, the answer gains: no loss where the behaviour is stronger, unless it turned.
+    counted = [role for role in active if not (amplified and role.opposes and not role.reversed)]
+    lost = [f"{role.role} {what_it_keeps(role.retained, policy, in_sentence=True)}" for role in counted if role.lost]
     flipped = _flipped(function)
     if lost or flipped:
         return Overall.CORRUPTED, f"the behaviour {'' if lost else 'mostly '}holds, but {', '.join([*lost, *flipped])}"
-    active = [role for role in function.roles if not role.asleep]
-    stronger = ["the behaviour"] * (kept.interval.low > policy.amplified_above)
+    stronger = ["the behaviour"] * amplified
     stronger += [role.role for role in active if role.retained.interval.low > policy.amplified_above]
     more = f"stronger than on the baseline: {', '.join(stronger)}" if stronger else ""
-    less = [role for role in active if role.retained.interval.high < policy.degraded_role_below]
+    less = [role for role in counted if role.retained.interval.high < policy.degraded_role_below]
     weaker = kept.interval.high < policy.degraded_below
     if weaker or less:  # a stronger role does not make up for a weaker one
         there = f"{_shown(behaviour)} is {'left' if weaker else 'kept'}"
         return Overall.DEGRADED, f"{there}, {_of_roles(function, less)}{f'; {more}' * bool(more)}"
     if more:
-        return Overall.AMPLIFIED, more
+        return Overall.AMPLIFIED, "; ".join([more, *_weaker_against(active, policy)])
     return Overall.INTACT, f"{_shown(behaviour)} is kept, {_of_roles(function)}"
 
 
@@ -65,6 +64,13 @@ def _of_roles(function: Function, degraded: Sequence[RoleChange] = ()) -> str:
     if not function.roles:
         return "and there is no role to compare"
     return "and every role that could be compared works" if function.not_compared else "and every role works"
+
+
+def _weaker_against(active: Sequence[RoleChange], policy: Policy) -> list[str]:
+    """The weaker roles that work against the answer, as a sentence in a list; none or one."""
+    less = [role for role in active if role.opposes and role.retained.interval.high < policy.degraded_role_below]
+    told = [f"{role.role} {what_it_keeps(role.retained, policy, in_sentence=True)}" for role in less]
+    return [f"{', '.join(told)}, which is against the answer"] if told else []
 
 
 def _flipped(function: Function) -> list[str]:
