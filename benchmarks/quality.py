@@ -3,11 +3,12 @@
     python -m benchmarks.quality [--jobs N] [--only GROUP] [--seeds KIND] [--limit N] [--seed N]
     python -m benchmarks.quality --make      # train the models, and run nothing
     python -m benchmarks.quality --table     # write the table into docs/quality.md
+    python -m benchmarks.quality --recheck N # run N cases of earlier code again with today's
     python -m benchmarks.quality --quick --json
 
 Every case is declared, with what is true of it, in quality_cases.py. A run may be interrupted at any time: what is in
 the results file is not run again. If the code has changed since, it is; lines of other code stay in the file until
-`--forget-old`.
+`--forget-old`. `--recheck N` tests whether they still hold.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = Results.read(given.results)
     if given.forget_old:
         results.keep([code_version()])
-    if not given.table:
+    if given.recheck:
+        if not _recheck(results, given):
+            return 130
+    elif not given.table:
         cases = [
             case
             for case in declare(given.seed)
@@ -59,6 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.make:
         _tell(results, given)
     return 0
+
+
+def _recheck(results: Results, given: argparse.Namespace) -> bool:
+    """Run some cases of earlier code again, and note what ended otherwise; False where the run was interrupted."""
+    from benchmarks import quality_recheck
+
+    cases = quality_recheck.drawn(results, given.recheck, given.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        again = Results(Path(folder) / RESULTS.name)
+        if not _all(cases, again, given, already=0):
+            return False
+    outcomes = {line["case"]: line for line in again.lines}
+    quality_recheck.note(results, [(case, outcomes[case.name]) for case in cases])
+    return True
 
 
 def _tell(results: Results, given: argparse.Namespace) -> None:
@@ -192,12 +210,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--made", type=Path, metavar="DIR", help="trained models; default: fixtures/made/quality")
     parser.add_argument("--make", action="store_true", help="train the models, and run nothing")
     parser.add_argument("--table", action="store_true", help="run nothing, and write the table into docs/quality.md")
+    parser.add_argument("--recheck", type=int, default=0, metavar="N", help="run N cases of the latest results again")
     parser.add_argument("--quick", action="store_true", help="12 audits and the simulated coverage")
     parser.add_argument("--forget-old", action="store_true", help="take results of other code out of the file")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
-    if given.seed < 0 or given.jobs < 1 or (given.limit is not None and given.limit < 1):
-        parser.error("--seed is 0 or more; --jobs and --limit are 1 or more")
+    if given.seed < 0 or given.jobs < 1 or given.recheck < 0 or (given.limit is not None and given.limit < 1):
+        parser.error("--seed and --recheck are 0 or more; --jobs and --limit are 1 or more")
     return given
 
 

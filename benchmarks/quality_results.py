@@ -54,11 +54,13 @@ class Results:
 
     Attributes:
         asked: the ids of the suite's assertions, by version; their outcomes are stored as letters in this order.
+        rechecks: how cases of one version ended when they were run again with another.
     """
 
     file: Path
     lines: list[Line] = field(default_factory=list)
     asked: dict[str, list[str]] = field(default_factory=dict)
+    rechecks: list[Line] = field(default_factory=list)
 
     @classmethod
     def read(cls, file: Path) -> Results:
@@ -96,17 +98,24 @@ class Results:
         self._append(line)
         return line
 
+    def add_recheck(self, line: Line) -> None:
+        """Append how cases ended when they were run again (benchmarks.quality_recheck)."""
+        self._append(line)
+
     def keep(self, versions: Iterable[str]) -> None:
         """Take the lines of all other versions out of the file."""
         kept = set(versions)
         self.lines = [line for line in self.lines if line["version"] in kept]
         self.asked = {version: asked for version, asked in self.asked.items() if version in kept}
+        self.rechecks = [line for line in self.rechecks if line["of"] in kept]
         headings = [{"version": version, "asked": asked} for version, asked in self.asked.items()]
-        write_whole(self.file, "".join(_text(line) for line in (*headings, *self.lines)))
+        write_whole(self.file, "".join(_text(line) for line in (*headings, *self.lines, *self.rechecks)))
 
     def _take(self, line: Line) -> None:
         if "asked" in line:
             self.asked[line["version"]] = line["asked"]
+        elif "recheck" in line:
+            self.rechecks.append(line)
         else:
             self.lines.append(line)
 

@@ -27,6 +27,7 @@ from benchmarks.quality_figures import (
     recoveries,
     smallest,
 )
+from benchmarks.quality_recheck import which_code
 from benchmarks.quality_results import Results, code_version
 from benchmarks.quality_setting import HEADING, reaches, rows, setting_cases
 from circuit_assertions.files import write_whole
@@ -153,9 +154,11 @@ def _runs(results: Results) -> list[str]:
 
 
 def _without(results: Results) -> list[str]:
-    """How many cases came to no verdict, if any did."""
+    """How many cases came to no verdict, if any did, and which code the results are of, where it is not today's."""
     count = sum("error" in line for line in results.lines)
-    return ["", f"{count} of the cases that were run ended without a verdict; no share counts them."] if count else []
+    ended = f"{count} of the cases that were run ended without a verdict; no share counts them."
+    said = [ended] * bool(count) + [text for text in (which_code(results),) if text]
+    return [line for text in said for line in ("", text)]
 
 
 def _called(group: str) -> str:

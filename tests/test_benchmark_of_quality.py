@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import quality, quality_table
+from benchmarks import quality, quality_recheck, quality_table
 from benchmarks.quality_cases import BASES, GROUPS, Case, declare, quick
 from benchmarks.quality_figures import Ran, Share, alarm_levels, assertions, joined, localized, prompts_saved, smallest
 from benchmarks.quality_models import Planted, Trained, Weights
@@ -126,6 +126,50 @@ def test_a_quick_run_has_four_cases_of_each_group() -> None:
 
 
 # -- results ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_earlier_code(tmp_path: Path) -> Results:
+    """A results file in which 40 cases ended as they should, with code that is not today's."""
+    results = Results(tmp_path / "results.jsonl")
+    for case in declare()[:40]:
+        results.add(case, 0, "earlier", line_of(case))
+    return results
+
+
+def test_results_of_earlier_code_are_told_to_be_so_until_cases_are_run_again(of_earlier_code: Results) -> None:
+    assert "No case" in quality_recheck.which_code(of_earlier_code)
+    cases = quality_recheck.drawn(of_earlier_code, 10)
+    assert len({case.name for case in cases}) == 10
+    assert cases != quality_recheck.drawn(of_earlier_code, 10, seed=1)
+    changed, *same = cases
+    outcomes = [(changed, line_of(changed) | {"verdict": "DEGRADED"}), *((case, line_of(case)) for case in same)]
+    quality_recheck.note(of_earlier_code, outcomes)
+    for results in (of_earlier_code, Results.read(of_earlier_code.file)):
+        said = quality_recheck.which_code(results)
+        assert "10 of the cases" in said
+        assert ": 9 ended" in said
+        assert f"{changed.name}: verdict" in said
+        assert said in quality_table.table(results)
+    of_earlier_code.keep([code_version()])
+    assert not Results.read(of_earlier_code.file).rechecks
+
+
+def test_a_recheck_runs_the_cases_and_keeps_only_what_ended_otherwise(
+    of_earlier_code: Results, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quality, "_begin", lambda *_: None)
+    monkeypatch.setattr(quality, "_work", lambda case, make: line_of(case))
+    arguments = ["--recheck", "100", "--jobs", "1", "--results", str(of_earlier_code.file)]
+    assert quality.main(arguments) == 0
+    found = Results.read(of_earlier_code.file)
+    assert len(found.lines) == 40
+    assert found.rechecks == [{"recheck": code_version(), "of": "earlier", "cases": 40, "differ": {}}]
+    assert "40 ended" in capsys.readouterr().out
+
+
+def test_results_of_todays_code_need_no_recheck(filled: Results) -> None:
+    assert not quality_recheck.which_code(filled)
 
 
 @pytest.fixture

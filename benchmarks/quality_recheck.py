@@ -1,0 +1,67 @@
+"""Results of earlier code, tested by running some of their cases again with today's code.
+
+The full run takes hours, and most changes of the code decide no verdict. `--recheck N` runs N cases of the latest
+results again, drawn at random, and notes which of them now end otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from benchmarks.quality_cases import Case, declare
+from benchmarks.quality_results import Line, Results, code_version, key_of
+
+__all__ = ["COMPARED", "differs", "drawn", "note", "which_code"]
+
+COMPARED = ("gate", "outcomes", "verdict", "origin", "components", "recovery")  # of the outcome of a case
+_NONE: dict[str, Any] = {"origin": None, "components": [], "recovery": None, "verdict": None}
+
+
+def drawn(results: Results, count: int, seed: int = 0) -> list[Case]:
+    """Cases of the latest results, drawn without replacement; all of them where there are no more than `count`."""
+    version = results.latest
+    kept = {line["key"]: line["seed"] for line in ([] if version is None else results.of(version))}
+    declared = (case for number in sorted(set(kept.values())) for case in declare(number))
+    known = [case for case in declared if version is not None and key_of(case, version) in kept]
+    return Random(f"recheck {version} {seed}").sample(known, min(count, len(known)))
+
+
+def differs(line: Line, outcome: dict[str, Any]) -> list[str]:
+    """What of a kept result is not what the case ends with now."""
+    return [name for name in COMPARED if line.get(name, _NONE.get(name)) != outcome.get(name, _NONE.get(name))]
+
+
+def note(results: Results, outcomes: Sequence[tuple[Case, dict[str, Any]]]) -> Line:
+    """Keep which of these cases of the latest results end otherwise with today's code."""
+    version = results.latest
+    assert version is not None
+    lines = {line["key"]: line for line in results.of(version)}
+    found = {case.name: differs(lines[key_of(case, version)], outcome) for case, outcome in outcomes}
+    line = {
+        "recheck": code_version(),
+        "of": version,
+        "cases": len(found),
+        "differ": {name: what for name, what in found.items() if what},
+    }
+    results.add_recheck(line)
+    return line
+
+
+def which_code(results: Results) -> str:
+    """Which code the results are of, in a sentence; empty where it is today's."""
+    if results.latest is None or results.of(code_version()):
+        return ""
+    said = "These results were taken with earlier code."
+    rechecks = [one for one in results.rechecks if (one["of"], one["recheck"]) == (results.latest, code_version())]
+    if not rechecks:
+        return f"{said} No case was run again with today's."
+    last = rechecks[-1]
+    same = last["cases"] - len(last["differ"])
+    otherwise = "; ".join(f"{name}: {', '.join(what)}" for name, what in last["differ"].items())
+    return (
+        f"{said} {last['cases']} of the cases, drawn at random, were run again with today's code: {same} ended with "
+        "the same outcome of every assertion, verdict, origin and recovery"
+        f"{f'. These did not: {otherwise}' if otherwise else ''}."
+    )
