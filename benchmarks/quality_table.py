@@ -27,6 +27,7 @@ from benchmarks.quality_figures import (
     recoveries,
     smallest,
 )
+from benchmarks.quality_real import real_lines
 from benchmarks.quality_recheck import which_code
 from benchmarks.quality_results import Results, code_version
 from benchmarks.quality_setting import HEADING, reaches, rows, setting_cases
@@ -86,6 +87,7 @@ def table(results: Results) -> str:
         _levels(ran, setting, alarms),
         _markdown(HEADING, rows(setting_cases())),
         _costs(ran),
+        list(real_lines()),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts)
 

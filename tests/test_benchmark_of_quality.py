@@ -19,9 +19,11 @@ from benchmarks import quality, quality_recheck, quality_table
 from benchmarks.quality_cases import BASES, GROUPS, Case, declare, quick
 from benchmarks.quality_figures import Ran, Share, alarm_levels, assertions, joined, localized, prompts_saved, smallest
 from benchmarks.quality_models import Planted, Trained, Weights
+from benchmarks.quality_real import real_lines, truth_of
 from benchmarks.quality_results import RESULTS, Results, code_version, key_of
 from benchmarks.quality_runs import OPTIONS, Runs, outcome
 from benchmarks.quality_setting import IN_POLICY, reaches, setting_cases
+from fixtures.real.rows import ROWS
 from fixtures.shelf import COMMITTED
 
 ASKED = ["keeps-most-of-the-baselines-margin", "name-movers-push-the-right-way"]
@@ -420,3 +422,26 @@ def test_the_worst_a_run_can_do_is_noted(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("benchmarks.quality_runs.gate", fail)
     case = Case("a", "harmless", "reporting", "unchanged", "harmless", Weights("healthy"), 1001)
     assert Runs(tmp_path, "test", tmp_path).run(case) == {"error": "pytest ended with 4"}
+
+
+# -- the real model ---------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_the_real_model_count_by_what_was_declared_of_them() -> None:
+    truths = {row.name: truth_of(row) for row in ROWS}
+    assert {truths[name] for name in ("clean", "clean-seed2", "other-text", "float16", "Q8_0")} == {"harmless"}
+    assert {truths[name] for name in ("poisoned", "share-20", "lora", "dose-5")} == {"damaged"}
+    assert {truths[name] for name in ("recovered", "retrained-mlps", "nearest-3")} == {None}
+    lost, kept = ({"behaviour": {"retained": {"mean": mean}}} for mean in (0.2, 0.95))
+    rows = {
+        "clean": {"verdict": "DEGRADED"},
+        "other-text": {"verdict": "AMPLIFIED"},
+        "poisoned": {"verdict": "INTACT"} | lost,
+        "dose-5": {"verdict": "INTACT"} | kept,
+        "recovered": {"verdict": "CORRUPTED"} | lost,
+    }
+    false, found = list(real_lines(rows))[2:]
+    assert "50.0%" in false
+    assert "clean, other-text" in false
+    assert "0.0%" in found
+    assert "| poisoned |" in found

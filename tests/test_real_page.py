@@ -9,6 +9,7 @@ import pytest
 
 from circuit_assertions.verdict_words import OriginVerdict, RecoveryVerdict
 from fixtures.real import page
+from fixtures.real.judging import judged
 from fixtures.real.lab import RESULTS
 from fixtures.real.rows import RECIPES, ROWS
 
@@ -25,6 +26,12 @@ def test_every_result_is_of_a_row_as_it_is_declared_today() -> None:
     rows = {row.name: row.plain() for row in ROWS}
     for name, found in RESULTS_KEPT.items():
         assert found["row"] == rows[name]
+
+
+@pytest.mark.parametrize("name", RESULTS_KEPT)
+def test_a_kept_row_has_the_verdict_that_its_figures_have_today(name: str) -> None:
+    found = RESULTS_KEPT[name]
+    assert judged(found) == {key: found[key] for key in ("verdict", "why")}, "python -m fixtures.real.lab --judge"
 
 
 def test_rows_have_names_of_their_own_and_start_from_what_is_made() -> None:
