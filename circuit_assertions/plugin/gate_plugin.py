@@ -13,10 +13,12 @@ from circuit_assertions.plugin.diagnosis_section import DiagnosingPlugin
 from circuit_assertions.plugin.gate import FAILED, Gate, Rules
 from circuit_assertions.plugin.items import AssertionItem, selected_line
 from circuit_assertions.plugin.output_files import asked_outputs, audit_result, write_output
+from circuit_assertions.plugin.showing_step import ShowingPlugin
 from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
 from circuit_assertions.report.outputs import OutputError
 from circuit_assertions.results.audit import GateVerdict
+from circuit_assertions.results.circuit_shown import CircuitShown
 from circuit_assertions.verdict_words import GateResult
 
 __all__ = ["GatePlugin"]
@@ -88,7 +90,7 @@ class GatePlugin:
         outcome = GateVerdict(passed=code == 0, exit_code=code, line=gate.line(code))
         diagnosing = self._diagnosing
         diagnoses = () if diagnosing is None else tuple(diagnosing.results)
-        result = audit_result(self._audited, self._telling, outcome, diagnoses)
+        result = audit_result(self._audited, self._telling, outcome, diagnoses, self._circuits)
         for asked in self._outputs:
             try:
                 write_output(asked, result)
@@ -115,6 +117,17 @@ class GatePlugin:
             lost="" if diagnosing is None else diagnosing.failing,
             baseline="" if baseline is None else str(baseline),
         )
+
+    @property
+    def shows_circuits(self) -> bool:
+        """Whether an output shows head effects and attention."""
+        return any(asked.shows_circuits for asked in self._outputs)
+
+    @property
+    def _circuits(self) -> tuple[CircuitShown, ...]:
+        """What was read for outputs that show it."""
+        found = self._audited.config.pluginmanager.getplugin("circuit_assertions_showing")
+        return tuple(found.results) if isinstance(found, ShowingPlugin) else ()
 
     @property
     def _diagnosing(self) -> DiagnosingPlugin | None:
