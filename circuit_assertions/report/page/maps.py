@@ -19,7 +19,7 @@ __all__ = ["HeadValues", "MapCell", "MapGroup", "MapView", "contrast", "map_grou
 
 _STEPS = 10  # shades between none and full
 _DARK = ((35, 42, 53), (122, 187, 255), (255, 150, 110))  # none, towards the right answer, away from it
-_INKS = ((255, 255, 255), (11, 15, 20))
+_INKS = ((255, 255, 255), (0, 0, 0))
 _ROOMY, _TIGHT = 12, 24  # heads in a layer up to which cells have values, and roles
 _MOST_LISTED = 16  # heads outside of the circuit that are listed by their change
 
