@@ -121,16 +121,13 @@ def audit_of(
     failed = any(line.outcome in (Outcome.BROKEN, Outcome.ERROR) for line in lines)
     result = GateResult.FAIL if failed else GateResult.PASS
     models = tuple(dict.fromkeys(line.model for line in lines))
-    facts = {"layers": 48, "heads": 48, "d_model": 64, "dtype": "float32", "device": "cpu"}
     return AuditResult(
         baseline=f"base{text}",
         runs=tuple(map(tuple, runs)),
         models=tuple(
             AuditedModel(
                 model=model,
-                facts=CheckpointFacts(
-                    checkpoint=model, fingerprint=f"f{text}", architecture=f"A{text}", notes=(f"n{text}",), **facts
-                ),
+                facts=_facts(model, text),
                 warnings=(f"w{text}",),
             )
             for model in models
@@ -138,6 +135,20 @@ def audit_of(
         assertions=tuple(lines),
         circuits=tuple(circuits),
         gate=GateVerdict(passed=not failed, exit_code=int(failed), line=f"GATE: {result} ({len(lines)} of them{text})"),
+    )
+
+
+def _facts(model: str, text: str) -> CheckpointFacts:
+    return CheckpointFacts(
+        checkpoint=model,
+        fingerprint=f"f{text}",
+        architecture=f"A{text}",
+        layers=48,
+        heads=48,
+        d_model=64,
+        dtype="float32",
+        device="cpu",
+        notes=(f"n{text}",),
     )
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from html.parser import HTMLParser
+from importlib import resources
 from itertools import pairwise
 
 import pytest
@@ -226,7 +227,7 @@ COLOURS = re.compile(r"--([\w-]+):(#\w+)")
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_words_can_be_read_on_their_grounds(dark: bool) -> None:
-    style = (pages.resources.files("circuit_assertions.report") / "templates" / "report.css").read_text("utf-8")
+    style = (resources.files("circuit_assertions.report") / "templates" / "report.css").read_text("utf-8")
     blocks = re.findall(r":root\{([^}]*)\}", style)
     known = {name: value.ljust(7, value[-1]) for name, value in COLOURS.findall(blocks[1 if dark else 0])}
 
