@@ -63,7 +63,7 @@ def report_for(file: str) -> Output:
     if suffix not in by_suffix:
         known = ", ".join(sorted(by_suffix))
         given = repr(suffix) if suffix else "no suffix"
-        raise OutputError(f"the suffix of the file says what a report is written as, and it has {given}: use {known}")
+        raise OutputError(f"a report is written as the suffix of its file names, and this one has {given}: use {known}")
     return by_suffix[suffix]
 
 

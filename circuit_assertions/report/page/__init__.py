@@ -57,7 +57,7 @@ _DETAILS = (_Detail(10), _Detail(3, circuits=8), _Detail(1, circuits=2), _Detail
 
 
 def page(result: AuditResult) -> str:
-    """The page. What is too much for one page of 6 MB is left out, and the page says so.
+    """The page. What is too much for one page of 6 MB is left out, and the page reports it.
 
     Raises:
         PageError: if even the least is larger.

@@ -30,7 +30,7 @@ _KINDS_KEPT = ("intact", "amplified")
 
 @dataclass(frozen=True)
 class RoleView:
-    """A role: its share as a chart and in words, and its heads with what became of each."""
+    """A role: its share as a chart and in words, and its heads with the state of each."""
 
     name: str
     chart: IntervalChart
