@@ -15,8 +15,7 @@ from pathlib import Path
 from circuit_assertions.files import write_whole
 
 ROOT = Path(__file__).parents[1]
-SIZE = {"width": 1280, "height": 1130}
-QUALITY = 72  # of the JPEG
+SIZE = {"width": 1120, "height": 1000}
 
 
 def main() -> int:
@@ -34,7 +33,7 @@ def main() -> int:
             browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
             tab = browser.new_context(viewport=SIZE, color_scheme="light").new_page()
             tab.goto(page.as_uri())
-            write_whole(ROOT / "docs" / "report.jpg", tab.screenshot(type="jpeg", quality=QUALITY))
+            write_whole(ROOT / "docs" / "report.png", tab.screenshot())
             browser.close()
     return 0
 

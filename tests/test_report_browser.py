@@ -165,6 +165,11 @@ def test_heads_are_reached_by_the_keyboard(shown: Open) -> None:
         tab.keyboard.press(key)
         assert tab.locator("#tip h5").inner_text() == name
     assert "L1H3" in tab.evaluate("document.activeElement.getAttribute('aria-label')")
+    tab.evaluate("scrollBy({top: 60, behavior: 'instant'})")
+    tab.wait_for_timeout(50)
+    box, cell = (tab.locator(one).bounding_box() for one in ("#tip", "td:focus"))
+    assert abs(box["x"] - cell["x"]) < 2 or box["x"] + box["width"] <= 1280  # it stays with its head
+    assert tab.locator("#tip").is_visible()
     tab.keyboard.press("Escape")
     assert tab.locator("#tip").is_hidden()
     tab.keyboard.press("Tab")  # out of the map: one stop for each

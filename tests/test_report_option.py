@@ -111,6 +111,7 @@ def test_two_outputs_of_one_file_are_refused(project: pytest.Pytester) -> None:
     assert done.ret == pytest.ExitCode.USAGE_ERROR
 
 
+@pytest.mark.complete
 def test_the_configuration_names_reports_too(project: pytest.Pytester) -> None:
     (project.path / "pytest.ini").write_text("[pytest]\ncircuit_report = a.md b.html\n")
     done, _ = audit(project, f"--model={HEALTHY}")

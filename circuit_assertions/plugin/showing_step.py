@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import pytest
@@ -42,9 +43,10 @@ class ShowingPlugin:
         """Before the models are closed. Nothing is read of a run that was interrupted, or judged nothing."""
         if not self._alone or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
-        for checkpoint, _ in last_of_runs(self._audited):
-            self.show(checkpoint)
-            self._audited.runner.forget(checkpoint)
+        with contextlib.suppress(KeyboardInterrupt):  # it would take the verdicts with it, which are yet to be printed
+            for checkpoint, _ in last_of_runs(self._audited):
+                self.show(checkpoint)
+                self._audited.runner.forget(checkpoint)
 
     def show(self, checkpoint: Checkpoint) -> None:
         """Read what a report shows of a checkpoint: of each circuit that it was judged by."""

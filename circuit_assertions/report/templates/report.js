@@ -77,8 +77,10 @@ if (table && search) {
 
 // Head maps: pointing at a head, or moving with the arrow keys, shows what was read of it.
 const tip = document.getElementById("tip");
+let told = null; // how the tip is placed again, while the keyboard is on a head
 const hide = () => {
   tip.hidden = true;
+  told = null;
   for (const cell of all("td.at")) cell.classList.remove("at");
 };
 for (const group of all(".maps")) {
@@ -102,11 +104,15 @@ for (const group of all(".maps")) {
     for (const map of maps) cellAt(map, layer, head).classList.add("at");
     tip.replaceChildren(title, list);
     tip.hidden = false;
-    const box = cell.getBoundingClientRect(), own = tip.getBoundingClientRect();
-    const left = Math.max(8, Math.min(box.left, innerWidth - own.width - 8));
-    const below = box.bottom + 8, above = box.top - own.height - 8;
-    tip.style.left = `${left}px`;
-    tip.style.top = `${below + own.height > innerHeight && above > 0 ? above : below}px`;
+    const place = () => {
+      const box = cell.getBoundingClientRect(), own = tip.getBoundingClientRect();
+      const left = Math.max(8, Math.min(box.left, innerWidth - own.width - 8));
+      const below = box.bottom + 8, above = box.top - own.height - 8;
+      tip.style.left = `${left}px`;
+      tip.style.top = `${below + own.height > innerHeight && above > 0 ? above : below}px`;
+    };
+    place();
+    told = document.activeElement === cell ? place : null;
     cell.setAttribute("aria-label", `${title.textContent}: ${lines.map((line) => line.join(" ")).join(", ")}`);
   };
   for (const map of maps) {
@@ -138,7 +144,7 @@ for (const group of all(".maps")) {
     });
   }
 }
-addEventListener("scroll", hide, { passive: true });
+addEventListener("scroll", () => (told ? told() : hide()), { passive: true, capture: true });
 
 // What is folded away on the screen is printed.
 let folded = [];
