@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuit_assertions.files import NotWrittenError, append_text
+from circuit_assertions.files import append_text
 from circuit_assertions.places import PACKAGED
 from circuit_assertions.results import AssertionResult, AuditResult
+from circuit_assertions.unexpected import text_of
 
 __all__ = ["GitHubStep"]
 
@@ -51,22 +52,30 @@ class GitHubStep:
         Args:
             failing: the assertions that fail the gate.
         """
+        for part in (self._annotations, self._appended):
+            try:
+                yield from part(result, failing)
+            except Exception as error:  # the verdicts and the gate's line are yet to be printed
+                yield f"what GitHub shows of the audit could not be made: {text_of(error)}"
+
+    def _annotations(self, result: AuditResult, failing: Sequence[AssertionResult]) -> Iterator[str]:
         if self.annotates:
             from circuit_assertions.report.github import annotation_lines
             from circuit_assertions.report.verdict_sentence import worst_first
 
             yield from annotation_lines(worst_first(failing), self._path)
-        if self.summary is not None:
-            from circuit_assertions.report.markdown import MOST_BYTES, markdown
 
-            there = self.summary.stat().st_size if self.summary.is_file() else 0
-            if there >= MOST_BYTES // 2:
-                yield f"{self.summary} is nearly full: no summary of the audit was added"
-                return
-            try:
-                append_text(self.summary, markdown(result, MOST_BYTES - there))
-            except NotWrittenError as error:
-                yield str(error)
+    def _appended(self, result: AuditResult, failing: Sequence[AssertionResult]) -> Iterator[str]:
+        """Append the summary; the reason, where that is not possible."""
+        if self.summary is None:
+            return
+        from circuit_assertions.report.markdown import MOST_BYTES, markdown
+
+        there = self.summary.stat().st_size if self.summary.is_file() else 0
+        if there >= MOST_BYTES // 2:
+            yield f"{self.summary} is nearly full: no summary of the audit was added"
+            return
+        append_text(self.summary, markdown(result, MOST_BYTES - there))
 
     def _path(self, suite: str) -> str:
         if suite.startswith(PACKAGED):
