@@ -62,8 +62,8 @@ def report_for(file: str) -> Output:
     suffix = PurePath(file).suffix.lower()
     if suffix not in by_suffix:
         known = ", ".join(sorted(by_suffix))
-        given = repr(suffix) if suffix else "no suffix"
-        raise OutputError(f"a report is written as the suffix of its file names, and this one has {given}: use {known}")
+        problem = f"a report cannot be written as {suffix!r}" if suffix else "the name of the file has no suffix"
+        raise OutputError(f"{problem}: use {known}")
     return by_suffix[suffix]
 
 
