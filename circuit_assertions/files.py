@@ -16,7 +16,7 @@ from pathlib import Path
 
 from circuit_assertions import CircuitAssertionsError
 
-__all__ = ["NotWrittenError", "whole_folder", "write_whole"]
+__all__ = ["NotWrittenError", "append_text", "whole_folder", "write_whole"]
 
 _LAST = "config.json"  # by which a folder is known as a checkpoint
 
@@ -41,6 +41,18 @@ def write_whole(file: Path, content: str | bytes) -> None:
     except OSError as error:
         untouched = "; what was there before is untouched" if file.is_file() else ""
         raise NotWrittenError(f"{file} cannot be written: {error.strerror or error}{untouched}") from error
+
+
+def append_text(file: Path, content: str) -> None:
+    """Append to a file that others append to as well, in UTF-8 and in one write; it is made where there is none.
+
+    Raises:
+        NotWrittenError: if that is not possible.
+    """
+    try:
+        _write(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), content.encode("utf-8"), whole=False)
+    except OSError as error:
+        raise NotWrittenError(f"{file} cannot be appended to: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

@@ -48,6 +48,9 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No test may ask the network for a model: what is meant to fail offline must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# What tests audit is not told on the page of a step that runs them.
+for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+    os.environ.pop(name, None)
 
 
 # Thousands of modules stay once torch is imported, and each full collection looks through all of them.

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "circuit_assertions"
 FILES = (
     *sorted((PACKAGE / "diagnosis").rglob("*.py")),
-    *(PACKAGE / name for name in ("assertions/recovered_share.py", "measures/figures.py", "report/diagnosed.py")),
+    *(PACKAGE / name for name in ("assertions/recovered_share.py", "measures/figures.py")),
+    *(PACKAGE / "report" / name for name in ("diagnosed.py", "diagnosis_told.py")),
 )
 USUAL = (-1, 0, 1, 2)
 
@@ -35,8 +36,10 @@ NO_THRESHOLDS = (
     "measures/figures.py: _TENTH = 0.1",  # which share is written in a word
     "measures/figures.py: _NOTHING = 1e-06",  # what is printed as 0
     "measures/figures.py: 0.1 <= abs(float(short)) < 1000",  # how many digits are printed
-    "report/diagnosed.py: _FEW_TO_NAME = 8",  # how many components a line names
+    "report/diagnosis_told.py: _FEW_TO_NAME = 8",  # how many components a line names
     "report/diagnosed.py: _WIDTH = 110",  # of the lines
+    "diagnosis/showing.py: _PROMPTS = 3",  # how many a report shows as text
+    "diagnosis/showing.py: _MOST_HEADS = 24",  # whose attention a report shows
     "diagnosis/edges.py: steps: int = 5",  # at how many points gradients are averaged
 )
 

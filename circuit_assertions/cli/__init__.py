@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from circuit_assertions import CircuitAssertionsError, __version__
+from circuit_assertions.cli.audit import add_audit
 from circuit_assertions.cli.calibrate import add_calibrate
 from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
@@ -88,10 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"circuit-assertions {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=VerbParser)
 
-    audit = verbs.add_parser("audit", help="run the packaged suites on a checkpoint: pytest --model with them")
-    audit.add_argument("model", help="a checkpoint folder, a GGUF file, a PEFT adapter, a training run, or a hub id")
-    audit.epilog = "Further options are pytest's, and those that `pytest --help` lists under circuit assertions."
-    audit.set_defaults(run=_audit)
+    add_audit(verbs)
 
     show = verbs.add_parser("show-task", help="print the prompts of a task, as this model reads them")
     show.add_argument(
@@ -143,19 +141,6 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of prompts")
     return int(text)
-
-
-def _audit(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
-    from circuit_assertions.plugin.launch import run_packaged_suites
-
-    try:
-        return Outcome("", run_packaged_suites(given.model, rest))  # pytest has said it all
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        # What stops pytest from telling of an error is mostly that it cannot print.
-        hush(sys.stdout)
-        raise CircuitAssertionsError(f"the audit was stopped: {error.strerror}") from error
 
 
 def _show_task(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:

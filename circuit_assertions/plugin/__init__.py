@@ -90,6 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from circuit_assertions.plugin.diagnosis_section import DiagnosingPlugin
         from circuit_assertions.plugin.gate_plugin import GatePlugin
         from circuit_assertions.plugin.session import AuditPlugin
+        from circuit_assertions.plugin.showing_step import ShowingPlugin
         from circuit_assertions.plugin.terminal import TerminalPlugin
 
         audited = SessionAudit(config)
@@ -101,9 +102,15 @@ def pytest_configure(config: pytest.Config) -> None:
         telling = TerminalPlugin(audited)
         config.pluginmanager.register(telling, "circuit_assertions_telling")
         if not hasattr(config, "workerinput"):
-            config.pluginmanager.register(GatePlugin(audited, telling), "circuit_assertions_gate")
-        if audited.baseline is not None and audited.options.diagnosis and not hasattr(config, "workerinput"):
-            config.pluginmanager.register(DiagnosingPlugin(audited, telling), "circuit_assertions_diagnosing")
+            gate = GatePlugin(audited, telling)
+            config.pluginmanager.register(gate, "circuit_assertions_gate")
+            diagnosed = audited.baseline is not None and audited.options.diagnosis
+            showing = ShowingPlugin(audited, telling, alone=not diagnosed) if gate.shows_circuits else None
+            if showing is not None:
+                config.pluginmanager.register(showing, "circuit_assertions_showing")
+            if diagnosed:
+                diagnosing = DiagnosingPlugin(audited, telling, showing)
+                config.pluginmanager.register(diagnosing, "circuit_assertions_diagnosing")
         if config.pluginmanager.has_plugin("syrupy"):
             from circuit_assertions.plugin.reading_snapshots import SnapshotPlugin, keep_readings_as_text
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import shlex
 import traceback
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import Circuit, LoadedSuite, load_suite
+from circuit_assertions.assertions import Circuit, LoadedSuite
 from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.checkpoints import Checkpoint
-from circuit_assertions.places import suite_path
 from circuit_assertions.plugin.audited import SessionAudit
+from circuit_assertions.plugin.judged_suites import judged_suites, last_of_runs
+from circuit_assertions.plugin.showing_step import ShowingPlugin
 from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.policy import DEFAULT
 from circuit_assertions.printable import printable
 from circuit_assertions.results import DiagnosisResult
-from circuit_assertions.tasks import TO_PATCH, Task
+from circuit_assertions.tasks import Task
 from circuit_assertions.unexpected import tell_unexpected
 from circuit_assertions.verdict_words import SOMETHING_LOST, Outcome, Overall, colour_of
 
@@ -35,11 +35,13 @@ class DiagnosingPlugin:
     """Diagnoses every checkpoint that was audited beside its baseline, and prints what was found.
 
     Of a training run that is its last checkpoint; `circuit-assertions trajectory` follows all of them.
+    What a report shows of a checkpoint is read while it is open.
     """
 
-    def __init__(self, audited: SessionAudit, telling: TerminalPlugin) -> None:
+    def __init__(self, audited: SessionAudit, telling: TerminalPlugin, showing: ShowingPlugin | None = None) -> None:
         self._audited = audited
         self._telling = telling
+        self._showing = showing
         self._found: list[Lines] = []
         self.results: list[DiagnosisResult] = []
 
@@ -65,8 +67,10 @@ class DiagnosingPlugin:
         if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             return
         try:
-            for checkpoint, run in self._chosen():
+            for checkpoint, run in last_of_runs(self._audited):
                 self._found += self._all_of(checkpoint, run)
+                if self._showing is not None:
+                    self._showing.show(checkpoint)
                 self._audited.runner.forget(checkpoint)
         except KeyboardInterrupt:  # it would take the verdicts with it, which are yet to be printed
             alone = "interrupted; `circuit-assertions diagnose` makes it alone, --no-diagnosis leaves it out"
@@ -83,18 +87,10 @@ class DiagnosingPlugin:
         if self.failing:
             terminalreporter.write_line(f"{self.failing} fails this run, as --circuit-degraded=fail asks", red=True)
 
-    def _chosen(self) -> Iterator[tuple[Checkpoint, int]]:
-        """What is diagnosed, and how many checkpoints of its training run there are."""
-        runs: dict[str, list[Checkpoint]] = {}
-        for checkpoint in self._audited.checkpoints:
-            runs.setdefault(checkpoint.given, []).append(checkpoint)
-        for run in runs.values():
-            if run[-1] != self._audited.baseline or len(runs) == 1:
-                yield run[-1], len(run)
-
     def _all_of(self, checkpoint: Checkpoint, run: int) -> list[Lines]:
         """Its diagnoses, the worst first."""
-        found = [self._diagnosed(checkpoint, *asked) for asked in self._asked(checkpoint)]
+        suites = judged_suites(self._audited, self._telling.lines, checkpoint)
+        found = [self._diagnosed(checkpoint, *asked) for asked in suites]
         found.sort(key=_severity)
         if found and run > 1:
             follow = ["circuit-assertions", "trajectory", "--model", checkpoint.given, "--baseline"]
@@ -105,24 +101,6 @@ class DiagnosingPlugin:
 
             found[-1].append(unwrapped("run", f"the last of {run} checkpoints; all of them: {command}"))
         return found
-
-    def _asked(self, checkpoint: Checkpoint) -> Iterator[tuple[LoadedSuite, Task, tuple[Circuit, ...]]]:
-        """The suites that it was judged by, each circuit once: with a task that can be patched, and circuit files."""
-        start, seen = self._audited.config.invocation_params.dir, set()
-        judged = [
-            line.suite
-            for line in self._telling.lines
-            if line.model == str(checkpoint)
-            and line.outcome not in (Outcome.ERROR, Outcome.NOT_RUN)
-            and line.suite.endswith((".yaml", ".yml"))
-        ]
-        for name in dict.fromkeys(judged):
-            circuits = self._audited.circuits_of(suite_path(name, start))
-            suite = load_suite(suite_path(name, start), circuits, unbound=self._audited.unbound)
-            tasks = [task for task in suite.suite.tasks.values() if task.offers >= TO_PATCH]
-            if tasks and suite.circuit not in seen:
-                seen.add(suite.circuit)
-                yield suite, tasks[0], circuits
 
     def _diagnosed(
         self, checkpoint: Checkpoint, suite: LoadedSuite, task: Task, circuits: tuple[Circuit, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -10,13 +11,16 @@ import pytest
 from circuit_assertions.files import NotWrittenError
 from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.diagnosis_section import DiagnosingPlugin
-from circuit_assertions.plugin.gate import FAILED, Gate, Rules
+from circuit_assertions.plugin.gate import FAILED, Gate, Rules, fails
+from circuit_assertions.plugin.github_step import GitHubStep
 from circuit_assertions.plugin.items import AssertionItem, selected_line
 from circuit_assertions.plugin.output_files import asked_outputs, audit_result, write_output
+from circuit_assertions.plugin.showing_step import ShowingPlugin
 from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
 from circuit_assertions.report.outputs import OutputError
 from circuit_assertions.results.audit import GateVerdict
+from circuit_assertions.results.circuit_shown import CircuitShown
 from circuit_assertions.verdict_words import GateResult
 
 __all__ = ["GatePlugin"]
@@ -82,21 +86,25 @@ class GatePlugin:
 
     def _write(self, session: pytest.Session) -> None:
         """Write the outputs that were asked for. Where one cannot be written, the run fails."""
-        if not self._outputs:
+        step = GitHubStep.of(os.environ, self._audited.config.invocation_params.dir)
+        if not self._outputs and not step.shows_anything:
             return
         code, gate = int(session.exitstatus), self._gate()
         outcome = GateVerdict(passed=code == 0, exit_code=code, line=gate.line(code))
         diagnosing = self._diagnosing
         diagnoses = () if diagnosing is None else tuple(diagnosing.results)
-        result = audit_result(self._audited, self._telling, outcome, diagnoses)
+        result = audit_result(self._audited, self._telling, outcome, diagnoses, self._circuits)
+        terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
         for asked in self._outputs:
             try:
                 write_output(asked, result)
             except (NotWrittenError, OutputError) as error:
                 session.exitstatus = session.exitstatus or FAILED
-                terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
                 if terminal is not None:
                     terminal.write_line(printable(str(error)), red=True)
+        for text in step.tell(result, [line for line in gate.lines if fails(line, gate.rules)]):
+            if terminal is not None:
+                terminal.write_line(printable(text))
 
     def _decide(self, session: pytest.Session) -> None:
         if self._running:
@@ -115,6 +123,17 @@ class GatePlugin:
             lost="" if diagnosing is None else diagnosing.failing,
             baseline="" if baseline is None else str(baseline),
         )
+
+    @property
+    def shows_circuits(self) -> bool:
+        """Whether an output shows head effects and attention."""
+        return any(asked.shows_circuits for asked in self._outputs)
+
+    @property
+    def _circuits(self) -> tuple[CircuitShown, ...]:
+        """What was read for outputs that show it."""
+        found = self._audited.config.pluginmanager.getplugin("circuit_assertions_showing")
+        return tuple(found.results) if isinstance(found, ShowingPlugin) else ()
 
     @property
     def _diagnosing(self) -> DiagnosingPlugin | None:

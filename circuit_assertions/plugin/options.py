@@ -18,6 +18,7 @@ from circuit_assertions.plugin.option_values import (
     policy_from_file,
     said_confidence,
 )
+from circuit_assertions.plugin.output_options import add_output_options
 from circuit_assertions.plugin.short_options import PLAIN, spelled
 from circuit_assertions.verdict_words import Outcome, Overall
 
@@ -55,6 +56,7 @@ class Options:
     confidence: float | None = None  # None: the default of what judges
     json: str | None = None
     outputs: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ()
     spelling: Mapping[str, str] = field(default_factory=dict)
 
     def spelled(self, short: str) -> str:
@@ -92,6 +94,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("circuit", "circuit assertions: regression tests for the mechanisms inside language models")
     _add_model_options(group)
     _add_circuit_options(group)
+    add_output_options(parser, group)
     _add_permissions(group)
     parser.addini("circuit_model", "default of --circuit-model", default=None)
     parser.addini("circuit_baseline", "default of --circuit-baseline", default=None)
@@ -105,8 +108,6 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini(
         "circuit_diagnosis", "whether a diagnosis is made; see --circuit-no-diagnosis", type="bool", default=True
     )
-    parser.addini("circuit_json", "default of --circuit-json", default=None)
-    parser.addini("circuit_output", "default of --circuit-output", type="args", default=[])
     parser.addini("circuit_discover", "default of --circuit-discover", type="bool", default=False)
     parser.addini("circuit_confidence", "default of --circuit-confidence", default=None)
     for name in _EFFECTS:
@@ -188,20 +189,6 @@ def _add_circuit_options(group: pytest.OptionGroup) -> None:
         "model on those heads. `circuit-assertions discover` writes them to a file, which makes the next run faster.",
     )
     group.addoption(
-        "--circuit-json",
-        dest="circuit_json",
-        metavar="FILE",
-        help="write the result of the audit to this file, as JSON: every assertion with its readings, and the gate",
-    )
-    group.addoption(
-        "--circuit-output",
-        action="append",
-        dest="circuit_output",
-        metavar="NAME:FILE",
-        help="write the result of the audit to this file in this format: json, or one that another installed package "
-        "offers; repeatable",
-    )
-    group.addoption(
         "--circuit-confidence",
         dest="circuit_confidence",
         metavar="SHARE",
@@ -280,6 +267,7 @@ def read_options(config: pytest.Config) -> Options:
         suites=tuple(config.getoption("circuit_suites") or from_root(config, config.getini("circuit_suites"))),
         json=config.getoption("circuit_json") or path_in_root(config, "circuit_json"),
         outputs=tuple(config.getoption("circuit_output") or config.getini("circuit_output")),
+        reports=tuple(config.getoption("circuit_report") or from_root(config, config.getini("circuit_report"))),
         spelling={short: spelled(config, full) for short, full in PLAIN.items()},
     )
 

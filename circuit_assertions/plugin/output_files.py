@@ -1,4 +1,4 @@
-"""`--circuit-output=NAME:FILE` and `--circuit-json=FILE`: the result of the audit as files."""
+"""`--circuit-report=FILE`, `--circuit-output=NAME:FILE` and `--circuit-json=FILE`: the result of the audit as files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from circuit_assertions.plugin.audited import SessionAudit
 from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
 from circuit_assertions.report.output import Output
-from circuit_assertions.report.outputs import OutputError, output_named
+from circuit_assertions.report.outputs import OutputError, output_named, report_for
 from circuit_assertions.results import AuditResult, DiagnosisResult, PolicyUsed
 from circuit_assertions.results.audit import GateVerdict
+from circuit_assertions.results.circuit_shown import CircuitShown
 from circuit_assertions.unexpected import text_of
 
 __all__ = ["AskedOutput", "asked_outputs", "audit_result", "write_output"]
@@ -22,10 +23,20 @@ __all__ = ["AskedOutput", "asked_outputs", "audit_result", "write_output"]
 
 @dataclass(frozen=True)
 class AskedOutput:
-    """An output, and the file that it goes to."""
+    """An output, and the file that it goes to.
+
+    Attributes:
+        as_report: whether `--circuit-report` asked for it.
+    """
 
     output: Output
     file: Path
+    as_report: bool = False
+
+    @property
+    def shows_circuits(self) -> bool:
+        """Whether head effects and attention are to be read for it."""
+        return self.as_report or self.output.shows_circuits
 
 
 def asked_outputs(audited: SessionAudit) -> list[AskedOutput]:
@@ -35,6 +46,7 @@ def asked_outputs(audited: SessionAudit) -> list[AskedOutput]:
         pytest.UsageError: if there is no such output, or there can be no such file.
     """
     asked = [AskedOutput(_output(name, said), _file(audited, file, said)) for name, file, said in _said(audited)]
+    asked += [_report(audited, file) for file in audited.options.reports]
     files = [one.file for one in asked]
     for one in asked:
         if files.count(one.file) > 1:
@@ -63,6 +75,14 @@ def _output(name: str, said: str) -> Output:
         raise pytest.UsageError(printable(f"{said}: {error}")) from error
 
 
+def _report(audited: SessionAudit, file: str) -> AskedOutput:
+    said = f"--circuit-report={file}"
+    try:
+        return AskedOutput(report_for(file), _file(audited, file, said), as_report=True)
+    except OutputError as error:
+        raise pytest.UsageError(printable(f"{said}: {error}")) from error
+
+
 def _file(audited: SessionAudit, given: str, said: str) -> Path:
     file = audited.config.invocation_params.dir / given
     if file.is_dir() or not file.parent.is_dir():
@@ -71,7 +91,11 @@ def _file(audited: SessionAudit, given: str, said: str) -> Path:
 
 
 def audit_result(
-    audited: SessionAudit, telling: TerminalPlugin, gate: GateVerdict, diagnoses: tuple[DiagnosisResult, ...]
+    audited: SessionAudit,
+    telling: TerminalPlugin,
+    gate: GateVerdict,
+    diagnoses: tuple[DiagnosisResult, ...],
+    circuits: tuple[CircuitShown, ...] = (),
 ) -> AuditResult:
     """The result of the session's audit."""
     judged = {line.model for line in telling.lines}
@@ -83,6 +107,7 @@ def audit_result(
         models=tuple(model for model in telling.models if model.model in judged or model.refused),
         assertions=tuple(telling.lines),
         diagnoses=diagnoses,
+        circuits=circuits,
         gate=gate,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from circuit_assertions.results import Reported
+from circuit_assertions.results import AssertionResult, Reported
 
 __all__ = ["attach", "junit_properties", "note", "reported_by"]
 
@@ -50,6 +50,7 @@ def junit_properties(reported: Reported) -> list[tuple[str, str]]:
     properties: dict[str, Any] = {}
     if plain["assertions"] and reported.of_suite:
         (properties["circuit_assertion"],) = plain["assertions"]
+        properties |= _figures_of(reported.assertions[0])
     elif plain["assertions"]:
         properties["circuit_expectations"] = plain["assertions"]
     if reported.model is not None:
@@ -59,3 +60,20 @@ def junit_properties(reported: Reported) -> list[tuple[str, str]]:
     if reported.reason:
         properties["circuit_error"] = reported.reason
     return [(name, json.dumps(value)) for name, value in properties.items()]
+
+
+def _figures_of(line: AssertionResult) -> dict[str, float | int]:
+    """What was read, as properties of their own whose values are numbers, for tools that draw them over runs."""
+    if not line.rows:
+        return {}
+    figure, before = line.rows[0].figure, line.rows[0].baseline
+    found: dict[str, float | int] = {
+        "circuit_mean": figure.mean,
+        "circuit_low": figure.low,
+        "circuit_high": figure.high,
+    }
+    if before is not None:
+        found["circuit_baseline"] = before
+    if line.reading is not None:
+        found["circuit_prompts"] = line.reading.prompts
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from circuit_assertions.heads import Head
@@ -10,7 +10,7 @@ from circuit_assertions.report.svg import Canvas, picture
 from circuit_assertions.report.tables import Cell, Column, table
 from circuit_assertions.tasks import LOGIT_DIFFERENCE
 
-__all__ = ["HeadMap", "map_lines", "map_picture"]
+__all__ = ["HeadMap", "map_lines", "map_picture", "shade"]
 
 # From ColorBrewer's diverging RdBu: blue pushes towards the right answer, red away from it; safe for colour-blind eyes.
 _TOWARDS, _AWAY, _NONE = (33, 102, 172), (178, 24, 43), (247, 247, 247)
@@ -71,14 +71,23 @@ def _cell(drawn: HeadMap, head: Head, colours: str | None) -> str | Cell:
     short, effect = drawn.short(drawn.roles[head]), drawn.effects[head]
     if colours is None:
         return short + ("+" if effect > 0 else "-")
-    background, dark = _colour(effect / drawn.largest)
+    background, dark = shade(effect / drawn.largest)
     return Cell(short, f"{'rgb(255,255,255)' if dark else 'rgb(20,20,20)'} on rgb({','.join(map(str, background))})")
 
 
-def _colour(share: float) -> tuple[tuple[int, ...], bool]:
-    """A colour between none and full for a share of the largest effect, and whether it is dark."""
-    full, strength = (_TOWARDS if share > 0 else _AWAY), min(1.0, abs(share)) ** 0.5
-    return tuple(round(none + strength * (end - none)) for none, end in zip(_NONE, full, strict=True)), strength > 0.6
+def shade(
+    share: float, linear: bool = False, colours: Sequence[tuple[int, ...]] | None = None
+) -> tuple[tuple[int, ...], bool]:
+    """A colour between none and full for a share of the largest effect, and whether it is near to full.
+
+    Args:
+        linear: whether the colour follows the share itself, and not its square root, which shows small effects.
+        colours: none, towards the right answer and away from it; default those of light pages.
+    """
+    none, towards, away = colours or (_NONE, _TOWARDS, _AWAY)
+    full, size = (towards if share > 0 else away), min(1.0, abs(share))
+    strength = size if linear else size**0.5
+    return tuple(round(low + strength * (end - low)) for low, end in zip(none, full, strict=True)), strength > 0.6
 
 
 def map_picture(drawn: HeadMap) -> str:
@@ -107,7 +116,7 @@ def _square(canvas: Canvas, drawn: HeadMap, head: Head) -> None:
     if effect is None:
         canvas.add("rect", look="cell empty", width=side, height=side, rx=3).add("title", f"{head}: no effect")
         return
-    fill, dark = _colour(effect / drawn.largest)
+    fill, dark = shade(effect / drawn.largest)
     box = canvas.add("rect", look="cell", width=side, height=side, rx=3, fill=f"rgb{fill}")
     box.add("title", f"{head} {drawn.roles[head]} {effect:+.3g}")
     ink = "on-dark" if dark else "on-light"
@@ -119,7 +128,7 @@ def _scale(canvas: Canvas, drawn: HeadMap) -> None:
     """The colours from the largest effect against the answer to the largest towards it."""
     steps, wide = 21, 8
     for step in range(steps):
-        colour, _ = _colour(2 * step / (steps - 1) - 1)
+        colour, _ = shade(2 * step / (steps - 1) - 1)
         canvas.add("rect", x=wide * step, width=wide, height=12, fill=f"rgb{colour}")
     canvas.text(-6, 11, f"{-drawn.largest:.2g}", anchor="end")
     canvas.text(wide * steps + 6, 11, f"{drawn.largest:+.2g} towards the right answer")

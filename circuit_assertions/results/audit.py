@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from circuit_assertions.results.base import Part, Result
+from circuit_assertions.results.circuit_shown import CircuitShown
 from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.rows import FindingResult, HeadFinding, Stratum, WithoutChat
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
@@ -245,6 +246,7 @@ class AuditResult(Result):
         models: those of which something was judged, or refused by a limit.
         assertions: in the order of their suites; what was not run comes last.
         diagnoses: those that were made after the verdicts.
+        circuits: heads and attention, for reports; empty where no report was asked for.
     """
 
     kind: Literal["audit"] = "audit"
@@ -254,4 +256,5 @@ class AuditResult(Result):
     models: tuple[AuditedModel, ...] = ()
     assertions: tuple[AssertionResult, ...] = ()
     diagnoses: tuple[DiagnosisResult, ...] = ()
+    circuits: tuple[CircuitShown, ...] = ()
     gate: GateVerdict

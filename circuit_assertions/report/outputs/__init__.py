@@ -9,13 +9,14 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from functools import cache
+from pathlib import PurePath
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.offered import Offer, UnfitOfferError, offers, twice
 from circuit_assertions.report.output import Output
 from circuit_assertions.tasks.schema import did_you_mean
 
-__all__ = ["GROUP", "OutputError", "output_named", "output_names"]
+__all__ = ["GROUP", "OutputError", "output_named", "output_names", "report_for"]
 
 GROUP = "circuit_assertions.outputs"
 
@@ -49,6 +50,21 @@ def output_named(name: str) -> Output:
         return _output_of(offered[0])
     except UnfitOfferError as error:
         raise OutputError(str(error)) from error
+
+
+def report_for(file: str) -> Output:
+    """The output that a report is written in, by the suffix of its file.
+
+    Raises:
+        OutputError: if no output of this package has this suffix.
+    """
+    by_suffix = {output.suffix: output for output in _own().values() if output.suffix}
+    suffix = PurePath(file).suffix.lower()
+    if suffix not in by_suffix:
+        known = ", ".join(sorted(by_suffix))
+        problem = f"a report cannot be written as {suffix!r}" if suffix else "the name of the file has no suffix"
+        raise OutputError(f"{problem}: use {known}")
+    return by_suffix[suffix]
 
 
 @cache

@@ -12,4 +12,4 @@ def _render(result: AuditResult) -> str:
     return result.to_json() + "\n"
 
 
-JSON = Output("json", "every assertion with its readings, the diagnoses, and the gate", _render)
+JSON = Output("json", "every assertion with its readings, the diagnoses, and the gate", _render, suffix=".json")

@@ -1,0 +1,77 @@
+"""The recipes of `docs/ci/`: they are YAML, name only options that there are, and gate as they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from circuit_assertions.results import AuditResult
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "ci"
+FILES = sorted(FOLDER.glob("*.yml"))
+CHECKPOINTS = ROOT / "fixtures" / "checkpoints"
+
+
+def scripts(value: Any) -> list[str]:
+    """Every text that a shell runs."""
+    if isinstance(value, dict):
+        own = [value["run"]] if isinstance(value.get("run"), str) else []
+        own += [one for one in value.get("script", []) if isinstance(one, str)]
+        return own + [text for one in value.values() for text in scripts(one)]
+    return [text for one in value for text in scripts(one)] if isinstance(value, list) else []
+
+
+def audits(file: Path) -> list[str]:
+    return [text for text in scripts(yaml.safe_load(file.read_text("utf-8"))) if re.search(r"^pytest ", text, re.M)]
+
+
+def test_there_is_a_workflow_an_action_and_a_job() -> None:
+    assert [file.name for file in FILES] == ["action.yml", "github-workflow.yml", "gitlab-ci.yml"]
+    action, workflow, job = (yaml.safe_load(file.read_text("utf-8")) for file in FILES)
+    assert action["runs"]["using"] == "composite"
+    assert all("shell" in step for step in action["runs"]["steps"] if "run" in step)
+    assert set(workflow["jobs"]) == {"audit"}
+    assert job["circuits"]["artifacts"]["reports"]["junit"].endswith(".xml")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_option_of_pytest_exists(file: Path, pytester: pytest.Pytester) -> None:
+    known = set(re.findall(r"--[\w-]+", pytester.runpytest_inprocess("--help").stdout.str()))
+    (script,) = audits(file)
+    given = set(re.findall(r"(?<!\S)--[\w-]+", script))
+    assert {"--model", "--baseline", "--circuit-report"} <= given <= known
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_no_value_of_a_user_becomes_part_of_a_script(file: Path) -> None:
+    for script in scripts(yaml.safe_load(file.read_text("utf-8"))):
+        assert "${{" not in script
+        assert not re.search(r'(?<!")\$(?!CI_PROJECT_DIR)[A-Z]', re.sub(r'"[^"]*"', '""', script))
+
+
+@pytest.mark.complete
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "passes"), [("recovered", True), ("poisoned", False), ("bypassed", False)])
+def test_the_workflow_passes_the_recovered_checkpoint_alone(model: str, passes: bool, tmp_path: Path) -> None:
+    (script,) = audits(FOLDER / "github-workflow.yml")
+    (tmp_path / "suites").symlink_to(ROOT / "suites")
+    names = {"MODEL": str(CHECKPOINTS / model), "BASELINE": str(CHECKPOINTS / "healthy"), "OMP_NUM_THREADS": "1"}
+    names |= {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "GITHUB_ACTIONS": "true"}
+    names |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=tmp_path, env=os.environ | names, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (0 if passes else 1), done.stdout + done.stderr
+    result = AuditResult.model_validate_json((tmp_path / "circuit-report" / "audit.json").read_text("utf-8"))
+    assert result.gate.passed == passes
+    assert (tmp_path / "circuit-report" / "index.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert (tmp_path / "summary.md").read_text("utf-8").startswith("## ")
+    assert ("::error " in done.stdout) != passes
