@@ -52,6 +52,7 @@ class TaskKind(Strict):
         by_name: whether the name of the kind alone makes a task.
         shorter: what to change where prompts are too long for a model.
         options: options of the command line that set its keys.
+        changes: what its counterfactual can change alone, so that one can ask which heads carry it.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class TaskKind(Strict):
     by_name: ClassVar[bool] = True
     shorter: ClassVar[str] = "shorter prompts"
     options: ClassVar[tuple[Option, ...]] = ()
+    changes: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -118,6 +120,13 @@ class TaskKind(Strict):
 
     def with_seed(self, seed: int) -> Self | None:
         """The task with other prompts of the same kind; None where nothing is drawn."""
+        return None
+
+    def changing(self, what: str) -> Self | None:
+        """The task with the same prompts, whose counterfactual changes this alone; None where none of `changes` is it.
+
+        The wrong answer of such a prompt is the one that its counterfactual brings.
+        """
         return None
 
     @classmethod

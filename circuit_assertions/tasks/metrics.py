@@ -18,7 +18,15 @@ from circuit_assertions.tasks.schema import closest
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LOGIT_DIFFERENCE", "METRICS", "PROBABILITY_DIFFERENCE", "AnswerMetric", "MetricName", "Said"]
+__all__ = [
+    "LOGIT_DIFFERENCE",
+    "LOGIT_MARGIN",
+    "METRICS",
+    "PROBABILITY_DIFFERENCE",
+    "AnswerMetric",
+    "MetricName",
+    "Said",
+]
 
 
 class Said(Protocol):
@@ -64,6 +72,15 @@ def _logit_difference(said: Said, right: Sequence[Answers], wrong: Sequence[Answ
     logits = said.logits(torch.cat((ours, others), dim=1))  # [..., prompts, right + wrong]
     split = ours.shape[1]
     return _mean(logits[..., :split], our_weights) - _mean(logits[..., split:], other_weights)
+
+
+def _logit_margin(said: Said, right: Sequence[Answers], wrong: Sequence[Answers]) -> Tensor:
+    import torch
+
+    (ours, our_weights), (others, _) = _padded(right), _padded(wrong)
+    logits = said.logits(torch.cat((ours, others), dim=1))  # [..., prompts, right + wrong]
+    split = ours.shape[1]
+    return _mean(logits[..., :split], our_weights) - logits[..., split:].amax(dim=-1)
 
 
 def _probability_difference(said: Said, right: Sequence[Answers], wrong: Sequence[Answers]) -> Tensor:
@@ -117,7 +134,16 @@ PROBABILITY_DIFFERENCE = AnswerMetric(
     lowest=-1,
     highest=1,
 )
-METRICS: Mapping[str, AnswerMetric] = {metric.name: metric for metric in (LOGIT_DIFFERENCE, PROBABILITY_DIFFERENCE)}
+LOGIT_MARGIN = AnswerMetric(
+    "logit-margin",
+    "logit margin",
+    "logits",
+    "weighted mean of the right answers' logits minus the largest logit of the wrong ones, whatever their weights",
+    _logit_margin,
+)
+METRICS: Mapping[str, AnswerMetric] = {
+    metric.name: metric for metric in (LOGIT_DIFFERENCE, LOGIT_MARGIN, PROBABILITY_DIFFERENCE)
+}
 
 
 def _known(name: str) -> str:

@@ -114,6 +114,13 @@ def unfit_for(chain: Chain, task: Task, called: str) -> str:
             f"label (they label {', '.join(sorted(task.labels()))})"
         )
     for _, rule in chain.rules:
+        strange = [what for what in rule.carries if what not in task.changes]
+        if strange:
+            can = f"only {', '.join(task.changes)}" if task.changes else "nothing"
+            return (
+                f"the chain {chain.name!r} asks whether heads carry the {strange[0]}, and the counterfactual of "
+                f"{called} can change {can} alone"
+            )
         for score in rule.own_scores:
             lacking = MEASURES[score.measure].lacking(task.offers)
             if lacking:

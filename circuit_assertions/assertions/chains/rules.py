@@ -85,6 +85,11 @@ class Rule(Strict):
     attends: Attends
     scores: dict[str, Share] = Field({}, description="measures of a head on the task's own prompts, and their bounds")
     scores_on_repeated_tokens: dict[str, Share] = Field({}, description="the same, read on repeated random tokens")
+    carries: dict[str, Share] = Field(
+        {},
+        description="what the head must carry, of what the task's counterfactual can change alone, and the least share "
+        "of the logit difference that its outputs of that counterfactual move",
+    )
     by_function_alone: StrictBool = Field(
         False, description="whether heads of this function are listed even if the model does not do the task"
     )

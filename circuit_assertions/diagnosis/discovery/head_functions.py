@@ -1,9 +1,9 @@
-"""Whether heads do what a role is about: where they look, what they copy, their scores on repeated tokens."""
+"""Whether heads do what a role is about: where they look, what they copy and carry, their scores on repeated tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from circuit_assertions.assertions.chains import Chain, Rule
 from circuit_assertions.diagnosis import levels
 from circuit_assertions.diagnosis.discovery.criteria import Criterion
-from circuit_assertions.diagnosis.view import ByHead, View
+from circuit_assertions.diagnosis.view import Array, ByHead, View
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.intervals import Level, interval_of_mean
 
@@ -55,8 +55,15 @@ def functions(
     for score in rule.all_scores:
         where = repeated if score.repeated else view
         scores.append(None if where is None else where.by_head(score.measure, heads, **score.operands))
+    carried = {what: _carried(view, what, heads) for what in rule.carries}
     return {
-        head: _judged([*_looks(rule, head, looked, others, level), *_scores(rule, head, scores)])
+        head: _judged(
+            [
+                *_looks(rule, head, looked, others, level),
+                *_scores(rule, head, scores),
+                *(_carries(rule, what, values.of(head), level) for what, values in carried.items()),
+            ]
+        )
         for head in (heads if heads is not None else looked.heads)
     }
 
@@ -86,6 +93,24 @@ def _scores(rule: Rule, head: Head, scores: Sequence[ByHead | None]) -> list[Cri
         mean = None if values is None else float(np.mean(values.of(head)))
         found.append(Criterion(score.measure, mean, score.least, (mean or 0.0) >= score.least))
     return found
+
+
+def _carried(view: View, what: str, heads: Sequence[Head] | None) -> ByHead:
+    """How far each head alone moves the answer to that of the counterfactual which changes `what`, as a share.
+
+    Its outputs are those of that counterfactual at every position, and everything after it is live.
+    """
+    task = view.task.changing(what)
+    assert task is not None  # the chain fits the task
+    changed = replace(view, task=task)
+    effects = changed.by_head("total-effect", heads)
+    return ByHead(effects.heads, effects.values / abs(float(changed.behaviour().mean())))
+
+
+def _carries(rule: Rule, what: str, moved: Array, level: Level) -> Criterion:
+    """A head carries something if it moves the answer by enough, and clearly by more than nothing."""
+    mean, least = float(moved.mean()), rule.carries[what]
+    return Criterion(f"carries {what}", mean, least, mean >= least and interval_of_mean(moved, level).low > 0)
 
 
 def _judged(criteria: Sequence[Criterion]) -> Judged:

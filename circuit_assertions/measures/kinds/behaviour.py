@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from circuit_assertions.engine import Pass
 
-__all__ = ["answer_rate", "logit_difference", "loss", "probability", "probability_difference"]
+__all__ = ["answer_rate", "logit_difference", "logit_margin", "loss", "probability", "probability_difference"]
 
 
 @measure(
@@ -29,6 +29,22 @@ __all__ = ["answer_rate", "logit_difference", "loss", "probability", "probabilit
 def logit_difference(taken: Pass, asked: Asked[Operands]) -> Tensor:
     """logit(right) - logit(wrong) at `end` [prompts], whatever the task's own metric."""
     return _answered(taken, METRICS["logit-difference"])
+
+
+@measure(
+    "logit-margin",
+    kind="model",
+    unit="logits",
+    help="logit of the right answer minus the largest logit of the wrong ones, at `end`: above 0 where the right one "
+    "is the first among the answers",
+    source="Prakash et al. 2024, arXiv 2402.14811, section 3 (accuracy among the boxes)",
+    needs=ANSWERS,
+    wants=("target_logits",),
+    metric="logit-margin",
+)
+def logit_margin(taken: Pass, asked: Asked[Operands]) -> Tensor:
+    """logit(right) - max logit(wrong) at `end` [prompts], whatever the task's own metric."""
+    return _answered(taken, METRICS["logit-margin"])
 
 
 @measure(

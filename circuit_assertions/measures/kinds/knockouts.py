@@ -9,6 +9,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures.ablations import SHARE, Ablated
 from circuit_assertions.measures.declaring import CAUSAL, WANG, Asked, measure
 from circuit_assertions.measures.head_sets import outside, random_sets
+from circuit_assertions.measures.operands import OfASet
 from circuit_assertions.measures.shares import Array, shares_of
 from circuit_assertions.tasks import TO_PATCH
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from circuit_assertions.engine import Pass
 
-__all__ = ["ablation_effect", "faithfulness", "faithfulness_over_random"]
+__all__ = ["ablation_effect", "carries", "faithfulness", "faithfulness_over_random"]
 
 
 @measure(
@@ -40,6 +41,31 @@ def ablation_effect(taken: Pass, asked: Asked[Ablated]) -> Tensor:
     whole, left = whole_and_without(taken, [frozenset(asked.operands.set)], asked.operands.ablation).T
     lost: Tensor = whole - left
     return lost
+
+
+@measure(
+    "carries",
+    kind="set",
+    operands=OfASet,
+    unit="share of prompts",
+    help="how often the answer becomes the one that the counterfactual brings, when all of these heads put out what "
+    "they put out on the counterfactual, at every position: what the task's counterfactual changes is what they carry",
+    source="Prakash et al. 2024, arXiv 2402.14811, section 5 (desiderata)",
+    needs=TO_PATCH | {"moved-answer"},
+    relies_on=CAUSAL,
+    wants=("patching", "whole_templates"),
+    hits=True,
+    lowest=0,
+    highest=1,
+)
+def carries(taken: Pass, asked: Asked[OfASet]) -> Tensor:
+    """1 where the patched model prefers the answer of the counterfactual, 0 elsewhere [prompts]; a tie counts as 0."""
+    import torch
+
+    from circuit_assertions.measures.replacing import whole_and_without
+
+    left = whole_and_without(taken, [frozenset(asked.operands.set)], "resample")[:, 1]
+    return torch.where(torch.isfinite(left), (left < 0).to(left.dtype), left)
 
 
 def _ratio_to_first(columns: Array, asked: Asked[Ablated]) -> Array:
