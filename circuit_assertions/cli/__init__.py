@@ -17,6 +17,7 @@ from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
+from circuit_assertions.cli.init import add_init
 from circuit_assertions.cli.mutate import add_mutate
 from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_late = add_keys_of_kinds
     show.set_defaults(run=_show_task)
 
+    add_init(verbs)
     add_calibrate(verbs)
     add_diagnose(verbs)
     add_discover(verbs)
