@@ -17,6 +17,7 @@ from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
+from circuit_assertions.cli.hunt import add_hunt
 from circuit_assertions.cli.init import add_init
 from circuit_assertions.cli.mutate import add_mutate
 from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
@@ -79,7 +80,18 @@ def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
 
 
 # The keys of `results.RESULTS`, which is imported once one is asked for.
-_RESULTS = ("audit", "calibration", "diagnosis", "discovery", "edges", "graft", "mutation", "policy", "trajectory")
+_RESULTS = (
+    "audit",
+    "calibration",
+    "diagnosis",
+    "discovery",
+    "edges",
+    "graft",
+    "hunt",
+    "mutation",
+    "policy",
+    "trajectory",
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add_discover(verbs)
     add_edges(verbs)
     add_graft(verbs)
+    add_hunt(verbs)
     add_mutate(verbs)
     add_trajectory(verbs)
     add_policy_verb(verbs)

@@ -11,6 +11,7 @@ from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
 from circuit_assertions.results.graft import GraftResult
+from circuit_assertions.results.hunt import HuntResult
 from circuit_assertions.results.mutation import MutationResult
 from circuit_assertions.results.policy import PolicyResult
 from circuit_assertions.results.trajectory import TrajectoryResult
@@ -29,6 +30,7 @@ __all__ = [
     "EdgesResult",
     "Figure",
     "GraftResult",
+    "HuntResult",
     "PolicyResult",
     "PolicyUsed",
     "MutationResult",
@@ -45,6 +47,7 @@ RESULTS: Mapping[str, type[Result]] = {
     "discovery": DiscoveryResult,
     "edges": EdgesResult,
     "graft": GraftResult,
+    "hunt": HuntResult,
     "policy": PolicyResult,
     "mutation": MutationResult,
     "trajectory": TrajectoryResult,
