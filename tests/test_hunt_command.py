@@ -16,8 +16,8 @@ from said import says
 from suite_texts import write
 
 from circuit_assertions.assertions.schema import Expectation
-from circuit_assertions.checkpoints import find_checkpoints
-from circuit_assertions.checkpoints.opening import Opening, open_tokenizer
+from circuit_assertions.checkpoints import Opening, find_checkpoints
+from circuit_assertions.checkpoints.opening import open_tokenizer
 from circuit_assertions.heads import Head
 from circuit_assertions.hunting.kept_prompts import simplest
 from circuit_assertions.hunting.single_prompts import missed_by

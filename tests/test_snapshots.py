@@ -115,7 +115,7 @@ def test_a_snapshot_is_demanded_written_held_and_broken(pytester: pytest.Pyteste
     write(pytester.path, {"suites/kept.yaml": SUITE})
     missing = run(pytester, tiny_folder, "suites")
     assert missing.ret == 1
-    assert says(missing.outlines, FOLDER / "heads-all.json", "--snapshot-update")
+    assert says(missing.stdout.str(), FOLDER / "heads-all.json", "--snapshot-update")
     assert gate_of(missing).startswith(f"GATE: FAIL (nothing was judged, 2 {Outcome.ERROR.said}")
 
     written = run(pytester, tiny_folder, "suites", "--snapshot-update")

@@ -24,6 +24,7 @@ from circuit_assertions.cli.options import VerbParser, add_lender, add_permissio
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.policy import add_policy_verb
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
+from circuit_assertions.cli.track import add_track
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
 from circuit_assertions.printable import printable
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add_graft(verbs)
     add_hunt(verbs)
     add_mutate(verbs)
+    add_track(verbs)
     add_trajectory(verbs)
     add_policy_verb(verbs)
 

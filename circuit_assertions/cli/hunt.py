@@ -15,7 +15,7 @@ __all__ = ["add_hunt"]
 def add_hunt(verbs: Any) -> None:
     """Add the verb to the parser's."""
     verb = verbs.add_parser("hunt", help="find the simplest prompt on which an assertion fails that holds on average")
-    verb.add_argument("assertion", metavar="SUITE::ID", help="an assertion, as pytest names it: suites/ioi.yaml::ID")
+    verb.add_argument("assertion", metavar="SUITE::ID", help="an assertion, as pytest names it: suites/mine.yaml::ID")
     verb.add_argument("--model", required=True, help="a checkpoint folder, a GGUF file, a PEFT adapter, or a hub id")
     verb.add_argument(
         "--baseline",

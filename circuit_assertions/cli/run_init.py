@@ -145,23 +145,13 @@ def _file_of_prompts(given: argparse.Namespace, task: Task, suite: Path) -> str 
 
 def _judged(audit: Audit, checkpoint: Checkpoint, suite: Path) -> tuple[AuditedModel, list[AssertionResult]]:
     """The suite's verdicts on the base itself, without a baseline."""
-    from circuit_assertions.assertions.runner import PlannedAssertion, SuiteRunner
-    from circuit_assertions.diagnosis.suite_verdicts import answers_of, named
+    from circuit_assertions.assertions.runner import SuiteRunner
     from circuit_assertions.results.facts import audited_model
-    from circuit_assertions.results.judged import judged, planned
+    from circuit_assertions.results.of_suites import results_of
 
-    suites = suites_given([suite])
-    runner, assertions = SuiteRunner(audit), named(suites)
+    runner = SuiteRunner(audit)
     with in_one_go(audit, lambda what: f"{suite}: {what}"):
-        answers = answers_of(runner, checkpoint, assertions)
-    lines = []
-    for name, one in assertions.items():
-        to_come = planned(PlannedAssertion(one.suite, one.assertion, checkpoint, one.circuits), str(suite))
-        answer = answers[name]
-        if isinstance(answer, CircuitAssertionsError):
-            lines.append(to_come.model_copy(update={"outcome": Verdict.ERROR.value, "reason": str(answer)}))
-        else:
-            lines.append(judged(to_come, one.assertion, answer))
+        lines = results_of(runner, checkpoint, suites_given([suite]))
     return audited_model(runner, checkpoint), lines
 
 
