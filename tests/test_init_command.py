@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,12 +117,12 @@ def test_a_file_that_cannot_be_written_takes_the_others_with_it(
     import circuit_assertions.cli.run_init as run_init
 
     def refuse(path: Path, text: str) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(run_init, "write_whole", refuse)
     said = Said.by("init", "--model", HEALTHY, *QUICK)
     assert said.code == 2
-    assert says(said.err, "No space left on device")
+    assert says(said.err, os.strerror(errno.ENOSPC))
     assert files_in(tmp_path) == set()
 
 

@@ -72,7 +72,7 @@ class KeptReading(BaseModel):
     """A reading as a snapshot keeps it.
 
     Attributes:
-        model: the fingerprint of what was read, for people; a later checkpoint has another.
+        model: the fingerprint of what was read; a later checkpoint has another, which is no difference.
         tokens: the hash of the prompts' tokens, which must be the same.
         columns: by the names of heads, and `mean` where they are judged together; empty for the whole model.
     """

@@ -1,4 +1,4 @@
-"""Where the snapshot of an assertion comes from, and what becomes of the condition where nobody keeps snapshots."""
+"""The snapshot of an assertion, in the place of the condition that asks for it; without snapshots it is left out."""
 
 from __future__ import annotations
 

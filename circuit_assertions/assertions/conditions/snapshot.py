@@ -18,7 +18,7 @@ _MOST = 5  # heads that are named beside the mean of all
 class Snapshot(Condition[Allowed | str | Compared]):
     """The mean is the one of the snapshot, but for a tolerance; both are of the same prompts.
 
-    The value is what a suite allows. Whoever has the snapshots puts the comparison in its place before it is judged.
+    The value is what a suite allows. `with_snapshot` puts the comparison in its place before it is judged.
     """
 
     key: ClassVar[str] = "snapshot"

@@ -118,8 +118,8 @@ def _why(proposal: Proposal, found_on: str) -> str:
 
 def _id(says: Mapping[str, Any]) -> str:
     """`name-mover-attention-end-to-indirect-object`."""
-    words = [str(says["heads"])] if "heads" in says else []
-    words.append(says["measure"])
+    whose, measure = str(says.get("heads", "")), str(says["measure"])
+    words = [measure] if not whose or measure.startswith(f"{whose}-") else [whose, measure]
     if "query" in says and "key" in says:
         words += [says["query"], "to", says["key"]]
     receiver = says.get("receiver")
