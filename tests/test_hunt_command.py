@@ -174,6 +174,11 @@ def test_a_prompt_misses_by_the_heads_that_must_meet_it(values: list[float], bou
         assert [one.missed for one in missed.rows] == sorted((one.missed for one in missed.rows), reverse=True)
 
 
+def test_of_mostly_a_prompt_must_meet_the_bound() -> None:
+    expect = Expectation.model_validate({"at-least": 1.0, "mostly": "90%"})
+    assert [one.by for one in missed_by(reading([[0.5], [2.0]]), expect, "each")] == [0.5, -1.0]
+
+
 def test_keys_do_not_share_examples(tmp_path: Path) -> None:
     tried: list[int] = []
 

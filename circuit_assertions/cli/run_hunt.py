@@ -68,9 +68,7 @@ def _asked(given: argparse.Namespace, checkpoint: Checkpoint) -> PlannedAssertio
     """
     file, separator, name = given.assertion.rpartition("::")
     if not separator or not name:
-        raise CircuitAssertionsError(
-            f"{given.assertion!r} is not the name of an assertion: write it as suites/mine.yaml::ID"
-        )
+        raise CircuitAssertionsError(f"{given.assertion!r} is not an assertion: write it as suites/mine.yaml::ID")
     ((suite, circuits),) = suites_given([suite_path(file)], given.circuit)
     known = {one.id: one for one in suite.suite.assertions}
     if name not in known:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from circuit_assertions.assertions.condition import Evidence
+from circuit_assertions.assertions.condition import Condition, Evidence
 from circuit_assertions.assertions.expectation import Expectation
 from circuit_assertions.assertions.schema import Assertion
 from circuit_assertions.hunting.errors import HuntError
@@ -57,12 +58,17 @@ def check_single(assertion: Assertion) -> None:
             f"{assertion.id}: {spec.name} is read of all prompts together, so that no single prompt can fail it; hunt "
             "for another assertion"
         )
-    unable = [one.key for one in assertion.expect.judged if not one.can_be_missed()]
+    unable = [one.key for one in _of_prompts(assertion.expect) if not one.can_be_missed()]
     if unable:
         raise HuntError(
             f"{assertion.id}: `{', '.join(unable)}` is not judged on single prompts; hunt for an assertion with a "
             "bound, `sign:` or `retains:`"
         )
+
+
+def _of_prompts(expect: Expectation) -> list[Condition[Any]]:
+    """What a prompt must meet: bounds that `mostly` takes in, too, and not how many prompts must meet them."""
+    return [one for one in expect.conditions if not one.modifies]
 
 
 def missed_by(
@@ -115,5 +121,5 @@ def _row(name: str, values: Array, expect: Expectation, reading: Reading, before
         hits=reading.kind == "share",
         limits=spec.limits,
     )
-    found = [one.missed(evidence) for one in expect.judged if evidence.suffices(one)]
+    found = [one.missed(evidence) for one in _of_prompts(expect) if evidence.suffices(one)]
     return PromptRow(name, float(value), max(found, default=0.0), None if before is None else float(before[0]))
