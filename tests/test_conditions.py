@@ -24,7 +24,7 @@ from circuit_assertions.assertions.registry import GROUP, read_registry, registr
 
 ROOT = Path(__file__).parents[1]
 ROOM = ROOT / "circuit_assertions"
-KEYS = ["at-least", "at-most", "between", "sign", "mostly", "rank-within", "retains"]
+KEYS = ["at-least", "at-most", "between", "sign", "mostly", "rank-within", "retains", "snapshot"]
 
 # Two conditions as another package would write them: one by itself, one that needs a baseline.
 PACKAGE = '''

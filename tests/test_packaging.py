@@ -129,5 +129,5 @@ def test_what_reads_adapters_is_an_extra_that_the_developers_environment_has() -
     extras = {name: [*map(Requirement, listed)] for name, listed in PROJECT["project"]["optional-dependencies"].items()}
     assert [one.name for one in extras["peft"]] == ["peft"]
     (own,) = [one for one in extras["dev"] if one.name == PROJECT["project"]["name"]]
-    assert own.extras == {"peft"}
+    assert own.extras == {"mlflow", "peft", "wandb"}
     assert "peft" not in {Requirement(one).name for one in PROJECT["project"]["dependencies"]}

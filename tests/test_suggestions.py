@@ -22,7 +22,7 @@ from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.checkpoints import CheckpointError, DeviceError, find_checkpoints
 from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.cli import main
-from circuit_assertions.cli.discover import _share
+from circuit_assertions.cli.searching import share
 from circuit_assertions.components import parse_component, parse_part
 from circuit_assertions.engine.memory import _amount
 from circuit_assertions.heads import parse_head
@@ -260,8 +260,8 @@ def test_devices_that_are_suggested_are_accepted(wrong: str) -> None:
 @pytest.mark.parametrize("text", ["2%", "0.02"])
 def test_shares_that_are_suggested_are_accepted(text: str) -> None:
     with pytest.raises(Exception, match=rf"write it as .*{re.escape(text)}"):
-        _share("much")
-    assert _share(text) == pytest.approx(0.02)
+        share("much")
+    assert share(text) == pytest.approx(0.02)
 
 
 def test_amounts_of_memory_that_are_suggested_are_accepted() -> None:

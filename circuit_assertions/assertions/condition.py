@@ -50,6 +50,8 @@ class Condition(ABC, Generic[Value]):
         by_prompt: whether single prompts can meet it; then `good_range` says which do.
         modifies: whether it only changes how other conditions are judged, and expects nothing alone.
         own_interval: whether it is judged by another interval than that of the mean, so that there is one more to hold.
+        exact: whether it is judged without an interval, so that any number of prompts decides it.
+        single_prompts: whether one prompt can miss it; default, whether it is met `by_prompt`.
     """
 
     key: ClassVar[str]
@@ -61,6 +63,8 @@ class Condition(ABC, Generic[Value]):
     by_prompt: ClassVar[bool] = False
     modifies: ClassVar[bool] = False
     own_interval: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
+    single_prompts: ClassVar[bool | None] = None
 
     value: Value
 
@@ -90,6 +94,19 @@ class Condition(ABC, Generic[Value]):
     def good_range(self, evidence: Evidence) -> tuple[float, float]:
         """The range, ends included, of the values that meet it, where it can be met by single prompts."""
         raise NotImplementedError(f"{self.key} cannot be met by single prompts")
+
+    @classmethod
+    def can_be_missed(cls) -> bool:
+        """Whether a single prompt can miss it."""
+        return cls.by_prompt if cls.single_prompts is None else cls.single_prompts
+
+    def missed(self, evidence: Evidence) -> float:
+        """By how much the value of a single prompt misses it, in the unit of the reading; at most 0 where it meets it.
+
+        It is asked only where a single prompt can miss it.
+        """
+        (value,), (low, high) = evidence.values, self.good_range(evidence)
+        return float(max(low - value, value - high))
 
     @property
     def limits(self) -> tuple[float | None, float | None]:

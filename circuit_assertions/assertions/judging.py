@@ -226,11 +226,15 @@ def _judge_row(
         of_baseline=across.baseline,
         of_bounds=across.bounds,
     )
-    findings = [condition.judge(evidence) for condition in expect.judged if evidence.suffices(condition)]
+    judged = [condition for condition in expect.judged if evidence.suffices(condition)]
+    findings = [condition.judge(evidence) for condition in judged]
     least = least_prompts(level, policy)
     if reading.kind != "share" and values.size < least:
         few = f"{values.size} prompts decide nothing: use at least {least}"
-        findings = [Finding(Verdict.UNRESOLVED, finding.expected, few) for finding in findings]
+        findings = [
+            finding if condition.exact else Finding(Verdict.UNRESOLVED, finding.expected, few)
+            for condition, finding in zip(judged, findings, strict=True)
+        ]
     verdict = worst([finding.verdict for finding in findings])
     amplified = baseline is not None and _is_amplified(evidence, policy)
     return Row(
@@ -262,4 +266,8 @@ def _quantify(rows: Sequence[Row], needed: int | str) -> Verdict:
 def _telling_first(rows: Sequence[Row], of_some: bool, low_is_good: bool) -> tuple[Row, ...]:
     order = {Verdict.BROKEN: 0, Verdict.UNRESOLVED: 1, Verdict.HELD: 2}
     highest_first = ranked(rows, lambda row: row.mean if low_is_good != of_some else -row.mean)
+    if not of_some:
+        highest_first = sorted(
+            highest_first, key=lambda row: -max((finding.size for finding in row.findings), default=0.0)
+        )
     return tuple(sorted(highest_first, key=lambda row: order[row.verdict], reverse=of_some))

@@ -14,6 +14,7 @@ from circuit_assertions.assertions.deciding import Readings, with_notes
 from circuit_assertions.assertions.errors import NothingToSayError
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.assertions.readings_needed import Requesting
+from circuit_assertions.assertions.recalling import Recall, with_snapshot
 from circuit_assertions.assertions.recovered_share import Recovering
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.thresholds import asks_circuit_file, same_prompts, take_over
@@ -44,8 +45,10 @@ class SuiteRunner:
     Attributes:
         compare: takes readings of measures that compare a model with its baseline, and with `corrupted`.
         tolerances: of comparisons between readings of different settings; without them these are refused.
+        recall: compares readings with their snapshots; without it that is left out of what is expected.
         compares_chat: whether assertions are judged without their task's chat template too, to report other verdicts.
         binder: binds roles to heads; its `find` discovers a circuit that no file binds.
+        requesting: says which readings an assertion needs.
     """
 
     audit: Audit
@@ -53,15 +56,16 @@ class SuiteRunner:
     compare: Callable[[str, Checkpoint, Task, str, Roles, str], Reading] | None = None
     corrupted: Checkpoint | None = None
     tolerances: Tolerances | None = None
+    recall: Recall | None = None
     compares_chat: bool = False
     binder: Binder = field(init=False)
-    _requesting: Requesting = field(init=False)
+    requesting: Requesting = field(init=False)
     _planned: set[Checkpoint] = field(default_factory=set)
     _recovering: Recovering | None = None
 
     def __post_init__(self) -> None:
         self.binder = Binder(self.audit, self.baseline)
-        self._requesting = Requesting(self.audit, self.binder)
+        self.requesting = Requesting(self.audit, self.binder)
 
     def announce(self, asked: Iterable[PlannedAssertion]) -> None:
         """Say what will be judged, before the first judgement."""
@@ -88,13 +92,13 @@ class SuiteRunner:
             return NotApplicable(_NO_BASELINE, _way_to("baseline"))
         if MEASURES[asked.assertion.measure].compares:
             return self._compared(asked)
-        requests = self._requesting.requests(asked)
+        requests = self.requesting.requests(asked)
         if isinstance(requests, NotApplicable):
             return requests
-        expected = self._expected(asked, requests)
+        self._plan(asked.checkpoint)
+        expected = self.expected(asked, requests)
         if isinstance(expected, NotApplicable):
             return expected
-        self._plan(asked.checkpoint)
         expect, left_out, refused = expected
 
         def readings(task: Task) -> Readings:
@@ -137,7 +141,7 @@ class SuiteRunner:
         without = differing_without_chat(asked, judged, readings) if self.compares_chat else None
         return replace(with_notes(read, judged), without_chat=without)
 
-    def _expected(
+    def expected(
         self, asked: PlannedAssertion, requests: Sequence[Request]
     ) -> tuple[Expectation, tuple[str, ...], tuple[str, ...]] | NotApplicable:
         """What is expected of this very model: bounds taken over from its circuit file, and what it cannot be asked.
@@ -158,6 +162,10 @@ class SuiteRunner:
         if len(requests) > 1:
             expect, never_fails = expect.among(len(requests[1].heads or ()))
             left_out += never_fails
+        expect, not_kept = with_snapshot(
+            asked, expect, self.recall, lambda task: self.audit.read(replace(requests[0], task=task), asked.checkpoint)
+        )
+        left_out += not_kept
         if expect.is_empty:
             return NotApplicable(f"no bound is left to judge: {'; '.join((*across, *left_out))}")
         return expect, left_out, across
@@ -289,4 +297,4 @@ class SuiteRunner:
         if checkpoint not in self._planned:
             self._planned.add(checkpoint)
             others = [other for other in (self.baseline, self.corrupted) if other is not None]
-            self._requesting.plan(checkpoint, others, without_chat=self.compares_chat)
+            self.requesting.plan(checkpoint, others, without_chat=self.compares_chat)

@@ -26,8 +26,8 @@ def find_task(said: str | None, changes: Mapping[str, Any] | None = None) -> tup
     """The task that a person named, and its short name.
 
     Args:
-        said: a kind whose name alone makes a task, None for the first one; a task file (what stands under a task's
-            name in a suite); `suite.yaml::name`, or a suite file alone for its first task.
+        said: a kind whose name alone makes a task, or the name of its circuit; None for the first one; a task file
+            (what stands under a task's name in a suite); `suite.yaml::name`, or a suite file alone for its first task.
         changes: keys to be set in it, as the suite format spells them: `prompts`, `names`.
 
     Raises:
@@ -37,8 +37,10 @@ def find_task(said: str | None, changes: Mapping[str, Any] | None = None) -> tup
     said = next(iter(kinds())) if said is None else said
     path, _, wanted = said.partition(_OF_SUITE)
     named = [name for name, kind in kinds().items() if kind.by_name]
-    if path in named:
-        return path, _valid({"kind": path}, given, said)
+    of_circuits = {kind.circuit: name for name, kind in kinds().items() if kind.by_name and kind.circuit}
+    if path in named or (path in of_circuits and not wanted):
+        kind = path if path in named else of_circuits[path]
+        return kind, _valid({"kind": kind}, given, said)
     file = suite_path(path)
     if not path or (not file.exists() and not file.suffix):
         hint = did_you_mean(said, named)

@@ -36,11 +36,16 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 @dataclass(frozen=True)
 class Finding:
-    """One condition judged: what was expected, and what was read where that is not the mean itself."""
+    """One condition judged: what was expected, and what was read where that is not the mean itself.
+
+    Attributes:
+        size: how far it is from what was expected, by which rows of one verdict are put in order; 0 for no order.
+    """
 
     verdict: Verdict
     expected: str
     read: str = ""
+    size: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,15 @@ from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
+from circuit_assertions.cli.hunt import add_hunt
+from circuit_assertions.cli.init import add_init
 from circuit_assertions.cli.masks import add_masks
 from circuit_assertions.cli.mutate import add_mutate
 from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.policy import add_policy_verb
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
+from circuit_assertions.cli.track import add_track
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
 from circuit_assertions.printable import printable
@@ -88,6 +91,7 @@ _RESULTS = (
     "edges",
     "graft",
     "masks",
+    "hunt",
     "mutation",
     "policy",
     "trajectory",
@@ -117,13 +121,16 @@ def _parser() -> argparse.ArgumentParser:
     show.add_late = add_keys_of_kinds
     show.set_defaults(run=_show_task)
 
+    add_init(verbs)
     add_calibrate(verbs)
     add_diagnose(verbs)
     add_discover(verbs)
     add_edges(verbs)
     add_graft(verbs)
     add_masks(verbs)
+    add_hunt(verbs)
     add_mutate(verbs)
+    add_track(verbs)
     add_trajectory(verbs)
     add_policy_verb(verbs)
 

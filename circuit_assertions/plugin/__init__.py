@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def circuit_audit(pytestconfig: pytest.Config) -> AuditedCheckpoint:
     """The checkpoint under audit. With a model this fixture is overridden by the audit's own; without one it skips."""
     pytest.skip(f"needs a model: pytest {spelled(pytestconfig, '--circuit-model')}=path/")
+
+
+@pytest.fixture
+def circuit_snapshot(circuit_audit: AuditedCheckpoint, request: pytest.FixtureRequest) -> Callable[..., object]:
+    """A snapshot of a reading, in Python: `assert audit.measure(...) == circuit_snapshot(rel="10%")`.
+
+    `rel` and `abs` say how far a mean may differ from the kept one; without them it must lie in the kept interval.
+    syrupy's flags write the files, one a comparison.
+    """
+    from circuit_assertions.plugin.kept_readings import python_snapshots
+
+    return python_snapshots(request)
 
 
 class ShortName:

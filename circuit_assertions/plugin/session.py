@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.assertions.conditions.snapshot import Snapshot
 from circuit_assertions.assertions.runner import NotApplicable
 from circuit_assertions.checkpoints import Checkpoint, DeviceError
 from circuit_assertions.places import CHAINS, CIRCUITS, PACKAGED
@@ -153,7 +154,7 @@ class AuditPlugin:
         item = request.node
         assert isinstance(item, AssertionItem)
         checkpoint = item.asked.checkpoint
-        with self.telling_plainly(checkpoint, item):
+        with self.telling_plainly(checkpoint, item), self._recalling(item, request):
             judgement = self._runner.judge(item.asked)
             note(item, model=audited_model(self._runner, checkpoint))
             if isinstance(judgement, NotApplicable):
@@ -162,6 +163,20 @@ class AuditPlugin:
             result = judged(item.to_come, item.asked.assertion, judgement)
         note(item, assertions=(result,))
         return result
+
+    @contextlib.contextmanager
+    def _recalling(self, item: AssertionItem, request: pytest.FixtureRequest) -> Iterator[None]:
+        """Let the runner find the snapshot of this item."""
+        if not any(isinstance(one, Snapshot) for one in item.asked.assertion.expect.conditions):
+            yield
+            return
+        from circuit_assertions.plugin.kept_readings import ItemSnapshots
+
+        self._runner.recall = ItemSnapshots(request, item.again(), self._runner.tolerances)
+        try:
+            yield
+        finally:
+            self._runner.recall = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -11,6 +11,7 @@ from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
 from circuit_assertions.results.graft import GraftResult
+from circuit_assertions.results.hunt import HuntResult
 from circuit_assertions.results.masks import MasksResult
 from circuit_assertions.results.mutation import MutationResult
 from circuit_assertions.results.policy import PolicyResult
@@ -31,6 +32,7 @@ __all__ = [
     "Figure",
     "GraftResult",
     "MasksResult",
+    "HuntResult",
     "PolicyResult",
     "PolicyUsed",
     "MutationResult",
@@ -48,6 +50,7 @@ RESULTS: Mapping[str, type[Result]] = {
     "edges": EdgesResult,
     "graft": GraftResult,
     "masks": MasksResult,
+    "hunt": HuntResult,
     "policy": PolicyResult,
     "mutation": MutationResult,
     "trajectory": TrajectoryResult,

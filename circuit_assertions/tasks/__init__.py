@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from circuit_assertions.tasks.answers import Answers
 from circuit_assertions.tasks.chat import Chat
+from circuit_assertions.tasks.chosen import Choice, ChosenPrompt
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.given import GivenPromptsTask
 from circuit_assertions.tasks.ioi import IoiTask
@@ -27,6 +28,8 @@ __all__ = [
     "AnswerMetric",
     "Answers",
     "Chat",
+    "Choice",
+    "ChosenPrompt",
     "GivenPromptsTask",
     "IoiTask",
     "Option",

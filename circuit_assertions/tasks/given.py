@@ -189,6 +189,10 @@ class GivenPromptsTask(TextTask):
         made = tuple(_prompt(number, pair, encoder) for number, pair in enumerate(self.pairs, start=1))
         return PromptSet(made, {"kind": self.kind, "bos": self.bos, "prompts": len(made), **before.settings})
 
+    def one(self, tokenizer: Any, chosen: Mapping[str, Any]) -> PromptSet:
+        """A single one of the prompts."""
+        return self.model_copy(update={"pairs": (self.pairs[chosen["prompt"]],)}).make(tokenizer)
+
     def as_given(self) -> dict[str, Any]:
         """Its keys as a suite could hold them, the prompts of a file inline."""
         return super().as_given() | {"file": None}

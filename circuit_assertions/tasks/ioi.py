@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator
@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from circuit_assertions.tasks.answers import Answers
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
 from circuit_assertions.tasks.errors import TaskError
-from circuit_assertions.tasks.kind import Option, SeededTask
+from circuit_assertions.tasks.kind import Choice, Option, SeededTask
 from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
 from circuit_assertions.tasks.text import TextTask
 from circuit_assertions.tasks.words import NAMES, OBJECTS, PLACES, TEMPLATES
@@ -106,22 +106,12 @@ class IoiTask(SeededTask, TextTask):
         """
         before = self.before(tokenizer)
         encoder = Encoder(tokenizer, self.bos, before)
-        names = encoder.single_tokens(self.names)
-        if len(names) < _FEWEST_NAMES:
-            raise TaskError(
-                f"task ioi needs {_FEWEST_NAMES} names that are single tokens, and only {len(names)} of "
-                f"{len(self.names)} are for this tokenizer ({', '.join(names) or 'none'}): "
-                f"give `names:` from the model's own vocabulary in the suite"
-            )
+        names = self._names(encoder)
         words = {"place": self._usable("place", encoder), "object": self._usable("object", encoder)}
         rng = random.Random(self.seed)
         listed = list(names)
         drawn = [self._drawn(index, rng, listed, words) for index in range(self.prompts)]
-        read = encoder.encode_all([text for one in drawn for text in (one.clean, one.twin)])
-        made = tuple(
-            _prompt(one, before.text, names, *clean, twin)
-            for one, clean, (twin, _) in zip(drawn, read[::2], read[1::2], strict=True)
-        )
+        made = self._read(drawn, encoder, names)
         settings = self.model_dump(include={"kind", "prompts", "seed", "bos"}) | {
             "names": len(names),
             "places": len(words["place"]),
@@ -129,6 +119,63 @@ class IoiTask(SeededTask, TextTask):
             "templates": len(self.templates),
         }
         return PromptSet(made, {**settings, **before.settings})
+
+    def choices(self, tokenizer: Any) -> Mapping[str, Choice]:
+        """A prompt is chosen by its order, template, words and people, and by a sentence of other people before it.
+
+        Raises:
+            TaskError: as `make`.
+        """
+        encoder = Encoder(tokenizer, self.bos, self.before(tokenizer))
+        names = list(self._names(encoder))
+        shortest = sorted(range(len(self.templates)), key=lambda number: (len(self.templates[number]), number))
+        found = {
+            "order": Choice(("ABBA", "BABA")),
+            "template": Choice(shortest),
+            "place": Choice(self._usable("place", encoder)),
+            "object": Choice(self._usable("object", encoder)),
+            "people": Choice(names, _FEWEST_NAMES),
+        }
+        if len(names) >= _FEWEST_NAMES + len(_INTRODUCE):
+            found["people"] = Choice(names, _FEWEST_NAMES + len(_INTRODUCE))
+            found["distractor"] = Choice((None, *shortest))
+        return found
+
+    def one(self, tokenizer: Any, chosen: Mapping[str, Any]) -> PromptSet:
+        """A single prompt; of `people` the first two are in it, the next three in its counterfactual."""
+        fill = {"place": chosen["place"], "object": chosen["object"]}
+        right, wrong, *others = chosen["people"]
+        task = self
+        if chosen.get("distractor") is not None:
+            first, second = others[_FEWEST_NAMES - len(_INTRODUCE) :]
+            people = dict(zip(_SLOTS, (first, second, second), strict=True))
+            sentence = _fill(self.templates[chosen["distractor"]], fill | people).text
+            task = self.model_copy(update={"prefix": f"{self.prefix}{sentence} {first}. "})
+        before = task.before(tokenizer)
+        encoder = Encoder(tokenizer, self.bos, before)
+        names = encoder.single_tokens((right, wrong))
+        if len(names) < len(_INTRODUCE):
+            raise TaskError(f"{right} and {wrong} are not both single tokens after {before.text!r}")
+        drawn = task._spelled(chosen["order"], chosen["template"], fill, right, wrong, others[: len(_SLOTS)])
+        return PromptSet(task._read([drawn], encoder, names), {"kind": self.kind, "bos": self.bos, **before.settings})
+
+    def _read(self, drawn: Sequence[_Drawn], encoder: Encoder, names: Mapping[str, int]) -> tuple[Prompt, ...]:
+        read = encoder.encode_all([text for one in drawn for text in (one.clean, one.twin)])
+        return tuple(
+            _prompt(one, encoder.before.text, names, *clean, twin)
+            for one, clean, (twin, _) in zip(drawn, read[::2], read[1::2], strict=True)
+        )
+
+    def _names(self, encoder: Encoder) -> Mapping[str, int]:
+        """The names that are single tokens, with these."""
+        names = encoder.single_tokens(self.names)
+        if len(names) < _FEWEST_NAMES:
+            raise TaskError(
+                f"task ioi needs {_FEWEST_NAMES} names that are single tokens, and only {len(names)} of "
+                f"{len(self.names)} are for this tokenizer ({', '.join(names) or 'none'}): "
+                f"give `names:` from the model's own vocabulary in the suite"
+            )
+        return names
 
     def _usable(self, slot: str, encoder: Encoder) -> list[str]:
         words = self.places if slot == "place" else self.objects
@@ -147,9 +194,15 @@ class IoiTask(SeededTask, TextTask):
         chosen = rng.sample(range(len(listed)), 2)
         right, wrong = (listed[place] for place in chosen)
         others = [listed[_past(place, chosen)] for place in rng.sample(range(len(listed) - 2), 3)]
+        return self._spelled(order, number, fill, right, wrong, others)
+
+    def _spelled(
+        self, order: str, number: int, fill: Mapping[str, str], right: str, wrong: str, others: Sequence[str]
+    ) -> _Drawn:
         people = (right, wrong, wrong) if order == "ABBA" else (wrong, right, wrong)
         clean, twin = (
-            _fill(self.templates[number], fill | dict(zip(_SLOTS, named, strict=True))) for named in (people, others)
+            _fill(self.templates[number], {**fill, **dict(zip(_SLOTS, named, strict=True))})
+            for named in (people, others)
         )
         return _Drawn(order, number, right, wrong, clean, twin)
 

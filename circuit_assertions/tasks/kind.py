@@ -5,7 +5,7 @@ names the class under the entry points `circuit_assertions.tasks`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -19,7 +19,7 @@ from circuit_assertions.tasks.metrics import LOGIT_DIFFERENCE, AnswerMetric
 from circuit_assertions.tasks.prompts import PromptSet
 from circuit_assertions.tasks.schema import Strict
 
-__all__ = ["Option", "SeededTask", "TaskKind"]
+__all__ = ["Choice", "Option", "SeededTask", "TaskKind"]
 
 
 class Option(NamedTuple):
@@ -36,6 +36,18 @@ class Option(NamedTuple):
     key: str
     help: str
     takes: Literal["words", "texts", "text", "nothing"] = "words"
+
+
+class Choice(NamedTuple):
+    """What one part of a prompt can be.
+
+    Attributes:
+        options: the simplest first.
+        several: how many different ones a prompt has, as a tuple; 0 for a single one.
+    """
+
+    options: Sequence[Any]
+    several: int = 0
 
 
 class TaskKind(Strict):
@@ -128,6 +140,25 @@ class TaskKind(Strict):
         The wrong answer of such a prompt is the one that its counterfactual brings.
         """
         return None
+
+    def choices(self, tokenizer: Any) -> Mapping[str, Choice]:
+        """By what a single prompt is chosen, for `one`; by default by its place among the task's prompts.
+
+        Raises:
+            TaskError: if the tokenizer does not allow the task.
+        """
+        return {"prompt": Choice(range(self.budget))}
+
+    def one(self, tokenizer: Any, chosen: Mapping[str, Any]) -> PromptSet:
+        """A single prompt.
+
+        Args:
+            chosen: an option for each of its `choices`, or a tuple of them where there are several.
+
+        Raises:
+            TaskError: if the tokenizer does not allow it.
+        """
+        return self.looks[-1].make(tokenizer).some([chosen["prompt"]])
 
     @classmethod
     def fitting(cls, positions: int) -> Self | None:

@@ -19,11 +19,12 @@ from pydantic import Field, model_validator
 from circuit_assertions.tasks.answers import Answers
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder
 from circuit_assertions.tasks.errors import TaskError
-from circuit_assertions.tasks.kind import SeededTask
+from circuit_assertions.tasks.kind import Choice, SeededTask
 from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
 
 __all__ = ["RepeatedTokensTask"]
 
+_MOST_DRAWS = 2**16  # of single sequences, for each length
 _MOST_TOKENS = 20_000_000  # of all sequences together, with their counterfactuals some gigabytes
 
 
@@ -64,6 +65,16 @@ class RepeatedTokensTask(SeededTask):
     def fitting(cls, positions: int) -> Self:
         """Sequences of the default length, or as long as so many positions allow, with room for a BOS token."""
         return cls.model_validate({"kind": "repeated-tokens", "length": max(3, min(24, (positions - 2) // 2))})
+
+    def choices(self, tokenizer: Any) -> Mapping[str, Choice]:
+        """A sequence is chosen by its length, up to the task's own, and by what is drawn for it."""
+        return {"length": Choice(range(3, self.length + 1)), "draw": Choice(range(_MOST_DRAWS))}
+
+    def one(self, tokenizer: Any, chosen: Mapping[str, Any]) -> PromptSet:
+        """A single sequence."""
+        return self.model_copy(update={"length": chosen["length"], "seed": chosen["draw"], "prompts": 1}).make(
+            tokenizer
+        )
 
     def make(self, tokenizer: Any) -> PromptSet:
         """Make the sequences for one tokenizer, from all of its tokens that are not special.

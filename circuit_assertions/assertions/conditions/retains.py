@@ -23,6 +23,7 @@ class Retains(Condition[float]):
     order: ClassVar[int] = 70
     needs_baseline: ClassVar[bool] = True
     own_interval: ClassVar[bool] = True
+    single_prompts: ClassVar[bool | None] = True
 
     def describe(self, beside: tuple[Condition[Any], ...] = ()) -> str:
         return f"retains {self.value:.0%} of the baseline"
@@ -37,6 +38,13 @@ class Retains(Condition[float]):
         left = evidence.interval_beside(self.value)
         good = (0.0, np.inf) if before.low > 0 else (-np.inf, 0.0)
         return Finding(place(left, *good), self.describe(), f"{values.mean() / baseline.mean():.0%} of it")
+
+    def missed(self, evidence: Evidence) -> float:
+        assert evidence.baseline is not None
+        (value,), (before,) = evidence.values, evidence.baseline
+        if abs(before) <= evidence.rounding:
+            return 0.0
+        return float(np.sign(before) * (self.value * before - value))
 
     def problems(self, use: Use) -> Iterator[Told]:
         if use.spec.compares:

@@ -6,19 +6,17 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from circuit_assertions.diagnosis.discovery.criteria import Criterion, Missed
 from circuit_assertions.diagnosis.discovery.find_circuit import Discovery
 from circuit_assertions.diagnosis.discovery.followed import Placed
 from circuit_assertions.diagnosis.discovery.thresholds import Proposal
+from circuit_assertions.diagnosis.discovery.yaml_text import WIDTH, yaml_text
 from circuit_assertions.measures import Interval
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.policy import Policy
 
 __all__ = ["circuit_content", "circuit_file"]
 
-_WIDTH = 110
 _DIGITS = 3  # significant ones: what is further behind is not known anyway, and may differ between machines
 
 _HEADER = """\
@@ -28,25 +26,15 @@ _HEADER = """\
 """
 
 
-class _Dumper(yaml.SafeDumper):
-    """Lists below their key's column, as people write them."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 def circuit_file(discovery: Discovery, notes: str | None = None) -> str:
     """The circuit file's text, with the notes that people made in it."""
     content = circuit_content(discovery, notes)
     header = _HEADER.format(unit=discovery.metric.unit, level=f"{100 * discovery.policy.figure_confidence:g} %")
     for stage, heads in discovery.followed.went_on_from.items():
         header += f"# No head has the role that the stage `{stage}` starts from. It went on from heads without one:\n"
-        header += textwrap.fill(", ".join(map(str, heads)), _WIDTH, initial_indent="#   ", subsequent_indent="#   ")
+        header += textwrap.fill(", ".join(map(str, heads)), WIDTH, initial_indent="#   ", subsequent_indent="#   ")
         header += "\n"
-    return header + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=_WIDTH, default_flow_style=None)
+    return header + yaml_text(content)
 
 
 def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str, Any]:
