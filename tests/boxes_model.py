@@ -100,7 +100,8 @@ def _build(cast: Cast, heads: Mapping[str, Callable[[], Head]]) -> ReferenceMode
 
 
 def _back(tokens: int) -> torch.Tensor:
-    return torch.linalg.matrix_power(one_back(), tokens)
+    turned: torch.Tensor = torch.linalg.matrix_power(one_back(), tokens)
+    return turned
 
 
 def _looking_back(tokens: int, score: float) -> Head:

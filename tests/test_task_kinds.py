@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from auditing import HEALTHY
+from boxes_model import boxes_tokenizer
 from reference_model import word_tokenizer
 from said import says
 from suite_texts import write
@@ -104,8 +105,8 @@ def who(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_kinds_of_the_project_are_found_in_its_folder() -> None:
-    assert list(kinds()) == ["ioi", "repeated-tokens", "prompts"]
-    assert known_circuits() == ("ioi", "induction")
+    assert list(kinds()) == ["entity-tracking", "ioi", "repeated-tokens", "prompts"]
+    assert known_circuits() == ("entity-tracking", "ioi", "induction")
     for kind in kinds().values():
         assert kind.help
         assert kind.positions["end"]
@@ -114,7 +115,8 @@ def test_the_kinds_of_the_project_are_found_in_its_folder() -> None:
 @pytest.mark.parametrize("name", [name for name, kind in kinds().items() if kind.by_name])
 def test_more_prompts_begin_with_the_same_ones_and_another_seed_gives_others(name: str) -> None:
     task = kinds()[name].model_validate({"kind": name, "prompts": 8})
-    more, other, words = task.with_count(16), task.with_seed(1), word_tokenizer()
+    words = boxes_tokenizer() if name == "entity-tracking" else word_tokenizer()
+    more, other = task.with_count(16), task.with_seed(1)
     assert more is not None
     assert other is not None
     assert (task.count, more.count, other.count) == (8, 16, 8)
@@ -163,7 +165,7 @@ def test_the_schema_for_editors_has_it(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     mapping = schema["properties"]["tasks"]["additionalProperties"]["discriminator"]["mapping"]
-    assert set(mapping) == {*kinds()} == {"ioi", "repeated-tokens", "who", "prompts"}
+    assert set(mapping) == {*kinds()} == {"entity-tracking", "ioi", "repeated-tokens", "who", "prompts"}
     assert "people" in schema["$defs"]["WhoTask"]["properties"]
 
 
