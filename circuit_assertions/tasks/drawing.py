@@ -96,7 +96,7 @@ def _change(
         assert case.wrong is not None  # the task was checked
         return _another(texts.instead, {own}, name, drawn), case.right, case.wrong
     taken |= {word for word, _ in case.right}
-    others = [one for one in texts.cases if one.right != case.right]
+    others = [one for one in texts.cases if not {word for word, _ in one.right} & taken]
     if texts.paired:
         choices = [(one, one.fill[name][case.fill[name].index(own)]) for one in others]
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -179,7 +180,7 @@ class Texts(Strict):
         return sum(map(len, lists))
 
     def usable(self, encoder: Encoder, prefix: str = "") -> Texts:
-        """The same with those words of each list that have the fewest tokens which all of its cases can have.
+        """The same with those words of each list that have as many tokens as most of them, in all of its cases.
 
         Args:
             prefix: what stands in front of every text.
@@ -189,39 +190,39 @@ class Texts(Strict):
         """
         counts = self._counts(encoder, prefix)
         words = {
-            name: _those_with(words, self._fewest(name, counts), counts[name]) for name, words in self.words.items()
+            name: _those_with(words, self._usual(name, counts), counts[name]) for name, words in self.words.items()
         }
         cases = self.cases
         for name in self.cases[0].fill if self.cases else ():
-            fewest = self._fewest(name, counts)
-            cases = tuple(self._narrowed(case, name, fewest, counts[name]) for case in cases)
+            usual = self._usual(name, counts)
+            cases = tuple(self._narrowed(case, name, usual, counts[name]) for case in cases)
         return self.model_copy(update={"words": words, "cases": cases})
 
-    def _narrowed(self, case: Case, name: str, fewest: int, counts: Mapping[str, int]) -> Case:
+    def _narrowed(self, case: Case, name: str, usual: int, counts: Mapping[str, int]) -> Case:
         paired = self.paired and name in self._changed_lists()
         places = [
             place
             for place in range(len(case.fill[name]))
-            if all(counts.get(one.fill[name][place]) == fewest for one in (self.cases if paired else (case,)))
+            if all(counts.get(one.fill[name][place]) == usual for one in (self.cases if paired else (case,)))
         ]
         if not places:
             raise TaskError(
-                f"no words of {name!r} are pairs of {fewest} tokens each: leave `paired` out, or give others"
+                f"no words of {name!r} are pairs of {usual} tokens each: leave `paired` out, or give others"
             )
         kept = tuple(case.fill[name][place] for place in places)
         return case.model_copy(update={"fill": {**case.fill, name: kept}})
 
-    def _fewest(self, name: str, counts: Mapping[str, Mapping[str, int]]) -> int:
-        """The fewest tokens that a word of the list has in every case."""
+    def _usual(self, name: str, counts: Mapping[str, Mapping[str, int]]) -> int:
+        """The number of tokens that most words of a list have, in the case that has the fewest such words."""
         lists = [case.fill[name] for case in self.cases if name in case.fill] or [self.words[name]]
-        possible = [{counts[name][word] for word in words if word in counts[name]} for words in lists]
-        shared = set.intersection(*possible)
+        having = [Counter(counts[name][word] for word in words if word in counts[name]) for words in lists]
+        shared = set.intersection(*map(set, having))
         if not shared:
             raise TaskError(
                 f"the words of the list {name!r} ({', '.join(lists[0][:5])} ...) have no number of tokens in common "
                 f"for this tokenizer, or it does not know them: give words from the model's own vocabulary"
             )
-        return min(shared)
+        return max(sorted(shared), key=lambda tokens: min(one[tokens] for one in having))
 
     def _counts(self, encoder: Encoder, prefix: str) -> dict[str, dict[str, int]]:
         """For each list, how many tokens its words have where they stand; the most, where these differ."""

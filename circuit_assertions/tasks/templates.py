@@ -68,7 +68,7 @@ class TemplatesTask(SeededTask, ChainedTask):
         return frozenset.intersection(*(texts.positions for texts in self.texts)) | {END}
 
     def make(self, tokenizer: Any) -> PromptSet:
-        """Make the prompts for one tokenizer. Words with more tokens than others of their list are left out.
+        """Make the prompts for one tokenizer. Words with other numbers of tokens than most of their list are left out.
 
         Raises:
             TaskError: if too few words are left, an answer is not a single token, a counterfactual has another length,
