@@ -1,4 +1,4 @@
-"""A tokenizer that knows every text: the words of the packaged suites are single tokens after a space, and so are digits."""
+"""A tokenizer that knows every text: the words of the packaged suites are single tokens after a space, digits too."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["packaged_tasks", "suite_tokenizer"]
 
 @functools.cache
 def packaged_tasks() -> dict[str, TemplatesTask]:
-    """The tasks of kind `templates` in the packaged suites, by suite and name."""
-    found = {}
-    for file in sorted(packaged_suites().glob("*.yaml")):
+    """The tasks of kind `templates` in the packaged suites, by suite and name; one of several that ask the same."""
+    found: dict[str, TemplatesTask] = {}
+    for file in sorted(packaged_suites().glob("*.yaml"), key=lambda file: (file.stem == "breadth", file)):
         for name, task in load_suite(file, circuits_beside(file)).suite.tasks.items():
-            if isinstance(task, TemplatesTask):
+            if isinstance(task, TemplatesTask) and task.texts not in [one.texts for one in found.values()]:
                 found[f"{file.stem}::{name}"] = task
     return found
 

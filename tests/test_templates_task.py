@@ -18,6 +18,7 @@ from circuit_assertions.tasks.templates import TemplatesTask
 
 TOKENIZER = suite_tokenizer()
 PACKAGED = packaged_tasks()
+TWO = 2  # cases, of which each has half of the prompts
 CASES = [
     {"fill": {"thing": ["dog", "boy"]}, "right": "is"},
     {"fill": {"thing": ["dogs", "boys"]}, "right": ["are", "were"]},
@@ -66,10 +67,10 @@ def test_every_circuit_of_the_suites_has_a_task() -> None:
 
 
 @pytest.mark.parametrize("name", PACKAGED)
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=3)
 @given(seed=st.integers(0, 2**32))
 def test_the_counterfactual_of_every_packaged_prompt_differs_in_one_word_and_nowhere_else(name: str, seed: int) -> None:
-    asked = PACKAGED[name].with_count(96).with_seed(seed)
+    asked = PACKAGED[name].with_count(48).with_seed(seed)
     changed = {texts.changed for texts in asked.texts}
     for prompt in asked.build(TOKENIZER).prompts:
         (place,) = differing(prompt)
@@ -88,11 +89,9 @@ def test_packaged_prompts_differ_and_each_template_has_prompts_of_one_length(nam
     assert max(made.balance.values()) - min(made.balance.values()) <= 1
 
 
-@pytest.mark.parametrize("name", PACKAGED)
+@pytest.mark.parametrize("name", [name for name, one in PACKAGED.items() if len(one.texts[0].cases) == TWO])
 def test_the_right_answers_are_shared_out_evenly_in_all_prompts_and_in_halves(name: str) -> None:
     one = PACKAGED[name]
-    if any(len(texts.cases) != 2 for texts in one.texts):
-        pytest.skip("of tasks with two cases: the others draw from many words")
     made = one.with_count(96).build(TOKENIZER)
     for rows in (tuple(range(96)), *made.halves(), *made.halves(3)):
         rights = Counter(made.prompts[row].right.tokens for row in rows)
