@@ -1,4 +1,4 @@
-"""The pages of the circuits on the real model have what was measured, and the circuit files are those that are stable."""
+"""The pages of the circuits on the real model have what was measured; the circuit files are those that are stable."""
 
 from __future__ import annotations
 

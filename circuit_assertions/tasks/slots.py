@@ -99,7 +99,7 @@ class Texts(Strict):
     becomes: str | None = Field(
         None, description="the label of another slot whose word the counterfactual has there; needs `right` and `wrong`"
     )
-    right: str | None = Field(None, description="the label of the slot whose word is right; without it `cases` say so")
+    right: str | None = Field(None, description="the label of the slot whose word is right; needs `becomes`")
     wrong: str | None = Field(None, description="the label of the slot whose word is wrong")
     cases: tuple[Case, ...] = Field(
         (),
@@ -137,9 +137,9 @@ class Texts(Strict):
             if slot.same_as in by_label and by_label[slot.same_as].same_as:
                 yield f"{template!r}: {slot.same_as!r} has the word of another slot itself: name that one"
         if self.cases and by_label[self.changed].words not in self.cases[0].fill:
-            yield f"the words of {self.changed!r} are what tells the cases apart: give them in `fill` of each case"
+            yield f"the words of {self.changed!r} distinguish the cases: give them in `fill` of each case"
         if by_label[self.changed].same_as and self.becomes is None:
-            yield f"{self.changed!r} has the word of another slot: say with `becomes` whose the counterfactual has"
+            yield f"{self.changed!r} has the word of another slot: give `becomes`, whose word the counterfactual has"
 
     def _wrong_cases(self) -> Iterator[str]:
         if len({self.becomes is None, self.right is None, self.wrong is None}) != 1:
