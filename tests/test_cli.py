@@ -83,7 +83,7 @@ def test_the_schema_describes_suites_as_they_are_written(capsys: pytest.CaptureF
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"suite", "tasks", "assertions"}
     tasks = schema["properties"]["tasks"]["additionalProperties"]
-    assert set(tasks["discriminator"]["mapping"]) == {"ioi", "repeated-tokens", "prompts"}
+    assert set(tasks["discriminator"]["mapping"]) == {"ioi", "repeated-tokens", "prompts", "templates"}
     assertion = schema["$defs"]["Assertion"]
     assert {"id", "measure", "task", "expect", "heads", "at-least-heads"} <= set(assertion["properties"])
     assert "at_least_heads" not in assertion["properties"]

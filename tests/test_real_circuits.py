@@ -14,7 +14,7 @@ from circuit_assertions.assertions.packaged import circuits_beside
 from circuit_assertions.places import packaged_suites
 from fixtures.real.circuit_damage import circuit_of, strongest
 from fixtures.real.circuit_pages import PAGES, parts_of
-from fixtures.real.circuits import CIRCUITS, file_of, is_stable, kept, task_of
+from fixtures.real.circuits import CIRCUITS, beats_random, file_of, is_stable, kept, task_of
 
 MEASURED: dict[str, Any] = kept()
 FOUND = {name: one["content"] for name, one in MEASURED["found"].items() if "content" in one}
@@ -40,15 +40,16 @@ def test_a_circuit_has_a_file_if_it_is_stable_and_the_file_is_what_was_found(nam
         assert strongest(FOUND[name]) in FOUND[name]["found"]["heads"]
 
 
-def test_neither_halves_that_disagree_nor_random_heads_that_do_as_well_are_stable() -> None:
-    for jaccard, random, stable in ((0.8, 0.3, True), (0.6, 0.3, False), (0.8, 0.85, False)):
+def test_halves_that_disagree_are_not_stable_and_random_heads_that_do_as_well_are_noticed() -> None:
+    for jaccard, random in ((0.8, 0.3), (0.6, 0.3), (0.8, 0.85)):
         one: dict[str, Any] = {
             "found": {
                 "stability": {"jaccard-of-halves": jaccard},
                 "faithfulness": {"circuit": [0.9, 0.8, 1.0], "random": [0.2, 0.1, random]},
             }
         }
-        assert is_stable(one) is stable
+        assert is_stable(one) is (jaccard == 0.8)
+        assert beats_random(one) is (random == 0.3)
 
 
 def test_every_assertion_about_all_circuits_is_of_the_circuit_that_its_name_says() -> None:

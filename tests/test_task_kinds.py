@@ -104,7 +104,7 @@ def who(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_kinds_of_the_project_are_found_in_its_folder() -> None:
-    assert list(kinds()) == ["ioi", "repeated-tokens", "prompts"]
+    assert list(kinds()) == ["ioi", "repeated-tokens", "prompts", "templates"]
     assert known_circuits() == ("ioi", "induction")
     for kind in kinds().values():
         assert kind.help
@@ -163,7 +163,7 @@ def test_the_schema_for_editors_has_it(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     mapping = schema["properties"]["tasks"]["additionalProperties"]["discriminator"]["mapping"]
-    assert set(mapping) == {*kinds()} == {"ioi", "repeated-tokens", "who", "prompts"}
+    assert set(mapping) == {*kinds()} == {"ioi", "repeated-tokens", "who", "prompts", "templates"}
     assert "people" in schema["$defs"]["WhoTask"]["properties"]
 
 
