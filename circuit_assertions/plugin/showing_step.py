@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from circuit_assertions import CircuitAssertionsError
-from circuit_assertions.assertions import Circuit
+from circuit_assertions.assertions import Circuit, LoadedSuite
 from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.plugin.audited import SessionAudit
@@ -53,13 +53,13 @@ class ShowingPlugin:
         for suite, circuit, task, circuits in judged_suites(self._audited, self._telling.lines, checkpoint):
             try:
                 with warnings.catch_warnings(action="ignore"), tell_unexpected("an unexpected error"):
-                    self.results.append(self._shown(checkpoint, circuit, task, circuits))
+                    self.results.append(self._shown(checkpoint, suite, circuit, task, circuits))
             except Exception as error:  # the verdicts stand and are yet to be printed
                 why = str(error) if isinstance(error, CircuitAssertionsError) else sentence_of(error)
                 self.results.append(self._refused(checkpoint, circuit, task, why))
 
     def _shown(
-        self, checkpoint: Checkpoint, circuit: str, task: Task, circuits: tuple[Circuit, ...]
+        self, checkpoint: Checkpoint, suite: LoadedSuite, circuit: str, task: Task, circuits: tuple[Circuit, ...]
     ) -> CircuitShown:
         from circuit_assertions.assertions.chains import UNEXPLAINED, chain_for
         from circuit_assertions.diagnosis.showing import show_circuit
