@@ -40,6 +40,8 @@ def test_mlps_with_an_effect_are_listed_and_in_the_circuit_file(
     Path("chain.yaml").write_text(CHAIN)
     given = [
         "discover",
+        "--task",
+        "ioi",
         "--model",
         str(HEALTHY),
         "--chain",
