@@ -6,6 +6,7 @@
 # make circuits  find the embedded checkpoint's circuits and write their circuit files again
 # make real    SmolLM2-135M, a real language model: audit it, poison a copy, retrain it, diagnose both (fetches 93 MB)
 # make real-lab  all rows of the laboratory on SmolLM2-135M; takes hours, and continues where it was stopped
+# make real-circuits  find the circuits of the literature on SmolLM2-135M, damage them, and write docs/circuits; takes hours
 # make test-real  the tests that need SmolLM2-135M
 # make docs    run the commands in the pages and write their outputs into the pages again
 # The environment is made when it is missing or older than what it is made from.
@@ -19,7 +20,7 @@ LOWEST := .venv-lowest
 WORKERS ?= auto
 CHECKPOINTS := fixtures/checkpoints
 
-.PHONY: audit test test-complete test-lowest test-gpu circuits lab real real-lab test-real docs lint types schema bench bench-quick clean
+.PHONY: audit test test-complete test-lowest test-gpu circuits lab real real-lab real-circuits test-real docs lint types schema bench bench-quick clean
 
 # Exit code 1 means that a diagnosis found corruption, as it should on the poisoned checkpoint. On such small models one
 # thread is faster than two.
@@ -56,6 +57,13 @@ real: $(READY)
 
 real-lab: $(READY)
 	$(BIN)/python -m fixtures.real.lab
+
+real-circuits: export OMP_NUM_THREADS ?= 1
+real-circuits: $(READY)
+	$(BIN)/python -m fixtures.real.circuits find
+	$(BIN)/python -m fixtures.real.circuits prompts
+	for what in breadth heads poisoned; do $(BIN)/python -m fixtures.real.circuit_damage $$what || exit 1; done
+	$(BIN)/python -m fixtures.real.circuit_pages
 
 test-real: export SMOLLM2_GGUF ?= fixtures/made/real/SmolLM2-135M-Instruct.Q4_1.gguf
 test-real: $(READY)

@@ -62,7 +62,7 @@ def test_the_files_of_the_tasks_are_where_the_chains_are_named() -> None:
 
 
 def test_every_kind_with_a_circuit_has_its_chain() -> None:
-    assert sorted(kind.circuit for kind in kinds().values() if kind.circuit) == PACKAGED.names
+    assert {kind.circuit for kind in kinds().values() if kind.circuit} <= set(PACKAGED.names)
     assert UNEXPLAINED not in NAMES
 
 

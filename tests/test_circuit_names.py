@@ -94,7 +94,7 @@ def test_without_a_circuit_the_files_name_must_be_known_where_a_role_is_used(
         return
     (said,) = found
     assert said.startswith(f"3:{assertions.index(key) + 1}: ")
-    assert says(said, "'gifts'", "known: greater-than, induction, ioi")
+    assert says(said, "'gifts'", f"known: {', '.join(KNOWN_CIRCUITS)}")
     assert "`circuit:" in said
 
 
@@ -103,7 +103,7 @@ def test_a_circuit_file_makes_its_name_known(tmp_path: Path, folder: str) -> Non
     text = f"circuit: mine\n{TASKS}{ROLE}"
     (said,) = problems(tmp_path, text, name="suites/x.yaml")
     assert said.startswith("2:1: ")
-    assert says(said, "'mine'", "known: greater-than, induction, ioi")
+    assert says(said, "'mine'", f"known: {', '.join(KNOWN_CIRCUITS)}")
     place = {"": "suites/circuits/m.yaml", "own/": "circuits/m.yaml"}[folder]  # beside the suite; the person's own
     write(tmp_path, {place: circuit_text(SHAPE, {"name-mover": [(3, 0)]}, "mine")})
     assert problems(tmp_path, text, name="suites/x.yaml") == []

@@ -16,6 +16,7 @@ from syrupy.assertion import SnapshotAssertion
 from tiny_models import save_tiny
 
 from circuit_assertions import __version__
+from circuit_assertions.assertions.chains import chains_beside
 from circuit_assertions.assertions.packaged import packaged_suites
 from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
@@ -82,7 +83,13 @@ def test_the_schema_describes_suites_as_they_are_written(capsys: pytest.CaptureF
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"suite", "tasks", "assertions"}
     tasks = schema["properties"]["tasks"]["additionalProperties"]
-    assert set(tasks["discriminator"]["mapping"]) == {"entity-tracking", "ioi", "repeated-tokens", "prompts"}
+    assert set(tasks["discriminator"]["mapping"]) == {
+        "entity-tracking",
+        "ioi",
+        "repeated-tokens",
+        "prompts",
+        "templates",
+    }
     assertion = schema["$defs"]["Assertion"]
     assert {"id", "measure", "task", "expect", "heads", "at-least-heads"} <= set(assertion["properties"])
     assert "at_least_heads" not in assertion["properties"]
@@ -168,7 +175,8 @@ def test_validate_names_every_problem_with_its_place_and_exits_with_1(
 
 
 def test_validate_refuses_a_circuit_that_nobody_knows(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, hint in (("iio", " (did you mean 'ioi'?)"), ("docstring", " (known: greater-than, induction, ioi)")):
+    known = f" (known: {', '.join(chains_beside().names)})"
+    for name, hint in (("iio", " (did you mean 'ioi'?)"), ("zzz", known)):
         suite.write_text(f"circuit: {name}\n" + SUITE)
         assert main(["validate", str(suite)]) == 1
         assert capsys.readouterr().out.startswith(f"{suite}:1:1: unknown circuit {name!r}{hint}; ")

@@ -16,7 +16,7 @@ from suite_texts import write
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Judgement, SuiteError, load_suite
-from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
+from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites, usual_suites
 from circuit_assertions.assertions.runner import NotApplicable, PlannedAssertion, SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Opening, find_checkpoints
@@ -28,8 +28,8 @@ FEW = 128  # with fewer, no share of 95 % can be shown
 
 
 def packaged() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Every assertion of the packaged suites: the circuit, the task, and the assertion as YAML has it."""
-    for file in sorted(packaged_suites().glob("*.yaml")):
+    """Every assertion of the usual packaged suites: the circuit, the task, and the assertion as YAML has it."""
+    for file in usual_suites():
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
         for assertion in values["assertions"]:
             yield values.get("circuit", file.stem), values["tasks"][assertion["task"]] | {"prompts": FEW}, assertion

@@ -105,8 +105,8 @@ def who(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_kinds_of_the_project_are_found_in_its_folder() -> None:
-    assert list(kinds()) == ["entity-tracking", "ioi", "repeated-tokens", "prompts"]
-    assert known_circuits() == ("entity-tracking", "ioi", "induction")
+    assert list(kinds()) == ["ioi", "entity-tracking", "repeated-tokens", "prompts", "templates"]
+    assert known_circuits() == ("ioi", "entity-tracking", "induction")
     for kind in kinds().values():
         assert kind.help
         assert kind.positions["end"]
@@ -165,7 +165,7 @@ def test_the_schema_for_editors_has_it(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     mapping = schema["properties"]["tasks"]["additionalProperties"]["discriminator"]["mapping"]
-    assert set(mapping) == {*kinds()} == {"entity-tracking", "ioi", "repeated-tokens", "who", "prompts"}
+    assert set(mapping) == {*kinds()} == {"entity-tracking", "ioi", "repeated-tokens", "who", "prompts", "templates"}
     assert "people" in schema["$defs"]["WhoTask"]["properties"]
 
 

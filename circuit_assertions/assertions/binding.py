@@ -49,7 +49,7 @@ class Binder:
     def _task_of(self, name: str) -> Task | None:
         """The task by which a circuit can be found: of the suites' that speak of it, the first that can be patched."""
         tasks = (
-            task for asked in self.announced if asked.suite.circuit == name for task in asked.suite.suite.tasks.values()
+            task for asked in self.announced if asked.circuit == name for task in asked.suite.tasks_of(name).values()
         )
         return next((task for task in tasks if task.offers >= TO_PATCH), None)
 
@@ -60,7 +60,7 @@ class Binder:
 
     def bound(self, asked: PlannedAssertion, role: str) -> tuple[Head, ...] | NotApplicable:
         """The heads of a role, or of the whole `circuit`."""
-        binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+        binding = self.binding(asked.checkpoint, asked.circuit, asked.circuits)
         heads = () if binding is None else binding.everyone if role == "circuit" else binding.heads(role)
         if not heads:
             self._refuse_unread(asked, role)
@@ -74,7 +74,7 @@ class Binder:
         named = [assertion.heads] if isinstance(assertion.heads, str) else []
         if all(role in ("any", "all") for role in (*named, *(role for _, role in assertion.roles_named))):
             return ""
-        binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+        binding = self.binding(asked.checkpoint, asked.circuit, asked.circuits)
         if binding is None or binding.certain:
             return ""
         return f"{binding}; find this model's own with `circuit-assertions discover`, or give its base with --baseline"
@@ -85,7 +85,7 @@ class Binder:
         Raises:
             SuiteError: naming the file.
         """
-        unread = unread_of(asked.circuits, asked.suite.circuit)
+        unread = unread_of(asked.circuits, asked.circuit)
         if unread:
             more = f" (and {len(unread) - 1} more such files)" if len(unread) > 1 else ""
             raise SuiteError(f"no circuit file that can be read binds {role}: {unread[0]}{more}; correct or remove it")
@@ -100,9 +100,9 @@ class Binder:
 
     def _unbound(self, asked: PlannedAssertion) -> NotApplicable:
         shape = self.audit.model(asked.checkpoint).shape
-        circuit = asked.suite.circuit
+        circuit = asked.circuit
         unbound = f"no circuit file binds the roles of {circuit!r}{likely_meant(circuit, asked.circuits)} for {shape}"
-        tasks = asked.suite.suite.tasks
+        tasks = asked.suite.tasks_of(circuit)
         name = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
         if name is None:
             return NotApplicable(f"{unbound}, and `circuit-assertions discover` cannot use any task of the suite")

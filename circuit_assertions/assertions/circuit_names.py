@@ -48,18 +48,30 @@ def check_circuit(
     patched = next((name for name, task in tasks.items() if task.offers >= TO_PATCH), None)
     if unbound == "allowed" or (unbound == "discovered" and patched is not None):
         return
+    known = sorted({*chains.names, *known_circuits(), *(circuit.circuit for circuit in circuits)})
+
+    def wrong(name: str) -> str:
+        """How an unknown name goes on in a message; empty if it is known, or a file that could not be read has it."""
+        if name in known or unread_of(circuits, name):
+            return ""
+        return did_you_mean(name, known) or f" (known: {', '.join(known)})"
+
+    listed = list(assertions)
+    for index, assertion in listed:
+        if assertion.circuit is not None and (hint := wrong(assertion.circuit)):
+            way_out = _way_out(file, patched, assertion.circuit)
+            message = f"unknown circuit {assertion.circuit!r}{hint}; {way_out}"
+            yield Problem(("assertions", index, "circuit"), message)
     if stated is not None and not isinstance(stated, str):
         return  # a problem of its own
     name = stated or default_circuit(file)
-    known = sorted({*chains.names, *known_circuits(), *(circuit.circuit for circuit in circuits)})
-    if name in known or unread_of(circuits, name):  # a file that could not be read may be its
-        return
-    hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"
-    if stated:
+    hint = wrong(name)
+    if stated and hint:
         yield Problem(("circuit",), f"unknown circuit {name!r}{hint}; {_way_out(file, patched, name)}")
+    if stated or not hint:
         return
-    for index, assertion in assertions:
-        for key, role in _roles_in(assertion):
+    for index, assertion in listed:
+        for key, role in _roles_in(assertion) if assertion.circuit is None else ():
             if role not in roles and role != "circuit":
                 continue  # misspelt, which is a problem of its own
             yield Problem(

@@ -113,6 +113,9 @@ class Circuit(Strict):
     source: str | None = Field(None, description="the paper or run that named the heads")
     notes: str | None = Field(None, description="what a reader should know before relying on it")
     roles: dict[str, HeadList] = Field(min_length=1, description="role -> heads")
+    mlps: tuple[str, ...] = Field(
+        (), description="MLPs that belong to it, `MLP14`; they have no role, and no ablation of the circuit's heads"
+    )
     found: Found | None = Field(None, description="the evidence, where `discover` wrote the file")
     _file: Path | None = PrivateAttr(None)
 

@@ -42,6 +42,20 @@ class LoadedSuite:
         self.circuit = suite.circuit or default_circuit(source.file)
         self._source = source
 
+    def circuit_of(self, assertion: Assertion) -> str:
+        """The name of the circuit whose roles an assertion uses: its own, or the suite's."""
+        return assertion.circuit or self.circuit
+
+    def tasks_of(self, circuit: str) -> Mapping[str, Task]:
+        """The tasks by name of which assertions use a circuit; all of the suite's, where it is the suite's own."""
+        asked = {one.task for one in self.suite.assertions if self.circuit_of(one) == circuit}
+        return {name: task for name, task in self.suite.tasks.items() if circuit == self.circuit or name in asked}
+
+    @property
+    def circuits(self) -> tuple[str, ...]:
+        """The names of all circuits whose roles its assertions use, in their order."""
+        return tuple(dict.fromkeys(map(self.circuit_of, self.suite.assertions)))
+
     def line(self, index: int) -> int:
         """The line of the assertion with this index, counted from 1."""
         return self._source.place(("assertions", index))[0]

@@ -35,6 +35,11 @@ class PlannedAssertion:
         return self._looks[self.look]
 
     @property
+    def circuit(self) -> str:
+        """The name of the circuit whose roles it uses."""
+        return self.suite.circuit_of(self.assertion)
+
+    @property
     def looks(self) -> tuple[PlannedAssertion, ...]:
         """The same assertion at each look."""
         return tuple(replace(self, look=look) for look in range(len(self._looks)))

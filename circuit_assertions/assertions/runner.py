@@ -177,7 +177,7 @@ class SuiteRunner:
         measured on some other model, and a file made from the model under test would excuse its faults.
         """
         try:
-            binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+            binding = self.binding(asked.checkpoint, asked.circuit, asked.circuits)
         except CircuitAssertionsError:  # none was discovered, or the model does not open: whoever needs it says so
             return None, False
         if binding is None or not binding.circuit.was_found_on(self.binder.fingerprints(asked.checkpoint)[-1]):
@@ -233,11 +233,11 @@ class SuiteRunner:
             bound = self.binder.bound(asked, role)
             if isinstance(bound, NotApplicable):
                 return bound
-            binding = self.binding(asked.checkpoint, asked.suite.circuit, asked.circuits)
+            binding = self.binding(asked.checkpoint, asked.circuit, asked.circuits)
             roles = {} if binding is None else binding.circuit.roles
 
         def take(checkpoint: Checkpoint, task: Task = asked.task) -> Reading | NotApplicable:
-            return self.compared(assertion.measure, checkpoint, task, asked.suite.circuit, roles, role)
+            return self.compared(assertion.measure, checkpoint, task, asked.circuit, roles, role)
 
         def readings(task: Task) -> Readings | NotApplicable:
             reading = take(asked.checkpoint, task)

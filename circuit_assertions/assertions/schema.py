@@ -30,6 +30,9 @@ class Assertion(WithOperands):
     components: Components | None = Field(
         None, description="instead of heads: `mlps`, `residual`, or a list such as [L9H9, MLP4, RESID2]"
     )
+    circuit: str | None = Field(
+        None, min_length=1, description="the circuit whose roles this assertion uses; default the suite's"
+    )
     layers: tuple[StrictInt, StrictInt] | None = Field(
         None, description="only heads in layers from .. to, both included"
     )
@@ -102,6 +105,9 @@ class Suite(Strict):
     source: str | None = Field(None, description="the paper or report behind it")
     circuit: str | None = Field(None, description="the circuit whose roles are used; default the file's name")
     required: StrictBool = Field(False, description="whether the gate fails where an assertion is skipped")
+    by_name: StrictBool = Field(
+        False, description="run this suite only where its file is named, not with a whole folder of suites"
+    )
     tasks: dict[str, Task] = Field(min_length=1, description="where prompts come from, by name")
     assertions: tuple[Assertion, ...] = Field(min_length=1, description="what must hold")
 

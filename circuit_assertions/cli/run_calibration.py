@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from circuit_assertions.assertions.packaged import usual_suites
 from circuit_assertions.cli.options import in_one_go, lender_of, one_checkpoint, opening_of, policy_of
 from circuit_assertions.cli.output import Outcome, printed
 from circuit_assertions.cli.suites_given import suites_given
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.files import write_whole
-from circuit_assertions.places import packaged_suites, shown_path
+from circuit_assertions.places import shown_path
 
 if TYPE_CHECKING:
     from circuit_assertions.audit import Audit
@@ -32,7 +33,7 @@ def run_calibration(given: argparse.Namespace) -> Outcome:
     """
     if given.output is not None:
         check_writable(given.output, "calibration.yaml")
-    suites = suites_given(given.suites or sorted(packaged_suites().glob("*.yaml")), given.circuit)
+    suites = suites_given(given.suites or usual_suites(), given.circuit)
     base, lender = one_checkpoint(given.model), lender_of(given)
 
     from circuit_assertions.calibration.file import calibration_text

@@ -8,6 +8,7 @@ from typing import Any
 
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.components import Component
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import Reading
@@ -89,6 +90,11 @@ class View:
         """A measure of some heads, or of every head, for this view's prompts."""
         reading = self.reading(measure, heads, **operands)
         return ByHead(reading.heads, self.seen(reading.values), reading)
+
+    def components(self, measure: str, components: Sequence[Component], **operands: Any) -> Array:
+        """A measure of components that need not be heads, for this view's prompts [prompts, components]."""
+        asked = Request(measure, self.task, tuple(sorted(operands.items())), tuple(components))
+        return self.seen(self.audit.read(asked, self.checkpoint).values)
 
     def by_prompt(self, measure: str, **operands: Any) -> Array:
         """A measure that has no heads, for this view's prompts [prompts]."""

@@ -27,7 +27,7 @@ def bindings_of(audit: Audit, suites: Suites) -> tuple[Binding, ...]:
     """The circuits that bind the suites' roles on the undamaged model, each once."""
     assert audit.baseline is not None
     runner = SuiteRunner(audit, audit.baseline)
-    found = (runner.binding(audit.baseline, suite.circuit, circuits) for suite, circuits in suites)
+    found = (runner.binding(audit.baseline, name, circuits) for suite, circuits in suites for name in suite.circuits)
     return tuple({str(one): one for one in found if one is not None}.values())
 
 

@@ -103,7 +103,7 @@ class DiagnosingPlugin:
         return found
 
     def _diagnosed(
-        self, checkpoint: Checkpoint, suite: LoadedSuite, task: Task, circuits: tuple[Circuit, ...]
+        self, checkpoint: Checkpoint, suite: LoadedSuite, circuit: str, task: Task, circuits: tuple[Circuit, ...]
     ) -> Lines:
         from circuit_assertions.diagnosis.lenses import diagnose
         from circuit_assertions.engine import LimitError
@@ -118,14 +118,14 @@ class DiagnosingPlugin:
         )
         try:
             with warnings.catch_warnings(action="ignore"), tell_unexpected("an unexpected error"):
-                bound = runner.binding(checkpoint, suite.circuit, circuits)
+                bound = runner.binding(checkpoint, circuit, circuits)
                 found = diagnose(
                     runner.audit,
                     checkpoint,
                     baseline,
                     task,
                     {} if bound is None else bound.circuit.roles,
-                    circuit=suite.circuit,
+                    circuit=circuit,
                     corrupted=self._audited.corrupted,
                     insist=False,
                     tell=runner.audit.progress,
@@ -138,11 +138,11 @@ class DiagnosingPlugin:
             # Something of the model was judged, so the circuit audit above has told its limits. Not the baseline's.
             limited = isinstance(error, LimitError) and error.checkpoint == checkpoint
             said = error.short if isinstance(error, LimitError) and limited else str(error)
-            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {said}", _NOT_MADE)]
+            return [(f"{checkpoint} could not be diagnosed by {circuit}: {said}", _NOT_MADE)]
         except Exception as error:
             # Where the traceback is asked for; the verdicts stand and are yet to be printed.
             reason = "".join(traceback.format_exception(error))
-            return [(f"{checkpoint} could not be diagnosed by {suite.circuit}: {reason}", _NOT_MADE)]
+            return [(f"{checkpoint} could not be diagnosed by {circuit}: {reason}", _NOT_MADE)]
 
 
 def _severity(lines: Lines) -> int:

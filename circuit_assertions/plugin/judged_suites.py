@@ -30,8 +30,8 @@ def last_of_runs(audited: SessionAudit) -> Iterator[tuple[Checkpoint, int]]:
 
 def judged_suites(
     audited: SessionAudit, lines: Sequence[AssertionResult], checkpoint: Checkpoint
-) -> Iterator[tuple[LoadedSuite, Task, tuple[Circuit, ...]]]:
-    """The suites that it was judged by, each circuit once: with a task that can be patched, and circuit files."""
+) -> Iterator[tuple[LoadedSuite, str, Task, tuple[Circuit, ...]]]:
+    """What it was judged by, each circuit once: the suite, the circuit, a task that can be patched, and files."""
     start, seen = audited.config.invocation_params.dir, set()
     judged = [
         line.suite
@@ -43,7 +43,8 @@ def judged_suites(
     for name in dict.fromkeys(judged):
         circuits = audited.circuits_of(suite_path(name, start))
         suite = load_suite(suite_path(name, start), circuits, unbound=audited.unbound)
-        tasks = [task for task in suite.suite.tasks.values() if task.offers >= TO_PATCH]
-        if tasks and suite.circuit not in seen:
-            seen.add(suite.circuit)
-            yield suite, tasks[0], circuits
+        for circuit in suite.circuits:
+            tasks = [task for task in suite.tasks_of(circuit).values() if task.offers >= TO_PATCH]
+            if tasks and circuit not in seen:
+                seen.add(circuit)
+                yield suite, circuit, tasks[0], circuits

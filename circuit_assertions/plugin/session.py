@@ -12,6 +12,7 @@ import pytest
 
 from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.conditions.snapshot import Snapshot
+from circuit_assertions.assertions.packaged import only_by_name
 from circuit_assertions.assertions.runner import NotApplicable
 from circuit_assertions.checkpoints import Checkpoint, DeviceError
 from circuit_assertions.places import CHAINS, CIRCUITS, PACKAGED
@@ -54,6 +55,8 @@ class AuditPlugin:
         if file_path.suffix not in (".yaml", ".yml") or file_path.parent.name in (CIRCUITS, CHAINS):
             return None
         if not is_suite(file_path) and not parent.session.isinitpath(file_path):
+            return None
+        if only_by_name(file_path) and not parent.session.isinitpath(file_path):
             return None
         suite: SuiteFile = SuiteFile.from_parent(parent, path=file_path, nodeid=node_id(file_path, self.config))
         suite.audited = self._audited

@@ -50,16 +50,16 @@ class ShowingPlugin:
 
     def show(self, checkpoint: Checkpoint) -> None:
         """Read what a report shows of a checkpoint: of each circuit that it was judged by."""
-        for suite, task, circuits in judged_suites(self._audited, self._telling.lines, checkpoint):
+        for suite, circuit, task, circuits in judged_suites(self._audited, self._telling.lines, checkpoint):
             try:
                 with warnings.catch_warnings(action="ignore"), tell_unexpected("an unexpected error"):
-                    self.results.append(self._shown(checkpoint, suite, task, circuits))
+                    self.results.append(self._shown(checkpoint, suite, circuit, task, circuits))
             except Exception as error:  # the verdicts stand and are yet to be printed
                 why = str(error) if isinstance(error, CircuitAssertionsError) else sentence_of(error)
-                self.results.append(self._refused(checkpoint, suite, task, why))
+                self.results.append(self._refused(checkpoint, circuit, task, why))
 
     def _shown(
-        self, checkpoint: Checkpoint, suite: LoadedSuite, task: Task, circuits: tuple[Circuit, ...]
+        self, checkpoint: Checkpoint, suite: LoadedSuite, circuit: str, task: Task, circuits: tuple[Circuit, ...]
     ) -> CircuitShown:
         from circuit_assertions.assertions.chains import UNEXPLAINED, chain_for
         from circuit_assertions.diagnosis.showing import show_circuit
@@ -70,9 +70,9 @@ class ShowingPlugin:
         runner.announce(
             PlannedAssertion(suite, assertion, checkpoint, circuits) for assertion in suite.suite.assertions
         )
-        bound = runner.binding(checkpoint, suite.circuit, circuits)
+        bound = runner.binding(checkpoint, circuit, circuits)
         roles = {} if bound is None else bound.circuit.roles
-        chain = chain_for(task, suite.circuit)
+        chain = chain_for(task, circuit)
         beside = None if baseline is None or baseline == checkpoint else View(runner.audit, baseline, task)
         showing = show_circuit(chain, roles, View(runner.audit, checkpoint, task), beside)
         return CircuitShown.of(
@@ -80,7 +80,7 @@ class ShowingPlugin:
             roles,
             model=str(checkpoint),
             baseline=None if beside is None else str(baseline),
-            circuit=suite.circuit,
+            circuit=circuit,
             task=task.kind,
             metric=MetricFacts.of(task.answer_metric),
             layers=(layout := runner.audit.model(checkpoint).layout).layers,
@@ -88,10 +88,10 @@ class ShowingPlugin:
             shorts=chain.shorts | {UNEXPLAINED: "?"},
         )
 
-    def _refused(self, checkpoint: Checkpoint, suite: LoadedSuite, task: Task, why: str) -> CircuitShown:
+    def _refused(self, checkpoint: Checkpoint, circuit: str, task: Task, why: str) -> CircuitShown:
         return CircuitShown(
             model=str(checkpoint),
-            circuit=suite.circuit,
+            circuit=circuit,
             task=task.kind,
             metric=MetricFacts.of(task.answer_metric),
             layers=0,

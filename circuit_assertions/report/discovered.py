@@ -55,6 +55,9 @@ def discovery_lines(result: DiscoveryResult, colours: str | None = None) -> Iter
     yield from table(list(_facts(result, found)), _LABELS)
     yield ""
     yield from table(list(_heads(found)), *_HEADS)
+    if found.mlps:
+        yield ""
+        yield from table(list(_mlps(found)), *_HEADS[1:3], Column())
     yield ""
     yield from map_lines(map_of(result), colours)
     yield ""
@@ -96,6 +99,13 @@ def _heads(found: FoundCircuit) -> Iterator[tuple[str, ...]]:
             yield role if index == 0 else "", *_row(head, placed[head])
             if (nearest := placed[head].nearest) is not None:
                 yield "", "", "", "", f"nearest: {_nearest(nearest)}"
+
+
+def _mlps(found: FoundCircuit) -> Iterator[tuple[str, ...]]:
+    yield "MLP", "effect on", found.metric.unit
+    for mlp, effects in found.mlps.items():
+        for index, (stage, effect) in enumerate(effects.items()):
+            yield mlp if index == 0 else "", stage, f"{signed(effect.mean)} {interval_text(effect)}"
 
 
 def _row(head: Head, one: PlacedHead) -> tuple[str, str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from circuit_assertions.results.values import Figure, MetricFacts, figures
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.discovery import Discovery, Placed
     from circuit_assertions.diagnosis.discovery.criteria import Missed
+    from circuit_assertions.diagnosis.discovery.followed import Effect
     from circuit_assertions.diagnosis.discovery.thresholds import Proposal
 
 __all__ = [
@@ -129,6 +131,7 @@ class FoundCircuit(Part):
         settings: how it was searched.
         went_on_from: the stages that start from a role without heads, and the heads without a role that they went on
             from.
+        mlps: the MLPs with an effect, each with its effects by stage, where the chain asks for them.
         not_proposed: the roles whose effect has no threshold, because suites cannot name the heads that it is on.
     """
 
@@ -150,6 +153,7 @@ class FoundCircuit(Part):
     settings: dict[str, Any]
     went_on_from: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     not_proposed: tuple[str, ...] = ()
+    mlps: dict[str, dict[str, Figure]] = Field(default_factory=dict)
 
 
 class DiscoveryResult(Result):
@@ -198,6 +202,7 @@ class DiscoveryResult(Result):
             settings=dict(discovery.settings),
             went_on_from={stage: tuple(map(str, heads)) for stage, heads in followed.went_on_from.items()},
             not_proposed=discovery.not_proposed,
+            mlps={str(one.mlp): _effects(one.effects) for one in discovery.mlps},
         )
         return cls(
             policy=PolicyUsed.of(discovery.policy),
@@ -211,12 +216,16 @@ class DiscoveryResult(Result):
 def _head(placed: Placed) -> PlacedHead:
     return PlacedHead(
         role=placed.role,
-        effects={one.stage: Figure.of(MeasuredFigure(one.mean, one.interval)) for one in placed.effects},
+        effects=_effects(placed.effects),
         effect_on=placed.telling.stage,
         evidence=dict(placed.evidence),
         undecided=tuple(placed.undecided),
         nearest=None if placed.nearest is None else _nearest(placed.nearest),
     )
+
+
+def _effects(effects: Iterable[Effect]) -> dict[str, Figure]:
+    return {one.stage: Figure.of(MeasuredFigure(one.mean, one.interval)) for one in effects}
 
 
 def _nearest(missed: Missed) -> NearestRule:

@@ -104,13 +104,28 @@ class Encoder:
                 found.setdefault(ids[-1], word)  # an uncased vocabulary reads `Mary` and `mary` as one
         return {word: token for token, word in found.items()}
 
-    def next_token(self, text: str, answer: str) -> int | None:
-        """The id of `answer` as the next token after `text`; a space is put between them unless one is there."""
-        glue = "" if answer[:1].isspace() or text[-1:].isspace() else " "
+    def next_token(self, text: str, answer: str, *, joined: bool = False) -> int | None:
+        """The id of `answer` as the next token after `text`; a space is put between them unless one is there.
+
+        Args:
+            joined: whether the answer follows without a space, as a digit of a number does.
+        """
+        glue = "" if joined or answer[:1].isspace() or text[-1:].isspace() else " "
         whole = self.before.text + text
         before, after = self._ids(whole, whole + glue + answer)
         one_more = len(after) == len(before) + 1 and after[:-1] == before
         return after[-1] if one_more and after[-1] != self._unknown else None
+
+    def lengths(self, words: Iterable[str], after: str) -> dict[str, int]:
+        """How many tokens each word adds to a text; those that the tokenizer does not know are left out."""
+        listed = list(words)
+        # A space is a part of the word behind it.
+        carrier, *read = self._ids(after.removesuffix(" "), *(after + word for word in listed))
+        return {
+            word: len(ids) - len(carrier)
+            for word, ids in zip(listed, read, strict=True)
+            if self._unknown not in ids[len(carrier) :] and len(ids) > len(carrier)
+        }
 
     def ordinary_tokens(self) -> list[int]:
         """Every id of the vocabulary that is not special, in order."""

@@ -11,12 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     Field,
-    PlainValidator,
-    PrivateAttr,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -25,13 +23,13 @@ from pydantic import (
 )
 
 from circuit_assertions.bounded import UnreadableError, read_bounded
-from circuit_assertions.tasks.answers import Answers
+from circuit_assertions.tasks.answer_words import AnswerWords, answers_after
+from circuit_assertions.tasks.chained import ChainedTask
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder, Marked
 from circuit_assertions.tasks.errors import TaskError
 from circuit_assertions.tasks.metrics import LOGIT_DIFFERENCE, METRICS, AnswerMetric, MetricName
 from circuit_assertions.tasks.prompts import END, Prompt, PromptSet
 from circuit_assertions.tasks.schema import Strict
-from circuit_assertions.tasks.text import TextTask
 
 __all__ = ["GivenPrompt", "GivenPromptsTask"]
 
@@ -39,47 +37,6 @@ _MARK = re.compile(r"\{\{|\}\}|\{([^{}:]*):([^{}]*)\}|[{}]")
 _LABEL = re.compile(r"[a-z][a-z0-9-]*")
 _MOST_BYTES = 64_000_000  # of a file of prompts
 _MOST_PAIRS = 100_000  # as many prompts as the other tasks make at most
-_MOST_WORDS = 10_000  # of one answer
-
-_Words = tuple[tuple[str, float], ...]
-
-
-def _answer_words(value: Any) -> _Words:
-    """An answer as words with their weights, however it was written."""
-    if isinstance(value, str):
-        return ((value, 1.0),)
-    if isinstance(value, Mapping):
-        pairs = tuple(value.items())
-    elif isinstance(value, tuple) and all(isinstance(one, tuple) for one in value):
-        pairs = value
-    elif isinstance(value, (list, tuple)):
-        pairs = tuple((word, 1.0) for word in value)
-    else:
-        raise ValueError(f"{value!r} is not a word, a list of words, or words with their weights (quote numbers)")
-    return tuple((_word(word), _weight(word, weight)) for word, weight in _counted(pairs))
-
-
-def _counted(pairs: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not 1 <= len(pairs) <= _MOST_WORDS:
-        raise ValueError(f"an answer has 1 to {_MOST_WORDS} words, and {len(pairs)} are given")
-    return pairs
-
-
-def _word(word: Any) -> str:
-    if not isinstance(word, str):
-        raise ValueError(f"{word!r} is not a word: quote it")
-    return word
-
-
-def _weight(word: str, weight: Any) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight <= 1:
-        raise ValueError(f"the weight of {word!r} is {weight!r}: give a number above 0 and at most 1")
-    return float(weight)
-
-
-_AnswerWords = Annotated[
-    _Words, PlainValidator(_answer_words, json_schema_input_type=str | list[str] | dict[str, float])
-]
 
 
 class GivenPrompt(Strict):
@@ -87,10 +44,10 @@ class GivenPrompt(Strict):
 
     clean: str = Field(min_length=1, description="the text, positions marked as {label:words}")
     counterfactual: str | None = Field(None, description="the counterfactual text, with as many tokens")
-    right: _AnswerWords | None = Field(
+    right: AnswerWords | None = Field(
         None, description="the next word that is right; a list of words, or words with their weights, each up to 1"
     )
-    wrong: _AnswerWords | None = Field(None, description="the wrong next word that it is compared with, likewise")
+    wrong: AnswerWords | None = Field(None, description="the wrong next word that it is compared with, likewise")
 
     @field_validator("clean", "counterfactual")
     @classmethod
@@ -100,20 +57,13 @@ class GivenPrompt(Strict):
         return text
 
 
-class GivenPromptsTask(TextTask):
+class GivenPromptsTask(ChainedTask):
     """The user's own prompts, inline or from a JSONL file."""
 
     kind: Literal["prompts"]
     pairs: tuple[GivenPrompt, ...] = Field((), max_length=_MOST_PAIRS, description="the prompts, inline")
     file: str | None = Field(None, description="a JSONL file with one prompt per line, relative to the suite")
     bos: BosPolicy = Field("tokenizer", description="whether prompts begin with a BOS token")
-    chain: str | None = Field(
-        None,
-        min_length=1,
-        description="the chain by which `discover` finds their circuit: a file of chains/ with this name, or one of "
-        "the package's; default one without roles",
-    )
-
     metric: MetricName = Field(LOGIT_DIFFERENCE.name, description="by what right and wrong answers are compared")
 
     help: ClassVar[str] = "your own pairs"
@@ -122,8 +72,6 @@ class GivenPromptsTask(TextTask):
     shorter: ClassVar[str] = "shorter texts"
 
     circuit: ClassVar[str] = ""  # it has the name of the task or of its chain
-
-    _folder: Path | None = PrivateAttr(None)
 
     @model_validator(mode="before")
     @classmethod
@@ -140,17 +88,6 @@ class GivenPromptsTask(TextTask):
         if not self.pairs:
             raise ValueError("a task of kind prompts needs `pairs` or a `file`")
         return self
-
-    @model_validator(mode="after")
-    def _remember_where(self, info: ValidationInfo) -> GivenPromptsTask:
-        if self.chain is not None and self._folder is None:
-            self._folder = (info.context or {}).get("folder")
-        return self
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of the file that the task stands in, beside which its chain is looked for; None if it has none."""
-        return self._folder
 
     @property
     def offers(self) -> frozenset[str]:
@@ -258,7 +195,9 @@ def _prompt(number: int, pair: GivenPrompt, encoder: Encoder) -> Prompt:
             f"prompt {number}: {marked.text!r} has {len(tokens)} tokens for this tokenizer and its counterfactual "
             f"{len(twin)}: choose words that give both the same length"
         )
-    right, wrong = (_answer(number, encoder, marked.text, words) for words in (pair.right, pair.wrong))
+    right, wrong = (
+        answers_after(encoder, marked.text, words or (), f"prompt {number}") for words in (pair.right, pair.wrong)
+    )
     end = len(tokens) - 1
     return Prompt(
         tokens=tokens,
@@ -271,15 +210,3 @@ def _prompt(number: int, pair: GivenPrompt, encoder: Encoder) -> Prompt:
         template=f"prompt of {len(tokens)} tokens",
         targets=tuple((end, token) for token in right.tokens),
     )
-
-
-def _answer(number: int, encoder: Encoder, text: str, words: _Words | None) -> Answers:
-    found: dict[int, tuple[str, float]] = {}
-    for word, weight in words or ():
-        token = encoder.next_token(text, word)
-        if token is None:
-            raise TaskError(f"prompt {number}: {word!r} is not a single token after {text!r} for this tokenizer")
-        if token in found:
-            raise TaskError(f"prompt {number}: {found[token][0]!r} and {word!r} are one token here: leave one out")
-        found[token] = word, weight
-    return Answers(tuple(found), tuple(weight for _, weight in found.values()))

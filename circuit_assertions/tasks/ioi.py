@@ -63,6 +63,7 @@ class IoiTask(SeededTask, TextTask):
         END: "the last token, where the answer is read",
     }
     circuit: ClassVar[str] = "ioi"
+    default: ClassVar[bool] = True
     shorter: ClassVar[str] = "shorter `templates:`"
     options: ClassVar[tuple[Option, ...]] = (
         *TextTask.options,

@@ -62,6 +62,7 @@ class TaskKind(Strict):
         circuit: the name of its circuit, and of the chain by which it is found; empty for a chain without roles, whose
             circuit is called as the task is.
         by_name: whether the name of the kind alone makes a task.
+        default: whether it is the task where none is given; so of one kind.
         shorter: what to change where prompts are too long for a model.
         options: options of the command line that set its keys.
         changes: what its counterfactual can change alone, so that one can ask which heads carry it.
@@ -73,6 +74,7 @@ class TaskKind(Strict):
     positions: ClassVar[Mapping[str, str]] = {}
     circuit: ClassVar[str] = ""
     by_name: ClassVar[bool] = True
+    default: ClassVar[bool] = False
     shorter: ClassVar[str] = "shorter prompts"
     options: ClassVar[tuple[Option, ...]] = ()
     changes: ClassVar[tuple[str, ...]] = ()

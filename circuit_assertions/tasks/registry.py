@@ -29,7 +29,7 @@ Kind = type[TaskKind]
 
 @functools.cache
 def kinds() -> Mapping[str, Kind]:
-    """The kinds by name, those that their name alone makes a task first.
+    """The kinds by name: the default one, then those that their name alone makes a task, then the others.
 
     Raises:
         TaskError: if an entry point cannot be loaded or is no kind of task, or two kinds have one name.
@@ -42,7 +42,7 @@ def kinds() -> Mapping[str, Kind]:
             raise TaskError(
                 f"the task kind {name!r} comes from {other} and from {origin}: rename or uninstall one of them"
             )
-    ordered = sorted(found, key=lambda name: (not found[name][0].by_name, name))
+    ordered = sorted(found, key=lambda name: (not found[name][0].default, not found[name][0].by_name, name))
     return {name: found[name][0] for name in ordered}
 
 

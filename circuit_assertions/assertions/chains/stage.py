@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from circuit_assertions.assertions.chains.rules import Rule
 from circuit_assertions.heads import Head
@@ -27,6 +27,9 @@ class Stage(Strict):
     """One step back from the answer: effects on what is looked for, and by which rules their heads get a role."""
 
     rules: tuple[Rule, ...] = Field((), description="by which heads with an effect get a role; the first that holds")
+    mlps: StrictBool = Field(
+        False, description="whether MLPs with an effect are listed too; they belong to the circuit and have no role"
+    )
 
     written: ClassVar[str]  # how a chain file writes it
     times: ClassVar[float] = 1.0  # by what the smallest effect that counts is multiplied

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from circuit_assertions.diagnosis.discovery.criteria import Criterion, Missed
 from circuit_assertions.diagnosis.discovery.find_circuit import Discovery
-from circuit_assertions.diagnosis.discovery.followed import Placed
+from circuit_assertions.diagnosis.discovery.followed import Effect, Placed
 from circuit_assertions.diagnosis.discovery.thresholds import Proposal
 from circuit_assertions.diagnosis.discovery.yaml_text import WIDTH, yaml_text
 from circuit_assertions.measures import Interval
@@ -48,6 +48,7 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
         "source": "circuit-assertions discover",
         **({"notes": notes.strip()} if notes else {}),
         "roles": {role: [str(head) for head in heads] for role, heads in discovery.followed.roles.items()},
+        **({"mlps": [str(one.mlp) for one in discovery.mlps]} if discovery.mlps else {}),
         "found": {
             "task": _plain(discovery.task),
             "settings": {**discovery.settings, **_setting(model)},
@@ -60,6 +61,7 @@ def circuit_content(discovery: Discovery, notes: str | None = None) -> dict[str,
                 "by-role": {role: _short(value) for role, value in discovery.stability.by_role.items()},
             },
             "heads": {str(one.head): _head(one) for one in discovery.followed.placed},
+            **({"mlps": {str(one.mlp): _effects(one.effects) for one in discovery.mlps}} if discovery.mlps else {}),
             "thresholds": [_threshold(proposal) for proposal in discovery.thresholds],
             "thresholds-clear": _cleared(discovery.policy),
         },
@@ -77,10 +79,14 @@ def _setting(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _head(placed: Placed) -> dict[str, Any]:
-    effects = {effect.stage: _mean_and(effect.mean, effect.interval) for effect in placed.effects}
+    effects = _effects(placed.effects)
     evidence = {name: _short(value) for name, value in placed.evidence.items()}
     nearest = {} if placed.nearest is None else {"nearest": _nearest(placed.nearest)}
     return {"role": placed.role, **effects, **evidence, **nearest}
+
+
+def _effects(effects: Iterable[Effect]) -> dict[str, list[float]]:
+    return {effect.stage: _mean_and(effect.mean, effect.interval) for effect in effects}
 
 
 def _nearest(missed: Missed) -> dict[str, Any]:

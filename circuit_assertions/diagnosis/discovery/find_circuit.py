@@ -12,6 +12,7 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.diagnosis.discovery.behaviour import with_enough_prompts
 from circuit_assertions.diagnosis.discovery.follow_chain import follow
 from circuit_assertions.diagnosis.discovery.followed import Followed
+from circuit_assertions.diagnosis.discovery.mlps import PlacedMlp, find_mlps
 from circuit_assertions.diagnosis.discovery.thresholds import Proposal, not_proposed, propose
 from circuit_assertions.diagnosis.errors import DiagnosisError, NoCircuitError, UndecidedError
 from circuit_assertions.diagnosis.view import View, check_enough
@@ -73,6 +74,7 @@ class Discovery:
         faithfulness: of the whole circuit, of the heads that have a role alone, and of the mean random circuit.
         settings: how it was looked for.
         policy: the thresholds that it was found with.
+        mlps: the MLPs with an effect, where the chain asks for them.
         not_proposed: the roles whose effect has no threshold, because it is one on heads that no suite can name.
     """
 
@@ -93,6 +95,7 @@ class Discovery:
     metric: AnswerMetric = LOGIT_DIFFERENCE
     policy: Policy = DEFAULT
     not_proposed: tuple[str, ...] = ()
+    mlps: tuple[PlacedMlp, ...] = ()
 
     @property
     def everyone(self) -> tuple[Head, ...]:
@@ -158,6 +161,7 @@ def discover(
         roles=followed_by.roles,
         policy=policy,
         not_proposed=not_proposed(followed_by, followed),
+        mlps=find_mlps(followed_by, followed, view, least * abs(float(view.behaviour().mean()))),
     )
 
 

@@ -52,7 +52,7 @@ def logit_margin(taken: Pass, asked: Asked[Operands]) -> Tensor:
     kind="model",
     unit="probability",
     help="probability of the right answers minus probability of the wrong ones, at `end`; weighted sums",
-    source="Hanna et al. 2023, arXiv 2305.00586 (greater-than)",
+    source="Hanna et al. 2023, arXiv 2305.00586",
     needs=ANSWERS,
     wants=("target_logits",),
     lowest=-1,
