@@ -41,6 +41,12 @@ NO_THRESHOLDS = (
     "report/diagnosed.py: _WIDTH = 110",  # of the lines
     "diagnosis/showing.py: _PROMPTS = 3",  # how many a report shows as text
     "diagnosis/showing.py: _MOST_HEADS = 24",  # whose attention a report shows
+    "diagnosis/discovery/mlps.py: abs(one.mean) >= max(floor * stage.times, 1e-12)",  # an effect of zero
+    "diagnosis/discovery/mlps.py: max(floor * stage.times, 1e-12)",  # the same
+    "diagnosis/masks.py: PENALTIES = (0.3, 0.1, 0.03, 0.01)",  # which are tried; the result has all of them
+    "diagnosis/masks.py: _ENOUGH = 0.95",  # of the best: which of these penalties is reported
+    "diagnosis/masks.py: _RANDOM = 10",  # how many random sets there are
+    "diagnosis/masks.py: _STEPS, _BATCH, _RATE = (30, 32, 0.1)",  # how masks are learned
     "diagnosis/edges.py: steps: int = 5",  # at how many points gradients are averaged
 )
 

@@ -22,8 +22,6 @@ from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 
 __all__ = ["add_masks"]
 
-_TASK = "entity-tracking"
-
 
 def add_masks(verbs: Any) -> None:
     """Add the verb to the parser's."""
@@ -44,7 +42,10 @@ def add_masks(verbs: Any) -> None:
     add_lender(masks)
     add_opening(masks)
     masks.add_argument("--json", action="store_true", help="print the result as JSON, and only that")
-    masks.epilog = f"The task is {_TASK} unless --task says otherwise. Masks are learned in memory; nothing is written."
+    masks.epilog = (
+        "Without --task, it is the first kind of task whose counterfactual can change things alone. Masks are learned in "
+        "memory; nothing is written."
+    )
     masks.set_defaults(run=_masks)
 
 
@@ -62,12 +63,14 @@ def _count(text: str) -> int:
 
 def _masks(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.assertions.task_lookup import find_task
+    from circuit_assertions.tasks import kinds
 
-    name, task = find_task(given.task or _TASK, {"prompts": given.prompts} | keys_of_kinds(given))
+    able = [kind for kind, declared in kinds().items() if declared.changes]
+    name, task = find_task(given.task or able[0], {"prompts": given.prompts} | keys_of_kinds(given))
     if not task.changes:
         raise CircuitAssertionsError(
             f"{name} is a task of kind {task.kind}, whose counterfactual changes no single thing that heads could "
-            f"carry: give --task {_TASK}"
+            f"carry: give a task of kind {' or '.join(able)}"
         )
     wanted = given.carries or list(task.changes)
     checkpoint, opening = one_checkpoint(given.model), opening_of(given, lender_of(given))

@@ -101,7 +101,7 @@ def find_mask(
     if not view.figure(view.behaviour()).interval.low > 0:
         raise DiagnosisError(
             f"{checkpoint} does not do the task: its {changed.answer_metric.called} is not clearly above 0, so that no "
-            f"head can be said to carry its answer"
+            f"head can carry its answer"
         )
     parts = tuple(prompts.shared_out(3))
     path = []

@@ -5,11 +5,12 @@ places, so that it is uniform. Objects and labels are single tokens.
 
 The counterfactual changes one thing, and each tells what a group of heads carries (section 5, desiderata):
 
-- `object`: other objects in all boxes. Who carries the object brings the counterfactual's object.
-- `label`: the queried label and that of another box change places, and the same place is asked for. Who carries the
-  label brings what the clean prompt has in the box of that label.
-- `position`: the queried box and another one change places, and the same label is asked for. Who carries the position
-  brings what the clean prompt has at that place.
+- `object`: other objects in all boxes. Heads that carry the object
+  bring the counterfactual's object.
+- `label`: the queried label and that of another box change places, and the same place is asked for. Heads that carry the
+  label bring what the clean prompt has in the box of that label.
+- `position`: the queried box and another one change places, and the same label is asked for. Heads that carry the
+  position bring what the clean prompt has at that place.
 - `all`: other objects, other labels as far as there are enough, and another place. It is how the circuit is found.
 
 The wrong answer is the one that the counterfactual brings; for `all` the wrong answers are the objects of all other
@@ -52,9 +53,7 @@ class EntityTrackingTask(SeededTask, TextTask):
     """What is in which box."""
 
     kind: Literal["entity-tracking"]
-    prompts: int = Field(
-        256, ge=2, le=100_000, strict=True, description="how many prompts; boxes are asked for in turn"
-    )
+    prompts: int = Field(256, ge=2, le=100_000, strict=True, description="how many prompts; all boxes take turns")
     seed: int = Field(
         0, ge=0, strict=True, description="two audits with the same seed and tokenizer use the same prompts"
     )
