@@ -25,11 +25,11 @@ from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.measures.tolerances import IncomparableError, Setting, Tolerances, tolerance_between
+from circuit_assertions.recorded import TooFewRecordedError
 from circuit_assertions.request import Request
 from circuit_assertions.tasks import Task
 
 __all__ = ["PlannedAssertion", "NotApplicable", "SuiteRunner"]
-
 
 _NO_BASELINE = "everything it expects is relative to a baseline: give one with --baseline=path/"
 
@@ -78,10 +78,14 @@ class SuiteRunner:
             CircuitAssertionsError: if the model, the task or the measure does not allow it.
         """
         looks = asked.looks
-        for look in looks:
-            judged = self._judge_look(look)
-            if isinstance(judged, NotApplicable) or judged.verdict is not Verdict.UNRESOLVED:
+        judged = self._judge_look(looks[0])
+        for look in looks[1:]:
+            if isinstance(judged, NotApplicable) or judged.verdict is not Verdict.UNRESOLVED or judged.short:
                 break
+            later = self._judge_look(look)
+            if isinstance(later, Judgement) and later.short and later.verdict is Verdict.UNRESOLVED:
+                later = replace(judged, short=later.short)
+            judged = later
         if isinstance(judged, NotApplicable) or len(looks) == 1:
             return judged
         return replace(judged, budget=looks[-1].task.count)
@@ -103,7 +107,11 @@ class SuiteRunner:
 
         def readings(task: Task) -> Readings:
             own, *everyone = (self.audit.read(replace(one, task=task), asked.checkpoint) for one in requests)
-            before = None if self.baseline is None else self.audit.read(replace(requests[0], task=task), self.baseline)
+            first = replace(requests[0], task=task)
+            try:
+                before = None if self.baseline is None else self.audit.read(first, self.baseline)
+            except TooFewRecordedError as error:
+                return replace(self._readings(asked, expect, own, None, *everyone), short=str(error))
             return self._readings(asked, expect, own, before, *everyone)
 
         judged = self._told(asked, readings)

@@ -101,6 +101,11 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(RenamedKeys(config, config.stash[_PARSER]), "circuit_assertions_renamed")
         telling = TerminalPlugin(audited)
         config.pluginmanager.register(telling, "circuit_assertions_telling")
+        if audited.options.records.wanted:
+            from circuit_assertions.plugin.recording import RecordingPlugin
+
+            audited.recording = RecordingPlugin(audited)
+            config.pluginmanager.register(audited.recording, "circuit_assertions_recording")
         if not hasattr(config, "workerinput"):
             gate = GatePlugin(audited, telling)
             config.pluginmanager.register(gate, "circuit_assertions_gate")
