@@ -27,7 +27,7 @@ class Known(NamedTuple):
     """What is known of a checkpoint, opened or recorded.
 
     Attributes:
-        identity: what tells its readings from those of another.
+        identity: fingerprint, dtype and device, which are written with every reading.
     """
 
     fingerprint: str
@@ -48,7 +48,7 @@ class RecordedCheckpoint(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a report says of it."""
+        """Notes for the report."""
 
     def read(self, request: Request, prompts: PromptSet) -> Reading:
         """The recorded reading of these prompts.
@@ -60,7 +60,9 @@ class RecordedCheckpoint(Protocol):
 
 
 def recorded_settings(then: str, now: str) -> tuple[str, ...]:
-    """That settings differ which change what a model computes, where the fingerprints of two models say so."""
+    """A note that settings differ which change what a model computes, if the fingerprints of two models show it."""
     if then.partition("-")[2] == now.partition("-")[2]:
         return ()
-    return ("config.json differs from the baseline's in what changes the function; its record does not say in what",)
+    return (
+        "config.json differs from the baseline's in what changes the function; its record does not have these settings",
+    )

@@ -215,10 +215,10 @@ class GateResult(Word):
 class ComparisonVerdict(Word):
     """Of two runs compared by their records. Its code is that of `compare`."""
 
-    SAME = "SAME", "the verdicts are the same, and no reading has certainly changed", GREEN, PASSES
+    SAME = "SAME", "the verdicts are the same, and no reading has clearly changed", GREEN, PASSES
     CHANGED = (
         "CHANGED",
-        "a verdict or a reading has certainly changed, and none in a way that `--fail` names",
+        "a verdict or a reading has clearly changed, and none in a way that `--fail` names",
         YELLOW,
         PASSES,
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 
-from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.assertions.readings_needed import Requesting
 from circuit_assertions.assertions.runner import SuiteRunner
@@ -17,18 +15,17 @@ __all__ = ["take_further"]
 def take_further(runner: SuiteRunner, asked: PlannedAssertion, prompts: int | None) -> None:
     """Read what an assertion would read of this checkpoint if it were the baseline of another one.
 
-    What cannot be read is left out: whoever needs it says so.
-
     Args:
         prompts: how many are read at least, where their number grows; 0 for the whole budget, None for as many as
             are asked at first.
+
+    Raises:
+        CircuitAssertionsError: if the checkpoint does not allow it.
     """
     if MEASURES[asked.assertion.measure].compares:
         return
-    with contextlib.suppress(CircuitAssertionsError):
-        requests = Requesting(runner.audit, runner.binder).requests(asked)
-        if isinstance(requests, NotApplicable):
-            return
+    requests = Requesting(runner.audit, runner.binder).requests(asked)
+    if not isinstance(requests, NotApplicable):
         looks = asked.looks
         enough = [look for look in looks if look.task.count >= (prompts or 0)]
         chosen = looks[-1] if prompts == 0 or not enough else enough[0]

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from circuit_assertions import CircuitAssertionsError, __version__
 from circuit_assertions.cli.audit import add_audit
@@ -103,6 +103,9 @@ _RESULTS = (
 )
 
 
+_FORMATS = ("suite", "chain", "record")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="circuit-assertions", description="Regression tests for the mechanisms inside language models."
@@ -142,11 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     add_trajectory(verbs)
     add_policy_verb(verbs)
 
-    measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
-    measures.set_defaults(run=_measures)
-
-    tasks = verbs.add_parser("tasks", help="list the kinds of tasks: keys, positions, circuit")
-    tasks.set_defaults(run=_tasks)
+    _add_listings(verbs)
 
     validate = verbs.add_parser("validate", help="check suites, circuit and chain files without opening a model")
     validate.add_argument("paths", nargs="+", type=suite_path, help="suite files, or folders of them")
@@ -165,6 +164,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
     return parser
+
+
+def _add_listings(verbs: Any) -> None:
+    measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
+    measures.set_defaults(run=_measures)
+
+    tasks = verbs.add_parser("tasks", help="list the kinds of tasks: keys, positions, circuit")
+    tasks.set_defaults(run=_tasks)
 
 
 def _count(text: str) -> int:

@@ -41,8 +41,8 @@ class Diagnosis:
 
     Attributes:
         why: what the verdict rests on, in a few words.
-        not_searched: why there was no search for an origin: the baseline's weights are not there. Then `origin` has
-            nothing to say.
+        not_searched: why there was no search for an origin: the baseline's weights are not given. Then `origin` is
+            empty.
         origin, expression: the second is None where nothing is lost that could have an origin.
         not_told: why recovery is not reported though there is a corrupted checkpoint: it does not fit, or cannot be
             read.
@@ -169,7 +169,7 @@ def _by_function_alone(
     function: Function,
     judged: tuple[Overall, str],
 ) -> Diagnosis:
-    """The diagnosis beside a record of the baseline, whose weights are not there."""
+    """The diagnosis compared with a record of the baseline, whose weights are not given."""
     audit, model, baseline = sides.now.audit, sides.now.checkpoint, sides.then.checkpoint
     source, nothing = audit.model(model).source, Origin(OriginVerdict.UNCHANGED, 0)
     return Diagnosis(

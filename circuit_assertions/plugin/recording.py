@@ -29,6 +29,7 @@ from circuit_assertions.records.record import Record
 from circuit_assertions.records.store import save
 from circuit_assertions.results import AuditResult
 from circuit_assertions.tasks import TO_PATCH
+from circuit_assertions.unexpected import tell_unexpected
 
 __all__ = ["RecordingPlugin"]
 
@@ -59,12 +60,16 @@ class RecordingPlugin:
             self.keep(asked.checkpoint, judged.reading)
         if self._audited.options.records.save is None:
             return
-        take_further(self._audited.runner, asked, self._audited.options.records.prompts)
         key = (asked.checkpoint, asked.suite.circuit)
-        if self._audited.baseline is None and self._audited.options.diagnosis and key not in self._read:
-            self._read.add(key)
-            with contextlib.suppress(CircuitAssertionsError):
-                self._read_circuit(asked)
+        diagnosed = self._audited.baseline is not None or not self._audited.options.diagnosis
+        # Whatever fails here, the assertion has its verdict.
+        with contextlib.suppress(CircuitAssertionsError), tell_unexpected("a further reading for the record failed"):
+            take_further(self._audited.runner, asked, self._audited.options.records.prompts)
+        if diagnosed or key in self._read:
+            return
+        self._read.add(key)
+        with contextlib.suppress(CircuitAssertionsError), tell_unexpected("a further reading for the record failed"):
+            self._read_circuit(asked)
 
     def _read_circuit(self, asked: PlannedAssertion) -> None:
         """Read the circuit's heads as a diagnosis does, which this checkpoint may be the baseline of."""

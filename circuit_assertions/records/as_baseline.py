@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Component, all_of
 from circuit_assertions.measures import MEASURES, Reading
@@ -102,7 +103,6 @@ class RecordedBaseline:
         having = [reading for reading in fitting if name in (reading.components or ("",))]
         if not having:
             raise RecordError(printable(f"{self} has no {request.measure} of {name}: {self._extend()}"))
-        most, first_other = 0, 0
         for reading in having:
             own = self.record.hashes_of(reading)
             if reading.token_hash == prompts.token_hash:
@@ -111,26 +111,34 @@ class RecordedBaseline:
             if reading.alone and all(one in places for one in hashes):
                 rows = [places[one] for one in hashes]
                 return reading, rows, self._values(reading)[name][rows]
-            same = next((place for place, (a, b) in enumerate(zip(own, hashes, strict=False)) if a != b), None)
-            most = max(most, min(len(own), len(hashes)) if same is None else 0)
-            first_other = first_other if same is None else same + 1
-        needed = len(hashes)
-        if 0 < most < needed:
-            raise TooFewRecordedError(
+        raise self._other_prompts(having, hashes, request)
+
+    def _other_prompts(
+        self, having: Sequence[RecordedReading], hashes: Sequence[str], request: Request
+    ) -> CircuitAssertionsError:
+        """Why no recorded reading is of these prompts: there are fewer or more of them, or they are other ones."""
+        asked, needed = set(hashes), len(hashes)
+        recorded = [(set(self.record.hashes_of(reading)), reading) for reading in having]
+        fewer = [int(reading.task.get(_COUNT, reading.prompts)) for own, reading in recorded if own <= asked]
+        if fewer:
+            return TooFewRecordedError(
                 printable(
-                    f"{self} has {request.measure} on {most} prompts, and {needed} are needed: {self._extend(needed)}"
+                    f"{self} has {request.measure} on {max(fewer)} prompts, and {needed} are needed: "
+                    f"{self._extend(needed)}"
                 )
             )
-        if most:
-            raise RecordError(
+        if any(own >= asked for own, _ in recorded):
+            return RecordError(
                 printable(
                     f"{self} has {request.measure} on more prompts than the {needed} of this run, and what it reads of "
                     f"one depends on all of them: {self._extend()}"
                 )
             )
-        raise RecordError(
+        known = max((own for own, _ in recorded), key=lambda own: len(own & asked))
+        first = next(place for place, one in enumerate(hashes, start=1) if one not in known)
+        return RecordError(
             printable(
-                f"{self} was made with other tokens from prompt {first_other} on: its tokenizer reads or draws the "
+                f"{self} was made with other tokens from prompt {first} on: its tokenizer reads or draws the "
                 f"prompts of {request.task.kind} otherwise; make the record again with this one (--tokenizer)"
             )
         )

@@ -92,7 +92,7 @@ def compare(before: Record, after: Record, fail: str) -> ComparisonResult:
 
 
 def run_of(record: Record) -> RunCompared:
-    """What is said of a run that is compared."""
+    """The facts about a run that is compared."""
     facts = [model.facts for model in record.audit.models]
     return RunCompared(
         record=record.name,
@@ -169,7 +169,7 @@ def _compared(
         changes = [one.model_copy(update={"kind": "same"}) for one in changes]
     decisive = {row.name for row in (*before.rows[:1], *after.rows[:1])}
     shown = [one for one in changes if one.kind != "same" or one.name in decisive]
-    order = ranked(range(len(shown)), lambda place: -abs(shown[place].difference.mean))
+    order = ranked(range(len(shown)), lambda place: abs(shown[place].difference.mean))
     update = {
         "unit": pair.unit,
         "paired": pair.paired,

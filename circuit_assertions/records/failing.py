@@ -16,10 +16,10 @@ CONDITIONS = {
     "broken": f"{Outcome.BROKEN} or {Outcome.ERROR} now, and it was not",
     "unresolved": f"{Outcome.HELD} before and {Outcome.UNRESOLVED} now",
     "lost": "judged before, and now skipped, not run, or missing",
-    "weaker": "a reading is certainly nearer to zero; with `weaker:20%` by more than that share",
-    "stronger": "a reading is certainly further from zero; with `stronger:20%` by more than that share",
-    "reversed": "a reading certainly has the opposite sign",
-    "changed": "an outcome or a reading certainly changed",
+    "weaker": "a reading is clearly nearer to zero; with `weaker:20%` by more than that share",
+    "stronger": "a reading is clearly further from zero; with `stronger:20%` by more than that share",
+    "reversed": "a reading clearly has the opposite sign",
+    "changed": "an outcome or a reading clearly changed",
 }
 _WITH_A_SHARE = ("weaker", "stronger")
 _BAD = (Outcome.BROKEN, Outcome.ERROR)
@@ -64,7 +64,7 @@ def _condition(text: str) -> Condition:
     except ValueError:
         share = -1.0
     if not 0 <= share < (1 if name == "weaker" else float("inf")):
-        raise RecordError(f"--fail={text}: {said!r} is no share of a reading: write one as 20% or 0.2")
+        raise RecordError(f"--fail={text}: {said!r} is not a share of a reading: write one as 20% or 0.2")
     return Condition(name, share)
 
 

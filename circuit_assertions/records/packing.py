@@ -49,7 +49,8 @@ class Values(Part):
         if columns.size <= MOST_PLAIN:
             plain = tuple(tuple(map(float, column)) for column in columns.T)
             return cls(prompts=prompts, columns=count, plain=plain)
-        short = columns.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large for it is not equal
+            short = columns.astype(np.float32)
         dtype: Literal["float32", "float64"] = "float32" if (short == columns).all() else "float64"
         raw = np.ascontiguousarray(columns.T.astype(_STORED[dtype]))
         shuffled = raw.reshape(-1).view(np.uint8).reshape(-1, raw.itemsize).T
@@ -72,7 +73,7 @@ class Values(Part):
         except (binascii.Error, zlib.error) as error:
             raise ValueError("compressed values are damaged") from error
         if len(raw) != size:
-            raise ValueError("compressed values are damaged: there are more or fewer than the record says")
+            raise ValueError("compressed values are damaged: there are more or fewer than the record states")
         plain = np.frombuffer(raw, dtype=np.uint8).reshape(stored.itemsize, -1).T
         values = np.ascontiguousarray(plain).view(stored).reshape(self.columns, self.prompts).T.astype(np.float64)
         if not np.isfinite(values).all():
@@ -88,5 +89,5 @@ class Values(Part):
             self.prompts,
         )
         if not sized or self.prompts < 1 or self.columns < 1:
-            raise ValueError("values have another size than the record says")
+            raise ValueError("values have another size than the record states")
         return self

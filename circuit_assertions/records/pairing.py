@@ -111,9 +111,9 @@ def _differ(then: RecordedReading, now: RecordedReading) -> str | None:
             name for name in {*then.operands, *now.operands} if then.operands.get(name) != now.operands.get(name)
         )
         told = ", ".join(f"{name} {then.operands.get(name)}, then {now.operands.get(name)}" for name in names)
-        return f"the measure was asked otherwise: {told}"
+        return f"the measure has other operands: {told}"
     if then.task.get("kind") != now.task.get("kind"):
-        return f"another kind of task was asked: {then.task.get('kind')}, then {now.task.get('kind')}"
+        return f"the tasks are of other kinds: {then.task.get('kind')}, then {now.task.get('kind')}"
     settings = [" on ".join(one.identity.get(name, "?") for name in _SETTING) for one in (then, now)]
     if settings[0] != settings[1]:
         return f"they were read in {settings[0]}, then in {settings[1]}, which readings depend on"

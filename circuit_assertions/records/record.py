@@ -108,7 +108,7 @@ class RecordedReading(Part):
         if len(self.components or ("",)) != self.values.columns:
             raise ValueError("a reading has not as many columns as components")
         if any(end <= first or first < 0 for first, end in self.rows):
-            raise ValueError("a reading has rows that are no ranges")
+            raise ValueError("a reading has rows that are not ranges")
         if sum(end - first for first, end in self.rows) != self.values.prompts:
             raise ValueError("a reading has not as many rows as values")
         return self
@@ -144,7 +144,7 @@ class Record(Part):
     readings: tuple[RecordedReading, ...] = ()
 
     def to_json(self) -> str:
-        """The record as JSON in ASCII, one key a line, readings one a line."""
+        """The record as JSON in ASCII, one key per line, and one reading per line."""
         plain = self.model_dump(mode="json")
         lines = [f"{json.dumps(key)}: {_compact(value)}" for key, value in plain.items() if key != "readings"]
         readings = ",\n".join(map(_compact, plain["readings"]))

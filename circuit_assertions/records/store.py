@@ -86,7 +86,7 @@ def save(folder: Path, record: Record) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists():
-            raise NotWrittenError(f"{file} is there already, and records are never overwritten: run again")
+            raise NotWrittenError(f"{file} already exists, and records are never overwritten: run again")
     except OSError as error:
         raise NotWrittenError(f"the folder of records {folder} cannot be made: {error.strerror or error}") from error
     write_whole(file, record.to_json())
@@ -182,7 +182,7 @@ def _current(file: Path) -> dict[str, Any]:
     version, audit = raw.get("format_version"), raw.get("audit")
     schema = audit.get("schema_version") if isinstance(audit, dict) else None
     if not isinstance(version, int) or not isinstance(schema, int):
-        raise RecordError(printable(f"{file} is damaged: it does not say its version: {again}"))
+        raise RecordError(printable(f"{file} is damaged: it has no version: {again}"))
     if version > FORMAT_VERSION or schema > SCHEMA_VERSION:
         by = dict(audit or {}).get("versions", {}).get("circuit-assertions", "a later version")
         raise RecordError(

@@ -81,7 +81,7 @@ def _assertion(one: AssertionCompared) -> Iterator[tuple[str, str]]:
 
 def _change(change: ReadingChange, unit: str) -> tuple[str, ...]:
     name = f"{change.name} ({change.role})" if change.role else change.name
-    kind = {"same": "no certain change", "reversed": "sign reversed"}.get(change.kind, change.kind)
+    kind = {"same": "no clear change", "reversed": "sign reversed"}.get(change.kind, change.kind)
     figure = change.difference
     interval = interval_text(figure)
     return (
@@ -111,7 +111,7 @@ def _verdict(result: ComparisonResult) -> str:
         return (
             f"{result.verdict}: {_assertions(len(changed))} of {len(result.assertions)}, none by --fail={result.fail}"
         )
-    return f"{result.verdict}: {_assertions(len(result.assertions))}, no certain change"
+    return f"{result.verdict}: {_assertions(len(result.assertions))}, no clear change"
 
 
 @printable_lines
@@ -134,7 +134,7 @@ def trend_lines(result: TrendResult) -> Iterator[tuple[str, str]]:
     ]
     yield ", ".join(letters), ""
     yield "", ""
-    yield "the first beside the last", ""
+    yield "the last compared with the first", ""
     yield from comparison_lines(result.first_and_last)
 
 
