@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from auditing import HEALTHY
+from diagnosis_cases import leave_out_origin
 from said import says
 from suite_texts import TINY_SUITE, write
 from test_files import fail_in
@@ -233,21 +234,25 @@ def test_a_run_is_compared_with_a_record_at_its_end(
 # -- a record as the baseline ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def of_healthy(tmp_path_factory: pytest.TempPathFactory, opened_once: None) -> Path:
-    """A record of the healthy checkpoint, as a project keeps one."""
-    folder = write(tmp_path_factory.mktemp("baseline"), {"suites/ioi.yaml": SUITE})
-    command = [str(Path(sys.executable).parent / "pytest"), f"--model={HEALTHY}", "--circuit-save=base", "-q"]
-    subprocess.run(command, cwd=folder, capture_output=True, timeout=240, check=True)
-    ((file),) = [entry.file for entry in store.history(folder / RECORDS)]
-    return file
-
-
 @pytest.fixture
 def beside(project: pytest.Pytester) -> pytest.Pytester:
     Path("suites/tiny.yaml").unlink()
     write(Path(), {"suites/ioi.yaml": SUITE})
     return project
+
+
+@pytest.fixture(scope="module")
+def kept_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("baseline")
+
+
+@pytest.fixture
+def of_healthy(beside: pytest.Pytester, kept_folder: Path) -> Path:
+    """A record of the healthy checkpoint, as a project keeps one; made once."""
+    if not store.history(kept_folder):
+        audit(beside, HEALTHY, "--circuit-save=base", f"--circuit-records={kept_folder}")
+    (entry,) = store.history(kept_folder)
+    return entry.file
 
 
 def verdicts(output: str) -> list[str]:
@@ -260,6 +265,7 @@ def verdicts(output: str) -> list[str]:
 def test_a_record_gives_the_verdicts_that_the_weights_give_and_they_are_not_opened(
     beside: pytest.Pytester, of_healthy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    leave_out_origin(monkeypatch)
     by_weights = audit(beside, POISONED, f"--baseline={HEALTHY}").stdout.str()
     opened: list[str] = []
     real = Audit._opened

@@ -339,3 +339,23 @@ def test_a_trend_over_runs_with_other_assertions_leaves_gaps() -> None:
     trend = trend_over([first, second, first], "broken")
     assert [row.outcomes for row in trend.assertions] == [(HELD, HELD, HELD), (None, BROKEN, None)]
     assert list(trend_lines(trend))
+
+
+def test_the_checkpoints_of_one_record_have_a_trend_too(folder: Path) -> None:
+    steps = [store.find(f"step-{number}", store.FOLDER).record for number in range(2)]
+    audits = [one.audit for one in steps]
+    both = audits[0].model_copy(
+        update={
+            "models": (*audits[0].models, *audits[1].models),
+            "assertions": (*audits[0].assertions, *audits[1].assertions),
+        }
+    )
+    readings = (steps[0].readings[0], steps[1].readings[0])
+    whole = steps[0].model_copy(update={"audit": both, "reads": (0, 1), "seconds_of": (), "readings": readings})
+    (folder / "run.json").write_text(whole.to_json())
+    said = Said.by("compare", "./run.json")
+    trend = TrendResult.model_validate_json(Said.by("compare", "./run.json", "--json").out)
+    assert said.code == 1
+    assert [row.outcomes for row in trend.assertions] == [(HELD, BROKEN)]
+    assert trend.first_and_last.before.models == ("run/checkpoint-0",)
+    assert trend.first_and_last.assertions[0].changes[0].kind == "reversed"

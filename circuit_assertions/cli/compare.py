@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.cli.output import Outcome, printed
 from circuit_assertions.cli.record_options import RUN_HELP, add_folder, record_named
 from circuit_assertions.verdict_words import ComparisonVerdict
@@ -29,7 +28,7 @@ def add_compare(verbs: Any) -> None:
     verb.add_argument("--json", action="store_true", help="print the result as JSON, and only that")
     verb.epilog = (
         "Exit code 0: nothing that --fail names. 1: a regression. 2: the records cannot be compared, for the printed "
-        "reason. With more than two records, the last is compared with the first."
+        "reason. With more than two records, or one of a training run, the last checkpoint is compared with the first."
     )
     verb.set_defaults(run=_compare)
 
@@ -41,8 +40,6 @@ def _compare(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
     from circuit_assertions.report.compared import comparison_lines, trend_lines
 
     conditions_of(given.fail)  # a mistake in it is told before files are read
-    if len(given.runs) == 1:
-        raise CircuitAssertionsError("compare takes two records or more, the earlier first: compare latest~1 latest")
     records = [record_named(given, name).record for name in given.runs]
     if len(records) == 2:
         result = compare(records[0], records[1], given.fail)

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from circuit_assertions.records.comparing import compare, run_of
+from circuit_assertions.records.errors import RecordError
 from circuit_assertions.records.record import Record
 from circuit_assertions.results import AssertionResult, TrendResult
-from circuit_assertions.results.comparison import AssertionTrend, RunCompared
+from circuit_assertions.results.comparison import AssertionTrend
 from circuit_assertions.results.values import Figure
 
 __all__ = ["trend_over"]
 
 
 def trend_over(records: Sequence[Record], fail: str) -> TrendResult:
-    """The trend over at least two records, in the order given.
+    """The trend over all checkpoints of some records, in the order given.
 
     Raises:
-        RecordError: if a condition of `fail` is unknown.
+        RecordError: if there is only one checkpoint, or a condition of `fail` is unknown.
     """
-    steps = [step for record in records for step in _steps(record)]
-    keys = dict.fromkeys((one.suite, one.id) for _, assertions in steps for one in assertions.values())
-    last = records[-1].audit.policy
+    steps = [_alone(record, model.model) for record in records for model in record.audit.models]
+    if len(steps) < 2:
+        raise RecordError(
+            "compare takes two records or more, the earlier first (compare latest~1 latest), or one of a training run"
+        )
+    by_key = [{(one.suite, one.id): one for one in step.audit.assertions} for step in steps]
+    keys = dict.fromkeys(key for assertions in by_key for key in assertions)
     return TrendResult(
-        policy=last,
-        runs=tuple(run for run, _ in steps),
-        assertions=tuple(_trend([assertions.get(key) for _, assertions in steps]) for key in keys),
-        first_and_last=compare(records[0], records[-1], fail),
+        policy=records[-1].audit.policy,
+        runs=tuple(map(run_of, steps)),
+        assertions=tuple(_trend([assertions.get(key) for assertions in by_key]) for key in keys),
+        first_and_last=compare(steps[0], steps[-1], fail),
     )
 
 
-def _steps(record: Record) -> Iterator[tuple[RunCompared, dict[tuple[str, str], AssertionResult]]]:
-    """Each checkpoint of a record, with its assertions."""
-    run = run_of(record)
-    for model, fingerprint in zip(run.models, run.fingerprints, strict=True):
-        own = {(one.suite, one.id): one for one in record.audit.assertions if one.model == model}
-        yield run.model_copy(update={"models": (model,), "fingerprints": (fingerprint,)}), own
+def _alone(record: Record, model: str) -> Record:
+    """What a record has of one of its checkpoints."""
+    audit = record.audit
+    own = [place for place, one in enumerate(audit.assertions) if one.model == model]
+    update = {
+        "models": tuple(one for one in audit.models if one.model == model),
+        "assertions": tuple(audit.assertions[place] for place in own),
+        "diagnoses": tuple(one for one in audit.diagnoses if one.model == model),
+    }
+    reads = tuple(record.reads[place] for place in own) if record.reads else ()
+    return record.model_copy(update={"audit": audit.model_copy(update=update), "reads": reads, "seconds_of": ()})
 
 
 def _trend(over: Sequence[AssertionResult | None]) -> AssertionTrend:

@@ -12,6 +12,7 @@ from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.diagnosed import diagnosis_lines
 from circuit_assertions.report.summary import summary_lines
 from circuit_assertions.report.tables import Column, table
+from circuit_assertions.report.trajectory import turning_lines
 from circuit_assertions.results import AuditResult
 from circuit_assertions.verdict_words import GateResult, Outcome
 
@@ -92,6 +93,8 @@ def record_lines(record: RecordShown, audit: AuditResult) -> Iterator[tuple[str,
     yield "", ""
     policy = "" if audit.policy.is_default else audit.policy.name
     yield from summary_lines(audit.models, audit.assertions, policy)
+    for run in audit.runs:
+        yield from turning_lines(run, audit.assertions)
     for diagnosis in audit.diagnoses:
         yield "", ""
         yield from diagnosis_lines(diagnosis)
