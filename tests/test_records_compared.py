@@ -204,6 +204,15 @@ def test_a_mistake_in_the_expression_is_one_sentence(fail: str, parts: tuple[str
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(("fail", "regressed"), [("broken", False), ("lost", True)])
+def test_an_assertion_that_the_later_run_does_not_have_is_lost(fail: str, regressed: bool) -> None:
+    before = kept_record(("a", HELD, LOSS), ("gone", BROKEN, LOSS), ("skipped", Outcome.SKIPPED, None))
+    result = compare(before, only(LOSS), fail)
+    assert (result.verdict == ComparisonVerdict.REGRESSED) == regressed
+    assert [one.id for one in result.assertions if one.fails] == (["gone"] if regressed else [])
+    assert result.only_before == ("suites/a.yaml::gone", "suites/a.yaml::skipped")
+
+
 def test_every_condition_is_in_the_help_of_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["compare", "--help"])

@@ -22,11 +22,9 @@ from circuit_assertions.results.comparison import (
     RunCompared,
 )
 from circuit_assertions.results.values import Figure
-from circuit_assertions.verdict_words import NOT_JUDGED, ComparisonVerdict
+from circuit_assertions.verdict_words import NOT_JUDGED, ComparisonVerdict, Outcome
 
 __all__ = ["compare", "run_of"]
-
-_MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,8 @@ def compare(before: Record, after: Record, fail: str) -> ComparisonResult:
     level = Level(policy.confidence).among(count)
     roles = _roles(before, after)
     compared = tuple(_compared(one, conditions, level, policy, roles) for one in both)
+    if any(condition.name == "lost" for condition in conditions):
+        compared += tuple(_lost(before.audit.assertions[old[key]]) for key in old if key not in new)
     return ComparisonResult(
         policy=after.audit.policy,
         before=runs["before"],
@@ -180,6 +180,19 @@ def _compared(
         "fails": tuple(dict.fromkeys(fails)),
     }
     return told.model_copy(update=update)
+
+
+def _lost(one: AssertionResult) -> AssertionCompared:
+    """An assertion that the later run does not have."""
+    return AssertionCompared(
+        suite=one.suite,
+        id=one.id,
+        model=one.model,
+        before=one.outcome,
+        after=Outcome.NOT_RUN,
+        measure=one.measure,
+        fails=() if one.outcome in NOT_JUDGED else ("lost",),
+    )
 
 
 def _change(pair: Pair, name: str, level: Level, policy: Policy, roles: Mapping[str, str]) -> ReadingChange:
