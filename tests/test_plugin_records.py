@@ -122,7 +122,7 @@ def test_a_record_says_what_the_run_said(project: pytest.Pytester, tiny_folder: 
     assert {one.measure for one in record.readings} == {"loss", "previous-token-score"}
 
 
-@pytest.mark.parametrize("how", ["option", "configuration"])
+@pytest.mark.parametrize("how", ["option", pytest.param("configuration", marks=pytest.mark.complete)])
 def test_the_folder_and_the_redaction_can_be_chosen(project: pytest.Pytester, tiny_folder: Path, how: str) -> None:
     given = ["--circuit-records=kept", "--circuit-redact"]
     if how == "configuration":
@@ -182,7 +182,9 @@ def test_a_mistake_is_told_before_any_work(
     assert says(errors[0], *parts)
 
 
-@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
+@pytest.mark.parametrize(
+    "where", ["fsync", *(pytest.param(where, marks=pytest.mark.complete) for where in ("write", "replace"))]
+)
 def test_a_full_disk_is_one_sentence_and_the_verdicts_stay(
     project: pytest.Pytester, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -323,7 +325,9 @@ def test_the_command_that_is_named_extends_the_record(beside: pytest.Pytester) -
             ("measure: logit-difference\n    task: ioi", "measure: probability-difference\n    task: ioi"),
             ("no probability-difference",),
         ),
-        (("key: indirect-object", "key: subject-1"), ("no attention", "subject-1")),
+        pytest.param(
+            ("key: indirect-object", "key: subject-1"), ("no attention", "subject-1"), marks=pytest.mark.complete
+        ),
     ],
     ids=["task", "measure", "operands"],
 )
@@ -389,6 +393,7 @@ def test_it_may_stand_in_the_configuration(beside: pytest.Pytester, of_healthy: 
     assert says(result.stdout.str(), f"1 {Outcome.HELD.said}")
 
 
+@pytest.mark.complete
 def test_a_model_of_another_shape_is_refused(beside: pytest.Pytester, of_healthy: Path, reference_folder: Path) -> None:
     result = audit(beside, reference_folder, f"--baseline-record={of_healthy}", "-k", "answers")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
