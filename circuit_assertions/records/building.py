@@ -85,7 +85,9 @@ def _read_by(one: AssertionResult, readings: Sequence[RecordedReading]) -> int |
 
 def _plain_audit(result: AuditResult, shortening: Shortening) -> AuditResult:
     """The result without the values of prompts, its paths shortened."""
-    few = result.model_copy(update={"assertions": tuple(one.without_values() for one in result.assertions)})
+    # What reports show of circuits is made for them: texts of prompts, and effects that readings have.
+    assertions = tuple(one.without_values() for one in result.assertions)
+    few = result.model_copy(update={"assertions": assertions, "circuits": ()})
     plain = few.model_dump(mode="json")
     worst = [one.pop("worst") for one in plain["assertions"]]
     made = shortening.tree(plain)
