@@ -12,13 +12,14 @@ from circuit_assertions.assertions.bounds import bounds_found_in
 from circuit_assertions.assertions.circuits import Binding, Circuit, Roles
 from circuit_assertions.assertions.deciding import Readings, with_notes
 from circuit_assertions.assertions.errors import NothingToSayError
+from circuit_assertions.assertions.looking import over_looks
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.assertions.readings_needed import Requesting
 from circuit_assertions.assertions.recalling import Recall, with_snapshot
 from circuit_assertions.assertions.recovered_share import Recovering
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.thresholds import asks_circuit_file, same_prompts, take_over
-from circuit_assertions.assertions.verdicts import Judgement, Verdict
+from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.assertions.without_chat import Taking, differing_without_chat
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
@@ -77,18 +78,7 @@ class SuiteRunner:
         Raises:
             CircuitAssertionsError: if the model, the task or the measure does not allow it.
         """
-        looks = asked.looks
-        judged = self._judge_look(looks[0])
-        for look in looks[1:]:
-            if isinstance(judged, NotApplicable) or judged.verdict is not Verdict.UNRESOLVED or judged.short:
-                break
-            later = self._judge_look(look)
-            if isinstance(later, Judgement) and later.short and later.verdict is Verdict.UNRESOLVED:
-                later = replace(judged, short=later.short)
-            judged = later
-        if isinstance(judged, NotApplicable) or len(looks) == 1:
-            return judged
-        return replace(judged, budget=looks[-1].task.count)
+        return over_looks(asked.looks, self._judge_look)
 
     def _judge_look(self, asked: PlannedAssertion) -> Judgement | NotApplicable:
         """Judge it on the prompts of one look."""

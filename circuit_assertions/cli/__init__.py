@@ -87,22 +87,9 @@ def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
 
 # The keys of `results.RESULTS`, which is imported once one is asked for.
 _RESULTS = (
-    "audit",
-    "calibration",
-    "diagnosis",
-    "discovery",
-    "edges",
-    "graft",
-    "masks",
-    "hunt",
-    "mutation",
-    "policy",
-    "trajectory",
-    *("audit", "calibration", "comparison", "diagnosis", "discovery", "edges", "graft", "masks", "mutation"),
-    *("policy", "trajectory", "trend"),
+    *("audit", "calibration", "comparison", "diagnosis", "discovery", "edges", "graft", "hunt", "masks"),
+    *("mutation", "policy", "trajectory", "trend"),
 )
-
-
 _FORMATS = ("suite", "chain", "record")
 
 
