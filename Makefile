@@ -82,6 +82,7 @@ types: $(READY)
 schema: $(READY)
 	$(BIN)/circuit-assertions schema > suites/suite.schema.json
 	$(BIN)/circuit-assertions schema chain > suites/chains/chain.schema.json
+	$(BIN)/circuit-assertions schema record > docs/record.schema.json
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.speed

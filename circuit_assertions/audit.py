@@ -14,11 +14,12 @@ from circuit_assertions.collecting import without_collecting
 from circuit_assertions.components import Component
 from circuit_assertions.engine import LimitError, MeasuringError
 from circuit_assertions.heads import Head
-from circuit_assertions.measures import MEASURES, Reading, Receiver
-from circuit_assertions.measures.declaring import CAUSAL
+from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.policy import DEFAULT, Policy
+from circuit_assertions.recorded import Known, RecordedCheckpoint, WeightsNotGivenError
 from circuit_assertions.request import Request
-from circuit_assertions.tasks import PromptSet, Task, TaskError, TextTask, check_same_conversation, check_same_tokens
+from circuit_assertions.tasks import PromptSet, Task, TextTask, check_same_conversation, check_same_tokens
+from circuit_assertions.tasks.room import check_room
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ class Audit:
     Attributes:
         policy: the thresholds of whatever is judged by its readings; the readings do not depend on it.
         progress: told what is being read, and how many of its prompts are.
+        keep: told of every reading of all prompts of a task, when it is taken.
+        recorded: a checkpoint that is not opened: what is read of it comes from a record.
     """
 
     opening: Opening
     baseline: Checkpoint | None = None
     policy: Policy = DEFAULT
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
+    keep: Callable[[Checkpoint, Reading], None] = lambda checkpoint, reading: None
+    recorded: RecordedCheckpoint | None = None
     _models: dict[Checkpoint, Model] = field(default_factory=dict)
     _broken: dict[Checkpoint, Exception] = field(default_factory=dict)
     _prompts: dict[tuple[Task, Checkpoint], PromptSet] = field(default_factory=dict)
@@ -57,6 +62,8 @@ class Audit:
 
     def model(self, checkpoint: Checkpoint) -> Model:
         """The checkpoint, opened; once. One that could not be opened raises the same error again at once."""
+        if self.recorded is not None and checkpoint == self.recorded.checkpoint:
+            raise WeightsNotGivenError(f"{checkpoint} has no weights to be opened: give them with --baseline=path/")
         if checkpoint in self._broken:
             raise self._broken[checkpoint]
         if checkpoint not in self._models:
@@ -75,6 +82,13 @@ class Audit:
         with tell_unexpected(f"{checkpoint} cannot be opened"):
             return Model.of(open_checkpoint(checkpoint, self.opening))
 
+    def known(self, checkpoint: Checkpoint) -> Known:
+        """What is known of a checkpoint, which is opened unless it is recorded."""
+        if self.recorded is not None and checkpoint == self.recorded.checkpoint:
+            return self.recorded.known
+        model = self.model(checkpoint)
+        return Known(model.source.fingerprint, model.shape, model.identity())
+
     def adopt(self, checkpoint: Checkpoint, model: Model, like: Checkpoint) -> None:
         """Take in a model that is open already, until it is forgotten.
 
@@ -90,6 +104,8 @@ class Audit:
         Raises:
             TaskError: if the task cannot be run on this model, or its tokenizer differs from the baseline's.
         """
+        if self.recorded is not None and checkpoint == self.recorded.checkpoint:
+            checkpoint = next(iter(self._models))  # beside which it is asked about, and by whose tokenizer
         key = (task, checkpoint)
         if key not in self._prompts:
             model = self.model(checkpoint)
@@ -105,7 +121,7 @@ class Audit:
                 check_same_tokens(prompts, model.source.tokenizer, owner.source.tokenizer, **names)
                 if isinstance(task, TextTask):
                     check_same_conversation(task, model.source.tokenizer, owner.source.tokenizer, **names)
-            _check_room(prompts, model, checkpoint, task)
+            check_room(prompts, task, checkpoint, model.layout.positions, model.layout.vocabulary)
             self._prompts[key] = prompts
         return self._prompts[key]
 
@@ -125,6 +141,8 @@ class Audit:
             MeasuringError: if it cannot be taken for another reason, or not from such a task, or gave NaN or infinity.
         """
         request.check()
+        if self.recorded is not None and checkpoint == self.recorded.checkpoint:
+            return self.recorded.read(request, self._read_prompts(request, checkpoint))
         heads = self._columns(request, checkpoint)
         known = self._readings.get((checkpoint, request.key))
         if known is None or not set(heads) <= set(known.components):
@@ -199,10 +217,7 @@ class Audit:
         if failure is not None:
             return failure
         limits = self.model(checkpoint).limits
-        relied_on = [*MEASURES[request.measure].relies_on]
-        relied_on += CAUSAL if request.chosen.get("without") else ()
-        relied_on += ["inputs"] if isinstance(request.chosen.get("receiver"), Receiver) else []
-        for fact in relied_on:
+        for fact in request.relies_on:
             if fact in limits:
                 return LimitError(request.measure, checkpoint, limits[fact])
         try:
@@ -239,7 +254,9 @@ class Audit:
                 self._failures[(checkpoint, request.key)] = taking.failure
             else:
                 self._taken[(checkpoint, request.key)] = taking
-                self._readings[(checkpoint, request.key)] = taking.reading(task, model, prompts)
+                self._readings[(checkpoint, request.key)] = reading = taking.reading(task, model, prompts)
+                if request.rows is None:
+                    self.keep(checkpoint, reading)
 
     def _read_prompts(self, request: Request, checkpoint: Checkpoint) -> PromptSet:
         prompts = self.prompts(request.task, checkpoint)
@@ -280,17 +297,3 @@ class Audit:
             for taking in takings:
                 taking.add(taken, first)
         self.progress(kind, done, len(prompts))
-
-
-def _check_room(prompts: PromptSet, model: Model, checkpoint: Checkpoint, task: Task) -> None:
-    if prompts.longest > model.layout.positions:
-        raise TaskError(
-            f"the prompts have up to {prompts.longest} tokens and {checkpoint} reads {model.layout.positions}: "
-            f"use shorter ones ({task.way_shorter()})"
-        )
-    highest = max(max(prompt.tokens) for prompt in prompts.prompts)
-    if highest >= model.layout.vocabulary:
-        raise TaskError(
-            f"the tokenizer gives token {highest} and {checkpoint} knows {model.layout.vocabulary}: "
-            f"the tokenizer belongs to another model; give the right one with --tokenizer=path/"
-        )

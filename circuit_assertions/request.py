@@ -7,7 +7,8 @@ from typing import Any
 
 from circuit_assertions.components import Component, kind_of
 from circuit_assertions.engine import MeasuringError
-from circuit_assertions.measures import MEASURES
+from circuit_assertions.measures import MEASURES, Receiver
+from circuit_assertions.measures.declaring import CAUSAL
 from circuit_assertions.measures.validating import validate
 from circuit_assertions.tasks import Task
 
@@ -38,6 +39,13 @@ class Request:
     def chosen(self) -> dict[str, Any]:
         """The operands, with what was left to its default."""
         return MEASURES[self.measure].operands.defaults() | dict(self.operands)
+
+    @property
+    def relies_on(self) -> list[str]:
+        """The facts of a model without which it cannot be read."""
+        facts = [*MEASURES[self.measure].relies_on]
+        facts += CAUSAL if self.chosen.get("without") else ()
+        return facts + (["inputs"] if isinstance(self.chosen.get("receiver"), Receiver) else [])
 
     def check(self) -> None:
         """What a suite file is checked for when it is loaded, for requests that Python makes.

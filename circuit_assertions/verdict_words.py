@@ -13,6 +13,7 @@ __all__ = [
     "FAMILIES",
     "NOT_JUDGED",
     "SOMETHING_LOST",
+    "ComparisonVerdict",
     "Exit",
     "GateResult",
     "OriginVerdict",
@@ -31,7 +32,8 @@ class Exit:
     """What a verdict does to the exit code.
 
     Attributes:
-        code: that of pytest for assertions and for the gate, that of `diagnose` for verdicts on a checkpoint.
+        code: that of pytest for assertions and for the gate, that of `diagnose` for verdicts on a checkpoint, that of
+            `compare` for verdicts on two runs.
         option: where the code is 0, `--circuit-OPTION=fail` makes it 1; empty where no option does.
         followed: the code of `trajectory`, which follows assertions over checkpoints.
     """
@@ -45,6 +47,7 @@ PASSES = Exit()
 FAILS = Exit(1)
 FAILS_EVERYWHERE = Exit(1, followed=1)
 CANNOT_BE_JUDGED = Exit(1, followed=2)
+NOTHING_TO_COMPARE = Exit(2)
 
 
 def _fails_by(option: str) -> Exit:
@@ -209,7 +212,33 @@ class GateResult(Word):
     )
 
 
-FAMILIES: tuple[type[Word], ...] = (Outcome, GateResult, Overall, RecoveryVerdict, OriginVerdict)
+class ComparisonVerdict(Word):
+    """Of two runs compared by their records. Its code is that of `compare`."""
+
+    SAME = "SAME", "the verdicts are the same, and no reading has clearly changed", GREEN, PASSES
+    CHANGED = (
+        "CHANGED",
+        "a verdict or a reading has clearly changed, and none in a way that `--fail` names",
+        YELLOW,
+        PASSES,
+    )
+    REGRESSED = "REGRESSED", "an assertion has changed in a way that `--fail` names", RED, FAILS
+    NOT_COMPARABLE = (
+        "NOT COMPARABLE",
+        "the runs have nothing in common that could be compared",
+        RED,
+        NOTHING_TO_COMPARE,
+    )
+
+
+FAMILIES: tuple[type[Word], ...] = (
+    Outcome,
+    GateResult,
+    Overall,
+    RecoveryVerdict,
+    OriginVerdict,
+    ComparisonVerdict,
+)
 _COLOURS: dict[str, str] = {word: word.colour for family in FAMILIES for word in family}
 
 

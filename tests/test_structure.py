@@ -13,9 +13,9 @@ from benchmarks.quality_results import OTHER_ROOMS
 ROOT = Path(__file__).parents[1]
 PACKAGE = "circuit_assertions"
 FLOORS = (
-    *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "request", "audit"),
+    *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "request", "recorded", "audit"),
     *("assertions", "diagnosis"),
-    *("results", "mutation", "calibration", "hunting", "report", "trackers", "plugin", "cli", "training"),
+    *("results", "records", "mutation", "calibration", "hunting", "report", "trackers", "plugin", "cli", "training"),
 )
 BOTTOM = (
     *("bounded", "collecting", "files", "offered", "ordering", "places", "policy", "printable", "unexpected"),

@@ -56,7 +56,7 @@ class Binder:
     def fingerprints(self, checkpoint: Checkpoint) -> list[str]:
         """Those of a checkpoint and of its baseline, in this order."""
         lineage = [checkpoint] if self.baseline is None else [checkpoint, self.baseline]
-        return [self.audit.model(member).source.fingerprint for member in lineage]
+        return [self.audit.known(member).fingerprint for member in lineage]
 
     def bound(self, asked: PlannedAssertion, role: str) -> tuple[Head, ...] | NotApplicable:
         """The heads of a role, or of the whole `circuit`."""

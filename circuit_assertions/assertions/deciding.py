@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from circuit_assertions.assertions.expectation import Expectation
-from circuit_assertions.assertions.judging import judge
-from circuit_assertions.assertions.verdicts import Judgement, Verdict
+from circuit_assertions.assertions.judging import describe, judge
+from circuit_assertions.assertions.verdicts import Finding, Judgement, Row, Verdict
 from circuit_assertions.measures.intervals import ALONE, Level, least_prompts
 from circuit_assertions.measures.reading import Reading
 from circuit_assertions.measures.tolerances import Tolerances
@@ -25,7 +25,11 @@ _MOST_VALUES = 4_000_000  # of one reading: 32 MB
 
 @dataclass(frozen=True)
 class Readings:
-    """What an assertion is judged by; see `judge`."""
+    """What an assertion is judged by; see `judge`.
+
+    Attributes:
+        short: why there is no reading of the baseline, where its record has too few prompts.
+    """
 
     reading: Reading
     expect: Expectation
@@ -35,9 +39,14 @@ class Readings:
     level: Level = ALONE
     policy: Policy = DEFAULT
     tolerances: Tolerances | None = None
+    short: str = ""
 
     def judged(self) -> Judgement | None:
         """The judgement."""
+        judged = self._judged()
+        return _without_baseline(self, judged) if self.short else judged
+
+    def _judged(self) -> Judgement | None:
         return judge(
             self.reading,
             self.expect,
@@ -62,8 +71,37 @@ class Readings:
 
 def with_notes(read: Readings, judged: Judgement) -> Judgement:
     """A last judgement, with what is told of it besides its verdict."""
+    if judged.short:
+        return judged
     enough = prompts_to_decide(read) if judged.verdict is Verdict.UNRESOLVED else None
     return replace(judged, enough=enough, strata=disagreeing(read))
+
+
+def _without_baseline(read: Readings, judged: Judgement | None) -> Judgement:
+    """UNRESOLVED, unless what is not relative to the baseline is broken alone.
+
+    Args:
+        judged: by what is not relative to it; None where all of it is.
+    """
+    if judged is not None and judged.verdict is Verdict.BROKEN:
+        return replace(judged, short=read.short)
+    columns = read.reading.columns()
+    level = read.level.among(len(columns)) if judged is None else judged.level
+    expected = describe(read.expect, read.needed)
+    open_ = Verdict.UNRESOLVED
+    rows = tuple(
+        Row(
+            "" if component is None else str(component),
+            float(values.mean()),
+            read.reading.interval(values, level),
+            open_,
+            (Finding(open_, expected),),
+        )
+        for component, values in columns
+    )
+    if judged is not None:
+        rows = tuple(replace(row, verdict=open_) for row in judged.rows)
+    return Judgement(open_, expected, rows, read.reading, level=level, short=read.short)
 
 
 def prompts_to_decide(read: Readings) -> int | None:

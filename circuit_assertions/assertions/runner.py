@@ -12,24 +12,25 @@ from circuit_assertions.assertions.bounds import bounds_found_in
 from circuit_assertions.assertions.circuits import Binding, Circuit, Roles
 from circuit_assertions.assertions.deciding import Readings, with_notes
 from circuit_assertions.assertions.errors import NothingToSayError
+from circuit_assertions.assertions.looking import over_looks
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.assertions.readings_needed import Requesting
 from circuit_assertions.assertions.recalling import Recall, with_snapshot
 from circuit_assertions.assertions.recovered_share import Recovering
 from circuit_assertions.assertions.schema import Expectation
 from circuit_assertions.assertions.thresholds import asks_circuit_file, same_prompts, take_over
-from circuit_assertions.assertions.verdicts import Judgement, Verdict
+from circuit_assertions.assertions.verdicts import Judgement
 from circuit_assertions.assertions.without_chat import Taking, differing_without_chat
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.measures.tolerances import IncomparableError, Setting, Tolerances, tolerance_between
+from circuit_assertions.recorded import TooFewRecordedError
 from circuit_assertions.request import Request
 from circuit_assertions.tasks import Task
 
 __all__ = ["PlannedAssertion", "NotApplicable", "SuiteRunner"]
-
 
 _NO_BASELINE = "everything it expects is relative to a baseline: give one with --baseline=path/"
 
@@ -77,14 +78,7 @@ class SuiteRunner:
         Raises:
             CircuitAssertionsError: if the model, the task or the measure does not allow it.
         """
-        looks = asked.looks
-        for look in looks:
-            judged = self._judge_look(look)
-            if isinstance(judged, NotApplicable) or judged.verdict is not Verdict.UNRESOLVED:
-                break
-        if isinstance(judged, NotApplicable) or len(looks) == 1:
-            return judged
-        return replace(judged, budget=looks[-1].task.count)
+        return over_looks(asked.looks, self._judge_look)
 
     def _judge_look(self, asked: PlannedAssertion) -> Judgement | NotApplicable:
         """Judge it on the prompts of one look."""
@@ -103,7 +97,11 @@ class SuiteRunner:
 
         def readings(task: Task) -> Readings:
             own, *everyone = (self.audit.read(replace(one, task=task), asked.checkpoint) for one in requests)
-            before = None if self.baseline is None else self.audit.read(replace(requests[0], task=task), self.baseline)
+            first = replace(requests[0], task=task)
+            try:
+                before = None if self.baseline is None else self.audit.read(first, self.baseline)
+            except TooFewRecordedError as error:
+                return replace(self._readings(asked, expect, own, None, *everyone), short=str(error))
             return self._readings(asked, expect, own, before, *everyone)
 
         judged = self._told(asked, readings)

@@ -88,6 +88,7 @@ class Judgement:
         across: of comparisons with readings of another setting, both settings and the tolerance that was added.
         without_chat: the judgement on the same prompts without their chat template, where its verdict is another one;
             the error, where they could not be judged.
+        short: why the record of the baseline does not decide it: it has too few prompts; else empty.
     """
 
     verdict: Verdict
@@ -105,6 +106,7 @@ class Judgement:
     enough: int | None = None
     across: tuple[str, ...] = ()
     without_chat: Judgement | CircuitAssertionsError | None = None
+    short: str = ""
 
     @property
     def amplified(self) -> bool:

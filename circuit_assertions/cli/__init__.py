@@ -9,22 +9,25 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from circuit_assertions import CircuitAssertionsError, __version__
 from circuit_assertions.cli.audit import add_audit
 from circuit_assertions.cli.calibrate import add_calibrate
+from circuit_assertions.cli.compare import add_compare
 from circuit_assertions.cli.diagnose import add_diagnose
 from circuit_assertions.cli.discover import add_discover
 from circuit_assertions.cli.edges import add_edges
 from circuit_assertions.cli.graft import add_graft
 from circuit_assertions.cli.hunt import add_hunt
 from circuit_assertions.cli.init import add_init
+from circuit_assertions.cli.list_records import add_list
 from circuit_assertions.cli.masks import add_masks
 from circuit_assertions.cli.mutate import add_mutate
 from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
 from circuit_assertions.cli.policy import add_policy_verb
+from circuit_assertions.cli.show_record import add_show
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 from circuit_assertions.cli.track import add_track
 from circuit_assertions.cli.trajectory import add_trajectory
@@ -84,18 +87,10 @@ def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
 
 # The keys of `results.RESULTS`, which is imported once one is asked for.
 _RESULTS = (
-    "audit",
-    "calibration",
-    "diagnosis",
-    "discovery",
-    "edges",
-    "graft",
-    "masks",
-    "hunt",
-    "mutation",
-    "policy",
-    "trajectory",
+    *("audit", "calibration", "comparison", "diagnosis", "discovery", "edges", "graft", "hunt", "masks"),
+    *("mutation", "policy", "trajectory", "trend"),
 )
+_FORMATS = ("suite", "chain", "record")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,31 +118,32 @@ def _parser() -> argparse.ArgumentParser:
 
     add_init(verbs)
     add_calibrate(verbs)
+    add_compare(verbs)
     add_diagnose(verbs)
     add_discover(verbs)
     add_edges(verbs)
     add_graft(verbs)
+    add_list(verbs)
     add_masks(verbs)
     add_hunt(verbs)
     add_mutate(verbs)
     add_track(verbs)
+    add_show(verbs)
     add_trajectory(verbs)
     add_policy_verb(verbs)
 
-    measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
-    measures.set_defaults(run=_measures)
-
-    tasks = verbs.add_parser("tasks", help="list the kinds of tasks: keys, positions, circuit")
-    tasks.set_defaults(run=_tasks)
+    _add_listings(verbs)
 
     validate = verbs.add_parser("validate", help="check suites, circuit and chain files without opening a model")
     validate.add_argument("paths", nargs="+", type=suite_path, help="suite files, or folders of them")
     validate.set_defaults(run=_validate)
 
     schema = verbs.add_parser(
-        "schema", help="print the JSON Schema of the suite or chain format, for editors, or of a result"
+        "schema", help="print the JSON Schema of the suite, chain or record format, or of a result"
     )
-    schema.add_argument("format", nargs="?", choices=("suite", "chain"), default="suite", help="default suite")
+    schema.add_argument(
+        "format", nargs="?", choices=("suite", "chain", "record"), default="suite", help="default suite"
+    )
     schema.add_argument(
         "--result",
         choices=_RESULTS,
@@ -155,6 +151,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
     return parser
+
+
+def _add_listings(verbs: Any) -> None:
+    measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")
+    measures.set_defaults(run=_measures)
+
+    tasks = verbs.add_parser("tasks", help="list the kinds of tasks: keys, positions, circuit")
+    tasks.set_defaults(run=_tasks)
 
 
 def _count(text: str) -> int:
@@ -238,6 +242,10 @@ def _schema(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
         from circuit_assertions.results import RESULTS
 
         return Outcome(json.dumps(RESULTS[given.result].model_json_schema(mode="serialization"), indent=2))
+    if given.format == "record":
+        from circuit_assertions.records.record import Record
+
+        return Outcome(json.dumps(Record.model_json_schema(mode="serialization"), indent=2))
     from pydantic import BaseModel
 
     from circuit_assertions.assertions import Suite

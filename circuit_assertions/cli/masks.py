@@ -43,8 +43,8 @@ def add_masks(verbs: Any) -> None:
     add_opening(masks)
     masks.add_argument("--json", action="store_true", help="print the result as JSON, and only that")
     masks.epilog = (
-        "Without --task, it is the first kind of task whose counterfactual can change things alone. Masks are learned in "
-        "memory; nothing is written."
+        "Without --task, it is the first kind of task whose counterfactual can change things alone. Masks are learned "
+        "in memory; nothing is written."
     )
     masks.set_defaults(run=_masks)
 

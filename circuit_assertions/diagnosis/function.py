@@ -30,6 +30,7 @@ __all__ = [
     "announce",
     "compare_functions",
     "effect_of_role",
+    "read_functions",
     "what_it_keeps",
 ]
 
@@ -238,6 +239,15 @@ def announce(chain: Chain, roles: Roles, *views: View) -> None:
         for role, heads in roles.items():
             for measure, operands in _asked(role, chain, roles) or ():
                 view.plan(measure, heads, **operands)
+
+
+def read_functions(chain: Chain, roles: Roles, view: View) -> None:
+    """Read what `compare_functions` reads of one side."""
+    announce(chain, roles, view)
+    view.behaviour()
+    view.by_head("path-effect")
+    for role in roles:
+        _see(role, chain, roles, view)
 
 
 def _inside(roles: Roles, baseline: View, model: View) -> Inside | None:

@@ -12,12 +12,13 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Mlp
 from circuit_assertions.diagnosis import levels
+from circuit_assertions.diagnosis.asked import compared_task
 from circuit_assertions.diagnosis.errors import DiagnosisError
 from circuit_assertions.diagnosis.expression import Expression, find_expression
 from circuit_assertions.diagnosis.function import Function, announce, compare_functions
 from circuit_assertions.diagnosis.origin import Origin, find_origin
 from circuit_assertions.diagnosis.overall_verdict import Behaviour, overall
-from circuit_assertions.diagnosis.prompt_counts import fewer, prompts_read
+from circuit_assertions.diagnosis.prompt_counts import prompts_read
 from circuit_assertions.diagnosis.recovery import Recovery, judge_recovery
 from circuit_assertions.diagnosis.rediscovery import rediscover
 from circuit_assertions.diagnosis.sides import Sides, check_fit
@@ -27,6 +28,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, has_lost, share_of, what_is_lost
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.policy import DEFAULT, Policy
+from circuit_assertions.recorded import recorded_settings
 from circuit_assertions.tasks import LOGIT_DIFFERENCE, AnswerMetric, PromptSet, Task
 from circuit_assertions.verdict_words import SOMETHING_LOST, OriginVerdict, Overall
 
@@ -39,7 +41,9 @@ class Diagnosis:
 
     Attributes:
         why: what the verdict rests on, in a few words.
-        origin, expression: None where nothing is lost that could have an origin.
+        not_searched: why there was no search for an origin: the baseline's weights are not given. Then `origin` is
+            empty.
+        origin, expression: the second is None where nothing is lost that could have an origin.
         not_told: why recovery is not reported though there is a corrupted checkpoint: it does not fit, or cannot be
             read.
         assertions: the judged assertions of a suite, if one was run on the model as well.
@@ -70,6 +74,7 @@ class Diagnosis:
     prompts: Mapping[str, int] = field(default_factory=dict)
     metric: AnswerMetric = LOGIT_DIFFERENCE
     policy: Policy = DEFAULT
+    not_searched: str = ""
 
 
 def diagnose(
@@ -103,8 +108,7 @@ def diagnose(
         DiagnosisError: if the checkpoints have other shapes, or the task nothing to patch or too few prompts.
         TaskError: if their tokenizers differ.
     """
-    task = task.look_with(audit.policy.discovered_prompts)  # a later part may need more than a suite begins with
-    asked = task if every_prompt else fewer(task, audit.policy.compared_prompts)
+    task, asked = compared_task(task, audit.policy, every_prompt)
     sides = Sides.of(audit, model, baseline, corrupted, asked, insist)
     found = _compare_sides(sides, chain_for(task, circuit, chain), roles, task, every_prompt, tell)
     return replace(found, corrupted=corrupted, task=called or task.kind, circuit=circuit)
@@ -126,6 +130,8 @@ def _compare_sides(
     function = compare_functions(chain, roles, sides.then, sides.now)
     verdict, why = overall(behaviour, function, policy)
     prompts = audit.prompts(sides.now.task, model)
+    if audit.recorded is not None and baseline == audit.recorded.checkpoint:
+        return _by_function_alone(sides, chain, task, prompts, behaviour, function, (verdict, why))
     sources = audit.model(model).source, audit.model(baseline).source
     origin = find_origin(audit.model(model), audit.model(baseline), prompts, tell, verdict in SOMETHING_LOST, policy)
     some = len(prompts) if every_prompt else min(policy.expression_prompts, len(prompts))
@@ -151,6 +157,41 @@ def _compare_sides(
         prompts=prompts_read(task, len(prompts), origin, None if expression is None else some, recovery),
         metric=task.answer_metric,
         policy=policy,
+    )
+
+
+def _by_function_alone(
+    sides: Sides,
+    chain: Chain,
+    task: Task,
+    prompts: PromptSet,
+    behaviour: Behaviour,
+    function: Function,
+    judged: tuple[Overall, str],
+) -> Diagnosis:
+    """The diagnosis compared with a record of the baseline, whose weights are not given."""
+    audit, model, baseline = sides.now.audit, sides.now.checkpoint, sides.then.checkpoint
+    source, nothing = audit.model(model).source, Origin(OriginVerdict.UNCHANGED, 0)
+    return Diagnosis(
+        model=model,
+        baseline=baseline,
+        corrupted=None,
+        task=task.kind,
+        circuit=chain.name,
+        verdict=judged[0],
+        why=judged[1],
+        behaviour=behaviour,
+        function=function,
+        origin=nothing,
+        expression=None,
+        recovery=None,
+        settings=sides.settings(prompts),
+        settings_changed=recorded_settings(audit.known(baseline).fingerprint, source.fingerprint),
+        notes=source.notes,
+        prompts=prompts_read(task, len(prompts), nothing, None, None),
+        metric=task.answer_metric,
+        policy=audit.policy,
+        not_searched="origin and expression need the baseline's weights, and only its record is given: use --baseline",
     )
 
 

@@ -32,13 +32,13 @@ class Sides:
     def settings(self, prompts: PromptSet) -> dict[str, Any]:
         """What these prompts and checkpoints were, and how they are compared."""
         sides = {"model": self.now, "baseline": self.then, "corrupted": self.worst}
-        opened = {side: view.audit.model(view.checkpoint) for side, view in sides.items() if view is not None}
+        known = {side: view.audit.known(view.checkpoint) for side, view in sides.items() if view is not None}
         return {
             "task": dict(prompts.settings),
             "token_hash": prompts.token_hash,
             "semantics": "through-mlps",
             "ablation": "mean",
-            **{side: model.identity() for side, model in opened.items()},
+            **{side: dict(one.identity) for side, one in known.items()},
         }
 
     @classmethod
@@ -83,7 +83,8 @@ def check_fit(audit: Audit, *checkpoints: Checkpoint) -> None:
     Raises:
         DiagnosisError: if their architectures or shapes differ.
     """
-    shapes = {one: _shape(audit, one) for one in checkpoints}
+    recorded = audit.recorded is not None and audit.recorded.checkpoint in checkpoints
+    shapes = {one: str(audit.known(one).shape) if recorded else _shape(audit, one) for one in checkpoints}
     first = checkpoints[0]
     for other, shape in shapes.items():
         if shape != shapes[first]:

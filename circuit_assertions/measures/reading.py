@@ -38,6 +38,8 @@ class Reading:
         templates: which template each prompt was made from; empty where that is not known.
         beside: what the reading is compared with, by name, each [prompts]: the result of random circuits.
         rounding: the size below which a value is rounding and has no sign, in the reading's unit.
+        hashes: of the token ids of each prompt that was read; empty where that is not known.
+        alone: whether the value of a prompt is the same whichever other prompts are read.
     """
 
     measure: str
@@ -50,6 +52,8 @@ class Reading:
     templates: Sequence[str] = ()
     beside: Mapping[str, Array] = field(default_factory=dict)
     rounding: float = 0.0
+    hashes: Sequence[str] = ()
+    alone: bool = False
 
     @property
     def prompts(self) -> int:
@@ -84,9 +88,10 @@ class Reading:
 
     def of_prompts(self, rows: Sequence[int]) -> Reading:
         """The same reading for some of its prompts, in the order given; a prompt may come several times."""
-        texts, templates = ([kept[row] for row in rows] if kept else () for kept in (self.texts, self.templates))
+        kept = {"texts": self.texts, "templates": self.templates, "hashes": self.hashes}
+        some: dict[str, Any] = {name: [one[row] for row in rows] if one else () for name, one in kept.items()}
         beside = {name: values[list(rows)] for name, values in self.beside.items()}
-        return replace(self, values=self.values[list(rows)], texts=texts, templates=templates, beside=beside)
+        return replace(self, values=self.values[list(rows)], beside=beside, **some)
 
     def __ge__(self, bound: float) -> bool:
         """Whether every head's interval lies at or above `bound`; so for `>`, and below for `<=` and `<`.

@@ -19,7 +19,7 @@ from circuit_assertions.measures.sweeping import KNOCKOUT, NotFiniteError, Sweep
 from circuit_assertions.tasks import PromptSet, Task
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
-__all__ = ["ReadingBuilder"]
+__all__ = ["ReadingBuilder", "spelled_operands"]
 
 
 @dataclass
@@ -64,12 +64,22 @@ class ReadingBuilder:
         own = Wanted.of(self.measure.wants, self.operands.get("at"))
         return own | KNOCKOUT if self.operands.get("without") else own
 
+    @property
+    def _continues(self) -> bool:
+        """Whether what is taken of a prompt does not depend on the others."""
+        return not (self.measure.searches or self.wanted.whole_templates)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the finished value of a prompt is the same whichever other prompts are read."""
+        return self._continues and not self.measure.finishes
+
     def begin_with(self, earlier: ReadingBuilder) -> bool:
         """Take over what was taken of the first prompts, unless a prompt's values depend on the others.
 
         They do where a measure looks at all of them first, or takes means over a template.
         """
-        if self.measure.searches or self.wanted.whole_templates or not set(self.heads) <= set(earlier.heads):
+        if not self._continues or not set(self.heads) <= set(earlier.heads):
             return False
         if list(self.heads) == list(earlier.heads):
             self._columns.update(earlier._columns)
@@ -107,7 +117,7 @@ class ReadingBuilder:
         """The finished reading."""
         settings: Mapping[str, Any] = {
             "task": dict(prompts.settings),
-            "operands": {name: _spelled(value) for name, value in self.operands.items()},
+            "operands": spelled_operands(self.operands),
             "found": dict(self.prepared.found),
             "token_hash": prompts.token_hash,
             "balance": prompts.balance,
@@ -126,6 +136,8 @@ class ReadingBuilder:
             [prompt.template for prompt in asked],
             self.beside,
             self.measure.rounding_on(task),
+            [prompt.hash for prompt in asked],
+            self.alone,
         )
 
     @contextlib.contextmanager
@@ -137,6 +149,11 @@ class ReadingBuilder:
             self.failure = MeasuringError(f"{self.called} gave NaN or infinity: the model is damaged")
         except (MeasuringError, UnexpectedError) as error:
             self.failure = error
+
+
+def spelled_operands(operands: Mapping[str, Any]) -> dict[str, str]:
+    """Operands as words, as the settings of a reading have them."""
+    return {name: _spelled(value) for name, value in operands.items()}
 
 
 def _spelled(value: Any) -> str:

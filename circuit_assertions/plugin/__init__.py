@@ -101,6 +101,11 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(RenamedKeys(config, config.stash[_PARSER]), "circuit_assertions_renamed")
         telling = TerminalPlugin(audited)
         config.pluginmanager.register(telling, "circuit_assertions_telling")
+        if audited.options.records.wanted:
+            from circuit_assertions.plugin.recording import RecordingPlugin
+
+            audited.recording = recording = RecordingPlugin(audited)
+            config.pluginmanager.register(recording, "circuit_assertions_recording")
         if not hasattr(config, "workerinput"):
             gate = GatePlugin(audited, telling)
             config.pluginmanager.register(gate, "circuit_assertions_gate")
@@ -111,6 +116,11 @@ def pytest_configure(config: pytest.Config) -> None:
             if diagnosed:
                 diagnosing = DiagnosingPlugin(audited, telling, showing)
                 config.pluginmanager.register(diagnosing, "circuit_assertions_diagnosing")
+            if audited.options.records.compare is not None:
+                from circuit_assertions.plugin.comparison_section import ComparisonPlugin
+
+                comparing = ComparisonPlugin(audited, gate, recording)
+                config.pluginmanager.register(comparing, "circuit_assertions_comparing")
         if config.pluginmanager.has_plugin("syrupy"):
             from circuit_assertions.plugin.reading_snapshots import SnapshotPlugin, keep_readings_as_text
 

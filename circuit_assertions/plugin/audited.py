@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -15,18 +15,27 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Circuit
 from circuit_assertions.assertions.circuit_names import Unbound
 from circuit_assertions.assertions.policy_file import policy_named
-from circuit_assertions.assertions.runner import SuiteRunner
+from circuit_assertions.assertions.runner import PlannedAssertion, SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions
 from circuit_assertions.measures import Reading
 from circuit_assertions.measures.tolerances import Tolerances
 from circuit_assertions.plugin.options import Options, read_options
+from circuit_assertions.plugin.record_given import recorded_baseline
 from circuit_assertions.plugin.selection import ChosenSuites, chosen_checkpoints, labels_of
 from circuit_assertions.policy import Policy
 from circuit_assertions.tasks import Task
 
 if TYPE_CHECKING:
     from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
+
+
+class Recording(Protocol):
+    """What is told of every assertion of a suite that was judged."""
+
+    def after(self, asked: PlannedAssertion, judged: object) -> None:
+        """Take note of an assertion and its judgement."""
+
 
 __all__ = ["SessionAudit"]
 
@@ -37,10 +46,14 @@ class SessionAudit:
     Attributes:
         checkpoints: those under audit, each once.
         runs: the training runs among them.
+        recorded: the baseline, where a record is in its place.
         policy: the thresholds of all verdicts of the session.
         runner: judges assertions; the models that it opens are those of the session.
         suites: the suites, and the circuit files that belong to them.
+        recording: what keeps the readings of the session; None where they are not kept.
     """
+
+    recording: Recording | None = None
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -48,11 +61,13 @@ class SessionAudit:
         chosen = chosen_checkpoints(self.options, config.invocation_params.dir)
         self.checkpoints, self.runs = chosen.checkpoints, chosen.runs
         self.baseline, self.corrupted = chosen.baseline, chosen.corrupted
+        self.recorded = recorded_baseline(self.options, config.invocation_params.dir)
         self._labels = labels_of(self.checkpoints)
         permissions = Permissions(self.options.allow_pickle, self.options.trust_remote_code)
         opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
         self.policy = _policy_of(self.options, config.invocation_params.dir)
-        self.runner = SuiteRunner(Audit(opening, self.baseline, self.policy), self.baseline)
+        audit = Audit(opening, self.baseline, self.policy, recorded=self.recorded)
+        self.runner = SuiteRunner(audit, self.baseline if self.recorded is None else self.recorded.checkpoint)
         self.runner.compares_chat = True
         self.runner.tolerances = _tolerances_of(self.options, config.invocation_params.dir)
         if self.options.discover:
@@ -60,6 +75,8 @@ class SessionAudit:
         if self.baseline is not None:
             self.runner.corrupted = self.corrupted
             self.runner.compare = self._compare
+        if self.recorded is not None:
+            self.baseline = self.recorded.checkpoint
         self._comparing: ComparingMeasures | None = None
         self.suites = ChosenSuites(config, self.options)
 

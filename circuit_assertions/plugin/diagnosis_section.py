@@ -92,7 +92,7 @@ class DiagnosingPlugin:
         suites = judged_suites(self._audited, self._telling.lines, checkpoint)
         found = [self._diagnosed(checkpoint, *asked) for asked in suites]
         found.sort(key=_severity)
-        if found and run > 1:
+        if found and run > 1 and self._audited.recorded is None:
             follow = ["circuit-assertions", "trajectory", "--model", checkpoint.given, "--baseline"]
             policy = self._audited.options.policy
             judged_by = [] if policy == DEFAULT.name else ["--policy", policy]

@@ -55,6 +55,7 @@ class Gate:
         diagnosed: whether a diagnosis is printed above.
         lost: the verdict of a diagnosis, DEGRADED or CORRUPTED, that fails the run; empty where none does.
         baseline: for the command that diagnoses; empty where there is none.
+        unwritten: files about the audit that were asked for and could not be written.
     """
 
     rules: Rules
@@ -65,6 +66,7 @@ class Gate:
     diagnosed: bool = False
     lost: str = ""
     baseline: str = ""
+    unwritten: int = 0
     counts: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,7 +119,9 @@ class Gate:
             yield f"{self.others_failed} other {_tests(self.others_failed)} failed"
         if self.lost:
             yield f"the diagnosis is {self.lost}"
-        explained = self.others_failed or self.lost or self.nothing_judged
+        if self.unwritten:
+            yield f"{self.unwritten} {'file' if self.unwritten == 1 else 'files'} could not be written"
+        explained = self.others_failed or self.lost or self.nothing_judged or self.unwritten
         if code == FAILED and not explained and not any(fails(line, self.rules) for line in self.lines):
             yield "pytest's exit code is 1"
 
@@ -148,6 +152,8 @@ class Gate:
             return f"the waiver of {line.id} has expired: fix the model, or extend the waiver{again}"
         if line.outcome == Outcome.SKIPPED:
             return f"{line.id} must not be skipped: {line.way_out or line.reason}"
+        if line.outcome == Outcome.UNRESOLVED and line.short:
+            return f"{line.id} is not decided: {line.short}"
         if line.outcome == Outcome.UNRESOLVED:
             return f"{line.id} is too close to its bound to decide: raise `prompts:` of its task{again}"
         if self.diagnosed:
@@ -161,8 +167,11 @@ class Gate:
         """What would get more assertions judged, and which waivers are not needed any more."""
         if self.counts[Outcome.NOT_RUN]:
             yield f"run again for the {self.counts[Outcome.NOT_RUN]} that were not run"
-        if self.counts[Outcome.UNRESOLVED]:
-            yield f"raise `prompts:` to settle the {self.counts[Outcome.UNRESOLVED]} unresolved"
+        unresolved = [line for line in self.lines if line.counted == Outcome.UNRESOLVED]
+        if short := next((line.short for line in unresolved if line.short), ""):
+            yield short
+        elif unresolved:
+            yield f"raise `prompts:` to settle the {len(unresolved)} unresolved"
         ways_out = Counter(line.way_out for line in self.lines if line.counted == Outcome.SKIPPED and line.way_out)
         for way_out, count in ways_out.most_common(1):
             yield f"to judge {count} of the {self.counts[Outcome.SKIPPED]} skipped: {way_out}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +17,12 @@ from circuit_assertions.plugin.gate import FAILED, Gate, Rules, fails
 from circuit_assertions.plugin.github_step import GitHubStep
 from circuit_assertions.plugin.items import AssertionItem, selected_line
 from circuit_assertions.plugin.output_files import asked_outputs, audit_result, write_output
+from circuit_assertions.plugin.recording import RecordingPlugin
 from circuit_assertions.plugin.showing_step import ShowingPlugin
 from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
 from circuit_assertions.report.outputs import OutputError
+from circuit_assertions.results import AuditResult
 from circuit_assertions.results.audit import GateVerdict
 from circuit_assertions.results.circuit_shown import CircuitShown
 from circuit_assertions.verdict_words import GateResult
@@ -38,6 +42,7 @@ class GatePlugin:
         self._others_failed = 0
         self._audits_passed = 0
         self._not_collected = 0
+        self._unwritten = 0
         self._outputs = asked_outputs(audited)
 
     @pytest.hookimpl(tryfirst=True)
@@ -85,26 +90,44 @@ class GatePlugin:
         return result
 
     def _write(self, session: pytest.Session) -> None:
-        """Write the outputs that were asked for. Where one cannot be written, the run fails."""
-        step = GitHubStep.of(os.environ, self._audited.config.invocation_params.dir)
-        if not self._outputs and not step.shows_anything:
+        """Write the outputs that were asked for, and the record. Where one cannot be written, the run fails."""
+        recording, step = self._recording, GitHubStep.of(os.environ, self._audited.config.invocation_params.dir)
+        if not self._outputs and not step.shows_anything and recording is None:
             return
-        code, gate = int(session.exitstatus), self._gate()
-        outcome = GateVerdict(passed=code == 0, exit_code=code, line=gate.line(code))
-        diagnosing = self._diagnosing
-        diagnoses = () if diagnosing is None else tuple(diagnosing.results)
-        result = audit_result(self._audited, self._telling, outcome, diagnoses, self._circuits)
-        terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
+        gate, result = self._gate(), self.result(int(session.exitstatus))
         for asked in self._outputs:
-            try:
-                write_output(asked, result)
-            except (NotWrittenError, OutputError) as error:
-                session.exitstatus = session.exitstatus or FAILED
-                if terminal is not None:
-                    terminal.write_line(printable(str(error)), red=True)
+            self._written(session, partial(write_output, asked, result))
+        if recording is not None:
+            self._written(session, lambda: self._tell_record(recording.save(result)))
         for text in step.tell(result, [line for line in gate.lines if fails(line, gate.rules)]):
-            if terminal is not None:
-                terminal.write_line(printable(text))
+            self._print(text)
+
+    def _written(self, session: pytest.Session, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (NotWrittenError, OutputError) as error:
+            self._unwritten += 1
+            session.exitstatus = session.exitstatus or FAILED
+            self._print(str(error), red=True)
+
+    def _tell_record(self, file: Path | None) -> None:
+        if file is not None:
+            self._print(f"record    {os.path.relpath(file, self._audited.config.invocation_params.dir)}")
+
+    def _print(self, text: str, **colours: bool) -> None:
+        terminal = self._audited.config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None:
+            terminal.write_line(printable(text), **colours)
+
+    def result(self, code: int) -> AuditResult:
+        """The result of the audit so far.
+
+        Args:
+            code: the exit code of the run.
+        """
+        outcome = GateVerdict(passed=code == 0, exit_code=code, line=self._gate().line(code))
+        diagnoses = () if self._diagnosing is None else tuple(self._diagnosing.results)
+        return audit_result(self._audited, self._telling, outcome, diagnoses, self._circuits)
 
     def _decide(self, session: pytest.Session) -> None:
         if self._running:
@@ -121,7 +144,8 @@ class GatePlugin:
             not_collected=self._not_collected,
             diagnosed=diagnosing is not None and diagnosing.has_found,
             lost="" if diagnosing is None else diagnosing.failing,
-            baseline="" if baseline is None else str(baseline),
+            baseline="" if baseline is None or self._audited.recorded is not None else str(baseline),
+            unwritten=self._unwritten,
         )
 
     @property
@@ -134,6 +158,12 @@ class GatePlugin:
         """What was read for outputs that show it."""
         found = self._audited.config.pluginmanager.getplugin("circuit_assertions_showing")
         return tuple(found.results) if isinstance(found, ShowingPlugin) else ()
+
+    @property
+    def _recording(self) -> RecordingPlugin | None:
+        """What keeps the readings of the session; None where nothing does."""
+        found = self._audited.config.pluginmanager.getplugin("circuit_assertions_recording")
+        return found if isinstance(found, RecordingPlugin) else None
 
     @property
     def _diagnosing(self) -> DiagnosingPlugin | None:

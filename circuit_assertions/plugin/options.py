@@ -19,6 +19,7 @@ from circuit_assertions.plugin.option_values import (
     said_confidence,
 )
 from circuit_assertions.plugin.output_options import add_output_options
+from circuit_assertions.plugin.record_options import RecordOptions, add_record_options, read_record_options
 from circuit_assertions.plugin.short_options import PLAIN, spelled
 from circuit_assertions.verdict_words import Outcome, Overall
 
@@ -57,6 +58,7 @@ class Options:
     json: str | None = None
     outputs: tuple[str, ...] = ()
     reports: tuple[str, ...] = ()
+    records: RecordOptions = field(default_factory=RecordOptions)
     spelling: Mapping[str, str] = field(default_factory=dict)
 
     def spelled(self, short: str) -> str:
@@ -76,7 +78,7 @@ class Options:
         said += [("--model-device", self.device if self.device != "auto" else None)]
         said += [("--model-dtype", self.dtype if self.dtype != "float32" else None)]
         said += [("--policy", self.policy if self.policy != "default" else None)]
-        said += [("--circuit-calibration", self.calibration)]
+        said += [("--circuit-calibration", self.calibration), ("--baseline-record", self.records.baseline)]
         said += [("--circuit-unresolved", self.unresolved if self.unresolved != "report" else None)]
         said += [("--circuit-skipped", self.skipped if self.skipped != "report" else None)]
         said += [("--circuit-confidence", f"{self.confidence:g}" if self.confidence is not None else None)]
@@ -96,6 +98,7 @@ def add_options(parser: pytest.Parser) -> None:
     _add_circuit_options(group)
     add_output_options(parser, group)
     _add_permissions(group)
+    add_record_options(parser, group)
     parser.addini("circuit_model", "default of --circuit-model", default=None)
     parser.addini("circuit_baseline", "default of --circuit-baseline", default=None)
     parser.addini("circuit_corrupted", "default of --circuit-corrupted", default=None)
@@ -268,6 +271,7 @@ def read_options(config: pytest.Config) -> Options:
         json=config.getoption("circuit_json") or path_in_root(config, "circuit_json"),
         outputs=tuple(config.getoption("circuit_output") or config.getini("circuit_output")),
         reports=tuple(config.getoption("circuit_report") or from_root(config, config.getini("circuit_report"))),
+        records=read_record_options(config),
         spelling={short: spelled(config, full) for short, full in PLAIN.items()},
     )
 

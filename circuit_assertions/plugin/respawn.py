@@ -22,7 +22,7 @@ from circuit_assertions.plugin.short_options import PLAIN, is_declared_in_a_conf
 
 __all__ = ["attach_values", "respawn_if_root_is_lost"]
 
-_SHORT = ("--model", "--baseline", "--corrupted", "--tokenizer", "--policy")
+_SHORT = ("--model", "--baseline", "--baseline-record", "--corrupted", "--tokenizer", "--policy")
 _PATH_OPTIONS = (*_SHORT, *(PLAIN[short] for short in _SHORT), "--circuit-suites")
 _CONFIGURATION = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 

@@ -159,6 +159,8 @@ class AuditPlugin:
         checkpoint = item.asked.checkpoint
         with self.telling_plainly(checkpoint, item), self._recalling(item, request):
             judgement = self._runner.judge(item.asked)
+            if self._audited.recording is not None:
+                self._audited.recording.after(item.asked, judgement)
             note(item, model=audited_model(self._runner, checkpoint))
             if isinstance(judgement, NotApplicable):
                 respelled = self._audited.options.respelled

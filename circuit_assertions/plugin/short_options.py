@@ -30,6 +30,7 @@ __all__ = [
 WITH_A_VALUE = {
     "--model": "--circuit-model",
     "--baseline": "--circuit-baseline",
+    "--baseline-record": "--circuit-baseline-record",
     "--corrupted": "--circuit-corrupted",
     "--tokenizer": "--circuit-tokenizer",
     "--model-device": "--circuit-device",

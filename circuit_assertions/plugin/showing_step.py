@@ -73,7 +73,9 @@ class ShowingPlugin:
         bound = runner.binding(checkpoint, circuit, circuits)
         roles = {} if bound is None else bound.circuit.roles
         chain = chain_for(task, circuit)
-        beside = None if baseline is None or baseline == checkpoint else View(runner.audit, baseline, task)
+        # Attention on single prompts needs weights, which a record in the place of the baseline has not.
+        alone = baseline is None or baseline == checkpoint or self._audited.recorded is not None
+        beside = None if alone or baseline is None else View(runner.audit, baseline, task)
         showing = show_circuit(chain, roles, View(runner.audit, checkpoint, task), beside)
         return CircuitShown.of(
             showing,

@@ -88,7 +88,11 @@ class TerminalPlugin:
         names = ", ".join(str(checkpoint) for checkpoint in self._audited.checkpoints)
         beside = "".join(
             f", {word} {given}"
-            for word, given in (("baseline", options.baseline), ("corrupted", options.corrupted))
+            for word, given in (
+                ("baseline", options.baseline),
+                ("baseline record", options.records.baseline),
+                ("corrupted", options.corrupted),
+            )
             if given
         )
         return [printable(f"circuit-assertions: {names}{beside} ({options.dtype}, device {options.device})")]

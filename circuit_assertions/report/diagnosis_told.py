@@ -116,6 +116,9 @@ def _turn(before: Figure, after: Figure) -> str:
 
 def origin_told(diagnosis: DiagnosisResult) -> Iterator[Told]:
     origin, parts = diagnosis.origin, diagnosis.parts
+    if origin is None:
+        yield Told("origin", f"not searched: {diagnosis.not_searched}")
+        return
     if origin == OriginVerdict.UNCHANGED or diagnosis.verdict not in SOMETHING_LOST:
         yield Told("origin", _nothing_to_find(diagnosis))
         return

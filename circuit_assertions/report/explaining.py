@@ -131,7 +131,7 @@ def _told(result: AssertionResult, reading: Reading) -> Iterator[tuple[str, str]
     yield "over", f"{reading.prompts}{of_most} prompts; unit: {reading.unit}"
     yield "level", intervals_text(result.level, result.confidence, "the suite's")
     if result.outcome == Outcome.UNRESOLVED:
-        yield "to decide", _to_decide(result, reading.prompts)
+        yield "to decide", result.short or _to_decide(result, reading.prompts)
     yield from _labelled("templates", _strata_lines(result))
     yield from context_rows(reading)
     if result.recovered is not None:

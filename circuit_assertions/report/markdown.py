@@ -81,7 +81,9 @@ def _parts(result: AuditResult) -> Iterator[tuple[bool, str]]:
     yield from _settings(result)
 
 
-def _origin(origin: str, components: Sequence[str]) -> str:
+def _origin(origin: str | None, components: Sequence[str]) -> str:
+    if origin is None:
+        return "not searched"
     return f"{origin}: {' '.join(components)}" if components else origin
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from circuit_assertions.results.audit import AssertionResult, AuditedModel, AuditResult, Reported
 from circuit_assertions.results.base import SCHEMA_VERSION, PolicyUsed, Result
 from circuit_assertions.results.calibration import CalibrationResult
+from circuit_assertions.results.comparison import ComparisonResult, TrendResult
 from circuit_assertions.results.diagnosis import DiagnosisResult
 from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
@@ -26,6 +27,7 @@ __all__ = [
     "AuditedModel",
     "CalibrationResult",
     "CheckpointFacts",
+    "ComparisonResult",
     "DiagnosisResult",
     "DiscoveryResult",
     "EdgesResult",
@@ -40,11 +42,13 @@ __all__ = [
     "Reported",
     "Result",
     "TrajectoryResult",
+    "TrendResult",
 ]
 
 RESULTS: Mapping[str, type[Result]] = {
     "audit": AuditResult,
     "calibration": CalibrationResult,
+    "comparison": ComparisonResult,
     "diagnosis": DiagnosisResult,
     "discovery": DiscoveryResult,
     "edges": EdgesResult,
@@ -54,4 +58,5 @@ RESULTS: Mapping[str, type[Result]] = {
     "policy": PolicyResult,
     "mutation": MutationResult,
     "trajectory": TrajectoryResult,
+    "trend": TrendResult,
 }

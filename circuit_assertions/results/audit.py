@@ -96,6 +96,7 @@ class AssertionResult(Part):
         enough: about how many prompts would decide what is UNRESOLVED; None where that cannot be said.
         across: of comparisons with readings of another dtype or device, both settings and the tolerance that was added.
         without_chat: of a task with a chat template, the verdict without it, where it differs.
+        short: why the record of the baseline does not decide it: it has too few prompts; else empty.
         worst: of an assertion that does not hold.
         reason: why it was skipped, or could not be read.
         limit: the limit of a model by which it could not be read; None where that was not why.
@@ -127,6 +128,7 @@ class AssertionResult(Part):
     enough: int | None = None
     across: tuple[str, ...] = ()
     without_chat: WithoutChat | None = None
+    short: str = ""
     worst: WorstPrompts | None = None
     reason: str = ""
     limit: MetLimit | None = None

@@ -186,8 +186,9 @@ class DiagnosisResult(Result):
         settings: the task, a hash of its tokens, and the identity of each checkpoint.
         metric: of the task; effects are in its unit.
         prompts: how many each part of the diagnosis read.
-        origin: LOCALIZED, DIFFUSE or UNCHANGED.
-        parts: how many components the model has.
+        origin: LOCALIZED, DIFFUSE or UNCHANGED; null where the baseline is a record, without weights.
+        not_searched: why no origin was searched for, where `origin` is null.
+        parts: how many components the model has; null where `origin` is.
         components: the set of components whose weights restore the behaviour, and `healed`, the share.
         healed_by_random: the share that matched random sets restore.
         changed: components whose weights differ from the baseline's.
@@ -212,8 +213,9 @@ class DiagnosisResult(Result):
     behaviour: BehaviourResult
     settings_changed: tuple[str, ...]
     notes: tuple[str, ...]
-    origin: str
-    parts: int
+    origin: str | None
+    not_searched: str | None = None
+    parts: int | None
     components: tuple[str, ...]
     healed: Figure | None
     healed_by_random: Figure | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.recorded import RecordedCheckpoint, recorded_settings
 from circuit_assertions.results.audit import AuditedModel, ModelLimit
 from circuit_assertions.results.values import CheckpointFacts
 
@@ -17,13 +18,19 @@ def audited_model(runner: SuiteRunner, checkpoint: Checkpoint) -> AuditedModel:
         CheckpointError: if it or the baseline cannot be opened.
     """
     model = runner.audit.model(checkpoint)
-    baseline = None if runner.baseline is None else runner.audit.model(runner.baseline)
+    recorded = runner.audit.recorded
+    baseline = None if runner.baseline is None or recorded is not None else runner.audit.model(runner.baseline)
+    of_baseline = None if baseline is None else CheckpointFacts.of(baseline)
+    settings = () if baseline is None else tuple(baseline.source.function.differences(model.source.function))
+    if recorded is not None:
+        of_baseline = _recorded_facts(recorded)
+        settings = recorded_settings(recorded.known.fingerprint, model.source.fingerprint)
     bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}
     return AuditedModel(
         model=str(checkpoint),
         facts=CheckpointFacts.of(model),
-        baseline=None if baseline is None else CheckpointFacts.of(baseline),
-        settings=() if baseline is None else tuple(baseline.source.function.differences(model.source.function)),
+        baseline=of_baseline,
+        settings=settings,
         corrupted="" if runner.corrupted is None else str(runner.corrupted),
         unfit=runner.unfit,
         circuits=tuple(sorted(bound)),
@@ -31,4 +38,16 @@ def audited_model(runner: SuiteRunner, checkpoint: Checkpoint) -> AuditedModel:
             ModelLimit(name=limit.name, reason=limit.reason) for limit in dict.fromkeys(model.limits.values())
         ),
         warnings=runner.unread,
+    )
+
+
+def _recorded_facts(recorded: RecordedCheckpoint) -> CheckpointFacts:
+    known = recorded.known
+    return CheckpointFacts(
+        checkpoint=str(recorded.checkpoint),
+        fingerprint=known.fingerprint,
+        **known.shape.plain(),
+        dtype=known.identity.get("dtype", ""),
+        device=known.identity.get("device", ""),
+        notes=recorded.notes,
     )

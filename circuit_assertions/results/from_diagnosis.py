@@ -82,6 +82,7 @@ def _result(diagnosis: Diagnosis) -> DiagnosisResult:
         expressed=None if diagnosis.expression is None else _expression(diagnosis.expression),
         recovery=None if diagnosis.recovery is None else _recovery(diagnosis.recovery, diagnosis.policy),
         recovery_not_told=diagnosis.not_told or None,
+        not_searched=diagnosis.not_searched or None,
         assertions={
             name: JudgedAssertion(verdict=one.verdict, recovered=_or_none(one.recovered), reason=one.reason or None)
             for name, one in diagnosis.assertions.items()
@@ -91,6 +92,9 @@ def _result(diagnosis: Diagnosis) -> DiagnosisResult:
 
 def _origin(diagnosis: Diagnosis) -> dict[str, Any]:
     origin, found = diagnosis.origin, diagnosis.origin.found
+    if diagnosis.not_searched:
+        nothing = dict.fromkeys(("origin", "parts", "healed", "healed_by_random"))
+        return nothing | {"components": (), "changed": (), "curve": (), "breaks": {}, "groups": {}}
     return {
         "origin": origin.verdict,
         "parts": origin.parts,

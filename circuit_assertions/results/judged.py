@@ -90,6 +90,7 @@ def _told(assertion: Assertion, judgement: Judgement) -> dict[str, object]:
         "enough": judgement.enough,
         "across": judgement.across,
         "without_chat": _without_chat(judgement.without_chat),
+        "short": judgement.short,
         "worst": None if held else _worst(judgement, assertion.expect),
     }
 

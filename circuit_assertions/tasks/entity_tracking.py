@@ -5,10 +5,9 @@ places, so that it is uniform. Objects and labels are single tokens.
 
 The counterfactual changes one thing, and each tells what a group of heads carries (section 5, desiderata):
 
-- `object`: other objects in all boxes. Heads that carry the object
-  bring the counterfactual's object.
-- `label`: the queried label and that of another box change places, and the same place is asked for. Heads that carry the
-  label bring what the clean prompt has in the box of that label.
+- `object`: other objects in all boxes. Heads that carry the object bring the counterfactual's object.
+- `label`: the queried label and that of another box change places, and the same place is asked for. Heads that carry
+  the label bring what the clean prompt has in the box of that label.
 - `position`: the queried box and another one change places, and the same label is asked for. Heads that carry the
   position bring what the clean prompt has at that place.
 - `all`: other objects, other labels as far as there are enough, and another place. It is how the circuit is found.

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from circuit_assertions.tasks.answers import NO_ANSWER, Answers
@@ -17,6 +18,7 @@ __all__ = ["END", "TO_PATCH", "Prompt", "PromptSet"]
 END = "end"  # where the answer is read, which every prompt has: the last token, or the last but one of a repetition
 # What a task must offer so that a model can be patched on it, and its circuit found, diagnosed and followed.
 TO_PATCH = frozenset({"answer", "wrong-answer", "counterfactual"})
+_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class Prompt:
     repeat: tuple[int, int] | None = None
     metric: AnswerMetric = LOGIT_DIFFERENCE
     before: str = ""
+
+    @cached_property
+    def hash(self) -> str:
+        """Of its token ids, clean and counterfactual, and its answers: 64 bits in hexadecimal digits.
+
+        Values of two models are paired by it, prompt by prompt.
+        """
+        answers = self.right.plain, self.wrong.plain
+        return hashlib.sha256(repr((self.tokens, self.counterfactual, *answers)).encode()).hexdigest()[:_DIGITS]
 
     @property
     def read_at(self) -> tuple[int, ...]:

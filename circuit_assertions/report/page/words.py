@@ -55,7 +55,7 @@ def glossary_of(result: AuditResult) -> list[tuple[str, str]]:
     said = {line.counted for line in result.assertions} | {line.outcome for line in result.assertions}
     said |= {GateResult.PASS if result.gate.passed else GateResult.FAIL}
     for one in result.diagnoses:
-        said |= {one.verdict, one.origin} | ({one.recovery.how} if one.recovery is not None else set())
+        said |= {one.verdict, one.origin or ""} | ({one.recovery.how} if one.recovery is not None else set())
     found = dict(_TERMS)
     found |= {word: word.meaning for family in FAMILIES for word in family if word in said}
     for name in sorted({line.measure for line in result.assertions}):
