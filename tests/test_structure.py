@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "circuit_assertions"
 FLOORS = (
     *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "request", "audit"),
-    *("assertions", "diagnosis"),
+    *("assertions", "diagnosis", "tuning"),
     *("results", "mutation", "calibration", "report", "plugin", "cli"),
 )
 BOTTOM = (

@@ -25,6 +25,7 @@ from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, 
 from circuit_assertions.cli.policy import add_policy_verb
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 from circuit_assertions.cli.trajectory import add_trajectory
+from circuit_assertions.cli.wrapped import add_wrapped
 from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
 from circuit_assertions.printable import printable
 from circuit_assertions.unexpected import tell_unexpected
@@ -91,6 +92,7 @@ _RESULTS = (
     "mutation",
     "policy",
     "trajectory",
+    "wrapped",
 )
 
 
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     add_masks(verbs)
     add_mutate(verbs)
     add_trajectory(verbs)
+    add_wrapped(verbs)
     add_policy_verb(verbs)
 
     measures = verbs.add_parser("measures", help="list what can be measured: operands, unit, source")

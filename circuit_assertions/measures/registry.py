@@ -29,6 +29,7 @@ _FAMILIES = (
     "circuit_assertions.measures.kinds.completeness",
     "circuit_assertions.measures.kinds.minimality",
     "circuit_assertions.measures.kinds.curves",
+    "circuit_assertions.measures.kinds.probing",
     "circuit_assertions.diagnosis.comparing_measures",
     "circuit_assertions.diagnosis.cross_model_measures",
     "circuit_assertions.measures.kinds.edges",

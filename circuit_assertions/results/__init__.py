@@ -16,6 +16,7 @@ from circuit_assertions.results.mutation import MutationResult
 from circuit_assertions.results.policy import PolicyResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
+from circuit_assertions.results.wrapped import WrappedResult
 
 __all__ = [
     "RESULTS",
@@ -38,6 +39,7 @@ __all__ = [
     "Reported",
     "Result",
     "TrajectoryResult",
+    "WrappedResult",
 ]
 
 RESULTS: Mapping[str, type[Result]] = {
@@ -51,4 +53,5 @@ RESULTS: Mapping[str, type[Result]] = {
     "policy": PolicyResult,
     "mutation": MutationResult,
     "trajectory": TrajectoryResult,
+    "wrapped": WrappedResult,
 }
