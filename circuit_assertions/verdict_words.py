@@ -19,7 +19,6 @@ __all__ = [
     "Outcome",
     "Overall",
     "RecoveryVerdict",
-    "TraceVerdict",
     "Word",
     "WrappingVerdict",
     "colour_of",
@@ -230,20 +229,6 @@ class WrappingVerdict(Word):
     )
 
 
-class TraceVerdict(Word):
-    """Of what a fine-tuning left in activations on unrelated text (`traces`)."""
-
-    TRACE = (
-        "TRACE",
-        "on unrelated text the activations of the first tokens differ from the baseline's in one direction by more "
-        "than broad fine-tuning leaves",
-        YELLOW,
-        FAILS,
-        "T",
-    )
-    NO_TRACE = "NO TRACE", "the difference is no larger than broad fine-tuning leaves", GREEN, PASSES, "N"
-
-
 class GateResult(Word):
     """Of the whole run."""
 
@@ -264,7 +249,7 @@ class GateResult(Word):
 
 FAMILIES: tuple[type[Word], ...] = (
     *(Outcome, GateResult, Overall, RecoveryVerdict, OriginVerdict),
-    *(WrappingVerdict, TraceVerdict),
+    WrappingVerdict,
 )
 _COLOURS: dict[str, str] = {word: word.colour for family in FAMILIES for word in family}
 

@@ -19,7 +19,7 @@ from circuit_assertions.policy.discovery import DiscoveryThresholds
 from circuit_assertions.policy.intervals import IntervalThresholds
 from circuit_assertions.policy.origin import ExpressionThresholds, OriginThresholds
 from circuit_assertions.policy.recovery import RecoveryThresholds
-from circuit_assertions.policy.tuning import TraceThresholds, WrappingThresholds
+from circuit_assertions.policy.tuning import WrappingThresholds
 from circuit_assertions.policy.verdicts import HeadThresholds, VerdictThresholds
 from circuit_assertions.verdict_words import Overall
 
@@ -35,7 +35,6 @@ SECTIONS: Mapping[str, type[Thresholds]] = MappingProxyType(
         "Recovery": RecoveryThresholds,
         "Discovery": DiscoveryThresholds,
         "Wrapped or removed": WrappingThresholds,
-        "Traces": TraceThresholds,
     }
 )
 
@@ -87,7 +86,6 @@ class Policy(
     RecoveryThresholds,
     DiscoveryThresholds,
     WrappingThresholds,
-    TraceThresholds,
 ):
     """The thresholds of a run. Without arguments it is the policy `default`.
 

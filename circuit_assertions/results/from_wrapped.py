@@ -65,12 +65,11 @@ def _of_reading(reading: Reading, together: int) -> Figure:
 
 
 def _pruned(found: Wrapping, curve: PrunedCurve) -> PrunedResult:
-    whole = float(curve.baseline.mean())
     points = (
         PrunedPoint(
             units=len(point.units),
-            revived=float(point.values.mean()) / whole,
-            random=float(point.random.mean()) / whole,
+            revived=float(curve.share(point.values).mean()),
+            random=float(curve.share(point.random).mean()),
         )
         for point in curve.points
     )
@@ -100,14 +99,13 @@ def _revival(found: Wrapping) -> RevivalResult | None:
         batch=asked.course.batch,
         steps=asked.course.steps,
         prompts=min(found.policy.revival_prompts, len(found.prompts) - len(found.prompts) // 2),
-        models=tuple(_revived(name, one, found.policy.revived_above) for name, one in given.items() if one is not None),
+        models=tuple(_revived(name, one) for name, one in given.items() if one is not None),
         ratio=told,
         at_most=ratio is not None and ratio.at_most,
         at_least=ratio is not None and ratio.at_least,
     )
 
 
-def _revived(name: str, one: Revival, share: float) -> RevivedModel:
-    whole = one.half / share
-    curves = tuple(tuple((done, float(values.mean()) / whole) for done, values in curve) for curve in one.curves)
+def _revived(name: str, one: Revival) -> RevivedModel:
+    curves = tuple(tuple((done, float(values.mean())) for done, values in curve) for curve in one.curves)
     return RevivedModel(of=name, to_half=one.to_half, curves=curves)

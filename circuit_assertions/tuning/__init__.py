@@ -1,4 +1,4 @@
-"""What a fine-tuning hid or left behind: whether a behaviour is removed or only wrapped, and traces in activations."""
+"""What a fine-tuning hid: whether a behaviour that it took away is removed, or only wrapped."""
 
 from __future__ import annotations
 

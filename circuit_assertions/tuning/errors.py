@@ -8,4 +8,4 @@ __all__ = ["TuningError"]
 
 
 class TuningError(CircuitAssertionsError):
-    """It cannot be said what a fine-tuning hid or left behind."""
+    """It cannot be said what a fine-tuning hid."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuit_assertions.engine.pruning import Pruning, Unit, UnitKind
-from circuit_assertions.measures.figures import Array, Figure, share_of
+from circuit_assertions.measures.figures import Array, Figure, bounded
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import Policy
@@ -64,13 +64,14 @@ class PrunedCurve:
     random: Array
 
     def share(self, values: Array) -> Array:
-        """Values as a share of the baseline's [prompts]."""
-        return share_of(values, self.baseline)
+        """Values as a share of the baseline's mean, each at most all of it [prompts]."""
+        whole = float(self.baseline.mean())
+        return bounded(values, whole) / whole
 
     @property
     def random_share(self) -> float:
         """Mean behaviour without random sets, as a share of the baseline's."""
-        return float(self.random.mean() / self.baseline.mean())
+        return float(self.share(self.random).mean())
 
     def figure(self, level: Level) -> Figure:
         """What comes back at the chosen point, as a share of the baseline's."""
@@ -154,7 +155,8 @@ def _point(
     prompts: tuple[PromptSet, PromptSet],
 ) -> Point:
     search, report = prompts
-    searched = float(pruning.answers(units, search).mean() / baseline.mean())
+    whole = float(baseline.mean())
+    searched = float(bounded(pruning.answers(units, search).numpy(), whole).mean() / whole)
     values = pruning.answers(units, report).numpy()
     return Point(units, searched, values, pruning.answers(others, report).numpy() if others else values)
 

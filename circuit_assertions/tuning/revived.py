@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from circuit_assertions.engine.training import Course, Training
-from circuit_assertions.measures.figures import Array, Figure
+from circuit_assertions.measures.figures import Array, Figure, bounded
 from circuit_assertions.measures.intervals import Interval, Level, students_reach
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Ratio", "Revival", "beyond", "ratio_of", "revive"]
 
@@ -21,8 +25,9 @@ class Revival:
     """One model, fine-tuned several times.
 
     Attributes:
-        curves: of each seed, the number of steps and the answer metric [prompts] at each look.
-        half: the mean answer metric that is waited for.
+        curves: of each seed, the number of steps and the behaviour [prompts] at each look, as a share of the
+            baseline's mean; no prompt counts for more than all of it.
+        half: the mean share that is waited for.
         steps: after how many a run ended that did not get there.
     """
 
@@ -50,7 +55,7 @@ class Revival:
 
     @property
     def last(self) -> Array:
-        """The answer metric at the last look, the mean over seeds [prompts]."""
+        """The behaviour at the last look, the mean over seeds [prompts]."""
         mean: Array = np.mean([curve[-1][1] for curve in self.curves], axis=0)
         return mean
 
@@ -73,19 +78,29 @@ class Ratio:
 
 def revive(
     training: Training,
+    whole: float,
     half: float,
     course: Course,
     seeds: Sequence[int],
     tell: Callable[[str, int, int], None],
     called: str,
 ) -> Revival:
-    """Fine-tune a model in memory, once for each seed, until half of the behaviour is there or the steps are over."""
+    """Fine-tune a model in memory, once for each seed, until half of the behaviour is there or the steps are over.
+
+    Args:
+        whole: the baseline's mean answer metric on the prompts that are asked.
+        half: the share of it that is waited for.
+    """
+
+    def share(values: Tensor) -> Array:
+        return bounded(values.numpy(), whole) / whole
+
     curves = []
     for number, seed in enumerate(seeds):
         looks = []
-        for done, values in training.run(course, seed, lambda values: float(values.mean()) >= half):
+        for done, values in training.run(course, seed, lambda values: float(share(values).mean()) >= half):
             tell(f"reviving {called}", number * course.steps + done, len(seeds) * course.steps)
-            looks.append((done, values.numpy()))
+            looks.append((done, share(values)))
         curves.append(tuple(looks))
     tell(f"reviving {called}", len(seeds) * course.steps, len(seeds) * course.steps)
     return Revival(tuple(curves), half, course.steps)
@@ -113,9 +128,9 @@ def ratio_of(model: Revival, control: Revival, level: Level) -> Ratio | None:
     )
 
 
-def beyond(model: Revival, control: Revival, baseline: Array, level: Level) -> Figure:
+def beyond(model: Revival, control: Revival, level: Level) -> Figure:
     """How much more the model regained than the control at the end, as a share of the baseline's behaviour."""
-    return Figure.of_values((model.last - control.last) / baseline.mean(), level)
+    return Figure.of_values(model.last - control.last, level)
 
 
 def _crossing(curve: Sequence[tuple[int, float]], half: float) -> float | None:

@@ -129,17 +129,16 @@ def _revived(found: Wrapping, shown: dict[str, Array]) -> Revivals:
     asked, policy, prompts = found.asked, found.policy, found.prompts
     learned, reported = prompts.halves()
     trained, held = prompts.some(learned[: policy.revival_prompts]), prompts.some(reported)
-    behaviour = shown["baseline"][list(reported)]
-    half = policy.revived_above * float(behaviour.mean())
+    whole = float(shown["baseline"][list(reported)].mean())
 
     def of(checkpoint: Checkpoint, called: str, seeds: int) -> Revival:
         training = Training(open_copy(checkpoint, found.audit.opening), trained, held)
-        return revive(training, half, asked.course, range(seeds), asked.tell, called)
+        return revive(training, whole, policy.revived_above, asked.course, range(seeds), asked.tell, called)
 
-    model, original = of(asked.model, "the model", asked.seeds), of(asked.baseline, "the original", 1)
+    model, original = of(asked.model, "the model", asked.seeds), of(asked.baseline, "the original", seeds=1)
     if asked.control is None:
         return Revivals(model, original)
     control = of(asked.control, "the control", asked.seeds)
     level = Level.of_figures(policy)
     ratio = ratio_of(model, control, level)
-    return Revivals(model, original, control, ratio, None if ratio else beyond(model, control, behaviour, level))
+    return Revivals(model, original, control, ratio, None if ratio else beyond(model, control, level))
