@@ -199,8 +199,8 @@ def revival(*ends: tuple[tuple[int, float], ...]) -> Revival:
 
 
 def test_steps_to_half_and_their_ratio() -> None:
-    fast = revival(((0, 0.0), (2, 1.0)), ((0, 0.0), (1, 0.5)))
-    slow = revival(((0, 0.0), (8, 0.5)), ((0, 0.0), (8, 0.1)))
+    fast = revival(((0, 0.0), (2, 1.0), (3, 1.0)), ((0, 0.0), (1, 0.5), (2, 0.6)))
+    slow = revival(((0, 0.0), (8, 0.5), (9, 0.7)), ((0, 0.0), (4, 0.6), (8, 0.1)))  # the second does not keep it
     assert fast.to_half == (1.0, 1.0)
     assert slow.to_half == (8.0, None)
     ratio = ratio_of(fast, slow, Level.of_figures())

@@ -37,7 +37,7 @@ class Revival:
 
     @property
     def to_half(self) -> tuple[float | None, ...]:
-        """Steps to half of each seed, between two looks by a straight line; None where it was not reached."""
+        """Steps to half of each seed, between two looks by a straight line; None where it was not reached and kept."""
         return tuple(
             _crossing([(done, float(values.mean())) for done, values in curve], self.half) for curve in self.curves
         )
@@ -98,7 +98,7 @@ def revive(
     curves = []
     for number, seed in enumerate(seeds):
         looks = []
-        for done, values in training.run(course, seed, lambda values: float(share(values).mean()) >= half):
+        for done, values in training.run(course, seed, _twice(lambda values: float(share(values).mean()) >= half)):
             tell(f"reviving {called}", number * course.steps + done, len(seeds) * course.steps)
             looks.append((done, share(values)))
         curves.append(tuple(looks))
@@ -133,10 +133,26 @@ def beyond(model: Revival, control: Revival, level: Level) -> Figure:
     return Figure.of_values(model.last - control.last, level)
 
 
+def _twice(enough: Callable[[Tensor], bool]) -> Callable[[Tensor], bool]:
+    """Whether it was enough at this look and at the one before."""
+    before = [False]
+
+    def also(values: Tensor) -> bool:
+        now = enough(values)
+        both = now and before[0]
+        before[0] = now
+        return both
+
+    return also
+
+
 def _crossing(curve: Sequence[tuple[int, float]], half: float) -> float | None:
-    if curve[0][1] >= half:
-        return 0.0
-    for (before, low), (after, high) in pairwise(curve):
-        if high >= half:
+    """Where a curve gets to half and is still there at the next look; a single look may be chance."""
+    above = [value >= half for _, value in curve]
+    for place, (now, following) in enumerate(pairwise(above)):
+        if now and following:
+            if place == 0:
+                return 0.0
+            (before, low), (after, high) = curve[place - 1], curve[place]
             return before + (after - before) * (half - low) / (high - low)
     return None
