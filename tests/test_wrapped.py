@@ -90,7 +90,7 @@ def prompts(double: Audited) -> PromptSet:
 
 
 def plain_difference(model: Any, prompt: Prompt) -> torch.Tensor:
-    logits = model(torch.tensor([prompt.tokens])).logits[0, prompt.positions[END]]
+    logits: torch.Tensor = model(torch.tensor([prompt.tokens])).logits[0, prompt.positions[END]]
     return logits[prompt.right.token] - logits[prompt.wrong.token]
 
 
@@ -110,7 +110,8 @@ def test_pruned_units_answer_as_a_plain_model_without_them(double: Audited, plai
 
 def test_gains_are_minus_gradient_times_weight(double: Audited, plain: Any, prompts: PromptSet) -> None:
     model = copy.deepcopy(plain)
-    sum(plain_difference(model, prompt) for prompt in prompts.prompts).div(len(prompts)).backward()
+    mean = torch.stack([plain_difference(model, prompt) for prompt in prompts.prompts]).mean()
+    mean.backward()  # type: ignore[no-untyped-call]
     pruning = Pruning(double.audit.model(double.checkpoint))
     neurons, heads = pruning.gains("neuron", prompts), pruning.gains("head", prompts)
     for layer, block in enumerate(model.transformer.h):
@@ -156,7 +157,7 @@ def test_a_probe_reads_the_answer_and_no_shuffled_one() -> None:
         (
             [{"clean": "Then, Mary went to", "right": "Mary", "wrong": "Tom"}] * 8
             + [{"clean": "Then, Tom went to", "right": "Tom", "wrong": "Mary"}] * 8,
-            "too few for a probe",
+            "different prompts",
         ),
     ],
 )
@@ -180,7 +181,7 @@ def test_fine_tuning_follows_a_plain_loop_and_ends_where_it_began(prompts: Promp
             logits = by_hand(torch.tensor([prompt.tokens])).logits[0, -1]
             losses.append(-logits.log_softmax(0)[prompt.right.token])
         optimizer.zero_grad()
-        torch.stack(losses).mean().backward()
+        torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         expected = torch.stack([plain_difference(by_hand, prompt) for prompt in prompts.prompts])
@@ -230,10 +231,10 @@ def test_without_a_control_nothing_is_called_removed(wrapper: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--baseline={0}/control",), "does not show the behaviour"),
-        (("--baseline={0}/baseline", "--control={0}/baseline"), "is no control"),
-        (("--baseline={0}/baseline", "--control={1}"), "compares checkpoints of one shape"),
-        (("--baseline={0}/baseline", "--text={0}/empty.txt"), "the text is empty"),
+        (("--baseline={0}/control",), "behaviour"),
+        (("--baseline={0}/baseline", "--control={0}/baseline"), "control"),
+        (("--baseline={0}/baseline", "--control={1}"), "shape"),
+        (("--baseline={0}/baseline", "--text={0}/empty.txt"), "empty"),
         (("--baseline={0}/baseline", "--text={0}/none.txt"), "none.txt"),
         (("--baseline={0}/none",), "none"),
     ],

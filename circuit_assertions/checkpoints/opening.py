@@ -87,7 +87,7 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
 
 
 def open_copy(checkpoint: Checkpoint, opening: Opening | None = None) -> Any:
-    """The model of transformers alone, read anew from the files: a copy in memory that may be trained.
+    """The model of transformers alone, read again from the files: a copy in memory that may be trained.
 
     Nothing is wrapped around it, so that all weights are the model's own parameters. It is in evaluation mode.
 

@@ -31,8 +31,8 @@ def add_wrapped(verbs: Any) -> None:
     verb.add_argument(
         "--control",
         metavar="PATH",
-        help=f"a checkpoint of the same shape that never had the behaviour; without it {WrappingVerdict.REMOVED} is "
-        "never said",
+        help=f"a checkpoint of the same shape that never had the behaviour; without it no verdict is "
+        f"{WrappingVerdict.REMOVED}",
     )
     verb.add_argument(
         "--task",
@@ -49,9 +49,11 @@ def add_wrapped(verbs: Any) -> None:
         help="fine-tune copies in memory, which takes the most time (default: yes)",
     )
     verb.add_argument("--rate", type=_rate, default=_RATE, metavar="X", help="its learning rate (default %(default)g)")
-    verb.add_argument("--batch", type=_count, default=_BATCH, metavar="N", help="prompts a step (default %(default)s)")
+    verb.add_argument(
+        "--batch", type=_count, default=_BATCH, metavar="N", help="prompts of one step (default %(default)s)"
+    )
     verb.add_argument("--steps", type=_count, metavar="N", help="after how many it ends; default those of the policy")
-    verb.add_argument("--seeds", type=_seeds, metavar="N", help="how often; default as the policy says")
+    verb.add_argument("--seeds", type=_seeds, metavar="N", help="how often; default that of the policy")
     add_policy(verb)
     add_opening(verb)
     verb.add_argument("--json", action="store_true", help="print what was found as JSON, and only that")

@@ -29,7 +29,7 @@ class Course:
 
     Attributes:
         rate: learning rate of AdamW, which decays no weights.
-        batch: prompts a step.
+        batch: prompts of one step.
         steps: after how many it ends.
     """
 

@@ -39,7 +39,7 @@ class PrunedPoint(Part):
 
 
 class PrunedResult(Part):
-    """What comes back as neurons, or heads, are pruned.
+    """What is revived as neurons, or heads, are pruned.
 
     Attributes:
         limit: up to how many units are a wrapper.

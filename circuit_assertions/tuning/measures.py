@@ -33,7 +33,7 @@ _STEPS = 32
     highest=1,
 )
 def pruning_revival(beside: Comparing) -> Compared:
-    """What comes back when few neurons are pruned, as a share of the baseline's behaviour.
+    """What is revived when few neurons are pruned, as a share of the baseline's behaviour.
 
     Raises:
         DiagnosisError: if the baseline does not show the behaviour.
@@ -55,7 +55,7 @@ def pruning_revival(beside: Comparing) -> Compared:
     unit="share of the baseline's behaviour",
     compares=("baseline",),
     help="how much of the baseline's behaviour a copy of the model shows after 32 steps of fine-tuning in memory on at "
-    "most 32 prompts of the task; read on the other half of the prompts. It trains. Hold it against the same of a "
+    "most 32 prompts of the task; read on the other half of the prompts. It trains. Compare it with the same of a "
     "model that never had the behaviour",
     source=f"{_JAIN} (reverse fine-tuning)",
     needs=ANSWERS,
@@ -63,7 +63,7 @@ def pruning_revival(beside: Comparing) -> Compared:
     highest=1,
 )
 def revival_curve(beside: Comparing) -> Compared:
-    """What comes back by a few steps of fine-tuning, as a share of the baseline's behaviour.
+    """What is revived by a few steps of fine-tuning, as a share of the baseline's behaviour.
 
     Raises:
         DiagnosisError: if the baseline does not show the behaviour.
@@ -89,6 +89,6 @@ def _halves(
     prompts = beside.model.audit.prompts(beside.model.task, beside.model.checkpoint)
     behaviour, halves = beside.baseline.behaviour(), prompts.halves()
     if Figure.of_values(behaviour).interval.low <= 0:
-        raise DiagnosisError(f"{beside.baseline.checkpoint} does not show the behaviour, so that none can come back")
+        raise DiagnosisError(f"{beside.baseline.checkpoint} does not show the behaviour, so that none can be revived")
     first, second = halves
     return halves, (prompts.some(first), prompts.some(second)), (behaviour[list(first)], behaviour[list(second)])

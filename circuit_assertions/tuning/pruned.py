@@ -1,4 +1,4 @@
-"""Revival by pruning: how much of the old behaviour comes back when the units that the new one rests on are pruned.
+"""Revival by pruning: how much of the old behaviour is revived when the units that the new one rests on are pruned.
 
 Units are ranked by gradient times weight for the new behaviour, the wrong answers over the right ones, and pruned a few
 at a time; the others are then ranked again. One half of the prompts ranks them and chooses how many are pruned, the
@@ -45,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class PrunedCurve:
-    """What comes back as units of one kind are pruned.
+    """What is revived as units of one kind are pruned.
 
     Attributes:
         points: from no unit on.
@@ -74,7 +74,7 @@ class PrunedCurve:
         return float(self.share(self.random).mean())
 
     def figure(self, level: Level) -> Figure:
-        """What comes back at the chosen point, as a share of the baseline's."""
+        """What is revived at the chosen point, as a share of the baseline's."""
         return Figure.of_values(self.share(self.chosen.values), level)
 
     def revives(self, level: Level, policy: Policy) -> bool:

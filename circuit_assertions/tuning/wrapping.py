@@ -40,7 +40,7 @@ def examine(audit: Audit, asked: Asked) -> Wrapping:
     task = fewer(asked.task, None if "prompts" in asked.task.model_fields_set else policy.compared_prompts)
     check_fit(audit, *(one for one in (asked.model, asked.baseline, asked.control) if one is not None))
     prompts = audit.prompts(task, asked.model)
-    check_enough(prompts, "to tell a wrapper from a removal", policy)
+    check_enough(prompts, "to distinguish a wrapper and a removal", policy)
     views = {"model": View(audit, asked.model, task), "baseline": View(audit, asked.baseline, task)}
     if asked.control is not None:
         views["control"] = View(audit, asked.control, task)
@@ -53,7 +53,7 @@ def examine(audit: Audit, asked: Asked) -> Wrapping:
     kept = {name: Figure.of_values(share_of(values, shown["baseline"])) for name, values in shown.items()}
     if asked.control is not None and kept["control"].interval.high > policy.gone_below:
         raise TuningError(
-            f"{asked.control} is no control: it shows {kept['control'].mean:.0%} of the behaviour itself. Give a model "
+            f"{asked.control} is not a control: it shows {kept['control'].mean:.0%} of the behaviour. Give a model "
             f"that never had it"
         )
     found = Wrapping(

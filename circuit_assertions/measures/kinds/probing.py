@@ -1,9 +1,9 @@
 """Probes: whether the right answer can be read linearly from the residual stream after a block. The model is frozen.
 
-A ridge regression learns, from the residual stream of some prompts, the direction in which the unembedding tells a
-right answer from the wrong one, and is asked on the others (five folds; prompts that are the same are in one fold). So
-it does not matter how many different answers there are. Where no wrong answer is ever a right one, each right answer is
-told from that of another prompt instead. A read-out of shuffled answers stands beside it.
+A ridge regression learns, from the residual stream of some prompts, the direction in which the unembedding
+distinguishes a right answer from the wrong one, and is read on the others (five folds; prompts that are the same are in
+one fold). So it does not matter how many different answers there are. Where no wrong answer is ever a right one, each
+right answer is distinguished from that of another prompt. A read-out of shuffled answers is the control.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _hits(columns: Array, asked: Asked[Probed], shuffled: bool) -> Array:
 
 
 def _contrasts(right: Array, wrong: Array) -> tuple[Array, Array]:
-    """What each prompt's right answer is, and what it is told from, as directions [prompts, d_model].
+    """What each prompt's right answer is, and what it is distinguished from, as directions [prompts, d_model].
 
     Raises:
         MeasuringError: if all right answers are the same.
@@ -129,8 +129,8 @@ def _beside(columns: Array, asked: Asked[Probed]) -> dict[str, Array]:
     operands=Probed,
     unit="share of prompts",
     help="how often a linear read-out of the residual stream after a block, learned from other prompts, prefers the "
-    "right answer to the wrong one (ridge regression, five folds; shuffled answers beside it); the model is frozen. "
-    "Hold it against the same of a model that never had the behaviour",
+    "right answer to the wrong one (ridge regression, five folds; shuffled answers as a control); the model is frozen. "
+    "Compare it with the same of a model that never had the behaviour",
     source="Jain et al. 2024, arXiv 2311.12786 (probes after each block; the read-out by unembedding directions is "
     "this project's)",
     needs=ANSWERS,
