@@ -35,7 +35,7 @@ CASES = [
     if (change, saying) != ("head", "count-b")
     for seed in range(20)
 ]
-SAMPLE = [Case("neurons", "refuse", 0), Case("weak", "count-b", 0), Case("untouched", "refuse", 0)]
+SAMPLE = [Case("neurons", "refuse", 0), Case("untouched", "refuse", 0)]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
