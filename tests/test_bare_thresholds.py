@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "circuit_assertions"
 FILES = (
-    *sorted((PACKAGE / "diagnosis").rglob("*.py")),
+    *(file for room in ("diagnosis", "tuning") for file in sorted((PACKAGE / room).rglob("*.py"))),
     *(PACKAGE / name for name in ("assertions/recovered_share.py", "measures/figures.py")),
     *(PACKAGE / "report" / name for name in ("diagnosed.py", "diagnosis_told.py")),
 )
@@ -48,6 +48,10 @@ NO_THRESHOLDS = (
     "diagnosis/masks.py: _RANDOM = 10",  # how many random sets there are
     "diagnosis/masks.py: _STEPS, _BATCH, _RATE = (30, 32, 0.1)",  # how masks are learned
     "diagnosis/edges.py: steps: int = 5",  # at how many points gradients are averaged
+    "tuning/pruned.py: _GROWTH = 4",  # how fast the sets of pruned units grow
+    "tuning/wrapping.py: _TEXTS, _TEXT_LENGTH = (32, 48)",  # how much ordinary text the baseline writes
+    "tuning/measures.py: _RATE, _BATCH = (0.0001, 16)",  # how the measure fine-tunes
+    "tuning/measures.py: _STEPS = 32",  # for how long; the measure's help says it
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from circuit_assertions.assertions.chains import chains_beside
 from circuit_assertions.measures import MEASURES
-from circuit_assertions.verdict_words import FAMILIES, GateResult
+from circuit_assertions.verdict_words import FAMILIES, GateResult, WrappingVerdict
 
 ROOT = Path(__file__).parents[1]
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
@@ -25,7 +25,8 @@ TERMS = (
     *("checkpoint", "baseline", "corrupted", "counterfactual", "path patching", "ablation", "faithfulness", "graft"),
     *("transplant", "lineage", "fingerprint", "logit difference", "interval", "circuit", "suite", "role", "task"),
 )
-VERDICTS = {("GATE " if family is GateResult else "") + word: word for family in FAMILIES for word in family}
+FRONT = {GateResult: "GATE ", WrappingVerdict: "wrapped "}  # some of their words are in other tables too
+VERDICTS = {FRONT.get(family, "") + word: word for family in FAMILIES for word in family}
 
 
 def states_of_a_head() -> list[str]:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "circuit_assertions"
 FLOORS = (
     *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "request", "recorded", "audit"),
-    *("assertions", "diagnosis"),
+    *("assertions", "diagnosis", "tuning"),
     *("results", "records", "mutation", "calibration", "hunting", "report", "trackers", "plugin", "cli", "training"),
 )
 BOTTOM = (

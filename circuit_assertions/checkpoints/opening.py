@@ -27,13 +27,13 @@ from circuit_assertions.checkpoints.gguf.header import read_gguf_header
 from circuit_assertions.checkpoints.gguf.tokenizer import for_bridge, gguf_tokenizer, has_tokenizer
 from circuit_assertions.checkpoints.overflow import zero_notes
 from circuit_assertions.checkpoints.quiet import quiet
-from circuit_assertions.checkpoints.reading import refuse_looking_ahead, refuse_nan
+from circuit_assertions.checkpoints.reading import Read, refuse_looking_ahead, refuse_nan
 from circuit_assertions.checkpoints.safety import refuse_code
 from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, is_step, local_path, refuse_pointer
 from circuit_assertions.checkpoints.tokenizing import other_readings
 
-__all__ = ["OpenCheckpoint", "open_checkpoint", "open_tokenizer"]
+__all__ = ["OpenCheckpoint", "open_checkpoint", "open_copy", "open_tokenizer"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
@@ -71,14 +71,7 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
     device = choose_device(opening.device)
     # What is drawn on the way (weights about to be overwritten, hook points tried out) must not move the caller's seed.
     with quiet(), torch.random.fork_rng(devices=[]):
-        folder = base_folder = fetch(checkpoint, opening.permissions)
-        if is_adapter(folder):
-            refuse_without_peft(folder)  # before a base is downloaded
-            base_folder = base_of(folder, opening)
-            read = read_adapter(folder, base_folder, opening)
-        else:
-            read = read_weights(folder, opening)
-        refuse_nan(read.model, folder)
+        folder, base_folder, read = _read(checkpoint, opening)
         tokenizer, tokenizer_notes = _load_tokenizer(folder, opening)
         model = read.model.to(device).eval()
         tokens, logits = refuse_looking_ahead(model, folder)
@@ -91,6 +84,34 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
     return OpenCheckpoint(
         checkpoint, bridge, tokenizer, architecture, read.fingerprint, device, dtype, read.function, notes
     )
+
+
+def open_copy(checkpoint: Checkpoint, opening: Opening | None = None) -> Any:
+    """The model of transformers alone, read again from the files: a copy in memory that may be trained.
+
+    Nothing is wrapped around it, so that all weights are the model's own parameters. It is in evaluation mode.
+
+    Raises:
+        CheckpointError: as `open_checkpoint`.
+        DeviceError: if the device is not available.
+    """
+    opening = opening or Opening()
+    device = choose_device(opening.device)
+    with quiet(), torch.random.fork_rng(devices=[]):
+        return _read(checkpoint, opening)[2].model.to(device).eval()
+
+
+def _read(checkpoint: Checkpoint, opening: Opening) -> tuple[Path, Path, Read]:
+    """Where a checkpoint and its base lie, and its weights in a model of transformers."""
+    folder = base_folder = fetch(checkpoint, opening.permissions)
+    if is_adapter(folder):
+        refuse_without_peft(folder)  # before a base is downloaded
+        base_folder = base_of(folder, opening)
+        read = read_adapter(folder, base_folder, opening)
+    else:
+        read = read_weights(folder, opening)
+    refuse_nan(read.model, folder)
+    return folder, base_folder, read
 
 
 def open_tokenizer(checkpoint: Checkpoint, opening: Opening | None = None) -> Any:

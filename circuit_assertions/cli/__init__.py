@@ -31,6 +31,7 @@ from circuit_assertions.cli.show_record import add_show
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 from circuit_assertions.cli.track import add_track
 from circuit_assertions.cli.trajectory import add_trajectory
+from circuit_assertions.cli.wrapped import add_wrapped
 from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
 from circuit_assertions.printable import printable
 from circuit_assertions.unexpected import tell_unexpected
@@ -88,7 +89,7 @@ def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
 # The keys of `results.RESULTS`, which is imported once one is asked for.
 _RESULTS = (
     *("audit", "calibration", "comparison", "diagnosis", "discovery", "edges", "graft", "hunt", "masks"),
-    *("mutation", "policy", "trajectory", "trend"),
+    *("mutation", "policy", "trajectory", "trend", "wrapped"),
 )
 _FORMATS = ("suite", "chain", "record")
 
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add_track(verbs)
     add_show(verbs)
     add_trajectory(verbs)
+    add_wrapped(verbs)
     add_policy_verb(verbs)
 
     _add_listings(verbs)

@@ -26,7 +26,17 @@ from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.heads import Head
 
-__all__ = ["DAMAGES", "NUDGE", "CannotDamageError", "Noise", "Replaced", "damaged", "damages_of"]
+__all__ = [
+    "DAMAGES",
+    "NUDGE",
+    "CannotDamageError",
+    "Noise",
+    "Replaced",
+    "damaged",
+    "damages_of",
+    "output_of_head",
+    "outputs_of_neurons",
+]
 
 NUDGE = 1e-6  # of each weight: some steps of float32, which other kernels and devices also differ by
 _FACTOR = 2.0  # a power of two, so that values and outputs are rescaled without rounding
@@ -107,15 +117,15 @@ def damaged(replaced: Sequence[Replaced]) -> Iterator[bool]:
 
 
 def _negate(layout: Layout, components: Sequence[Damaged], noise: Noise) -> list[Replaced]:
-    return [Replaced(_output(layout, _head(components)), torch.neg)]
+    return [Replaced(output_of_head(layout, _head(components)), torch.neg)]
 
 
 def _zero(layout: Layout, components: Sequence[Damaged], noise: Noise) -> list[Replaced]:
-    return [Replaced(_output(layout, _head(components)), torch.zeros_like)]
+    return [Replaced(output_of_head(layout, _head(components)), torch.zeros_like)]
 
 
 def _noise(layout: Layout, components: Sequence[Damaged], noise: Noise) -> list[Replaced]:
-    return [Replaced(_output(layout, _head(components)), noise.adding())]
+    return [Replaced(output_of_head(layout, _head(components)), noise.adding())]
 
 
 def _noise_query_key(layout: Layout, components: Sequence[Damaged], noise: Noise) -> list[Replaced]:
@@ -129,7 +139,7 @@ def _noise_query_key(layout: Layout, components: Sequence[Damaged], noise: Noise
 
 
 def _swap(layout: Layout, components: Sequence[Damaged], noise: Noise) -> list[Replaced]:
-    one, other = (_output(layout, _head([head])) for head in components)
+    one, other = (output_of_head(layout, _head([head])) for head in components)
     if one.shape != other.shape:
         raise CannotDamageError("the output weights of the two heads have other shapes")
     kept = {0: one.clone(), 1: other.clone()}
@@ -167,7 +177,7 @@ def _rescale(layout: Layout, components: Sequence[Damaged], noise: Noise) -> lis
     values = _rows(layout, layer, "v", heads[0].head * groups // layout.heads, groups)
     return [
         *(Replaced(weights, lambda live: live * _FACTOR) for weights in values),
-        *(Replaced(_output(layout, head), lambda live: live / _FACTOR) for head in heads),
+        *(Replaced(output_of_head(layout, head), lambda live: live / _FACTOR) for head in heads),
     ]
 
 
@@ -191,7 +201,7 @@ def _head(components: Sequence[Damaged]) -> Head:
     return head
 
 
-def _output(layout: Layout, head: Head) -> Tensor:
+def output_of_head(layout: Layout, head: Head) -> Tensor:
     """A view of what a head writes with [d_head, d_model]."""
     module = raw(layout.bridge.blocks[head.layer].attn.o)
     weight = _by_input(module)  # [heads * d_head, d_model]
@@ -199,6 +209,18 @@ def _output(layout: Layout, head: Head) -> Tensor:
         raise CannotDamageError("the output projection of its attention does not divide by its heads")
     width = len(weight) // layout.heads
     return weight[head.head * width : (head.head + 1) * width]
+
+
+def outputs_of_neurons(layout: Layout, layer: int) -> Tensor:
+    """A view of what the neurons of an MLP write with [neurons, d_model].
+
+    Raises:
+        CannotDamageError: if the MLP has no single output projection, as in a mixture of experts.
+    """
+    output = raw(getattr(layout.bridge.blocks[layer].mlp, "out", None))
+    if getattr(output, "weight", None) is None or output.weight.dim() != 2:
+        raise CannotDamageError(f"MLP{layer} has no neurons with weights of their own")
+    return _by_input(output)
 
 
 def _rows(layout: Layout, layer: int, which: str, number: int, of: int) -> list[Tensor]:

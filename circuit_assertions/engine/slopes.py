@@ -23,7 +23,7 @@ from circuit_assertions.engine.rows import Sender
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt, PromptSet
 
-__all__ = ["Slopes", "slopes", "slopes_of_activations"]
+__all__ = ["Slopes", "answers", "slopes", "slopes_of_activations", "slopes_of_views"]
 
 _TOGETHER = 32  # prompts whose activations are kept for the way back
 
@@ -42,6 +42,24 @@ def slopes(into: Model, source: Model, prompts: PromptSet, parts: Sequence[Part]
         )
         for part in parts
     }
+
+
+def slopes_of_views(model: Model, prompts: PromptSet, views: Sequence[Tensor]) -> list[Tensor]:
+    """Gradient of the mean answer metric in views of the model's weights, each in its view's shape.
+
+    The model is left as it was.
+    """
+    slope = _slope(model, prompts)
+    return [_in_memory(view, slope[_place(view)]) for view in views]
+
+
+@torch.no_grad()
+def answers(model: Model, prompts: PromptSet) -> Tensor:
+    """The answer metric at `end`, by plain forward passes of the model as it is now [prompts], float64 on the CPU."""
+    found = torch.empty(len(prompts), dtype=torch.float64)
+    for indices, batch in prompts.batches(_TOGETHER):
+        found[list(indices)] = _differences(model, batch)[0].double().cpu()
+    return found
 
 
 def _slope(model: Model, prompts: PromptSet) -> dict[int, Tensor]:

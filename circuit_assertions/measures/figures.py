@@ -11,7 +11,7 @@ from circuit_assertions.measures import Interval, Reading
 from circuit_assertions.measures.intervals import Level, interval_of_mean
 from circuit_assertions.policy import Policy
 
-__all__ = ["Array", "Figure", "has_lost", "number", "share_in_words", "share_of", "signed", "what_is_lost"]
+__all__ = ["Array", "Figure", "bounded", "has_lost", "number", "share_in_words", "share_of", "signed", "what_is_lost"]
 
 _TENTH = 0.1
 _ALONE = Level.of_figures()  # of a figure that shares its level with no other
@@ -75,6 +75,15 @@ def share_of(part: Array, whole: Array) -> Array:
     ratio = part.mean() / whole.mean()
     shares: Array = ratio + (part - ratio * whole) / whole.mean()
     return shares
+
+
+def bounded(values: Array, whole: float) -> Array:
+    """Values [prompts] of which none counts for more than `whole`, in either direction.
+
+    A mean of logit differences can be as large as `whole` where a few prompts have very large ones and most are wrong.
+    """
+    kept: Array = np.clip(values, -whole, whole)
+    return kept
 
 
 def has_lost(then: Array, now: Array, policy: Policy) -> bool:

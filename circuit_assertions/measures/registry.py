@@ -29,8 +29,10 @@ _FAMILIES = (
     "circuit_assertions.measures.kinds.completeness",
     "circuit_assertions.measures.kinds.minimality",
     "circuit_assertions.measures.kinds.curves",
+    "circuit_assertions.measures.kinds.probing",
     "circuit_assertions.diagnosis.comparing_measures",
     "circuit_assertions.diagnosis.cross_model_measures",
+    "circuit_assertions.tuning.measures",
     "circuit_assertions.measures.kinds.edges",
 )
 _TAKEN = "circuit_assertions.assertions.taken_keys"  # where the keys are that operands cannot have

@@ -19,6 +19,7 @@ from circuit_assertions.policy.discovery import DiscoveryThresholds
 from circuit_assertions.policy.intervals import IntervalThresholds
 from circuit_assertions.policy.origin import ExpressionThresholds, OriginThresholds
 from circuit_assertions.policy.recovery import RecoveryThresholds
+from circuit_assertions.policy.tuning import WrappingThresholds
 from circuit_assertions.policy.verdicts import HeadThresholds, VerdictThresholds
 from circuit_assertions.verdict_words import Overall
 
@@ -33,6 +34,7 @@ SECTIONS: Mapping[str, type[Thresholds]] = MappingProxyType(
         "Expression": ExpressionThresholds,
         "Recovery": RecoveryThresholds,
         "Discovery": DiscoveryThresholds,
+        "Wrapped or removed": WrappingThresholds,
     }
 )
 
@@ -46,6 +48,9 @@ _ORDER = (
     ("partial_above", "<", "recovered_above"),
     ("origin_part_restores", "<", "origin_restores"),
     ("fewest_compared_prompts", "<=", "compared_prompts"),
+    ("gone_below", "<", "suppressed_below"),
+    ("gone_below", "<", "revived_above"),
+    ("wrapper_neurons", "<=", "pruned_most"),
 )
 
 
@@ -80,6 +85,7 @@ class Policy(
     ExpressionThresholds,
     RecoveryThresholds,
     DiscoveryThresholds,
+    WrappingThresholds,
 ):
     """The thresholds of a run. Without arguments it is the policy `default`.
 

@@ -18,6 +18,7 @@ from circuit_assertions.results.mutation import MutationResult
 from circuit_assertions.results.policy import PolicyResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
+from circuit_assertions.results.wrapped import WrappedResult
 
 __all__ = [
     "RESULTS",
@@ -43,6 +44,7 @@ __all__ = [
     "Result",
     "TrajectoryResult",
     "TrendResult",
+    "WrappedResult",
 ]
 
 RESULTS: Mapping[str, type[Result]] = {
@@ -59,4 +61,5 @@ RESULTS: Mapping[str, type[Result]] = {
     "mutation": MutationResult,
     "trajectory": TrajectoryResult,
     "trend": TrendResult,
+    "wrapped": WrappedResult,
 }

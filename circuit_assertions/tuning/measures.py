@@ -1,0 +1,94 @@
+"""The measures of `wrapped` that compare a model with its baseline, for suites: revival by pruning and by fine-tuning.
+
+They are declared here, where they are computed. None changes a checkpoint: weights are pruned and restored in memory,
+and copies are fine-tuned.
+"""
+
+from __future__ import annotations
+
+from circuit_assertions.diagnosis.comparing_measures import Compared, Comparing
+from circuit_assertions.diagnosis.errors import DiagnosisError
+from circuit_assertions.measures.declaring import ANSWERS, measure
+from circuit_assertions.measures.figures import Array, Figure
+from circuit_assertions.tasks import PromptSet
+
+__all__ = ["pruning_revival", "revival_curve"]
+
+_JAIN = "Jain et al. 2024, arXiv 2311.12786"
+_RATE, _BATCH = 1e-4, 16
+_STEPS = 32
+
+
+@measure(
+    "pruning-revival",
+    kind="comparing",
+    unit="share of the baseline's behaviour",
+    compares=("baseline",),
+    help="how much of the baseline's behaviour the model shows without the neurons, 20 at most, that its wrong answers "
+    "rest on (gradient times weight); one half of the prompts searches, the other is read; no prompt counts for more "
+    "than the baseline's mean",
+    source=f"{_JAIN} (pruning of neurons)",
+    needs=ANSWERS,
+    lowest=-1,
+    highest=1,
+)
+def pruning_revival(beside: Comparing) -> Compared:
+    """What is revived when few neurons are pruned, as a share of the baseline's behaviour.
+
+    Raises:
+        DiagnosisError: if the baseline does not show the behaviour.
+        MeasuringError: if the model has no neurons that can be pruned.
+    """
+    from circuit_assertions.engine.pruning import Pruning
+    from circuit_assertions.tuning.pruned import prune
+
+    halves, sets, then = _halves(beside)
+    model = beside.model.audit.model(beside.model.checkpoint)
+    curve = prune(Pruning(model), "neuron", then, sets, beside.model.policy, beside.tell)
+    found = {"neurons": ", ".join(map(str, sorted(curve.chosen.units))), "random neurons": f"{curve.random_share:.3g}"}
+    return Compared(curve.share(curve.chosen.values), rows=halves[1], found=found)
+
+
+@measure(
+    "revival-curve",
+    kind="comparing",
+    unit="share of the baseline's behaviour",
+    compares=("baseline",),
+    help="how much of the baseline's behaviour a copy of the model shows after 32 steps of fine-tuning in memory on at "
+    "most 32 prompts of the task; read on the other half of the prompts. It trains. Compare it with the same of a "
+    "model that never had the behaviour",
+    source=f"{_JAIN} (reverse fine-tuning)",
+    needs=ANSWERS,
+    lowest=-1,
+    highest=1,
+)
+def revival_curve(beside: Comparing) -> Compared:
+    """What is revived by a few steps of fine-tuning, as a share of the baseline's behaviour.
+
+    Raises:
+        DiagnosisError: if the baseline does not show the behaviour.
+    """
+    from circuit_assertions.checkpoints.opening import open_copy
+    from circuit_assertions.engine.training import Course, Training
+    from circuit_assertions.tuning.revived import revive
+
+    halves, (search, report), then = _halves(beside)
+    policy, audit = beside.model.policy, beside.model.audit
+    trained = search.some(range(min(len(search), policy.revival_prompts)))
+    training = Training(open_copy(beside.model.checkpoint, audit.opening), trained, report)
+    whole, course = float(then[1].mean()), Course(_RATE, _BATCH, _STEPS)
+    found = revive(training, whole, 1, course, [0], beside.tell, str(beside.model.checkpoint))
+    curve = ", ".join(f"{done}: {values.mean():.3g}" for done, values in found.curves[0])
+    return Compared(found.last, rows=halves[1], found={"after steps": curve})
+
+
+def _halves(
+    beside: Comparing,
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[PromptSet, PromptSet], tuple[Array, Array]]:
+    """Rows, prompts, and the baseline's behaviour of the half that searches and of the half that is read."""
+    prompts = beside.model.audit.prompts(beside.model.task, beside.model.checkpoint)
+    behaviour, halves = beside.baseline.behaviour(), prompts.halves()
+    if Figure.of_values(behaviour).interval.low <= 0:
+        raise DiagnosisError(f"{beside.baseline.checkpoint} does not show the behaviour, so that none can be revived")
+    first, second = halves
+    return halves, (prompts.some(first), prompts.some(second)), (behaviour[list(first)], behaviour[list(second)])
