@@ -15,7 +15,7 @@ PACKAGE = "circuit_assertions"
 FLOORS = (
     *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "request", "audit"),
     *("assertions", "diagnosis"),
-    *("results", "mutation", "calibration", "report", "plugin", "cli"),
+    *("results", "mutation", "calibration", "planning", "report", "plugin", "sweeps", "cli"),
 )
 BOTTOM = (
     *("bounded", "collecting", "files", "offered", "ordering", "places", "policy", "printable", "unexpected"),

@@ -20,7 +20,9 @@ from circuit_assertions.cli.graft import add_graft
 from circuit_assertions.cli.mutate import add_mutate
 from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
+from circuit_assertions.cli.plan import add_plan
 from circuit_assertions.cli.policy import add_policy_verb
+from circuit_assertions.cli.sweep import add_sweep
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.places import CHAINS, CIRCUITS, shown_path, suite_path
@@ -78,7 +80,18 @@ def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
 
 
 # The keys of `results.RESULTS`, which is imported once one is asked for.
-_RESULTS = ("audit", "calibration", "diagnosis", "discovery", "edges", "graft", "mutation", "policy", "trajectory")
+_RESULTS = (
+    "audit",
+    "calibration",
+    "diagnosis",
+    "discovery",
+    "edges",
+    "graft",
+    "mutation",
+    "policy",
+    "sweep",
+    "trajectory",
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     add_edges(verbs)
     add_graft(verbs)
     add_mutate(verbs)
+    add_plan(verbs)
+    add_sweep(verbs)
     add_trajectory(verbs)
     add_policy_verb(verbs)
 

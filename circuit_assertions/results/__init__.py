@@ -12,7 +12,9 @@ from circuit_assertions.results.discovery import DiscoveryResult
 from circuit_assertions.results.edges import EdgesResult
 from circuit_assertions.results.graft import GraftResult
 from circuit_assertions.results.mutation import MutationResult
+from circuit_assertions.results.plan import PlanResult
 from circuit_assertions.results.policy import PolicyResult
+from circuit_assertions.results.sweep import SweepResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
 
@@ -29,12 +31,14 @@ __all__ = [
     "EdgesResult",
     "Figure",
     "GraftResult",
+    "PlanResult",
     "PolicyResult",
     "PolicyUsed",
     "MutationResult",
     "Reading",
     "Reported",
     "Result",
+    "SweepResult",
     "TrajectoryResult",
 ]
 
@@ -45,7 +49,9 @@ RESULTS: Mapping[str, type[Result]] = {
     "discovery": DiscoveryResult,
     "edges": EdgesResult,
     "graft": GraftResult,
+    "plan": PlanResult,
     "policy": PolicyResult,
     "mutation": MutationResult,
+    "sweep": SweepResult,
     "trajectory": TrajectoryResult,
 }
