@@ -15,7 +15,7 @@ from auditing import HEALTHY
 from said import says
 from sweep_cases import POISONED, SUITE, SUITE_OF_TWO, InThisProcess, broken_checkpoint, run_of, setting_in, sweep_in
 
-from circuit_assertions.files import NotWrittenError
+from circuit_assertions.files import NotWrittenError, write_whole
 from circuit_assertions.report.swept import swept_lines
 from circuit_assertions.report.swept_page import swept_page
 from circuit_assertions.results import SweepResult
@@ -132,7 +132,6 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_finished(
 ) -> None:
     run_of(tmp_path / "runs" / "a", HEALTHY, POISONED)
     written: list[Path] = []
-    write_whole = kept_results.write_whole
 
     def full(file: Path, content: str | bytes) -> None:
         if written:

@@ -22,11 +22,12 @@ __all__ = ["disk_of", "memory_of", "program_now", "seconds_of", "seconds_to_open
 _OPENING = 0.15  # of a model's weights, while they are read and the bridge is made
 _CALLS_A_BLOCK = 260  # small operations of a block in a pass with hooks
 _CALLS_A_PATCHED_BLOCK = 90
-_CALLS_TO_OPEN_A_BLOCK = 9_000  # wrapping, checking, comparing logits
-_CALLS_TO_OPEN = 60_000
-_CALLS_A_JUDGEMENT = 2_500  # intervals, resampling
-_CALLS_A_READING = 1_500
-_MOVED_A_TOKEN = 40  # how often a block's activations of a token are read or written
+_CALLS_TO_OPEN_A_BLOCK = 30_000  # wrapping, checking, comparing logits
+_CALLS_TO_OPEN = 100_000
+_CALLS_A_JUDGEMENT = 5_000  # intervals, resampling
+_CALLS_A_READING = 3_000
+_MOVED_A_TOKEN = 350  # how often a block reads or writes as many numbers as the residual stream has
+_MOVED_A_PAIR = 60  # the same of attention, for each head and pair of positions
 _WRITTEN_A_VALUE = 22  # characters of a number in JSON, with its comma and line
 _WRITTEN_AN_ASSERTION = 4_000
 _READ_AGAIN = 3  # how often weights are read from disk or memory while they are opened and hashed
@@ -87,10 +88,13 @@ def seconds_to_open(model: ShapeModel, rates: Rates) -> float:
 def seconds_of(model: ShapeModel, counted: Counted, rates: Rates) -> float:
     """Seconds for all that was counted."""
     layout, width, patched = model.layout, model.source.dtype.itemsize, counted.patched
-    flops = 2 * layout.in_blocks * counted.tokens + 2 * layout.d_model * layout.vocabulary * counted.read_tokens
+    flops: float = 2 * layout.in_blocks * counted.tokens + 2 * layout.d_model * layout.vocabulary * counted.read_tokens
     flops += 2 * layout.in_mlps / layout.layers * patched.rows + 2 * layout.in_blocks / layout.layers * patched.live
     rows = counted.tokens * layout.layers + patched.rows + patched.live
-    moved = rows * _MOVED_A_TOKEN * layout.d_model * width
+    moved: float = rows * _MOVED_A_TOKEN * layout.d_model * width
+    pairs: float = counted.pairs + patched.live * counted.pairs / max(1, counted.tokens) / layout.layers
+    flops += 4 * pairs * layout.layers * layout.heads * layout.width
+    moved += pairs * layout.layers * layout.heads * _MOVED_A_PAIR * width
     calls = counted.batches * layout.layers * _CALLS_A_BLOCK + patched.calls * _CALLS_A_PATCHED_BLOCK
     calls += counted.judgements * _CALLS_A_JUDGEMENT + counted.readings * _CALLS_A_READING
     return flops / rates.flops + moved / rates.moved + calls * rates.call

@@ -39,19 +39,21 @@ class Counted:
     Attributes:
         passes: prompts that go through the model, as `engine.work` counts them.
         tokens: of all passes together.
+        pairs: of positions, as attention has them, of all passes together.
         read_tokens: positions at which logits of the whole vocabulary are formed.
         batches: calls of the model.
         patched: of patched runs.
         readings: taken.
         values: of all readings together.
         judgements: assertions judged, once for each look.
-        largest: bytes that the largest batch takes, with what is kept beside it.
+        largest: bytes that the largest batch takes, with the runs of it that are kept.
         skipped: assertions that do not apply, by reason.
         comparing: assertions whose measure compares checkpoints; what these cost is not counted.
     """
 
     passes: int = 0
     tokens: int = 0
+    pairs: int = 0
     read_tokens: int = 0
     batches: int = 0
     patched: PatchedWork = field(default_factory=PatchedWork)
@@ -135,9 +137,9 @@ class CountingAudit(Audit):
         if wanted.patching:
             runs = 3 if model.source.dtype in _HALVES else 2
         self._run_once(prompts, wanted, together, runs)
-        batch = min(together, len(prompts)) * bytes_a_prompt(model, prompts, wanted)
-        kept = min(budget(model.device), batch if wanted.patching else 0)
-        self.counted.largest = max(self.counted.largest, batch + kept)
+        # A batch that runs, and runs that are kept: each at most as large as one piece of work may be.
+        taken = min(len(prompts) * bytes_a_prompt(model, prompts, wanted), 2 * budget(model.device))
+        self.counted.largest = max(self.counted.largest, taken)
 
     def _run_once(self, prompts: PromptSet, wanted: Wanted, together: int, runs: int) -> None:
         counted = self.counted
@@ -145,6 +147,7 @@ class CountingAudit(Audit):
             counted.batches += runs
             counted.passes += runs * len(batch)
             counted.tokens += runs * sum(len(prompt.tokens) for prompt in batch)
+            counted.pairs += runs * sum(len(prompt.tokens) ** 2 for prompt in batch)
             if wanted.target_logits:
                 counted.read_tokens += sum(len(prompt.read_at) for prompt in batch)
 

@@ -39,18 +39,17 @@ def patched_work(request: Request, taking: ReadingBuilder, layout: Layout, promp
     tokens = sum(len(prompt.tokens) for prompt in prompts.prompts)
     layers, count = layout.layers, len(prompts)
     if taking.measure.joint:
+        # What sets have in common is computed once, and the last block at one position.
         sets = 1 + RANDOM_SETS * bool(taking.measure.shows_beside)
-        return PatchedWork(live=sets * tokens * layers, calls=sets * layers)
+        return PatchedWork(live=sets * tokens * layers // 2, calls=sets * layers)
     told, senders = request.chosen, taking.heads
     above = [layers - sender.layer for sender in senders]
     receiver = told.get("receiver")
     if isinstance(receiver, Receiver):
         lowest = min(head.layer for head in receiver.heads)
         below = [lowest - sender.layer for sender in senders if sender.layer < lowest]
-        suffix = tokens // 2  # what follows the first position that differs
-        return PatchedWork(
-            rows=count * sum(below), live=len(below) * suffix * (layers - lowest), calls=layers + len(below)
-        )
+        live = len(below) * tokens * (layers - lowest)
+        return PatchedWork(rows=count * sum(below), live=live, calls=layers + len(below))
     if "semantics" in told and told["semantics"] != "total":
         return PatchedWork(rows=count * sum(above), calls=layers)
     return PatchedWork(live=tokens // 2 * sum(above), calls=sum(above))

@@ -15,6 +15,7 @@ _WIDEST = 1024  # of the matrices: what is wider runs at the same rate
 _ROWS = 256
 _SMALL = 32
 _MOVED = 4 << 20  # numbers
+_TOGETHER = 16  # calls between two looks at the clock
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Rates:
 
 def probe(d_model: int, device: torch.device, dtype: torch.dtype) -> Rates:
     """Measure a device's rates, a third of the time each."""
-    began, share = time.perf_counter(), MOST_SECONDS / 4
+    began, share = time.perf_counter(), MOST_SECONDS / 6
     width = min(d_model, _WIDEST)
     with torch.no_grad():
         rows = torch.ones(_ROWS, width, device=device, dtype=dtype)
@@ -58,12 +59,13 @@ def _seconds(work: Callable[[], object], device: torch.device, most: float) -> f
     """How long a piece of work takes on average, repeated for about so long."""
     work()  # the first call prepares
     _wait(device)
-    began, times = time.perf_counter(), 0
-    while time.perf_counter() - began < most or not times:
-        for _ in range(8):
+    began, times, together = time.perf_counter(), 0, 1
+    while time.perf_counter() - began < most:
+        for _ in range(together):
             work()
         _wait(device)
-        times += 8
+        times += together
+        together = min(_TOGETHER, 2 * together)
     return (time.perf_counter() - began) / times
 
 
