@@ -79,7 +79,7 @@ SHAPES = (  # Touvron et al. 2023, arXiv 2307.09288, and its released configurat
 )
 
 
-def planned(shape: LargeShape, rates: Rates, folder: Path, dtype: str = "bfloat16") -> PlanResult:
+def planned(shape: LargeShape, rates: Rates, folder: Path, dtype: str = "float32") -> PlanResult:
     """The plan of the packaged IOI suite with a baseline, with GPT-2 small's circuit stretched over the shape."""
     model = folder / shape.called
     model.mkdir(parents=True, exist_ok=True)
@@ -124,21 +124,23 @@ def called() -> str:
 
 def tables(rates: Rates) -> Iterator[str]:
     """The page's figures as Markdown, each marked as exact, measured or derived."""
-    yield f"Measured: {called()}; {rates.flops / 1e9:.1f} GFLOP/s in matrix products of bfloat16, "
+    yield f"Measured: {called()}; {rates.flops / 1e9:.1f} GFLOP/s in matrix products of float32,"
     yield f"{1e6 * rates.call:.1f} µs a small operation, {rates.moved / 1e9:.1f} GB/s moved."
     yield ""
     yield "| | " + " | ".join(shape.called for shape in SHAPES) + " |"
     yield "| --- | " + " | ".join("---" for _ in SHAPES) + " |"
     with tempfile.TemporaryDirectory() as folder:
         plans = [planned(shape, rates, Path(folder)) for shape in SHAPES]
-    for label, cells in _rows(plans):
+        halves = [planned(shape, rates, Path(folder), "bfloat16") for shape in SHAPES]
+    for label, cells in _rows(plans, halves):
         yield f"| {label} | {' | '.join(cells)} |"
 
 
-def _rows(plans: list[PlanResult]) -> Iterator[tuple[str, list[str]]]:
+def _rows(plans: list[PlanResult], halves: list[PlanResult]) -> Iterator[tuple[str, list[str]]]:
     yield "weights (exact)", [f"{plan.shapes[0].parameters / 1e9:.2f} billion" for plan in plans]
     yield "passes of a checkpoint (exact)", [f"{plan.passes.least} to {plan.passes.most}" for plan in plans]
-    yield "memory, with the baseline open (derived)", [amount_text(plan.memory.peak) for plan in plans]
+    for dtype, some in (("float32", plans), ("bfloat16", halves)):
+        yield f"memory in {dtype}, with the baseline open (derived)", [amount_text(plan.memory.peak) for plan in some]
     yield "the result files of 1,000 checkpoints (derived)", [amount_text(CHECKPOINTS * plan.disk) for plan in plans]
     yield "one checkpoint at the measured rate (derived)", [time_text(plan.time.expected) for plan in plans]
     for devices in DEVICES:
@@ -159,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="the folder of scale.md")
     given = parser.parse_args()
-    rates = probe(max(shape.d_model for shape in SHAPES), torch.device("cpu"), torch.bfloat16)
+    rates = probe(max(shape.d_model for shape in SHAPES), torch.device("cpu"), torch.float32)
     text = "\n".join(tables(rates)) + "\n"
     if given.out is None:
         print(text, end="")

@@ -73,14 +73,18 @@ def plan_audit(
         skipped=dict(least.skipped),
         memory=memory_of(shapes, most, program),
         disk=disk_of(len(asked), most.values),
-        time=TimePlan(
-            start=start,
-            opening=opened,
-            least=low,
-            most=high,
-            expected=(low * high) ** 0.5,
-            rates=RatesMeasured(flops=rates.flops, call=rates.call, moved=rates.moved, seconds=rates.seconds),
-        ),
+        time=_time(start, opened, low, high, rates),
+    )
+
+
+def _time(start: float, opened: float, low: float, high: float, rates: Rates) -> TimePlan:
+    return TimePlan(
+        start=start,
+        opening=opened,
+        least=low,
+        most=high,
+        expected=(low * high) ** 0.5,
+        rates=RatesMeasured(flops=rates.flops, call=rates.call, moved=rates.moved, seconds=rates.seconds),
     )
 
 
