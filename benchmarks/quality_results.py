@@ -24,7 +24,7 @@ __all__ = ["OTHER_ROOMS", "RESULTS", "Line", "Results", "code_version", "key_of"
 RESULTS = Path(__file__).with_name("quality_results.jsonl")
 _SHORT = 12
 # Rooms of the package that decide nothing in an audit through pytest: a change there changes no result.
-OTHER_ROOMS = ("calibration", "cli", "mutation", "records", "report")
+OTHER_ROOMS = ("calibration", "cli", "mutation", "planning", "records", "report", "sweeps")
 RUN_WITH = ("ioi.yaml", "chains/ioi.yaml", "circuits/embedded.ioi.yaml")  # in the folder of suites
 
 Line = dict[str, Any]

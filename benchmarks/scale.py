@@ -81,22 +81,26 @@ SHAPES = (  # Touvron et al. 2023, arXiv 2307.09288, and its released configurat
 
 def planned(shape: LargeShape, rates: Rates, folder: Path, dtype: str = "float32") -> PlanResult:
     """The plan of the packaged IOI suite with a baseline, with GPT-2 small's circuit stretched over the shape."""
-    model = folder / shape.called
-    model.mkdir(parents=True, exist_ok=True)
-    (model / "config.json").write_text(json.dumps(shape.config), encoding="utf-8")
-    for file in TOKENIZER.glob("*token*"):
-        shutil.copy(file, model)
+    model, base = (_described(shape, folder / f"{shape.called}-{name}") for name in ("model", "base"))
     circuit = folder / f"{shape.called}.ioi.yaml"
     circuit.write_text(yaml.safe_dump(_stretched(shape)), encoding="utf-8")
-    baseline = find_shape(str(model))[0]
     return plan_audit(
-        (baseline,),
+        find_shape(str(model)),
         suites_given([SUITE], circuit),
         Opening("cpu", dtype),
         DEFAULT,
-        baseline=baseline,
+        baseline=find_shape(str(base))[0],
         rates=rates,
     )
+
+
+def _described(shape: LargeShape, folder: Path) -> Path:
+    """A folder with all that a plan reads of a checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(shape.config), encoding="utf-8")
+    for file in TOKENIZER.glob("*token*"):
+        shutil.copy(file, folder)
+    return folder
 
 
 def _stretched(shape: LargeShape) -> dict[str, Any]:

@@ -88,6 +88,7 @@ _RESULTS = (
     "edges",
     "graft",
     "mutation",
+    "plan",
     "policy",
     "sweep",
     "trajectory",

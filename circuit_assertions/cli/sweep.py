@@ -63,7 +63,7 @@ def add_sweep(verbs: Any) -> None:
     verb.add_argument("--json", action="store_true", help="print the comparison as JSON, and only that")
     verb.epilog = (
         "Exit code 0: every checkpoint passes its gate. 1: one does not. 2: one could not be read or judged, or the "
-        "sweep could not go on."
+        "sweep was stopped."
     )
     verb.set_defaults(run=_sweep)
 

@@ -59,7 +59,7 @@ def verdict_of(one: SweptCheckpoint) -> str:
 
 
 def checkpoint_line(one: SweptCheckpoint) -> str:
-    """What came of a checkpoint, in a line."""
+    """The counts of a checkpoint, in a line."""
     if one.problem:
         return f"{one.checkpoint}: could not be read: {one.problem}"
     counts = ", ".join(f"{one.count(word)} {word.said}" for word in Outcome if one.count(word))
@@ -127,7 +127,7 @@ def _first_broken(sweep: SweepResult) -> Iterator[tuple[str, str]]:
 
 
 def last_line(sweep: SweepResult) -> str:
-    """What a reader must know of what was not looked at; empty where everything was."""
+    """What bisection assumes; empty where every checkpoint was audited."""
     if sweep.bisected:
         return (
             "bisection assumes that an assertion breaks and holds again at most once in a run; breaks between two "

@@ -1,4 +1,4 @@
-"""The result of a sweep: what came of every assertion on every checkpoint, and where it broke first."""
+"""The result of a sweep: the outcome of every assertion on every checkpoint, and where it broke first."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ Shared = Sequence[tuple[Request, Reading]]  # what the first look of every asser
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a unit.
+    """The outcome of a unit.
 
     Attributes:
         result: the `AuditResult` as JSON; empty where the checkpoint could not be read.

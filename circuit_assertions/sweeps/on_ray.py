@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster: one that is there, else one that is started on this machine.
+"""A sweep on a Ray cluster: an existing one, else one that is started on this machine.
 
 One task for each checkpoint and suite; GPUs by Ray's own resources. What the baseline reads is put into the object
 store once. A task whose worker is lost is given to another by Ray itself. https://docs.ray.io

@@ -1,4 +1,4 @@
-"""A sweep from its start to its result: what is kept already, what is left to do, and what came of it."""
+"""A sweep from its start to its result: what is kept already, what is left to do, and the comparison of it all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Sweep:
 
     Attributes:
         tell: told of every checkpoint that is done.
-        swept: what came of each checkpoint, by name.
+        swept: each checkpoint that is done, by name.
         reused: how many results were there before.
     """
 
@@ -105,7 +105,7 @@ class Sweep:
             self._take(done)
 
     def result(self, bisected: bool = False) -> SweepResult:
-        """What came of all checkpoints so far."""
+        """The comparison of all checkpoints that are done so far."""
         setting = self.setting
         rows = [
             self.swept.get(one.name) or swept_checkpoint(one.name, {}, looked_at=False, problem="")
