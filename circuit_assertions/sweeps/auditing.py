@@ -89,28 +89,30 @@ class _Worker:
 
     def audit(self, unit: Unit, shared: Shared) -> Done:
         """Judge a suite on a checkpoint. What keeps the checkpoint from being read is told, and ends nothing."""
-        kept = (unit.checkpoint, self.setting.baseline, self.setting.corrupted)
-        self._open = {one: model for one, model in self._open.items() if one in kept}
+        # By name: two that link to the same files are equal, and results have the name that a model was opened by.
+        others = [one for one in (self.setting.baseline, self.setting.corrupted) if one is not None]
+        names = {str(one) for one in (unit.checkpoint, *others)}
+        self._open = {one: model for one, model in self._open.items() if str(one) in names}
         runner = self.runner(shared)
         try:
             with warnings.catch_warnings(action="ignore"):
+                self._open_first(runner.audit, others)
                 self._open[unit.checkpoint] = runner.audit.model(unit.checkpoint)
         except DeviceError:
             raise
         except CircuitAssertionsError as error:
             return Done(unit, problem=str(error))
-        done = Done(unit, self._result(runner, unit).to_json())
-        self._keep(runner.audit)
-        return done
+        return Done(unit, self._result(runner, unit).to_json())
 
-    def _keep(self, audit: Audit) -> None:
-        """Keep the models open that every unit needs."""
-        for one in (self.setting.baseline, self.setting.corrupted):
-            if one is not None and one not in self._open:
-                try:
-                    self._open[one] = audit.model(one)
-                except CircuitAssertionsError:  # every assertion that needs it says so
-                    continue
+    def _open_first(self, audit: Audit, others: Sequence[Checkpoint]) -> None:
+        """Open what every unit is compared with, before its own checkpoint, and keep it open."""
+        for one in others:
+            try:
+                self._open[one] = audit.model(one)
+            except DeviceError:
+                raise
+            except CircuitAssertionsError:  # every assertion that needs it reports that
+                continue
 
     def _result(self, runner: SuiteRunner, unit: Unit) -> AuditResult:
         setting, asked = self.setting, self.asked(unit.checkpoint, unit.suite)
