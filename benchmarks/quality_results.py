@@ -24,7 +24,7 @@ __all__ = ["OTHER_ROOMS", "RESULTS", "Line", "Results", "code_version", "key_of"
 RESULTS = Path(__file__).with_name("quality_results.jsonl")
 _SHORT = 12
 # Rooms of the package that no audit through pytest enters: a change there changes no result.
-OTHER_ROOMS = ("cli", "hunting", "mutation", "trackers", "training")
+OTHER_ROOMS = ("cli", "hunting", "mutation", "planning", "sweeps", "trackers", "training")
 RUN_WITH = ("ioi.yaml", "chains/ioi.yaml", "circuits/embedded.ioi.yaml")  # in the folder of suites
 
 Line = dict[str, Any]

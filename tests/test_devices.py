@@ -11,7 +11,7 @@ import torch
 from said import says
 
 from circuit_assertions.checkpoints import DeviceError
-from circuit_assertions.checkpoints.devices import choose_device, claim_worker_share, gpu_of_worker
+from circuit_assertions.checkpoints.devices import choose_device, claim_share, claim_worker_share, gpu_of_worker
 
 UUIDS = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,MIG-GPU-b1"
 
@@ -43,6 +43,14 @@ def test_a_worker_claims_its_share_of_the_callers_gpus(monkeypatch: pytest.Monke
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     claim_worker_share()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+
+
+@pytest.mark.parametrize(("worker", "gpu"), [(0, "3"), (1, "5"), (2, "3")])
+def test_workers_of_a_sweep_share_out_the_same_gpus(monkeypatch: pytest.MonkeyPatch, worker: int, gpu: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    claim_share(worker, 3)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu
 
 
 def test_hidden_gpus_stay_hidden_from_workers(monkeypatch: pytest.MonkeyPatch) -> None:

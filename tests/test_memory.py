@@ -18,6 +18,7 @@ from patching_cases import SENDERS, TASK, Both
 from tiny_models import save_tiny
 from torch import Tensor
 
+from circuit_assertions.checkpoints.free_memory import left_in_groups
 from circuit_assertions.engine import MeasuringError, memory
 from circuit_assertions.engine.arithmetic import Block
 from circuit_assertions.engine.live import Live
@@ -102,7 +103,7 @@ def test_limits_of_control_groups_bind(
         (tmp_path / "mounted" / folder).mkdir(parents=True, exist_ok=True)
         for name, text in held.items():
             (tmp_path / "mounted" / folder / name).write_text(text + "\n")
-    assert list(memory._left_in_groups(tmp_path / "cgroup", tmp_path / "mounted")) == left
+    assert list(left_in_groups(tmp_path / "cgroup", tmp_path / "mounted")) == left
 
 
 def test_a_piece_that_finds_no_memory_is_halved_and_done_again() -> None:

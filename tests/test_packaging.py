@@ -93,7 +93,8 @@ def _imported(file: Path) -> set[str]:
 
 def test_everything_that_is_imported_is_declared() -> None:
     """In an empty environment only what is declared is installed; pydantic brings its core."""
-    required = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["peft"]
+    extras = PROJECT["project"]["optional-dependencies"]
+    required = PROJECT["project"]["dependencies"] + extras["peft"] + extras["ray"]
     declared = {canonicalize_name(Requirement(one).name) for one in required} | {"pydantic-core"}
     known = packages_distributions()
     imported = set.union(*(_imported(file) for file in (ROOT / "circuit_assertions").rglob("*.py")))

@@ -15,7 +15,8 @@ PACKAGE = "circuit_assertions"
 FLOORS = (
     *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "request", "recorded", "audit"),
     *("assertions", "diagnosis", "tuning"),
-    *("results", "records", "mutation", "calibration", "hunting", "report", "trackers", "plugin", "cli", "training"),
+    *("results", "records", "mutation", "calibration", "planning", "hunting"),
+    *("report", "trackers", "plugin", "sweeps", "cli", "training"),
 )
 BOTTOM = (
     *("bounded", "collecting", "files", "offered", "ordering", "places", "policy", "printable", "unexpected"),

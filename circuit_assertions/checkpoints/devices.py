@@ -11,7 +11,7 @@ from circuit_assertions.checkpoints.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["choose_device", "claim_worker_share", "gpu_of_worker"]
+__all__ = ["choose_device", "claim_share", "claim_worker_share", "gpu_of_worker"]
 
 
 def gpu_of_worker(visible: str | None, present: int, worker: int) -> str | None:
@@ -36,17 +36,25 @@ def gpu_of_worker(visible: str | None, present: int, worker: int) -> str | None:
 def claim_worker_share() -> None:
     """In an xdist worker, restrict this process to its share of GPUs and cores. Must run before CUDA is initialised."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    if not worker.startswith("gw"):
-        return
+    if worker.startswith("gw"):
+        claim_share(int(worker.removeprefix("gw")), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def claim_share(worker: int, workers: int) -> None:
+    """Restrict this process to a worker's share of GPUs and cores. Must run before CUDA is initialised.
+
+    Args:
+        worker: its number, from 0.
+        workers: how many there are.
+    """
     import torch
 
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if "OMP_NUM_THREADS" not in os.environ:
         # As many threads as cores in every worker would have them wait for each other.
         torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     present = torch.cuda.device_count() if visible is None else 0  # asks the driver, does not initialise CUDA
-    share = gpu_of_worker(visible, present, int(worker.removeprefix("gw")))
+    share = gpu_of_worker(visible, present, worker)
     if share is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = share
 

@@ -77,6 +77,11 @@ class Frame:
                 f"have {stored} numbers: check that {own} belongs to these weights, or save the model again"
             )
 
+    @property
+    def numbers(self) -> int:
+        """How many weights the model has, those that are used twice counted once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
     def own_name(self, name: str) -> str:
         """The model's name for a tensor that is stored with or without the prefix of its body."""
         prefix = f"{self.model.base_model_prefix}."

@@ -14,6 +14,7 @@ from transformers.activations import ACT2FN
 
 from circuit_assertions.checkpoints.bounds import refuse_out_of_bounds
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
+from circuit_assertions.checkpoints.fitting import refuse_unfit
 from circuit_assertions.checkpoints.function import FunctionSettings, settings_of
 from circuit_assertions.checkpoints.gguf.files import settings_called
 from circuit_assertions.checkpoints.loading import Frame, is_mask, opened_tensors, stored_mask, unpickled
@@ -116,6 +117,7 @@ def _frame(folder: Path, config: dict[str, Any], shapes: Mapping[str, tuple[int,
     with _telling(folder):
         frame = Frame.of(folder, opening)
     frame.refuse_size(folder, sum(prod(shape) for shape in shapes.values()))
+    refuse_unfit(folder, frame.numbers, opening)
     return frame
 
 

@@ -26,8 +26,10 @@ from circuit_assertions.cli.masks import add_masks
 from circuit_assertions.cli.mutate import add_mutate
 from circuit_assertions.cli.options import VerbParser, add_lender, add_permissions, lender_of, permissions_of
 from circuit_assertions.cli.output import CUT_OFF, Outcome, hush, open_streams, say
+from circuit_assertions.cli.plan import add_plan
 from circuit_assertions.cli.policy import add_policy_verb
 from circuit_assertions.cli.show_record import add_show
+from circuit_assertions.cli.sweep import add_sweep
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 from circuit_assertions.cli.track import add_track
 from circuit_assertions.cli.trajectory import add_trajectory
@@ -89,7 +91,7 @@ def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
 # The keys of `results.RESULTS`, which is imported once one is asked for.
 _RESULTS = (
     *("audit", "calibration", "comparison", "diagnosis", "discovery", "edges", "graft", "hunt", "masks"),
-    *("mutation", "policy", "trajectory", "trend", "wrapped"),
+    *("mutation", "plan", "policy", "sweep", "trajectory", "trend", "wrapped"),
 )
 _FORMATS = ("suite", "chain", "record")
 
@@ -130,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     add_mutate(verbs)
     add_track(verbs)
     add_show(verbs)
+    add_plan(verbs)
+    add_sweep(verbs)
     add_trajectory(verbs)
     add_wrapped(verbs)
     add_policy_verb(verbs)

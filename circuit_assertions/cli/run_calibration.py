@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from circuit_assertions.assertions.packaged import usual_suites
 from circuit_assertions.cli.options import in_one_go, lender_of, one_checkpoint, opening_of, policy_of
 from circuit_assertions.cli.output import Outcome, printed
-from circuit_assertions.cli.suites_given import suites_given
 from circuit_assertions.cli.writable import check_writable
+from circuit_assertions.diagnosis.suites_given import suites_given
 from circuit_assertions.files import write_whole
 from circuit_assertions.places import shown_path
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.cli.options import in_one_go, lender_of, one_checkpoint, opening_of, policy_of
 from circuit_assertions.cli.output import Outcome, printed
-from circuit_assertions.cli.suites_given import suites_given
 from circuit_assertions.cli.writable import check_writable
 from circuit_assertions.diagnosis.suite_verdicts import Suites, named
+from circuit_assertions.diagnosis.suites_given import suites_given
 from circuit_assertions.mutation.errors import MutationError
 from circuit_assertions.mutation.kinds import Mutant, mutants_of
 from circuit_assertions.places import shown_path

@@ -26,7 +26,7 @@ from circuit_assertions.engine.work import add_passes
 from circuit_assertions.heads import Head
 from circuit_assertions.tasks import END, Prompt, PromptSet
 
-__all__ = ["Pass", "Wanted", "in_batches_of", "knocked_out", "run_passes"]
+__all__ = ["Pass", "Wanted", "bytes_a_prompt", "in_batches_of", "knocked_out", "prompts_together", "run_passes"]
 
 # Only to show that no result depends on it: nothing but a calibration limits batches otherwise than by memory.
 _most_together: ContextVar[int] = ContextVar("most_together", default=sys.maxsize)
@@ -242,6 +242,16 @@ def _entering(taken: Pass, places: frozenset[Place]) -> list[tuple[str, Callable
 
 
 def _batch_size(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
+    return min(prompts_together(model, prompts, wanted), _most_together.get())
+
+
+def prompts_together(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
+    """How many prompts run together, as far as memory decides it."""
+    return max(1, budget(model.device) // bytes_a_prompt(model, prompts, wanted))
+
+
+def bytes_a_prompt(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
+    """What a pass takes for each prompt."""
     layout, length = model.layout, prompts.longest
     numbers = 8 * length * layout.d_model  # the residual stream and what a block makes of it
     if wanted.patterns:
@@ -257,4 +267,4 @@ def _batch_size(model: Model, prompts: PromptSet, wanted: Wanted) -> int:
     if wanted.target_logits:
         numbers += 2 * layout.vocabulary * max(len(prompt.read_at) for prompt in prompts.prompts)
     width = 4 if wanted.patching and model.source.dtype in HALVES else model.source.dtype.itemsize
-    return min(max(1, budget(model.device) // (width * numbers)), _most_together.get())
+    return width * numbers

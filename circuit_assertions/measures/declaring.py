@@ -164,6 +164,11 @@ class Measure:
         return self.finish is not _columns
 
     @property
+    def shows_beside(self) -> bool:
+        """Whether it reads other sets too, to show what it is compared with."""
+        return self.beside is not _nothing_beside
+
+    @property
     def by_head(self) -> bool:
         """Whether it has one value per prompt and head or other component; otherwise one per prompt."""
         return self.kind == "head" or self.each

@@ -15,7 +15,9 @@ from circuit_assertions.results.graft import GraftResult
 from circuit_assertions.results.hunt import HuntResult
 from circuit_assertions.results.masks import MasksResult
 from circuit_assertions.results.mutation import MutationResult
+from circuit_assertions.results.plan import PlanResult
 from circuit_assertions.results.policy import PolicyResult
+from circuit_assertions.results.sweep import SweepResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
 from circuit_assertions.results.wrapped import WrappedResult
@@ -36,12 +38,14 @@ __all__ = [
     "GraftResult",
     "MasksResult",
     "HuntResult",
+    "PlanResult",
     "PolicyResult",
     "PolicyUsed",
     "MutationResult",
     "Reading",
     "Reported",
     "Result",
+    "SweepResult",
     "TrajectoryResult",
     "TrendResult",
     "WrappedResult",
@@ -57,8 +61,10 @@ RESULTS: Mapping[str, type[Result]] = {
     "graft": GraftResult,
     "masks": MasksResult,
     "hunt": HuntResult,
+    "plan": PlanResult,
     "policy": PolicyResult,
     "mutation": MutationResult,
+    "sweep": SweepResult,
     "trajectory": TrajectoryResult,
     "trend": TrendResult,
     "wrapped": WrappedResult,

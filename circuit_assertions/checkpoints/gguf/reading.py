@@ -15,6 +15,7 @@ import transformers
 from torch import Tensor
 
 from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
+from circuit_assertions.checkpoints.fitting import refuse_unfit
 from circuit_assertions.checkpoints.gguf.header import GgufHeader
 from circuit_assertions.checkpoints.gguf.settings import ELSEWHERE, GgufSettings, settings_in
 from circuit_assertions.checkpoints.loading import Frame
@@ -43,6 +44,7 @@ def read_gguf(header: GgufHeader, opening: Opening) -> Read:
         settings = settings_in(header)
         frame = Frame.of_config(settings.config, opening)
         frame.refuse_size(file, header.stored)
+        refuse_unfit(file, frame.numbers, opening)
         weights = fingerprint_of({tensor.name: tensor for tensor in header.tensors})
         loaded, report = _load(header, frame, opening)
     refuse_misfits(file, {}, loaded, report)
