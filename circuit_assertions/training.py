@@ -18,8 +18,8 @@ from circuit_assertions.assertions.policy_file import policy_named
 from circuit_assertions.assertions.runner import SuiteRunner
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
-from circuit_assertions.cli.suites_given import suites_given
 from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures
+from circuit_assertions.diagnosis.suites_given import suites_given
 from circuit_assertions.places import suite_path
 from circuit_assertions.plugin.gate import Gate, Rules
 from circuit_assertions.printable import printable

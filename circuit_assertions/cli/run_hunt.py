@@ -10,7 +10,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.cli.options import in_one_go, one_checkpoint, open_audit
 from circuit_assertions.cli.output import Outcome, printed
-from circuit_assertions.cli.suites_given import suites_given
+from circuit_assertions.diagnosis.suites_given import suites_given
 from circuit_assertions.places import shown_path, suite_path
 from circuit_assertions.tasks.schema import closest
 from circuit_assertions.verdict_words import Outcome as Verdict

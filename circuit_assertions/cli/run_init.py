@@ -23,8 +23,8 @@ from circuit_assertions.cli.searching import (
     task_searched,
     write_circuit,
 )
-from circuit_assertions.cli.suites_given import suites_given
 from circuit_assertions.cli.writable import check_writable
+from circuit_assertions.diagnosis.suites_given import suites_given
 from circuit_assertions.files import write_whole
 from circuit_assertions.places import suite_path
 from circuit_assertions.verdict_words import Outcome as Verdict
