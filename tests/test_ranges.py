@@ -30,7 +30,7 @@ KEYS = {"query": "query: end", "key": "key: subject-2", "receiver": "receiver: {
 def line(measure: str, expect: str) -> str:
     """An assertion about a measure with all the operands that it needs."""
     spec = MEASURES[measure]
-    task = "again" if "repeat" in spec.needs else "ioi"
+    task = "again" if "repeat" in spec.needs else "boxes" if "moved-answer" in spec.needs else "ioi"
     needed = [KEYS[key] for key, field in spec.operands.by_key().items() if key in KEYS and field.is_required()]
     heads = ["heads: name-mover"] if spec.by_head or spec.joint else []
     return f"  - {{id: a, measure: {measure}, task: {task}, {', '.join([*heads, *needed, f'expect: {expect}'])}}}"
@@ -39,6 +39,7 @@ def line(measure: str, expect: str) -> str:
 def told(folder: Path, measure: str, expect: str, prompts: int = 256) -> list[str]:
     """What validate says of a suite with this one assertion, without the file's name."""
     tasks = f"  ioi: {{kind: ioi, prompts: {prompts}}}\n  again: {{kind: repeated-tokens, prompts: {prompts}}}\n"
+    tasks += f"  boxes: {{kind: entity-tracking, counterfactual: label, prompts: {prompts}}}\n"
     file = folder / "x.yaml"
     file.write_text(f"suite: x\ncircuit: ioi\ntasks:\n{tasks}assertions:\n{line(measure, expect)}\n")
     try:
@@ -52,8 +53,8 @@ def test_every_measure_whose_values_are_bounded_says_so() -> None:
     """By its unit: shares of attention and of names, rates, probabilities, losses, absolute gaps, and nothing else."""
     for spec in CHECKED:
         whole = spec.unit in ("share of attention", "share of names", "share of answers")
-        whole = whole or spec.unit in ("share of prompts", "probability")
-        signed = spec.name in ("attention-effect", "probability-difference")
+        whole = whole or spec.unit in ("share of prompts", "probability") or spec.unit.endswith("behaviour")
+        signed = spec.name in ("attention-effect", "probability-difference", "pruning-revival", "revival-curve")
         assert (spec.highest == 1) == whole, spec.name
         assert (spec.lowest == -1) == signed, spec.name
         positive = {"loss", "incompleteness", "minimality", "circuit-model-distance"}
@@ -92,7 +93,7 @@ def test_bounds_around_the_range(tmp_path: Path, measure: str, where: str) -> No
         }.get(where, expected)
     for problems, said in zip((at_least, at_most), expected, strict=True):
         assert len(problems) == bool(said), problems
-        assert all(says(problem, said) and problem.startswith("7:") for problem in problems)
+        assert all(says(problem, said) and problem.startswith("8:") for problem in problems)
         assert all(says(problem, measure) or says(problem, "256 prompts") for problem in problems)
 
 
@@ -145,12 +146,12 @@ def test_a_bound_that_is_refused_could_not_have_told_two_models_apart(spec: Any)
 def test_what_is_said_of_it(tmp_path: Path, measure: str, expect: str, named: list[str]) -> None:
     (problem,) = told(tmp_path, measure, expect)
     assert says(problem, *named)
-    assert re.match(r"7:\d+: ", problem)
+    assert re.match(r"8:\d+: ", problem)
 
 
 def test_a_bound_out_of_range_is_told_at_its_column(tmp_path: Path) -> None:
     (problem,) = told(tmp_path, "answer-rate", "{at-least: 95}")
-    assert problem.startswith("7:55: ")
+    assert problem.startswith("8:55: ")
 
 
 @pytest.mark.parametrize(

@@ -235,14 +235,14 @@ def test_a_share_costs_intervals_of_its_own() -> None:
         (
             only(reading_of(spread(1.0), "loss")),
             only(reading_of(spread(1.0), "loss"), name="b"),
-            ("no assertion in common",),
+            ("no assertion",),
         ),
         (
             only(reading_of(spread(1.0), "loss")),
             only(reading_of(spread(1.0), "loss"), layers=3),
             ("2 layers", "3 layers"),
         ),
-        (only(reading_of(spread(1.0), "loss")), only(None, Outcome.SKIPPED), ("no assertion was judged in both",)),
+        (only(reading_of(spread(1.0), "loss")), only(None, Outcome.SKIPPED), ("judged",)),
         (
             only(reading_of(spread(1.0), "loss")),
             only(reading_of(spread(1.0), "loss", dtype="bfloat16")),

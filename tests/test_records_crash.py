@@ -179,7 +179,7 @@ def test_without_power_at_any_step_a_record_is_whole_or_not_there(
     pytest.fail("it has more steps than were tried")
 
 
-@pytest.mark.parametrize("broken", ["no sync of the file", "no rename", "no sync of the folder", "renamed first"])
+@pytest.mark.parametrize("broken", ["no file sync", "no rename", "no folder sync", "renamed first"])
 def test_the_test_above_fails_where_a_step_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -191,11 +191,11 @@ def test_the_test_above_fails_where_a_step_is_left_out(
             stream.flush()
             if broken == "renamed first":
                 beside.replace(target)
-            if broken != "no sync of the file":
+            if broken != "no file sync":
                 os.fsync(stream.fileno())
         if broken not in ("no rename", "renamed first"):
             beside.replace(target)
-        if broken != "no sync of the folder":
+        if broken != "no folder sync":
             files._sync(target.parent)
 
     monkeypatch.setattr(files, "_replace", replace)

@@ -139,8 +139,9 @@ def test_a_snapshot_is_demanded_written_held_and_broken(pytester: pytest.Pyteste
 
 @pytest.mark.usefixtures("opened_once")
 def test_unused_snapshots_are_reported_and_a_part_of_a_run_claims_none(
-    pytester: pytest.Pytester, tiny_folder: Path
+    pytester: pytest.Pytester, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # by which syrupy would leave the removal to a controller
     write(pytester.path, {"suites/kept.yaml": SUITE})
     assert run(pytester, tiny_folder, "suites", "--snapshot-update").ret == 0
     for part in (("suites", "-k", "heads-none"), ("suites/kept.yaml::heads-none",)):

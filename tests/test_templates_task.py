@@ -187,7 +187,7 @@ def test_mistakes_are_told(changes: dict[str, Any], named: list[str]) -> None:
 
 
 def test_a_word_that_the_tokenizer_does_not_know_as_an_answer_is_named() -> None:
-    with pytest.raises(TaskError, match=r"'Zxqvjk' is not a single token"):
+    with pytest.raises(TaskError, match="'Zxqvjk'"):
         task(cases=[CASES[0], {**CASES[1], "right": "Zxqvjk"}]).build(TOKENIZER)
 
 

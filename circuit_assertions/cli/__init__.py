@@ -96,6 +96,28 @@ _RESULTS = (
 _FORMATS = ("suite", "chain", "record")
 
 
+_VERBS = (
+    add_init,
+    add_calibrate,
+    add_compare,
+    add_diagnose,
+    add_discover,
+    add_edges,
+    add_graft,
+    add_list,
+    add_masks,
+    add_hunt,
+    add_mutate,
+    add_track,
+    add_show,
+    add_plan,
+    add_sweep,
+    add_trajectory,
+    add_wrapped,
+    add_policy_verb,
+)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="circuit-assertions", description="Regression tests for the mechanisms inside language models."
@@ -119,24 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_late = add_keys_of_kinds
     show.set_defaults(run=_show_task)
 
-    add_init(verbs)
-    add_calibrate(verbs)
-    add_compare(verbs)
-    add_diagnose(verbs)
-    add_discover(verbs)
-    add_edges(verbs)
-    add_graft(verbs)
-    add_list(verbs)
-    add_masks(verbs)
-    add_hunt(verbs)
-    add_mutate(verbs)
-    add_track(verbs)
-    add_show(verbs)
-    add_plan(verbs)
-    add_sweep(verbs)
-    add_trajectory(verbs)
-    add_wrapped(verbs)
-    add_policy_verb(verbs)
+    for add in _VERBS:
+        add(verbs)
 
     _add_listings(verbs)
 

@@ -27,7 +27,7 @@ jobs:
       - run: pip install ./circuit-assertions  # a checkout of circuit-assertions, as a submodule for instance
       - run: >
           pytest {suite} --model="$CANDIDATE" --baseline="$BASELINE"
-          --circuit-unresolved=fail --junitxml=circuits.xml
+          --circuit-unresolved=fail --junit-xml=circuits.xml
       - uses: actions/upload-artifact@v4
         if: always()
         with: {{name: circuits, path: circuits.xml}}

@@ -57,9 +57,7 @@ def tokens_of_text(text: str, tokenizer: Any, length: int, most: int, bos: BosPo
     if not ids:
         raise MeasuringError("the text is empty: give one with some thousand words")
     if len(rows) < 2:
-        raise MeasuringError(
-            f"the text has {len(ids)} tokens, too few for two rows of {own}: give a longer one, or a shorter --length"
-        )
+        raise MeasuringError(f"the text has {len(ids)} tokens, too few for two rows of {own}: give a longer one")
     return torch.tensor(rows[:most])
 
 

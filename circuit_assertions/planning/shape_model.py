@@ -113,6 +113,15 @@ class ShapeModel:
         """Where it would run."""
         return self.source.device
 
+    def identity(self) -> dict[str, Any]:
+        """As a model's; there is no fingerprint."""
+        return {
+            "fingerprint": self.source.fingerprint,
+            "architecture": self.source.architecture,
+            "dtype": str(self.source.dtype).removeprefix("torch."),
+            "device": self.device.type,
+        }
+
     @cached_property
     def shape(self) -> Shape:
         """Architecture and size."""

@@ -120,6 +120,7 @@ class Race:
             values=np.concatenate([part.values for part in parts]),
             texts=[text for part in parts for text in part.texts],
             templates=[template for part in parts for template in part.templates],
+            hashes=tuple(one for part in parts for one in part.hashes),
         )
         prompts = self.view.audit.prompts(self.view.task, self.view.checkpoint)
         settings = {**joined.settings, "token_hash": prompts.token_hash, "balance": prompts.balance}
