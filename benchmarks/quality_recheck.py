@@ -54,14 +54,15 @@ def which_code(results: Results) -> str:
     if results.latest is None or results.of(code_version()):
         return ""
     said = "These results were taken with earlier code."
-    rechecks = [one for one in results.rechecks if (one["of"], one["recheck"]) == (results.latest, code_version())]
+    rechecks = [one for one in results.rechecks if one["of"] == results.latest]
     if not rechecks:
-        return f"{said} No case was run again with today's."
+        return f"{said} No case was run again with later code."
     last = rechecks[-1]
+    later = "today's" if last["recheck"] == code_version() else "later"
     same = last["cases"] - len(last["differ"])
     otherwise = "; ".join(f"{name}: {', '.join(what)}" for name, what in last["differ"].items())
     return (
-        f"{said} {last['cases']} of the cases, drawn at random, were run again with today's code: {same} ended with "
+        f"{said} {last['cases']} of the cases, drawn at random, were run again with {later} code: {same} ended with "
         "the same outcome of every assertion, verdict, origin and recovery"
         f"{f'. These did not: {otherwise}' if otherwise else ''}."
     )

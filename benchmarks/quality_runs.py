@@ -30,6 +30,7 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
 from circuit_assertions.files import write_whole
 from circuit_assertions.policy import DEFAULT, Policy
+from circuit_assertions.recorded import RecordedCheckpoint
 from circuit_assertions.tasks import IoiTask, PromptSet
 from circuit_assertions.verdict_words import GateResult, Outcome
 from fixtures.healthy import save
@@ -99,7 +100,14 @@ class Runs:
         told = {name: float(f"{score:.4g}") for name, score in rivals.items()}
         return outcome(result, case.planted) | audited | {"lost": round(lost, 4), "rivals": told}
 
-    def _audit(self, opening: Opening, baseline: Checkpoint | None = None, policy: Policy = DEFAULT) -> Audit:
+    def _audit(
+        self,
+        opening: Opening,
+        baseline: Checkpoint | None = None,
+        policy: Policy = DEFAULT,
+        recorded: RecordedCheckpoint | None = None,
+    ) -> Audit:
+        assert recorded is None  # every baseline is a checkpoint
         return self._audits.setdefault((opening, baseline), _Kept(opening, baseline, policy))
 
     def _baseline(self, base: str, prompts: int, seed: int) -> Seen:
