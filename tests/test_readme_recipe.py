@@ -41,7 +41,7 @@ def test_the_recipe_gates_on_evidence_of_health_and_keeps_its_report() -> None:
     assert "--circuit-unresolved=fail" in gate.split()
     assert "--no-diagnosis" not in gate
     (kept,) = (step for step in recipe() if step.get("uses", "").startswith("actions/upload-artifact"))
-    assert f"--junitxml={kept['with']['path']}" in gate.split()
+    assert f"--junit-xml={kept['with']['path']}" in gate.split()
 
 
 @pytest.mark.slow
