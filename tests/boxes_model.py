@@ -37,12 +37,11 @@ from reference_model import (
     ReferenceModel,
     config_of,
     embedded_tokens,
-    idle_head,
-    quiet_mlp,
     tokenizer_of,
     write_all_embeddings,
+    write_cast,
 )
-from reference_weights import HEADS, TOKEN_SIZE, Head, Lane, Stream, blank_model, one_back, write_head, write_mlp
+from reference_weights import TOKEN_SIZE, Head, Lane, Stream, blank_model, one_back
 from transformers import PreTrainedTokenizerFast
 
 from circuit_assertions.tasks.entity_tracking import EntityTrackingTask
@@ -90,12 +89,7 @@ def _build(cast: Cast, heads: Mapping[str, Callable[[], Head]]) -> ReferenceMode
     tokenizer = boxes_tokenizer()
     model = blank_model(config_of(tokenizer, LAYERS))
     write_all_embeddings(model, embedded_tokens(len(tokenizer)))
-    roles = {head: role for role, members in cast.items() for head in members}
-    for layer in range(LAYERS):
-        write_mlp(model, layer, quiet_mlp(layer))
-        for index in range(HEADS):
-            role = roles.get((layer, index))
-            write_head(model, layer, index, heads[role]() if role else idle_head(layer, index))
+    write_cast(model, cast, heads)
     return ReferenceModel(model, tokenizer, cast)
 
 

@@ -36,13 +36,11 @@ from reference_model import (
     ReferenceModel,
     config_of,
     embedded_tokens,
-    idle_head,
-    quiet_mlp,
     tokenizer_of,
     write_all_embeddings,
+    write_cast,
 )
 from reference_weights import (
-    HEADS,
     TOKEN_SIZE,
     Head,
     Lane,
@@ -50,8 +48,6 @@ from reference_weights import (
     blank_model,
     one_back,
     position_codes,
-    write_head,
-    write_mlp,
 )
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -86,12 +82,7 @@ def build_ordinal_model() -> ReferenceModel:
     tokenizer = _tokenizer()
     model = blank_model(config_of(tokenizer, LAYERS))
     _write_embeddings(model, tokenizer)
-    roles = {head: role for role, heads in CAST.items() for head in heads}
-    for layer in range(LAYERS):
-        write_mlp(model, layer, quiet_mlp(layer))
-        for index in range(HEADS):
-            role = roles.get((layer, index))
-            write_head(model, layer, index, _WORKING_HEADS[role]() if role else idle_head(layer, index))
+    write_cast(model, CAST, _WORKING_HEADS)
     return ReferenceModel(model, tokenizer, CAST)
 
 

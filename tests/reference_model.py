@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,13 +112,19 @@ def build_reference_model() -> ReferenceModel:
     tokenizer = word_tokenizer()
     model = blank_model(config_of(tokenizer))
     _write_embeddings(model, tokenizer)
-    roles = {head: role for role, heads in CAST.items() for head in heads}
-    for layer in range(LAYERS):
-        write_mlp(model, layer, _mlp_0() if layer == 0 else quiet_mlp(layer))
+    write_cast(model, CAST, _WORKING_HEADS)
+    write_mlp(model, 0, _mlp_0())
+    return ReferenceModel(model, tokenizer, CAST)
+
+
+def write_cast(model: GPT2LMHeadModel, cast: Cast, heads: Mapping[str, Callable[[], Head]]) -> None:
+    """Set the weights of every block: heads of the cast do their role's work, the others are idle, MLPs are quiet."""
+    roles = {head: role for role, members in cast.items() for head in members}
+    for layer in range(model.config.n_layer):
+        write_mlp(model, layer, quiet_mlp(layer))
         for index in range(HEADS):
             role = roles.get((layer, index))
-            write_head(model, layer, index, _WORKING_HEADS[role]() if role else idle_head(layer, index))
-    return ReferenceModel(model, tokenizer, CAST)
+            write_head(model, layer, index, heads[role]() if role else idle_head(layer, index))
 
 
 def permute_heads(reference: ReferenceModel, seed: int) -> ReferenceModel:

@@ -10,6 +10,7 @@ from circuit_assertions.cli.options import (
     add_lender,
     add_model_and_task,
     add_opening,
+    count,
     lender_of,
     one_checkpoint,
     opening_of,
@@ -25,22 +26,16 @@ def add_edges(verbs: Any) -> None:
     """Add the verb to the parser's."""
     edges = verbs.add_parser("edges", help="list the strongest edges between components, approximately: for triage")
     add_model_and_task(edges)
-    edges.add_argument("--prompts", type=_count, metavar="N", help="how many prompts; default the task's own number")
+    edges.add_argument("--prompts", type=count, metavar="N", help="how many prompts; default the task's own number")
     edges.add_late = add_keys_of_kinds
     edges.add_argument(
-        "--steps", type=_count, default=5, metavar="N", help="points to average gradients over; 1 is EAP (default 5)"
+        "--steps", type=count, default=5, metavar="N", help="points to average gradients over; 1 is EAP (default 5)"
     )
-    edges.add_argument("--top", type=_count, default=20, metavar="N", help="how many edges to list (default 20)")
+    edges.add_argument("--top", type=count, default=20, metavar="N", help="how many edges to list (default 20)")
     add_lender(edges)
     add_opening(edges)
     edges.add_argument("--json", action="store_true", help="print the edges as JSON, and only that")
     edges.set_defaults(run=_edges)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
 
 
 def _edges(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:

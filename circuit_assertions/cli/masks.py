@@ -12,10 +12,12 @@ from circuit_assertions.cli.options import (
     add_lender,
     add_model_and_task,
     add_opening,
+    count,
     lender_of,
     one_checkpoint,
     opening_of,
     progress_on_stderr,
+    whole,
 )
 from circuit_assertions.cli.output import Outcome
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
@@ -29,7 +31,7 @@ def add_masks(verbs: Any) -> None:
         "masks", help="learn which heads carry what a task's counterfactual changes (desiderata-based masking)"
     )
     add_model_and_task(masks)
-    masks.add_argument("--prompts", type=_count, metavar="N", help="how many prompts; default the task's own number")
+    masks.add_argument("--prompts", type=count, metavar="N", help="how many prompts; default the task's own number")
     masks.add_argument(
         "--carries",
         type=lambda text: [word.strip() for word in text.split(",") if word.strip()],
@@ -37,7 +39,7 @@ def add_masks(verbs: Any) -> None:
         help="what heads are to carry; default everything that the task's counterfactual can change alone",
     )
     masks.add_argument("--circuit", type=Path, metavar="FILE", help="a circuit file whose roles are compared")
-    masks.add_argument("--seed", type=_whole, default=0, metavar="N", help="of the order of prompts (default 0)")
+    masks.add_argument("--seed", type=whole, default=0, metavar="N", help="of the order of prompts (default 0)")
     masks.add_late = add_keys_of_kinds
     add_lender(masks)
     add_opening(masks)
@@ -47,18 +49,6 @@ def add_masks(verbs: Any) -> None:
         "in memory; nothing is written."
     )
     masks.set_defaults(run=_masks)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if _whole(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
 
 
 def _masks(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:

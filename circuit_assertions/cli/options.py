@@ -53,6 +53,28 @@ class VerbParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
 
+def whole(text: str) -> int:
+    """The whole number that an option was given.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is none.
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """The number of things, at least one, that an option was given.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
 def add_model_and_task(verb: argparse.ArgumentParser) -> None:
     """Add the options that say which one checkpoint is asked, and what."""
     verb.add_argument("--model", required=True, help="a checkpoint folder, a GGUF file, a PEFT adapter, or a hub id")

@@ -10,6 +10,7 @@ from typing import Any
 from circuit_assertions.cli.options import (
     add_opening,
     add_policy,
+    count,
     in_one_go,
     one_checkpoint,
     open_audit,
@@ -50,21 +51,15 @@ def add_wrapped(verbs: Any) -> None:
     )
     verb.add_argument("--rate", type=_rate, default=_RATE, metavar="X", help="its learning rate (default %(default)g)")
     verb.add_argument(
-        "--batch", type=_count, default=_BATCH, metavar="N", help="prompts of one step (default %(default)s)"
+        "--batch", type=count, default=_BATCH, metavar="N", help="prompts of one step (default %(default)s)"
     )
-    verb.add_argument("--steps", type=_count, metavar="N", help="after how many it ends; default those of the policy")
+    verb.add_argument("--steps", type=count, metavar="N", help="after how many it ends; default those of the policy")
     verb.add_argument("--seeds", type=_seeds, metavar="N", help="how often; default that of the policy")
     add_policy(verb)
     add_opening(verb)
     verb.add_argument("--json", action="store_true", help="print what was found as JSON, and only that")
     verb.epilog = f"Exit code 0: {WrappingVerdict.REMOVED}. 1: any other verdict. 2: it could not be done."
     verb.set_defaults(run=_wrapped)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
 
 
 def _seeds(text: str) -> int:

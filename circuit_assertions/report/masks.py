@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuit_assertions.printable import printable_lines
+from circuit_assertions.report.explaining import share_text
 from circuit_assertions.report.tables import Column, paragraph, table
 from circuit_assertions.results import MasksResult
 from circuit_assertions.results.masks import MaskFound
-from circuit_assertions.results.values import Figure
 
 __all__ = ["masks_lines"]
 
@@ -30,8 +30,8 @@ def _of(mask: MaskFound, unit: str) -> Iterator[str]:
     search, choose, report = mask.prompts
     said = [
         f"{len(mask.heads)} heads: {', '.join(mask.heads) or 'none'}",
-        f"with them the answer moves to the counterfactual's on {_share(mask.carries)} of the prompts; with random "
-        f"heads of the same layers on {mask.random:.0%}, with all heads on {_share(mask.everyone)}",
+        f"with them the answer moves to the counterfactual's on {share_text(mask.carries)} of the prompts; with random "
+        f"heads of the same layers on {mask.random:.0%}, with all heads on {share_text(mask.everyone)}",
         *(f"{role}: {carriers} of its {of} heads are among them" for role, (carriers, of) in mask.roles.items()),
         f"learned on {search} prompts, the penalty chosen on {choose} others, reported on {report} others",
     ]
@@ -43,7 +43,3 @@ def _of(mask: MaskFound, unit: str) -> Iterator[str]:
         for one in mask.path
     ]
     yield from table(tried, Column(), Column(align="right"), Column(align="right"), indent=_INDENT)
-
-
-def _share(figure: Figure) -> str:
-    return f"{figure.mean:.0%} [{figure.low:.0%}, {figure.high:.0%}]"
