@@ -7,8 +7,8 @@
     python -m benchmarks.quality --quick --json
 
 Every case is declared, with what is true of it, in quality_cases.py. A run may be interrupted at any time: what is in
-the results file is not run again. If the code has changed since, it is; lines of other code stay in the file until
-`--forget-old`. `--recheck N` tests whether they still hold.
+the results file is not run again. If the code has changed since, it is, unless `--recheck 20` (or more) found that
+cases of the earlier code end the same today. Lines of other code stay in the file until `--forget-old`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality_cases import GROUPS, Case, declare, quick
-from benchmarks.quality_results import RESULTS, Results, code_version, key_of
+from benchmarks.quality_results import RESULTS, Results, code_version
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _QUICK_DRAWS = 500
@@ -56,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if given.only in (None, case.group) and given.seeds in (None, case.seeds)
         ]
         cases = cases[: given.limit]
-        done = set() if given.make else results.done(code_version())
-        left = [case for case in cases if key_of(case, code_version()) not in done]
+        left = [case for case in cases if given.make or not results.has(case, code_version())]
         if not _all(left, results, given, already=len(cases) - len(left)):
             return 130
     if not given.make:

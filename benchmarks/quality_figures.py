@@ -13,7 +13,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from benchmarks.quality_cases import Case, declare
-from benchmarks.quality_results import Line, Results, code_version, key_of
+from benchmarks.quality_results import Line, Results, key_of
 from benchmarks.quality_rivals import RIVALS
 from circuit_assertions.verdict_words import GateResult, OriginVerdict, Outcome, RecoveryVerdict
 
@@ -98,22 +98,16 @@ class Ran:
 
 
 def joined(results: Results, seeds: str = "reporting") -> list[Ran]:
-    """The cases that came to a verdict, of today's code, or of the last that was run."""
-    version = _version(results)
-    lines = [] if version is None else results.of(version)
+    """The cases that came to a verdict, of today's code and of code that is alike, or of the last that was run."""
+    lines = results.counted()
     cases = {(seed, case.name): case for seed in {line["seed"] for line in lines} for case in _declared(seed)}
-    asked = results.asked.get(version or "", [])
     found = []
     for line in lines:
         case = cases.get((line["seed"], line["case"]))
         # A case that was declared otherwise when it was run has another key.
         if case is not None and case.seeds == seeds and line["key"] == key_of(case, line["version"]):
-            found.append(Ran(case, line, asked))
+            found.append(Ran(case, line, results.asked.get(line["version"], [])))
     return [one for one in found if "error" not in one.line]
-
-
-def _version(results: Results) -> str | None:
-    return code_version() if results.of(code_version()) else results.latest
 
 
 @cache

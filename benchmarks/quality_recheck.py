@@ -1,7 +1,8 @@
 """Results of earlier code, tested by running some of their cases again with today's code.
 
 The full run takes hours, and most changes of the code decide no verdict. `--recheck N` runs N cases of the latest
-results again, drawn at random, and notes which of them now end otherwise.
+results again, drawn at random, and notes which of them now end otherwise. Where none of 20 or more does, the results
+hold for today's code, and only the cases that are not run yet are left.
 """
 
 from __future__ import annotations
@@ -50,19 +51,24 @@ def note(results: Results, outcomes: Sequence[tuple[Case, dict[str, Any]]]) -> L
 
 
 def which_code(results: Results) -> str:
-    """Which code the results are of, in a sentence; empty where it is today's."""
-    if results.latest is None or results.of(code_version()):
+    """Which code the results are of, in a sentence; empty where all are of today's."""
+    lines = results.counted()
+    earlier = sum(line["version"] != code_version() for line in lines)
+    if not earlier:
         return ""
     said = "These results were taken with earlier code."
-    rechecks = [one for one in results.rechecks if one["of"] == results.latest]
+    if earlier < len(lines):
+        said = f"{earlier} of the {len(lines)} results were taken with earlier code."
+    near = {*results.alike(results.current or "")}
+    rechecks = [one for one in results.rechecks if near & {one["of"], one["recheck"]}]
     if not rechecks:
         return f"{said} No case was run again with later code."
-    last = rechecks[-1]
-    later = "today's" if last["recheck"] == code_version() else "later"
-    same = last["cases"] - len(last["differ"])
-    otherwise = "; ".join(f"{name}: {', '.join(what)}" for name, what in last["differ"].items())
+    differ = {name: what for one in rechecks for name, what in one["differ"].items()}
+    count = sum(one["cases"] for one in rechecks)
+    later = "today's" if all(one["recheck"] == code_version() for one in rechecks) else "later"
+    otherwise = "; ".join(f"{name}: {', '.join(what)}" for name, what in differ.items())
     return (
-        f"{said} {last['cases']} of the cases, drawn at random, were run again with {later} code: {same} ended with "
-        "the same outcome of every assertion, verdict, origin and recovery"
+        f"{said} {count} of the cases, drawn at random, were run again with {later} code: {count - len(differ)} ended "
+        "with the same outcome of every assertion, verdict, origin and recovery"
         f"{f'. These did not: {otherwise}' if otherwise else ''}."
     )

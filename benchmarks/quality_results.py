@@ -23,6 +23,7 @@ __all__ = ["OTHER_ROOMS", "RESULTS", "Line", "Results", "code_version", "key_of"
 
 RESULTS = Path(__file__).with_name("quality_results.jsonl")
 _SHORT = 12
+_ENOUGH = 20  # cases run again, by which results of other code are taken to hold
 # Rooms of the package that no audit through pytest enters: a change there changes no result.
 OTHER_ROOMS = ("cli", "hunting", "mutation", "planning", "sweeps", "trackers", "training")
 RUN_WITH = ("ioi.yaml", "chains/ioi.yaml", "circuits/embedded.ioi.yaml")  # in the folder of suites
@@ -76,9 +77,44 @@ class Results:
             write_whole(file, f"{whole}\n" if whole else "")
         return found
 
+    def alike(self, version: str) -> tuple[str, ...]:
+        """The versions whose results hold for this one as well, and it itself first.
+
+        Two versions are alike where at least 20 cases of the one were run again with the other and all ended the same.
+        """
+        cases: dict[frozenset[str], int] = {}
+        for line in self.rechecks:
+            pair = frozenset((line["recheck"], line["of"]))
+            cases[pair] = -1 if line["differ"] or cases.get(pair) == -1 else max(line["cases"], cases.get(pair, 0))
+        same = [pair for pair, count in cases.items() if count >= _ENOUGH]
+        found = [version]
+        for one in found:  # grows meanwhile
+            found += sorted({other for pair in same if one in pair for other in pair} - {*found})
+        return tuple(found)
+
+    @property
+    def current(self) -> str | None:
+        """The version that tables are of: today's, if it or one that is alike was run; else that of the last line."""
+        run = {line["version"] for line in self.lines}
+        return code_version() if run & {*self.alike(code_version())} else self.latest
+
+    def counted(self) -> list[Line]:
+        """The lines of the current version and of those that are alike, one a case: that of the nearest version."""
+        if self.current is None:
+            return []
+        found: dict[tuple[int, str], Line] = {}
+        for version in self.alike(self.current):
+            for line in self.of(version):
+                found.setdefault((line["seed"], line["case"]), line)
+        return list(found.values())
+
     def done(self, version: str) -> set[str]:
         """The keys of the cases that were run with this code."""
         return {line["key"] for line in self.lines if line["version"] == version}
+
+    def has(self, case: Case, version: str) -> bool:
+        """Whether a case was run with this code, or with code that is alike."""
+        return any(key_of(case, one) in self.done(one) for one in self.alike(version))
 
     def of(self, version: str) -> list[Line]:
         """The lines of one version of the code, in the order in which they came."""

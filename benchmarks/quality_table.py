@@ -49,7 +49,8 @@ def figures(results: Results) -> dict[str, Any]:
     ran, alarms = joined(results), _alarms(results)
     return {
         "code": code_version(),
-        "code is today's": bool(results.of(code_version())),
+        "code is today's": results.current == code_version(),
+        "results by code": dict(Counter(line["version"] for line in results.counted())),
         "runs": {group: _counted(results, group) for group in GROUPS},
         "false alarms": {name: share.as_json() for name, share in _false_alarms(ran, _gate).items()},
         "detected": {

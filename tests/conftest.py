@@ -48,8 +48,8 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No test may ask the network for a model: what is meant to fail offline must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# What tests audit is not told on the page of a step that runs them.
-for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+# What tests audit is not told on the page of a step that runs them, and pytest prints the same there as elsewhere.
+for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "CI", "BUILD_NUMBER"):
     os.environ.pop(name, None)
 
 

@@ -170,6 +170,42 @@ def test_a_recheck_runs_the_cases_and_keeps_only_what_ended_otherwise(
     assert "40 ended" in capsys.readouterr().out
 
 
+def test_results_of_earlier_code_hold_where_a_recheck_found_no_difference(
+    of_earlier_code: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def work(case: Case, make: bool) -> dict[str, Any]:
+        ran.append(case.name)
+        return line_of(case)
+
+    monkeypatch.setattr(quality, "_begin", lambda *_: None)
+    monkeypatch.setattr(quality, "_work", work)
+    command = ["--jobs", "1", "--limit", "45", "--results", str(of_earlier_code.file)]
+    assert quality.main([*command, "--recheck", "19"]) == 0
+    assert not Results.read(of_earlier_code.file).has(declare()[0], code_version())
+    assert quality.main([*command, "--recheck", "20"]) == 0
+    ran.clear()
+    assert quality.main(command) == 0
+    assert ran == [case.name for case in declare()[40:45]]
+    results = Results.read(of_earlier_code.file)
+    assert Counter(line["version"] for line in results.counted()) == {"earlier": 40, code_version(): 5}
+    assert len(joined(results)) + len(joined(results, "setting")) == 45
+    assert "40 of the 45" in quality_recheck.which_code(results)
+
+
+def test_one_case_that_ends_otherwise_makes_results_not_count(of_earlier_code: Results) -> None:
+    cases = quality_recheck.drawn(of_earlier_code, 30)
+    outcomes = [(case, line_of(case)) for case in cases]
+    quality_recheck.note(of_earlier_code, outcomes)
+    assert of_earlier_code.alike(code_version()) == (code_version(), "earlier")
+    of_earlier_code.add_recheck({"recheck": "later", "of": code_version(), "cases": 20, "differ": {}})
+    assert of_earlier_code.alike("later") == ("later", code_version(), "earlier")
+    quality_recheck.note(of_earlier_code, [(cases[0], line_of(cases[0]) | {"gate": "other"})])
+    assert of_earlier_code.alike("later") == ("later", code_version())
+    assert not of_earlier_code.has(cases[0], code_version())
+
+
 def test_results_of_todays_code_need_no_recheck(filled: Results) -> None:
     assert not quality_recheck.which_code(filled)
 

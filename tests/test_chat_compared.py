@@ -70,7 +70,6 @@ def cases_of(file: Path) -> dict[str, Any]:
 def test_the_terminal_json_and_junit_have_the_other_verdict(
     workers: tuple[str, ...], pytester: pytest.Pytester, chat_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("CI", raising=False)  # with it pytest repeats whole failures in its short summary
     write(pytester.path, {"suites/chat.yaml": SUITE})
     given = (f"--model={chat_folder}", "--junitxml=out.xml", "--circuit-json=out.json", *workers)
     result = pytester.runpytest_inprocess(*given, "-p", "no:hypothesispytest")
