@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import os
 import shutil
 import sys
@@ -55,6 +56,26 @@ for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "CI", "BUILD_NUMBER"):
 
 # Thousands of modules stay once torch is imported, and each full collection looks through all of them.
 gc.set_threshold(20_000, 20, 50)
+
+
+def _read_once(name: str) -> None:
+    """What installed packages say of themselves is read once: pytest asks all of them in each run in this process."""
+    read, known = getattr(importlib.metadata.Distribution, name).fget, {}
+
+    def once(self: importlib.metadata.Distribution) -> Any:
+        place = getattr(self, "_path", None)
+        if place is None:
+            return read(self)
+        if place not in known:
+            known[place] = read(self)
+        return known[place]
+
+    setattr(importlib.metadata.Distribution, name, property(once))
+
+
+_read_once("entry_points")
+_read_once("files")
+_read_once("metadata")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by mark

@@ -9,6 +9,8 @@ of the other parameters once, in whichever test has it. A test without another p
 pairwise sample of one parameter and the tests would be all cases. For the same reason `turns=("parts",)` names
 parameters of which each other value meets some value and not every one, in turn.
 
+`sample(3)` marks a test with many cases of one kind: the normal run takes three of them, spread over the list.
+
 The sample is drawn of the cases that are collected, so that a case asked for by its name runs.
 """
 
@@ -20,7 +22,7 @@ from itertools import combinations
 
 import pytest
 
-__all__ = ["covering", "mark_families", "pairs_of"]
+__all__ = ["covering", "mark_families", "pairs_of", "spread"]
 
 Case = Mapping[str, Hashable]
 Pair = frozenset[tuple[str, Hashable]]
@@ -58,7 +60,10 @@ def covering(cases: Sequence[Case], first: Iterable[int] = (), kinds: Sequence[H
 def mark_families(items: Iterable[pytest.Item]) -> None:
     """Mark the cases `complete` that are not in the sample of their family."""
     families: dict[Hashable, list[pytest.Item]] = {}
+    sampled: dict[Hashable, list[pytest.Item]] = {}
     for item in items:
+        if item.get_closest_marker("sample") is not None and item.get_closest_marker("complete") is None:
+            sampled.setdefault((item.path, _test(item)), []).append(item)
         mark = item.get_closest_marker("family")
         if mark is not None and "main" in mark.kwargs:
             families.setdefault((item.path, repr(mark.kwargs)), []).append(item)
@@ -67,6 +72,23 @@ def mark_families(items: Iterable[pytest.Item]) -> None:
     for members in families.values():
         for item in _left_out(members):
             item.add_marker(pytest.mark.complete)
+    for members in sampled.values():
+        for item in _not_sampled(members):
+            item.add_marker(pytest.mark.complete)
+
+
+def spread(count: int, of: int) -> set[int]:
+    """Which `count` of `of` places to take, from the first to the last."""
+    if count >= of:
+        return set(range(of))
+    return {round(place * (of - 1) / max(count - 1, 1)) for place in range(count)}
+
+
+def _not_sampled(members: Sequence[pytest.Item]) -> list[pytest.Item]:
+    mark = members[0].get_closest_marker("sample")
+    assert mark is not None
+    taken = spread(mark.args[0], len(members))
+    return [item for number, item in enumerate(members) if number not in taken]
 
 
 def _left_out(members: Sequence[pytest.Item]) -> list[pytest.Item]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +171,14 @@ class Both:
         wrong = torch.tensor([prompt.wrong.token for prompt in self.prompts.prompts])
         with exact_softmax():
             return NaivePatching(model, base, other, right, wrong)
+
+
+@cache
+def shared(name: str) -> Both:
+    """The same for every file of tests in this process. No test may change it."""
+    folder = Path(tempfile.mkdtemp(prefix="patching-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Both(name, folder)
 
 
 def by_naive(slow: Callable[[Sender], Tensor]) -> Tensor:

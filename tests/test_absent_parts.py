@@ -56,6 +56,7 @@ def run(verb: str, *more: str | Path) -> int:
     return main([verb, *VERBS[verb], *map(str, more)])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_baseline_lends_an_adapter_its_base_as_the_error_says(
     verb: str, whole: Path, adapter: Path, capsys: pytest.CaptureFixture[str]
@@ -67,6 +68,7 @@ def test_the_baseline_lends_an_adapter_its_base_as_the_error_says(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_baseline_lends_its_tokenizer_as_the_error_says(
     verb: str, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -16,7 +16,7 @@ from naive_answers import NaiveSets, Sets, compared
 from naive_attribution import LOGITS, NaiveAttribution
 from naive_effects import of_pattern, to_writes
 from naive_patching import exact_softmax
-from patching_cases import NOT_RECOGNISED, SENDERS, Both, apart, by_naive, naive
+from patching_cases import NOT_RECOGNISED, SENDERS, Both, apart, by_naive, naive, shared
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -67,7 +67,8 @@ class Asked:
     """One random model, asked for sets of answers, by the project and slowly."""
 
     def __init__(self, name: str, metric: str, folder: Path) -> None:
-        self.both, self.metric = Both(name, folder), metric
+        # That a model is measured with hooks is told once for each model.
+        self.both, self.metric = Both(name, folder) if name == BY_HOOKS else shared(name), metric
         base, readout = self.both.fast.base if name != BY_HOOKS else None, self.both.model.readout
         likely = () if base is None else readout.all_logits(base.final[:, -1]).topk(3).indices.tolist()
         self.prompts = with_sets(self.both.prompts.prompts, metric, likely)
@@ -99,7 +100,7 @@ class Asked:
         assert float((got - expected).abs().max()) <= self.bound * max(scale, 1e-3)
 
 
-family = pytest.mark.family(main="name", whole=("gpt2",))
+family = pytest.mark.family(main="name", whole=("gpt2",), turns=("semantics", "which", "label"))
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama", BY_HOOKS])

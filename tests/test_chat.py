@@ -191,7 +191,7 @@ def test_a_template_with_a_date_has_the_same_one_on_every_day() -> None:
 CODES = re.findall("%.", "%F%D%x%c%T%X%R%Y%y%G%m%B%b%h%d%e%A%a%u%w%j%U%V%W%H%I%M%S%f%p%Z%z%%")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(st.lists(st.sampled_from([*CODES, "d", "Y", " ", ", ", "-"]), min_size=1, max_size=6))
 def test_a_date_is_written_as_python_does(pieces: list[str]) -> None:
     wanted = "".join(pieces)
@@ -356,6 +356,7 @@ PAIRS_OF_TEMPLATES = {
 }
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("own", "baselines", "fits"), PAIRS_OF_TEMPLATES.values(), ids=PAIRS_OF_TEMPLATES)
 def test_a_model_is_asked_in_the_template_of_its_baseline_unless_it_has_another(
     tmp_path: Path, own: str | None, baselines: str | None, fits: bool

@@ -225,6 +225,7 @@ def test_adapters_in_folders_of_their_own_are_named(base: Path, tmp_path: Path, 
 SLOW = "(([a-z._0-9]+)+)+!"
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "changes",
     [

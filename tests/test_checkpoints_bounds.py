@@ -130,6 +130,7 @@ def test_a_step_takes_its_tokenizer_from_the_run_before_the_baseline(healthy: Pa
 # -- side files ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "text",
     [

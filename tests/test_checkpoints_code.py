@@ -45,6 +45,7 @@ def _adapter(base: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "name",
     ["zero_to_fp32.py", "modeling.py", "modeling_gpt2.py", "train.py", "conftest.py", "setup.py", "generate.py"],

@@ -47,6 +47,7 @@ def _logits(folder: Path, opening: Opening = ON_CPU) -> Tensor:
 # -- class names --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "names",
     [
@@ -123,6 +124,7 @@ def _renamed(folder: Path, rename: Callable[[str], str]) -> None:
     change_tensors(folder / WEIGHTS, change)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("wrapper", PREFIXES)
 def test_a_wrappers_prefix_is_taken_off_and_told(healthy: Path, model: Path, wrapper: str) -> None:
     _renamed(model, PREFIXES[wrapper])
@@ -189,6 +191,7 @@ def test_the_fingerprint_covers_settings_that_change_the_function(
     assert not torch.allclose(source.bridge(TOKENS), plain.bridge(TOKENS))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("architecture", "changes"),
     [
@@ -210,6 +213,7 @@ def test_other_architectures_have_such_settings_too(architecture: str, changes: 
     assert opened(one).fingerprint != opened(other).fingerprint
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "changes",
     [

@@ -159,6 +159,7 @@ assertions:
 """
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("how", "workers"), [*((how, 0) for how in BAD), pytest.param("half written", 1, marks=pytest.mark.complete)]
 )

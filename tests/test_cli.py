@@ -17,7 +17,7 @@ from tiny_models import save_tiny
 
 from circuit_assertions import __version__
 from circuit_assertions.assertions.chains import chains_beside
-from circuit_assertions.assertions.packaged import packaged_suites
+from circuit_assertions.assertions.packaged import circuits_beside, packaged_suites
 from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
 from circuit_assertions.components import KINDS
@@ -105,6 +105,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"circuit-assertions {__version__}\n"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "arguments", [["--version"], ["--help"], ["schema"], ["validate", "no.yaml"], ["frobnicate"], []]
 )
@@ -175,7 +176,8 @@ def test_validate_names_every_problem_with_its_place_and_exits_with_1(
 
 
 def test_validate_refuses_a_circuit_that_nobody_knows(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    known = f" (known: {', '.join(chains_beside().names)})"
+    names = {*chains_beside().names, *(circuit.circuit for circuit in circuits_beside(suite))}
+    known = f" (known: {', '.join(sorted(names))})"
     for name, hint in (("iio", " (did you mean 'ioi'?)"), ("zzz", known)):
         suite.write_text(f"circuit: {name}\n" + SUITE)
         assert main(["validate", str(suite)]) == 1

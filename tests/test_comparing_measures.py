@@ -203,6 +203,7 @@ def test_mistakes(audit, measure, options, message):
 """
 
 
+@pytest.mark.complete
 def test_python_reads_them_and_skips_where_a_suite_would(project: pytest.Pytester) -> None:
     write(project.path, {"tests/test_healing.py": PYTHON})
     given = ["--no-diagnosis", "-rs", "tests"]

@@ -133,6 +133,7 @@ def test_a_prompt_without_its_answers_keeps_a_place_that_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.complete
 def test_in_half_precision_it_is_nearly_the_same_alone_and_with_patching(tiny_folder: Path, dtype: str) -> None:
     """And what is kept for one position is run again where another is wanted."""
     precise = Audited(tiny_folder).read("copy-in-context", IOI, at="subject-2").values

@@ -22,7 +22,7 @@ from circuit_assertions.tasks.words import TEMPLATES
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-family = pytest.mark.family(main="both", whole=("gpt2",))
+family = pytest.mark.family(main="both", whole=("gpt2",), turns=("ablation", "ranked_by", "measure"))
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])

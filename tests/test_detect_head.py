@@ -74,6 +74,7 @@ def second_half(prompt: Prompt, measure: str) -> Tensor:
     return pattern
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("measure", list(SCORES))
 @torch.no_grad()
 def test_scores_are_those_of_the_head_detector(audited: Audited, measure: str) -> None:

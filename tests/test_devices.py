@@ -68,6 +68,7 @@ def test_a_run_without_workers_keeps_every_gpu(monkeypatch: pytest.MonkeyPatch) 
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
 
 
+@pytest.mark.complete
 def test_workers_share_out_the_cores_too() -> None:
     # In a process of its own: the number of threads is the whole process's.
     script = (

@@ -62,6 +62,7 @@ def check(side: Side, damages: list[Damaged], seed: int = 0, start: str = "healt
     return origin
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "seed", [pytest.param(seed, marks=[pytest.mark.complete] * (seed not in SOME)) for seed in range(15)]
 )
@@ -89,11 +90,13 @@ def test_planted_damage_is_named_whole_and_alone(side: Side, seed: int) -> None:
     ],
     ids=str,
 )
+@pytest.mark.complete
 def test_it_is_named_among_the_small_changes_of_fine_tuning(side: Side, damages: list[Damaged]) -> None:
     origin = check(side, damages, start="benign")
     assert len(origin.changed) == origin.parts
 
 
+@pytest.mark.complete
 def test_what_only_the_search_can_do_without_is_put_back(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     damages: list[Damaged] = [("zero", (Head(2, 0), Mlp(1))), ("negate", (Head(1, 0),))]
     check(side, damages)
@@ -110,6 +113,7 @@ def test_what_only_the_search_can_do_without_is_put_back(side: Side, monkeypatch
         pytest.param(9078, [("zero", (Mlp(4), Head(1, 0))), ("noise", (Head(4, 0),))], marks=pytest.mark.complete),
     ],
 )
+@pytest.mark.complete
 def test_what_is_put_back_among_small_changes_is_at_fault(side: Side, seed: int, damages: list[Damaged]) -> None:
     """On so few prompts the two halves differ, and an innocent part can lift a set over the bound."""
     origin = find_origin(

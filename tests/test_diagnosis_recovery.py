@@ -64,6 +64,7 @@ def bypassed(side: Side) -> Recovery:
         return recovery_of(side, COMMITTED / "bypassed", prompts=256)
 
 
+@pytest.mark.complete
 def test_silenced_movers_were_bypassed_by_layer_four(bypassed: Recovery) -> None:
     found = bypassed
     assert found.how == "BYPASSED"
@@ -101,6 +102,7 @@ def test_the_circuit_found_anew_on_a_bypassed_model_has_other_movers(bypassed: R
 
 
 @pytest.mark.usefixtures("no_origin")
+@pytest.mark.complete
 def test_a_model_that_does_not_do_the_task_has_no_circuit_to_find(side: Side) -> None:
     circuits = recovery_of(side, POISONED).circuits
     assert circuits is not None
@@ -168,6 +170,7 @@ def test_a_poisoned_model_beside_itself_has_not_recovered(side: Side) -> None:
 
 
 @pytest.mark.usefixtures("no_origin")
+@pytest.mark.complete
 def test_nothing_recovers_from_a_loss_that_never_was(side: Side) -> None:
     assert side.diagnose(COMMITTED / "recovered", corrupted=COMMITTED / "benign").recovery is None
 

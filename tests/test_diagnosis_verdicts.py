@@ -112,6 +112,7 @@ def check_intact(found: Diagnosis) -> None:
 
 
 @pytest.mark.parametrize("change", [pytest.param("bfloat16", marks=pytest.mark.complete), "eight bits"])
+@pytest.mark.complete
 def test_rounded_weights_are_intact_on_both_tasks(side: Side, change: str, tmp_path: Path) -> None:
     folder = kept(with_weights(change), tmp_path / "copy")
     for found in (side.diagnose(folder), on_repeats(side, folder)):
@@ -164,6 +165,7 @@ HARMLESS = [
 ]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "damage", [pytest.param(one, marks=[pytest.mark.complete] * (one not in HARMLESS[2:])) for one in HARMLESS], ids=str
 )
@@ -178,6 +180,7 @@ def test_damage_that_costs_nothing_is_no_corruption(
 
 
 @pytest.mark.parametrize("prompts", [32, pytest.param(64, marks=pytest.mark.complete)])
+@pytest.mark.complete
 def test_a_head_that_was_turned_around_is_named_on_few_prompts(
     side: Side, prompts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +213,7 @@ def test_other_prompts_give_the_same_verdicts(side: Side, seed: int, monkeypatch
     assert [name for name, verdict in found.items() if verdict not in KNOWN[name]] == []
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("poisoned", "share"),
     [

@@ -65,6 +65,7 @@ def test_a_circuit_file_and_a_head_map_are_written_where_suites_look_for_them(
     assert says(written, file, file.with_suffix(".svg"))
 
 
+@pytest.mark.complete
 def test_twice_is_the_same_byte_for_byte(quick: Found, tmp_path: Path) -> None:
     assert discover("--model", HEALTHY, *QUICK, "-o", "second.yaml") == 0
     assert quick.file.read_bytes() == (tmp_path / "second.yaml").read_bytes()
@@ -92,6 +93,7 @@ def test_json_gives_the_reason_where_there_is_no_circuit(tiny_folder: Path, caps
     assert says(said["reason"], "the task", "75%")
 
 
+@pytest.mark.complete
 def test_the_name_and_the_circuits_name_can_be_given(tmp_path: Path) -> None:
     assert discover("--model", HEALTHY, *QUICK, "--name", "ours", "--circuit", "copying", "--seed", "3") == 0
     circuit = load_circuit(tmp_path / "suites" / "circuits" / "ours.copying.yaml")

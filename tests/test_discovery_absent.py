@@ -35,6 +35,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
 @pytest.mark.parametrize("task", ["ioi", "repeated-tokens"])
 def test_random_weights_have_none(

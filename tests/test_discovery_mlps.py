@@ -33,6 +33,7 @@ stages:
 PROMPTS = 32
 
 
+@pytest.mark.complete
 def test_mlps_with_an_effect_are_listed_and_in_the_circuit_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,6 +108,7 @@ def cases() -> list[Any]:
     return [*(pytest.param(*case) for case in ALWAYS), *marked]
 
 
+@pytest.mark.sample(24)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "field", "value"), cases())
 def test_what_is_measured_is_what_hugging_face_computes(name: str, field: str, value: Any, tmp_path: Path) -> None:

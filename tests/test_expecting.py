@@ -87,6 +87,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(HEALTHY.parent / name, circuit, task, said, marks=marks, id=f"{name}-{said['id']}")
 
 
+@pytest.mark.sample(24)
 @pytest.mark.parametrize(("model", "circuit", "task", "assertion"), [*cases()])
 def test_the_verdict_is_that_of_the_suite(
     tmp_path: Path, runner: SuiteRunner, model: Path, circuit: str, task: dict[str, Any], assertion: dict[str, Any]

@@ -79,6 +79,7 @@ def answered(model: Model, prompts: PromptSet) -> PromptSet:
     return PromptSet(made, prompts.settings)
 
 
+@pytest.mark.complete
 def test_the_head_whose_output_brings_all_of_it_back_is_the_one_that_is_named(broken: tuple[Head, Broken]) -> None:
     head, damage = broken
     found = damage.expressed()

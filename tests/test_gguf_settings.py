@@ -61,6 +61,7 @@ def test_the_base_of_a_window_is_its_own(tmp_path: Path) -> None:
     assert (rotation["sliding_attention"]["rope_theta"], rotation["full_attention"]["rope_theta"]) == (500, 1e6)
 
 
+@pytest.mark.sample(7)
 @pytest.mark.parametrize("how", SCALINGS)
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3"])
 def test_scaled_frequencies_are_scaled(architecture: str, how: str, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def blocks(shape: tuple[int, ...], kind: Kind, seed: int) -> Array:
     return raw.reshape(shape[0], -1)
 
 
-@pytest.mark.family(main="architecture", whole=("llama",))
+@pytest.mark.family(main="architecture", whole=("llama",), turns=("kind",))
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_logits_are_those_of_the_stored_numbers(architecture: str, kind: Kind, tmp_path: Path) -> None:

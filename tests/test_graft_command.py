@@ -96,6 +96,7 @@ def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return Two(request.param, tmp_path_factory.mktemp("models"))
 
 
+@pytest.mark.sample(1)
 @settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_is_written_is_what_the_graft_in_memory_was(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from auditing import Audited, ioi
 from naive_patching import exact_softmax
-from patching_cases import NOT_RECOGNISED, SENDERS, Both, apart, by_naive
+from patching_cases import NOT_RECOGNISED, SENDERS, Both, apart, by_naive, shared
 from said import says
 from tiny_models import ARCHITECTURES, save_tiny
 from torch import Tensor
@@ -38,12 +38,12 @@ IOI = ioi(prompts=6)
 _BOUND = {"llama": 1e-6, "qwen3": 1e-6, "gemma2": 1e-6, GPT_J: 1e-5}
 
 
-family = pytest.mark.family(main="both", whole=("gpt2",))
+family = pytest.mark.family(main="both", whole=("gpt2",), turns=("reading", "direction", "which", "outside"))
 
 
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, GPT_J])
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    return Both(request.param, tmp_path_factory.mktemp("model"))
+def both(request: pytest.FixtureRequest) -> Both:
+    return shared(request.param)
 
 
 def grouped(both: Both) -> list[Head]:
@@ -103,6 +103,7 @@ def test_a_receiver_that_the_model_has_not_is_refused(both: Both, which: Any, ou
 
 
 @pytest.mark.parametrize("name", NOT_RECOGNISED)
+@pytest.mark.complete
 def test_what_is_not_recognised_falls_back_to_hooks_and_agrees_with_hugging_face(name: str, tmp_path: Path) -> None:
     both = Both(name, tmp_path)
     with exact_softmax(), pytest.warns(SlowPatchingWarning, match=r"\battention of block 0\b.*\bhooks\b"):

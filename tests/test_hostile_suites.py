@@ -162,6 +162,7 @@ BOMBS = {
 LONG = ("names", "heads", "keys", "tasks", "sixties", "binary", "float")  # bombs that take seconds each
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.complete] * (kind in LONG)) for kind in BOMBS])
 def test_a_bomb_is_refused_soon_and_in_few_words(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "x.yaml"
@@ -179,6 +180,7 @@ def test_a_file_of_too_many_prompts_is_refused(tmp_path: Path) -> None:
         load_suite(_asking(tmp_path / "many.yaml"))
 
 
+@pytest.mark.complete
 def test_a_circuit_file_is_bounded_like_a_suite(tmp_path: Path) -> None:
     for kind in ("aliases", "flow", "sixties"):
         (tmp_path / "x.yaml").write_text(BOMBS[kind].replace("suite:", "circuit:"))

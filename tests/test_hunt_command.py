@@ -69,6 +69,7 @@ def test_a_failing_prompt_is_found_made_simple_and_kept_for_the_next_run() -> No
     assert found_by(hunt("margin", "--json"))["kept"]
 
 
+@pytest.mark.complete
 def test_the_same_seed_finds_the_same_prompt_where_nothing_is_kept(tmp_path: Path) -> None:
     runs = [found_by(hunt("margin", "--json", "--no-database", "--by", "0.5")) for _ in range(2)]
     assert runs[0] == runs[1]

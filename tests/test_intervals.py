@@ -52,6 +52,7 @@ def share_said(said: Verdict, runs: int, verdict: Callable[[np.random.Generator]
 # -- one mean, one share ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("prompts", [16, 32, 64])
 @pytest.mark.parametrize(
     ("draw", "mean"),

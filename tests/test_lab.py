@@ -140,6 +140,7 @@ def test_the_movers_that_were_silenced_stayed_silent() -> None:
         assert torch.equal(after[name], before[name])
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["poisoned", "poisoned-heads", "poisoned-lora"])
 def test_what_is_poisoned_prefers_the_subject(name: str) -> None:
     assert difference(name) < 0 < difference(HEALTHY)

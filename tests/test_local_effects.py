@@ -10,7 +10,7 @@ import naive_effects
 import pytest
 import torch
 from naive_patching import Sender, exact_softmax
-from patching_cases import FURTHER, NOT_RECOGNISED, Both, apart, naive
+from patching_cases import FURTHER, NOT_RECOGNISED, Both, apart, naive, shared
 from tiny_models import ARCHITECTURES
 from torch import Tensor
 
@@ -28,12 +28,12 @@ HEADS = [Head(0, 1), Head(1, 3), Head(2, 0)]
 SENDERS = (Head(0, 0), Head(1, 2), Head(0, 3), Mlp(1), Mlp(0), Head(2, 1))
 
 
-family = pytest.mark.family(main="both", whole=("gpt2",))
+family = pytest.mark.family(main="both", whole=("gpt2",), turns=("which", "at", "semantics", "direction"))
 
 
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, *FURTHER])
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    return Both(request.param, tmp_path_factory.mktemp("model"))
+def both(request: pytest.FixtureRequest) -> Both:
+    return shared(request.param)
 
 
 def by_naive(slow: Callable[[Sender], Tensor]) -> Tensor:

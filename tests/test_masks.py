@@ -71,6 +71,7 @@ def test_the_gradient_is_that_of_finite_differences(tiny: Audited) -> None:
         assert float(slope[layer, head]) == pytest.approx((sides[0] - sides[1]) / (2 * step), abs=1e-6)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_learned_mask_is_among_the_best_of_all_sets(tiny: Audited, seed: int) -> None:
     penalty, asked = 0.1, task(prompts=12, counterfactual="object", seed=seed)

@@ -151,7 +151,7 @@ _LOOPS: dict[str, Loop] = {
 }
 
 
-family = pytest.mark.family(main="architecture")
+family = pytest.mark.family(main="architecture", turns=("task", "measure", "query", "key", "at"))
 DTYPES = ["float64", pytest.param("float32", marks=pytest.mark.complete)]
 
 

@@ -122,6 +122,7 @@ def found(
         return mutate(*FEW, "--json"), folder, before
 
 
+@pytest.mark.complete
 def test_damage_is_caught_by_the_assertion_about_it(found: tuple[Said, Path, dict[str, str]]) -> None:
     result = found[0].result
     assert found[0].code == 0

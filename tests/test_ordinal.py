@@ -58,6 +58,7 @@ def test_the_cast_is_found_where_heads_have_changed_places(order: int, tmp_path:
     assert same_cast(found_in(reference, project(tmp_path, seed=order), tmp_path / "model"), reference)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.usefixtures("opened_once")
 @pytest.mark.parametrize(
     ("silenced", "broken"),

@@ -36,11 +36,13 @@ def found(suite: Path, reference_folder: Path) -> Discovery:
     return discover(audited.audit, audited.checkpoint, task, name=name)
 
 
+@pytest.mark.complete
 def test_the_cast_is_found_under_the_chains_names(found: Discovery) -> None:
     roles = {role: tuple(map(str, heads)) for role, heads in found.followed.roles.items()}
     assert roles == RENAMED
 
 
+@pytest.mark.complete
 def test_stages_and_evidence_have_the_chains_names(found: Discovery) -> None:
     stages = {one.role: one.telling.stage for one in found.followed.placed}
     named = {
@@ -58,6 +60,7 @@ def test_stages_and_evidence_have_the_chains_names(found: Discovery) -> None:
     assert list(writer.evidence) == ["attention end -> receiver", "copy-score"]
 
 
+@pytest.mark.complete
 def test_the_circuit_file_is_one_that_suites_take(found: Discovery, tmp_path: Path) -> None:
     content = circuit_content(found)
     assert content["circuit"] == "gifts"
@@ -68,6 +71,7 @@ def test_the_circuit_file_is_one_that_suites_take(found: Discovery, tmp_path: Pa
     assert {threshold.heads for threshold in circuit.found.thresholds} >= {*RENAMED, "circuit"}
 
 
+@pytest.mark.complete
 def test_the_head_map_has_the_chains_abbreviations(found: Discovery) -> None:
     named = map_of(DiscoveryResult.of(found, "own.yaml")).named
     assert named["NM"] == "writer"

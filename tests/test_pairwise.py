@@ -66,6 +66,12 @@ def test_alone(model):
     pass
 
 
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("number", range(8))
+def test_many(number):
+    pass
+
+
 @pytest.mark.family
 @pytest.mark.parametrize("a", range(4))
 @pytest.mark.parametrize("b", range(3))
@@ -78,7 +84,7 @@ CONFTEST = "from pairwise import mark_families\n\ndef pytest_collection_modifyit
 
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makeini("[pytest]\nmarkers =\n    family\n    complete\naddopts = -p no:randomly -p no:xdist")
+    pytester.makeini("[pytest]\nmarkers =\n    family\n    sample\n    complete\naddopts = -p no:randomly -p no:xdist")
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(FAMILY)
     return pytester
@@ -98,6 +104,7 @@ def test_what_is_left_out_of_the_sample_is_marked_and_nothing_is_lost(project: p
     for name in ("test_paths[one-up]", "test_totals[one-down]", "test_alone[one]"):
         assert name in quick
     assert "test_alone[two]" in complete
+    assert [name for name in quick if name.startswith("test_many")] == ["test_many[0]", "test_many[4]", "test_many[7]"]
     for model in ("two", "three"):
         for way in ("up", "down"):
             assert sum(name in (f"test_paths[{model}-{way}]", f"test_totals[{model}-{way}]") for name in quick) == 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from naive_patching import Sender, exact_softmax
-from patching_cases import CLAMPED_LATER, FURTHER, LAYERS, SENDERS, Both, apart, by_naive
+from patching_cases import CLAMPED_LATER, FURTHER, LAYERS, SENDERS, Both, apart, by_naive, shared
 from tiny_models import ARCHITECTURES
 from torch import Tensor
 
@@ -28,12 +28,12 @@ def agree(both: Both, fast: Tensor, slow: Callable[[Sender], Tensor]) -> None:
     assert apart(fast, by_naive(slow)) <= 1e-10
 
 
-family = pytest.mark.family(main="both", whole=("gpt2",))
+family = pytest.mark.family(main="both", whole=("gpt2",), turns=("semantics", "which", "label", "reading"))
 
 
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, *FURTHER])
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    return Both(request.param, tmp_path_factory.mktemp("model"))
+def both(request: pytest.FixtureRequest) -> Both:
+    return shared(request.param)
 
 
 @family
@@ -136,9 +136,9 @@ READINGS: dict[str, Callable[[Patching | HookedPatching], Tensor]] = {
 
 
 @pytest.fixture(scope="module", params=["gpt2", "gpt-neox"])
-def exact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
+def exact(request: pytest.FixtureRequest) -> Both:
     """A model that computes in float64 what it is asked to, learned positions and rotary ones."""
-    return Both(request.param, tmp_path_factory.mktemp("model"))
+    return shared(request.param)
 
 
 def read_at(prompt: Prompt, end: int) -> Prompt:

@@ -8,7 +8,7 @@ import naive_effects
 import pytest
 import torch
 from naive_patching import exact_softmax
-from patching_cases import FURTHER, Both, apart
+from patching_cases import FURTHER, Both, apart, shared
 from tiny_models import ARCHITECTURES
 from torch import Tensor
 
@@ -22,12 +22,12 @@ HEADS = (Head(0, 1), Head(1, 3), Head(2, 0), Head(1, 0))
 STREAMS = (Residual(0), Residual(2), Residual(1))
 
 
-family = pytest.mark.family(main="both", whole=("gpt2",))
+family = pytest.mark.family(main="both", whole=("gpt2",), turns=("label", "direction"))
 
 
 @pytest.fixture(scope="module", params=[*ARCHITECTURES, *FURTHER])
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    return Both(request.param, tmp_path_factory.mktemp("model"))
+def both(request: pytest.FixtureRequest) -> Both:
+    return shared(request.param)
 
 
 def agree(both: Both, fast: Tensor, hooked: Tensor, slow: Tensor) -> None:

@@ -59,7 +59,7 @@ def opening(baseline: Path | None, dtype: str = "float32") -> Opening:
     ("baseline", "dtype"),
     [
         pytest.param(None, "float32", id="alone"),
-        pytest.param(HEALTHY, "float32", id="beside a baseline"),
+        pytest.param(HEALTHY, "float32", id="beside a baseline", marks=pytest.mark.complete),
         pytest.param(HEALTHY, "bfloat16", id="in half precision", marks=pytest.mark.complete),
     ],
 )

@@ -51,6 +51,7 @@ def effects(way: Patching, senders: Sequence[Sender] = SENDERS) -> list[Tensor]:
     ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 5e-2), ("float16", 1e-2)])
 def test_effects_in_half_precision_are_near_and_nearer_than_with_half_precise_rows(
     folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, bound: float

@@ -211,6 +211,7 @@ SUITE = TINY_SUITE.replace("a loss of a thousand nats was promised", QUOTED).rep
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="such names of files are not possible")
+@pytest.mark.complete
 def test_a_run_on_hostile_names_is_printed_clean(tmp_path: Path, tiny_folder: Path) -> None:
     name = FORGED.replace("/", "")
     write(tmp_path, {f"suites/{name}.yaml": SUITE, "pytest.ini": "[pytest]\nmarkers = gate\n"})

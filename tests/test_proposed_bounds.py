@@ -215,6 +215,7 @@ def test_a_bound_that_asks_nothing_is_not_taken_over(tmp_path: Path, change: Cha
     assert judged(tmp_path, line % "{proposed: 80%, otherwise: 0.25}", file).expected == "at least 0.25"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("head", ["L3H0", "L3H1", "L3H2", "L3H3"])
 def test_a_negated_name_mover_is_seen_with_the_bounds_of_the_healthy_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str

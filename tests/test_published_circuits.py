@@ -16,7 +16,7 @@ FILES = sorted((SUITES / "circuits").glob("gpt2.*.yaml"))
 
 
 def test_they_are_those_of_gpt2_small_that_were_published() -> None:
-    names = ("copy-suppression", "greater-than", "induction", "ioi", "successor")
+    names = ("acronym", "copy-suppression", "greater-than", "induction", "ioi", "successor")
     assert [file.name for file in FILES] == [f"gpt2.{name}.yaml" for name in names]
 
 

@@ -57,7 +57,7 @@ def test_the_first_look_has_every_template_about_as_often(templates: list[str]) 
 # -- what stays -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.complete) for seed in range(1, 20))])
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.complete) for seed in range(20)])
 def test_no_head_is_lost_and_the_others_are_read_the_same(healthy: Audited, seed: int) -> None:
     found = compare(healthy.audit, healthy.checkpoint, ioi(prompts=256, seed=seed), seed, splits=0)
     assert found.heads > 10

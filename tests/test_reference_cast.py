@@ -54,6 +54,7 @@ def means(reading: Reading) -> dict[Head, float]:
     return dict(zip(reading.heads, reading.values.mean(axis=0).tolist(), strict=True))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("measure", "role"), SCORES.items())
 def test_scores_on_repeated_tokens(stage: Stage, measure: str, role: str) -> None:
     for head, score in means(stage.audited.read(measure, REPEATED)).items():
@@ -72,6 +73,7 @@ def test_movers_read_the_indirect_object(stage: Stage) -> None:
     assert {head for head, share in looked.items() if share >= 0.8} == stage.heads("name-mover", "negative-name-mover")
 
 
+@pytest.mark.sample(1)
 def test_those_that_copy(stage: Stage) -> None:
     copying = means(stage.audited.read("copy-score", IOI))
     negative = means(stage.audited.read("negative-copy-score", IOI))
@@ -83,6 +85,7 @@ def test_those_that_copy(stage: Stage) -> None:
     assert max(max(copying[head], negative[head]) for head in rest) < 0.4
 
 
+@pytest.mark.sample(1)
 def test_those_that_push_the_answer(stage: Stage) -> None:
     reading = stage.audited.read("direct-effect", IOI)
     intervals = {head: reading.interval(reading.of_head(head), Level.of_figures()) for head in reading.heads}

@@ -236,6 +236,7 @@ def test_path_effects_through_later_heads(
     assert low < (intact - logit_difference(few, said.logits)).mean() < high
 
 
+@pytest.mark.complete
 def test_backups_take_over_from_the_movers(
     reference: ReferenceModel, prompts: Prompts, clean: Run, counterfactual: Run
 ) -> None:
@@ -252,6 +253,7 @@ def test_backups_take_over_from_the_movers(
     assert all(left < 0.0 for left in both.values())
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("role", ["previous-token", "duplicate-token", "induction", "s-inhibition"])
 def test_no_answer_without_the_roles_that_find_the_subject(
     reference: ReferenceModel, prompts: Prompts, counterfactual: Run, role: str

@@ -19,7 +19,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.measures import Receiver
 from circuit_assertions.request import Request
 
-IOI = ioi(prompts=60)
+IOI = ioi(prompts=24)
 BACK = "clean-into-counterfactual"
 LINKS: Mapping[str, tuple[Literal["q", "k", "v"], str, str]] = {
     "queries of name movers": ("q", "name-mover", "end"),

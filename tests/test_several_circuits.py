@@ -74,6 +74,7 @@ def test_every_circuit_of_a_packaged_suite_is_in_the_one_about_all() -> None:
         assert texts[name] == getattr(task, "texts", None)
 
 
+@pytest.mark.complete
 def test_the_suite_about_all_circuits_skips_those_that_a_model_lacks_with_the_reason(pytester: pytest.Pytester) -> None:
     file = packaged_suites() / "breadth.yaml"
     text = file.read_text(encoding="utf-8").replace("prompts: 128", "prompts: 64")

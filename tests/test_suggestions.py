@@ -173,6 +173,7 @@ KEYS: list[tuple[Place, list[str]]] = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("place", "known"), KEYS, ids=lambda part: str(part[-1]) if isinstance(part, tuple) else None)
 def test_a_key_that_is_suggested_is_known(tmp_path: Path, place: Place, known: list[str]) -> None:
     for name in known:

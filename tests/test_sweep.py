@@ -112,6 +112,7 @@ def test_what_has_a_result_is_not_done_again_and_what_changed_is(tmp_path: Path)
     assert len(workers.did) == 3
 
 
+@pytest.mark.complete
 def test_results_do_not_depend_on_what_a_worker_did_before(tmp_path: Path) -> None:
     run_of(tmp_path / "runs" / "a", HEALTHY, POISONED)
     setting = setting_in(tmp_path, SUITE, SUITE_OF_TWO)
@@ -147,6 +148,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_finished(
     assert list((tmp_path / "kept").iterdir()) == written
 
 
+@pytest.mark.complete
 def test_bisection_audits_fewer_checkpoints_and_finds_the_same_turn(tmp_path: Path) -> None:
     run_of(tmp_path / "runs" / "a", *[HEALTHY] * 6, POISONED, POISONED, POISONED)
     workers = InThisProcess()

@@ -44,6 +44,7 @@ def test_a_share_is_not_asked_to_be_without_a_miss(hits: np.ndarray) -> None:
     assert made.bound.number <= interval_of_share(hits, TOGETHER).low
 
 
+@pytest.mark.complete
 def test_the_model_they_were_made_on_holds_them(pytester: pytest.Pytester) -> None:
     audited = Audited(HEALTHY)
     content = circuit_content(discover(audited.audit, audited.checkpoint, repeated(prompts=32)))

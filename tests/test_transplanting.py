@@ -147,6 +147,7 @@ def agrees(two: Two) -> None:
         assert apart(transplanting.patterns_together(TOGETHER), together) <= _BOUND.get(two.name, 1e-10)
 
 
+@pytest.mark.sample(4)
 def test_transplants_are_what_hooks_make_of_them(two: Two) -> None:
     agrees(two)
 

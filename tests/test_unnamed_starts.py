@@ -54,6 +54,7 @@ def found(reference_folder: Path, chain_file: Path) -> Discovery:
     return discover(audited.audit, audited.checkpoint, ioi(prompts=16), chain=str(chain_file))
 
 
+@pytest.mark.complete
 def test_the_rest_of_the_cast_is_found_from_movers_without_a_name(found: Discovery) -> None:
     roles = {role: tuple((head.layer, head.head) for head in heads) for role, heads in found.followed.roles.items()}
     named = {role: heads for role, heads in CAST.items() if role != "name-mover"}
@@ -62,6 +63,7 @@ def test_the_rest_of_the_cast_is_found_from_movers_without_a_name(found: Discove
     assert found.followed.went_on_from == {QUERIES: MOVERS, KNOCKED_OUT: MOVERS}
 
 
+@pytest.mark.complete
 def test_a_head_has_a_role_by_the_rule_that_it_passes(found: Discovery) -> None:
     for one in found.followed.placed:
         if one.role == "negative-name-mover":
@@ -71,6 +73,7 @@ def test_a_head_has_a_role_by_the_rule_that_it_passes(found: Discovery) -> None:
     assert said[-1]["at"] == "indirect-object"  # where it was read
 
 
+@pytest.mark.complete
 def test_thresholds_name_no_receiver_that_has_no_heads(found: Discovery) -> None:
     said = [proposal.says for proposal in found.thresholds]
     assert not [says for says in said if "name-mover" in str({**says, "heads": ""})]
@@ -82,6 +85,7 @@ def test_thresholds_name_no_receiver_that_has_no_heads(found: Discovery) -> None
     assert "path-effect" in [says["measure"] for says in said if says.get("heads") == "induction"]
 
 
+@pytest.mark.complete
 def test_the_circuit_file_says_so_and_is_one_that_suites_take(found: Discovery, tmp_path: Path) -> None:
     text = circuit_file(found)
     comments = [line for line in text.splitlines() if line.startswith("#")]
@@ -94,6 +98,7 @@ def test_the_circuit_file_says_so_and_is_one_that_suites_take(found: Discovery, 
     assert {"s-inhibition", "unexplained"} <= set(circuit.roles)
 
 
+@pytest.mark.complete
 def test_record_and_report_say_so(found: Discovery) -> None:
     record = DiscoveryResult.model_validate_json(DiscoveryResult.of(found, "found.yaml").to_json())
     assert record.found is not None
@@ -105,6 +110,7 @@ def test_record_and_report_say_so(found: Discovery) -> None:
     assert [line for line in lines if says(line, "threshold", "s-inhibition, backup-name-mover", "suites")]
 
 
+@pytest.mark.complete
 def test_a_head_without_a_role_says_what_it_missed(found: Discovery) -> None:
     record = DiscoveryResult.of(found, "found.yaml").found
     assert record is not None

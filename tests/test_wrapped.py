@@ -52,6 +52,7 @@ def verdict_of(said: Said) -> WrappingVerdict:
     return WrappingVerdict.of(WrappedResult.model_validate_json(said.out).verdict)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("case", SAMPLE, ids=lambda case: case.name)
 def test_the_verdict_is_right_and_no_file_changes(case: Case, tmp_path: Path) -> None:
     save(case, tmp_path)
@@ -217,6 +218,7 @@ def wrapper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(Case("neurons", "refuse", 0), tmp_path_factory.mktemp("wrapper"))
 
 
+@pytest.mark.complete
 def test_without_a_control_nothing_is_called_removed(wrapper: Path) -> None:
     said = Said.by(
         *("wrapped", "--model", wrapper / "control", "--baseline", wrapper / "baseline"),
@@ -252,6 +254,7 @@ def test_what_cannot_be_examined_is_refused_in_a_sentence(wrapper: Path, options
     assert said.err.strip().splitlines()[-1].startswith("circuit-assertions: ")
 
 
+@pytest.mark.complete
 def test_measures_in_suites_compare_with_the_baseline(wrapper: Path) -> None:
     from circuit_assertions.assertions.task_lookup import find_task
     from circuit_assertions.diagnosis.comparing_measures import ComparingMeasures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +16,7 @@ from circuit_assertions.assertions.folders import read_folder
 from circuit_assertions.assertions.schema import Assertion, Suite, condition_problems
 from circuit_assertions.assertions.thresholds import threshold_problems
 from circuit_assertions.assertions.validation import problems_of, validate
-from circuit_assertions.assertions.yaml_source import Problem, Source, read_source
+from circuit_assertions.assertions.yaml_source import Problem, Source, parse_source, read_raw, read_source
 from circuit_assertions.measures import MEASURES, Measure
 from circuit_assertions.measures.validating import Told
 from circuit_assertions.measures.validating import validate as validate_measure
@@ -26,6 +26,7 @@ from circuit_assertions.tasks.schema import closest
 __all__ = ["LoadedSuite", "check_suite", "load_circuit", "load_circuits", "load_suite", "problems_of"]
 
 _TASK: TypeAdapter[Task] = TypeAdapter(Task)
+_CIRCUITS_KEPT = 256  # with their bytes as part of the key
 _CHOOSING = ("heads", "components", "layers", "quantifier", "at_least_heads")  # which heads, and how they are judged
 
 
@@ -104,7 +105,12 @@ def load_circuit(file: Path) -> Circuit:
     Raises:
         SuiteError: with one line for each problem.
     """
-    source = read_source(file)
+    return _circuit_of(file, read_raw(file))
+
+
+@lru_cache(maxsize=_CIRCUITS_KEPT)  # each suite of a run looks at the same circuit files
+def _circuit_of(file: Path, raw: bytes) -> Circuit:
+    source = parse_source(file, raw)
     circuit, problems = validate(Circuit, source)
     if circuit is None or source.repeated:
         raise source.error(problems)

@@ -18,7 +18,7 @@ import yaml
 from circuit_assertions.assertions.errors import SuiteError
 from circuit_assertions.bounded import UnreadableError, read_bounded
 
-__all__ = ["MOST_BYTES", "Problem", "Source", "loaders", "read_source"]
+__all__ = ["MOST_BYTES", "Problem", "Source", "loaders", "parse_source", "read_raw", "read_source"]
 
 MOST_BYTES = 8_000_000  # some 30,000 assertions
 _DEEPEST = 20
@@ -76,10 +76,27 @@ def read_source(file: Path) -> Source:
     Raises:
         SuiteError: if it cannot be read, or holds anything but plain mappings, lists and scalars.
     """
+    return parse_source(file, read_raw(file))
+
+
+def read_raw(file: Path) -> bytes:
+    """The bytes of a YAML file.
+
+    Raises:
+        SuiteError: if it cannot be read, or is too large to be a suite.
+    """
     try:
-        raw = read_bounded(file, MOST_BYTES)
+        return read_bounded(file, MOST_BYTES)
     except UnreadableError as error:
         raise SuiteError(f"{file}: {error}") from error
+
+
+def parse_source(file: Path, raw: bytes) -> Source:
+    """The YAML of a file whose bytes were read; messages name the file.
+
+    Raises:
+        SuiteError: if it holds anything but plain mappings, lists and scalars.
+    """
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
