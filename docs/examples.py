@@ -1,4 +1,5 @@
 """The outputs in the pages are printed by the commands above them: `make docs` runs these and writes the outputs again.
+`python -m docs.examples PAGE...` does so for some pages.
 
 A page marks a block by a comment in front of it, which readers do not see:
 
@@ -16,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,10 +107,10 @@ def untimed(text: str) -> str:
     return re.sub(r"=* ([^=\n]*) in [\d.]+s( \(.*\))? =*", r"\1", text)
 
 
-def main() -> None:
-    """Write all marked blocks again."""
+def main(pages: Sequence[str]) -> None:
+    """Write the marked blocks of these pages again, or of all."""
     outputs: dict[str, str] = {}
-    for page in PAGES:
+    for page in (Path(one).resolve() for one in pages) if pages else PAGES:
         for example in examples_of(page):
             if example.command not in outputs:
                 print(f"{example.command} ...", file=sys.stderr)
@@ -126,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -23,6 +23,7 @@ __all__ = [
     "figure_text",
     "interval_text",
     "intervals_text",
+    "percent",
     "percent_text",
     "share_text",
     "without_chat_text",
@@ -74,8 +75,13 @@ def figure_text(figure: Figure) -> str:
 
 def share_text(share: Figure) -> str:
     """`91% [88%, 94%]`."""
-    low, mean, high = (f"{round(100 * value)}%" for value in (share.low, share.mean, share.high))
+    low, mean, high = map(percent, (share.low, share.mean, share.high))
     return f"{mean} [{low}, {high}]"
+
+
+def percent(share: float) -> str:
+    """`91%`; what rounds to none has no sign."""
+    return f"{round(100 * share)}%"
 
 
 def without_chat_text(one: WithoutChat) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from circuit_assertions.measures.figures import number, signed
 from circuit_assertions.printable import printable_lines
+from circuit_assertions.report.explaining import percent, share_text
 from circuit_assertions.report.tables import Column, paragraph, table
 from circuit_assertions.results.values import Figure
 from circuit_assertions.results.wrapped import PrunedResult, RevivalResult, RevivedModel, WrappedResult
@@ -35,7 +36,7 @@ def wrapped_lines(result: WrappedResult) -> Iterator[tuple[str, str]]:
         )
     ]
     if result.control_kept is not None:
-        facts.append(("", f"the control shows {_share(result.control_kept)} of the baseline's"))
+        facts.append(("", f"the control shows {share_text(result.control_kept)} of the baseline's"))
     yield from ((line, "") for line in table(facts, _LABELS))
     yield from ((line, "") for line in _probes(result))
     for one in result.pruned:
@@ -54,8 +55,8 @@ def _probes(result: WrappedResult) -> Iterator[str]:
     layers = len(result.probes[0].by_layer)
     rows: list[Sequence[str]] = [("", *(f"L{layer}" for layer in range(layers)), "best", "shuffled")]
     for one in result.probes:
-        cells = (f"{figure.mean:.0%}" for figure in one.by_layer)
-        rows.append((one.of, *cells, _share(one.best), f"{one.shuffled:.0%}"))
+        cells = (percent(figure.mean) for figure in one.by_layer)
+        rows.append((one.of, *cells, share_text(one.best), percent(one.shuffled)))
     yield from table(rows, _LABELS, *[_RIGHT] * (layers + 2))
     if result.probe_gap is not None:
         yield f"from the model {_points(result.probe_gap)} more often than from the control"
@@ -66,8 +67,8 @@ def _pruned(one: PrunedResult) -> Iterator[str]:
     yield f"pruned {one.kind}s, and what is then shown of the baseline's behaviour:"
     rows: list[Sequence[str]] = [
         (one.kind + "s", *(str(point.units) for point in one.points)),
-        ("revived", *(f"{point.revived:.0%}" for point in one.points)),
-        ("random", *(f"{point.random:.0%}" for point in one.points)),
+        ("revived", *(percent(point.revived) for point in one.points)),
+        ("random", *(percent(point.random) for point in one.points)),
     ]
     yield from table(rows, _LABELS, *[_RIGHT] * len(one.points))
     many = len(one.units)
@@ -76,7 +77,8 @@ def _pruned(one: PrunedResult) -> Iterator[str]:
         return
     called = f"{one.kind}{'s' * (many > 1)}"
     holds = "the wrapper is held by" if one.holds else "judged:"
-    text = f"{holds} {many} {called} ({', '.join(one.units)}): {_share(one.revived)} revived, random {one.random:.0%}"
+    text = f"{holds} {many} {called} ({', '.join(one.units)}): {share_text(one.revived)} revived"
+    text += f", random {percent(one.random)}"
     yield from (line for (line,) in paragraph(f"{text}; ordinary text loses {signed(one.text_lost.mean)} nats", 110))
 
 
@@ -99,11 +101,7 @@ def _revival(one: RevivalResult) -> Iterator[str]:
 def _row(model: RevivedModel, steps: int, seeds: int) -> Sequence[str]:
     cells = [f"> {steps}" if half is None else f"{half:.1f}" for half in model.to_half]
     ends = [curve[-1][1] for curve in model.curves]
-    return (model.of, *cells, *[""] * (seeds - len(cells)), f"{sum(ends) / len(ends):.0%}")
-
-
-def _share(figure: Figure) -> str:
-    return f"{figure.mean:.0%} [{figure.low:.0%}, {figure.high:.0%}]"
+    return (model.of, *cells, *[""] * (seeds - len(cells)), percent(sum(ends) / len(ends)))
 
 
 def _points(figure: Figure) -> str:
