@@ -145,7 +145,7 @@ def _rows(plans: list[PlanResult], halves: list[PlanResult]) -> Iterator[tuple[s
     yield "passes of a checkpoint (exact)", [f"{plan.passes.least} to {plan.passes.most}" for plan in plans]
     for dtype, some in (("float32", plans), ("bfloat16", halves)):
         yield f"memory in {dtype}, with the baseline open (derived)", [amount_text(plan.memory.peak) for plan in some]
-    yield "the result files of 1,000 checkpoints (derived)", [amount_text(CHECKPOINTS * plan.disk) for plan in plans]
+    yield "the records of 1,000 checkpoints (derived)", [amount_text(CHECKPOINTS * plan.disk) for plan in plans]
     yield "one checkpoint at the measured rate (derived)", [time_text(plan.time.expected) for plan in plans]
     for devices in DEVICES:
         label = f"1,000 checkpoints on {devices} such device{'s' if devices > 1 else ''} (derived)"

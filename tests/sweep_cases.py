@@ -10,7 +10,7 @@ from auditing import HEALTHY
 from circuit_assertions.checkpoints import Opening, find_checkpoints
 from circuit_assertions.sweeps.asked import Setting, Unit, found_checkpoints
 from circuit_assertions.sweeps.auditing import Done, audit_unit, read_baseline
-from circuit_assertions.sweeps.kept_results import KeptResults
+from circuit_assertions.sweeps.kept_records import KeptRecords
 from circuit_assertions.sweeps.running import Sweep
 
 POISONED = HEALTHY.parent / "poisoned"
@@ -45,7 +45,8 @@ class InThisProcess:
         self.did: list[Unit] = []
 
     def run(self, setting: Setting, units: Sequence[Unit]) -> Iterator[Done]:
-        shared = read_baseline(setting) if units else ()
+        records, shared = read_baseline(setting) if units else ((), ())
+        yield from records
         for unit in units:
             self.did.append(unit)
             yield audit_unit(setting, shared, unit)
@@ -83,7 +84,7 @@ def setting_in(folder: Path, *suites: str, baseline: bool = True) -> Setting:
 
 
 def sweep_in(folder: Path, setting: Setting, *patterns: str, workers: InThisProcess | None = None) -> Sweep:
-    """A sweep in this folder that keeps its results in `kept`."""
+    """A sweep in this folder that keeps its records in `kept`."""
     (folder / "kept").mkdir(exist_ok=True)
     found = found_checkpoints(patterns or ("runs/*/checkpoint-*",), folder)
-    return Sweep(found, KeptResults(folder / "kept", setting), workers or InThisProcess())
+    return Sweep(found, KeptRecords(folder / "kept", setting), workers or InThisProcess())

@@ -13,7 +13,10 @@ import safetensors
 import torch
 from auditing import HEALTHY
 from commands import Said
+from gguf_files import with_words, write_gguf
+from reference_model import word_tokenizer
 from said import says
+from tiny_models import config_of, random_model
 
 from circuit_assertions.assertions.planned import PlannedAssertion
 from circuit_assertions.assertions.runner import NotApplicable, SuiteRunner
@@ -98,6 +101,23 @@ def planned(suites: Any, model: Path = HEALTHY) -> PlanResult:
     from circuit_assertions.policy import DEFAULT
 
     return planning.plan_audit(find_shape(str(model)), suites, opening(None), DEFAULT, rates=RATES)
+
+
+def test_a_gguf_file_is_planned_as_the_folder_that_it_was_made_from(tmp_path: Path) -> None:
+    file, folder = tmp_path / "model.gguf", tmp_path / "folder"
+    words = word_tokenizer()
+    model = random_model(config_of("llama", len(words)))
+    write_gguf(file, model=model, change=with_words).save_pretrained(folder)
+    words.save_pretrained(folder)
+    of_file, of_folder = (ShapeModel.of(find_shape(str(one))[0], opening(None)) for one in (file, folder))
+    assert of_file.layout == of_folder.layout
+    assert of_file.shape == of_folder.shape
+    (tmp_path / "short.yaml").write_text(SUITE)
+    suites = suites_given([tmp_path / "short.yaml"])
+    plans = [planned(suites, one) for one in (file, folder)]
+    assert plans[0].passes == plans[1].passes
+    assert plans[0].passes.least > 0
+    assert plans[0].memory.weights == plans[1].memory.weights
 
 
 def test_no_file_of_weights_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

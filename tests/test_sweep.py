@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -12,14 +13,26 @@ from typing import Any
 
 import pytest
 from auditing import HEALTHY
+from commands import Said
 from said import says
-from sweep_cases import POISONED, SUITE, SUITE_OF_TWO, InThisProcess, broken_checkpoint, run_of, setting_in, sweep_in
+from sweep_cases import (
+    POISONED,
+    SUITE,
+    SUITE_OF_TWO,
+    InThisProcess,
+    broken_checkpoint,
+    run_of,
+    setting_in,
+    sweep_in,
+)
 
+from benchmarks.sweeping import timeless
 from circuit_assertions.files import NotWrittenError, write_whole
+from circuit_assertions.records import store
 from circuit_assertions.report.swept import swept_lines
 from circuit_assertions.report.swept_page import swept_page
-from circuit_assertions.results import SweepResult
-from circuit_assertions.sweeps import kept_results, local, watching
+from circuit_assertions.results import AuditResult, SweepResult
+from circuit_assertions.sweeps import local, watching
 from circuit_assertions.sweeps.asked import Setting, Unit, found_checkpoints
 from circuit_assertions.sweeps.auditing import Done, Shared
 from circuit_assertions.sweeps.errors import SweepError
@@ -112,20 +125,68 @@ def test_what_has_a_result_is_not_done_again_and_what_changed_is(tmp_path: Path)
     assert len(workers.did) == 3
 
 
+def test_each_checkpoint_has_a_record_that_can_be_compared(tmp_path: Path) -> None:
+    run_of(tmp_path / "runs" / "a", HEALTHY, POISONED)
+    sweep_in(tmp_path, setting_in(tmp_path)).run()
+    records = ("--records", "kept")
+    listed = json.loads(Said.by("list", *records, "--json").out)
+    assert {one["label"]: one["gate"]["passed"] for one in listed} == {
+        "baseline.suite-0": True,
+        "runs-a-checkpoint-10.suite-0": True,
+        "runs-a-checkpoint-20.suite-0": False,
+    }
+    assert says(Said.by("show", "runs-a-checkpoint-20.suite-0", *records).out, "runs/a/checkpoint-20", "keeps-most")
+    same = Said.by("compare", "baseline.suite-0", "runs-a-checkpoint-10.suite-0", *records, "--json")
+    assert same.code == 0, same.err
+    worse = Said.by("compare", "runs-a-checkpoint-10.suite-0", "runs-a-checkpoint-20.suite-0", *records, "--json")
+    assert worse.code == 1, worse.err
+    changed = {one["id"]: one for one in json.loads(worse.out)["assertions"]}
+    assert len(changed) == 4
+    for entry in store.history(tmp_path / "kept"):
+        assert entry.record.name == entry.name
+        assert None not in entry.record.seconds_of
+        reads = dict(zip((one.id for one in entry.audit.assertions), entry.record.reads, strict=True))
+        reading = entry.record.readings[reads["movers-look"] or 0]
+        assert (reading.measure, reading.prompts) == ("attention", 32)
+
+
+def test_the_baselines_record_of_a_sweep_is_a_baseline_for_pytest(
+    tmp_path: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of(tmp_path / "runs" / "a", POISONED)
+    sweep_in(tmp_path, setting_in(tmp_path)).run()
+    (swept,) = (tmp_path / "kept").glob("*checkpoint-10*")
+    (base,) = (tmp_path / "kept").glob("*-baseline.*")
+    monkeypatch.chdir(pytester.path)
+    pytester.makeini("[pytest]")
+    (pytester.path / "suite.yaml").write_text(SUITE)
+    pytester.runpytest(
+        "suite.yaml",
+        f"--model={POISONED}",
+        f"--baseline-record={base}",
+        "--model-device=cpu",
+        "--no-diagnosis",
+        "--circuit-json=judged.json",
+    )
+    judged = AuditResult.model_validate_json((pytester.path / "judged.json").read_text()).assertions
+    kept = store.read(swept).audit.assertions
+    assert [(one.id, one.outcome, one.rows) for one in judged] == [(one.id, one.outcome, one.rows) for one in kept]
+
+
 @pytest.mark.complete
 def test_results_do_not_depend_on_what_a_worker_did_before(tmp_path: Path) -> None:
     run_of(tmp_path / "runs" / "a", HEALTHY, POISONED)
     setting = setting_in(tmp_path, SUITE, SUITE_OF_TWO)
     sweep = sweep_in(tmp_path, setting)
     sweep.run()
-    texts = {file.name: file.read_text() for file in (tmp_path / "kept").iterdir()}
-    assert len(texts) == 4
+    made = timeless(tmp_path / "kept")
+    assert len(made) == 6  # two of the baseline
     for file in (tmp_path / "kept").iterdir():
         file.unlink()
     turned = sweep_in(tmp_path, setting)
     turned.found = tuple(reversed(turned.found))
     turned.run()
-    assert {file.name: file.read_text() for file in (tmp_path / "kept").iterdir()} == texts
+    assert timeless(tmp_path / "kept") == made
 
 
 def test_a_full_disk_is_one_sentence_and_keeps_what_was_finished(
@@ -140,7 +201,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_finished(
         written.append(file)
         write_whole(file, content)
 
-    monkeypatch.setattr(kept_results, "write_whole", full)
+    monkeypatch.setattr(store, "write_whole", full)
     with pytest.raises(SweepError) as raised:
         sweep_in(tmp_path, setting_in(tmp_path)).run()
     assert says(raised.value, os.strerror(errno.ENOSPC), "continues")
@@ -160,6 +221,9 @@ def test_bisection_audits_fewer_checkpoints_and_finds_the_same_turn(tmp_path: Pa
     }
     looked_at = [one.checkpoint for one in result.checkpoints if one.looked_at]
     assert len(workers.did) == len(looked_at) < 7
+
+
+FROM_WORKER = "said by the worker"
 
 
 class _Pool:
@@ -184,12 +248,12 @@ def test_a_lost_worker_is_replaced_and_only_its_own_unit_is_done_again(
     run_of(tmp_path / "a", HEALTHY, HEALTHY)
     pool = _Pool(lost)
     monkeypatch.setattr(local._Slot, "pool", property(lambda slot: pool))
-    monkeypatch.setattr(local, "audit_unit", lambda setting, shared, unit: Done(unit, "{}"))
-    monkeypatch.setattr(local, "_retried", lambda slot, setting: ())
+    monkeypatch.setattr(local, "audit_unit", lambda setting, shared, unit: Done(unit, problem=FROM_WORKER))
+    monkeypatch.setattr(local, "_retried", lambda slot, setting: ((), ()))
     units = [Unit(one.checkpoint, 0) for one in found_checkpoints(["a/*"]) if one.checkpoint is not None]
     done = list(LocalWorkers(2).run(setting_in(tmp_path), units))
     assert sorted(str(one.unit.checkpoint) for one in done) == ["a/checkpoint-10", "a/checkpoint-20"]
-    assert [bool(one.problem) for one in done] == [problem, problem]
+    assert [one.problem != FROM_WORKER for one in done] == [problem, problem]
 
 
 def test_without_ray_one_sentence_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from commands import Said
 from said import says
 from sweep_cases import POISONED, SUITE, InThisProcess, run_of
 
+from benchmarks.sweeping import timeless
 from circuit_assertions.cli import run_sweep
 from circuit_assertions.results import SweepResult
 
@@ -44,7 +45,7 @@ def test_a_sweep_writes_a_page_a_comparison_and_a_file_for_each_checkpoint(tmp_p
     assert says(said.err, "[1/2] runs/a/checkpoint-10", "[2/2] runs/a/checkpoint-20")
     assert says(said.out, "worst first", "first broken", "out/sweep.html")
     result = SweepResult.model_validate_json((tmp_path / "out" / "sweep.json").read_text())
-    assert len(list((tmp_path / "out" / "results").iterdir())) == 2
+    assert len(list((tmp_path / "out" / "records").iterdir())) == 3
     assert (tmp_path / "out" / "sweep.html").read_text().startswith("<!doctype html>")
     again = Said.by(
         "sweep", "--models", "runs/*/checkpoint-*", "--suites", "short.yaml", *BASELINE, "-o", "out", "--json"
@@ -102,7 +103,7 @@ def workers_of(process: int) -> list[int]:
 def test_killed_workers_and_a_killed_sweep_lose_nothing_that_was_finished(tmp_path: Path) -> None:
     run_of(tmp_path / "runs" / "b", *[HEALTHY, POISONED] * 4)
     arguments = ["--models", "runs/*/checkpoint-*", "--suites", "short.yaml", *map(str, BASELINE), "--jobs", "2"]
-    kept = tmp_path / "out" / "results"
+    kept = tmp_path / "out" / "records"
     rng, killed = random.Random(0), 0
     with started(*arguments, "-o", "out") as process:
         while process.poll() is None and killed < 3:
@@ -119,23 +120,61 @@ def test_killed_workers_and_a_killed_sweep_lose_nothing_that_was_finished(tmp_pa
     assert not any(one.problem for one in result.checkpoints)
 
     with started(*arguments, "-o", "other") as process:
-        while len(list((tmp_path / "other" / "results").glob("*.json"))) < 2:
+        while len(list((tmp_path / "other" / "records").glob("*.json"))) < 2:
             assert process.poll() is None
             time.sleep(0.05)
         orphans = workers_of(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        finished = {file.name: file.read_text() for file in (tmp_path / "other" / "results").glob("*.json")}
+        finished = {file.name: file.read_text() for file in (tmp_path / "other" / "records").glob("*.json")}
+        own = [name for name in finished if "-baseline." not in name]
     deadline = time.monotonic() + 60
     while any(Path(f"/proc/{orphan}").exists() for orphan in orphans):
         assert time.monotonic() < deadline, "workers stay behind"
         time.sleep(0.1)
     with started(*arguments, "-o", "other", "--json") as process:
         out, err = process.communicate(timeout=600)
-    assert json.loads(out)["reused"] == len(finished)
-    texts = {file.name: file.read_text() for file in (tmp_path / "other" / "results").glob("*.json")}
-    assert texts == {file.name: file.read_text() for file in kept.glob("*.json")}
+    assert json.loads(out)["reused"] == len(own)
+    texts = {file.name: file.read_text() for file in (tmp_path / "other" / "records").glob("*.json")}
+    assert timeless(tmp_path / "other" / "records") == timeless(kept)
     assert finished.items() <= texts.items()
+
+
+def busy_on_ray(process: int) -> list[int]:
+    """The processes below this one in which Ray judges a checkpoint now."""
+    below, ahead = list[int](), children(process)
+    while ahead:
+        child = ahead.pop()
+        below.append(child)
+        ahead += children(child)
+    with contextlib.suppress(OSError):  # one that ends meanwhile
+        return [one for one in below if Path(f"/proc/{one}/cmdline").read_bytes().startswith(b"ray::audit_unit")]
+    return []
+
+
+@pytest.mark.complete
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds worker processes in /proc")
+def test_ray_ends_complete_though_workers_are_killed_at_ten_points(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    run_of(tmp_path / "runs" / "b", *[HEALTHY, POISONED] * 6)
+    arguments = ["--models", "runs/b/checkpoint-*", "--suites", "short.yaml", *map(str, BASELINE), "--jobs", "2"]
+    rng, killed, seen = random.Random(0), 0, 0
+    folder = tmp_path / "on-ray" / "records"
+    with started(*arguments, "-o", "on-ray", "--engine", "ray") as process:
+        while process.poll() is None and killed < 10:
+            time.sleep(rng.uniform(0.0, 0.3))
+            there = len(list(folder.glob("*.json"))) if folder.is_dir() else 0
+            # One for each record that was written, so that no checkpoint is killed more often than it is tried again.
+            if there > seen and (busy := busy_on_ray(process.pid)):
+                os.kill(rng.choice(busy), signal.SIGKILL)
+                killed, seen = killed + 1, there
+        _, err = process.communicate(timeout=600)
+    assert process.returncode == 1, err
+    assert killed == 10
+    with started(*arguments[:-1], "1", "-o", "alone") as process:
+        process.communicate(timeout=600)
+    assert timeless(folder) == timeless(tmp_path / "alone" / "records")
+    assert len(timeless(folder)) == 13
 
 
 @pytest.mark.complete
@@ -147,6 +186,6 @@ def test_ray_gives_the_results_of_one_process(tmp_path: Path) -> None:
     assert process.returncode == 1, err
     with started(*arguments[:-1], "1", "-o", "alone") as process:
         process.communicate(timeout=600)
-    alone = {file.name: file.read_text() for file in (tmp_path / "alone" / "results").iterdir()}
-    assert {file.name: file.read_text() for file in (tmp_path / "on-ray" / "results").iterdir()} == alone
-    assert len(alone) == 2
+    alone = timeless(tmp_path / "alone" / "records")
+    assert timeless(tmp_path / "on-ray" / "records") == alone
+    assert len(alone) == 3

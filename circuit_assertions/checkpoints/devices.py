@@ -11,7 +11,7 @@ from circuit_assertions.checkpoints.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["choose_device", "claim_share", "claim_worker_share", "gpu_of_worker"]
+__all__ = ["choose_device", "claim_share", "claim_worker_share", "gpu_of_worker", "visible_gpus"]
 
 
 def gpu_of_worker(visible: str | None, present: int, worker: int) -> str | None:
@@ -62,6 +62,8 @@ def claim_share(worker: int, workers: int) -> None:
 def choose_device(wanted: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda`, `cuda:1`, `mps` and the like; `auto` means CUDA, then MPS, then CPU.
 
+    `all` means every CUDA device together; the first of them is where values are gathered.
+
     Raises:
         DeviceError: if the device does not exist, or torch does not know it.
     """
@@ -71,6 +73,11 @@ def choose_device(wanted: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if wanted == "all":
+        gpus = visible_gpus()
+        if not gpus:
+            raise DeviceError(f"all means all CUDA devices, and this machine has none: use {_offered()}")
+        return gpus[0]
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
@@ -85,11 +92,19 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
+def visible_gpus() -> tuple[torch.device, ...]:
+    """Every CUDA device that this process may see."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return tuple(torch.device("cuda", index) for index in range(count))
+
+
 def _offered() -> str:
     """The devices of this machine, as a list for messages: `auto, cpu, cuda, cuda:0 or cuda:1`."""
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    names = ["auto", "cpu", *["cuda"][:count], *(f"cuda:{index}" for index in range(count))]
+    gpus = visible_gpus()
+    names = ["auto", "cpu", *["cuda", "all"][: 2 * len(gpus)], *map(str, gpus)]
     names += ["mps"] if torch.backends.mps.is_available() else []
     return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.checkpoints.errors import CheckpointError
 from circuit_assertions.checkpoints.free_memory import amount_text, free_memory
 from circuit_assertions.checkpoints.settings import Opening
+from circuit_assertions.checkpoints.spreading import FULLEST, devices_for
 
 __all__ = ["DTYPES", "refuse_unfit", "way_to_fit"]
 
@@ -27,12 +27,15 @@ def refuse_unfit(place: Path, numbers: int, opening: Opening) -> None:
         DeviceError: if there is no such device.
     """
     needed = numbers * _width(opening.dtype)
-    # It is read into this machine's memory first, also where it then goes to another device.
-    for device in dict.fromkeys((torch.device("cpu"), choose_device(opening.device))):
-        free = free_memory(device)
+    devices = devices_for(needed, opening.device)
+    called = ", ".join(map(str, devices))
+    share = FULLEST if len(devices) > 1 else 1.0
+    # It is read into this machine's memory first, also where it then goes to other devices.
+    rooms = {"cpu": free_memory(torch.device("cpu")), called: sum(int(share * free_memory(one)) for one in devices)}
+    for name, free in rooms.items():
         if needed > free:
             raise CheckpointError(
-                f"{place} needs {amount_text(needed)} as {opening.dtype}, and {device} has {amount_text(free)} of free "
+                f"{place} needs {amount_text(needed)} as {opening.dtype}, and {name} has {amount_text(free)} of free "
                 f"memory: {way_to_fit(numbers, free)}"
             )
 

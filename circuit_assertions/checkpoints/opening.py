@@ -6,7 +6,7 @@ centred or copied, and the files are never written to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from circuit_assertions.checkpoints.reading import Read, refuse_looking_ahead, r
 from circuit_assertions.checkpoints.safety import refuse_code
 from circuit_assertions.checkpoints.settings import Opening, Permissions
 from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, is_step, local_path, refuse_pointer
+from circuit_assertions.checkpoints.spreading import devices_for, put_on, size_of
 from circuit_assertions.checkpoints.tokenizing import other_readings
 
 __all__ = ["OpenCheckpoint", "open_checkpoint", "open_copy", "open_tokenizer"]
@@ -73,9 +74,10 @@ def open_checkpoint(checkpoint: Checkpoint, opening: Opening | None = None) -> O
     with quiet(), torch.random.fork_rng(devices=[]):
         folder, base_folder, read = _read(checkpoint, opening)
         tokenizer, tokenizer_notes = _load_tokenizer(folder, opening)
-        model = read.model.to(device).eval()
+        devices = devices_for(size_of(read.model), opening.device)
+        model = put_on(read.model, devices)
         tokens, logits = refuse_looking_ahead(model, folder)
-        notes = (*checkpoint.notes, *read.notes, *zero_notes(model), *tokenizer_notes)
+        notes = (*checkpoint.notes, *read.notes, *zero_notes(model), *tokenizer_notes, *_spread_note(devices))
         model.config.architectures = [type(model).__name__]  # what config.json says may be a wrapper's name
         bridge = _bridge(model, tokenizer, base_folder, device, opening.permissions)
         refuse_disagreement(bridge, tokens, logits, folder)
@@ -96,9 +98,10 @@ def open_copy(checkpoint: Checkpoint, opening: Opening | None = None) -> Any:
         DeviceError: if the device is not available.
     """
     opening = opening or Opening()
-    device = choose_device(opening.device)
+    choose_device(opening.device)  # a mistake in it is said before anything is read
     with quiet(), torch.random.fork_rng(devices=[]):
-        return _read(checkpoint, opening)[2].model.to(device).eval()
+        model = _read(checkpoint, opening)[2].model
+        return put_on(model, devices_for(size_of(model), opening.device))
 
 
 def _read(checkpoint: Checkpoint, opening: Opening) -> tuple[Path, Path, Read]:
@@ -123,6 +126,10 @@ def open_tokenizer(checkpoint: Checkpoint, opening: Opening | None = None) -> An
     opening = opening or Opening()
     with quiet():
         return _load_tokenizer(fetch(checkpoint, opening.permissions), opening)[0]
+
+
+def _spread_note(devices: Sequence[torch.device]) -> list[str]:
+    return [f"its blocks lie on {', '.join(map(str, devices))}"] if len(devices) > 1 else []
 
 
 def _class_name(model: Any) -> str:

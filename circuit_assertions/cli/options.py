@@ -88,7 +88,12 @@ def add_model_and_task(verb: argparse.ArgumentParser) -> None:
 def add_opening(verb: argparse.ArgumentParser) -> None:
     """Add the options that say how a checkpoint is opened."""
     # Messages that are the same under pytest name its options, so that these are known here too.
-    verb.add_argument("--device", "--model-device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    verb.add_argument(
+        "--device",
+        "--model-device",
+        default="auto",
+        help="auto (default), cpu, cuda, cuda:N, all (every GPU together) or mps",
+    )
     verb.add_argument(
         "--dtype", "--model-dtype", default="float32", choices=("float32", "float64", "bfloat16", "float16")
     )

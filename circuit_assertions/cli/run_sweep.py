@@ -19,7 +19,7 @@ from circuit_assertions.report.swept_page import swept_page
 from circuit_assertions.results import SweepResult
 from circuit_assertions.results.sweep import SweptCheckpoint
 from circuit_assertions.sweeps.asked import Setting, found_checkpoints
-from circuit_assertions.sweeps.kept_results import KeptResults
+from circuit_assertions.sweeps.kept_records import KeptRecords
 from circuit_assertions.sweeps.local import LocalWorkers
 from circuit_assertions.sweeps.running import Sweep, Workers
 from circuit_assertions.sweeps.watching import Watch, run_on_fail
@@ -28,7 +28,7 @@ from circuit_assertions.verdict_words import Outcome as AssertionOutcome
 __all__ = ["run_sweep"]
 
 _MOST_JOBS = 8  # by default: each has a model, and often a baseline, in memory
-_RESULTS, _PAGE, _JSON = "results", "sweep.html", "sweep.json"
+_RECORDS, _PAGE, _JSON = "records", "sweep.html", "sweep.json"
 
 
 def run_sweep(given: argparse.Namespace) -> Outcome:
@@ -43,13 +43,13 @@ def run_sweep(given: argparse.Namespace) -> Outcome:
     _check(given)
     setting = _setting(given)
     found = () if given.watch else found_checkpoints(given.models)
-    folder = given.output / _RESULTS
+    folder = given.output / _RECORDS
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CircuitAssertionsError(f"{folder} cannot be made: {error.strerror}; give -o FOLDER") from error
     workers = _workers(given, len(found) * len(setting.suites))
-    sweep = Sweep(found, KeptResults(folder, setting), workers)
+    sweep = Sweep(found, KeptRecords(folder, setting), workers)
     total = len(found)
 
     def tell(one: SweptCheckpoint) -> None:
@@ -136,7 +136,7 @@ def _write(folder: Path, result: SweepResult) -> None:
         write_whole(folder / _JSON, result.to_json())
         write_whole(folder / _PAGE, swept_page(result))
     except NotWrittenError as error:
-        raise CircuitAssertionsError(f"{error}; the results are kept in {folder / _RESULTS}") from error
+        raise CircuitAssertionsError(f"{error}; the records are kept in {folder / _RECORDS}") from error
 
 
 def _code(result: SweepResult) -> int:

@@ -41,7 +41,7 @@ def add_sweep(verbs: Any) -> None:
         type=Path,
         default=Path("sweep"),
         metavar="FOLDER",
-        help="where sweep.html, sweep.json and the results are written (default sweep/). What has a result there is "
+        help="where sweep.html, sweep.json and the records are written (default sweep/). What has a record there is "
         "not done again",
     )
     verb.add_argument(

@@ -159,7 +159,11 @@ class Attribution:
                 continue
             block, before = self.patching.blocks[layer], seen[layout.residual_before(layer)].detach().to(precise)
             if kind == "Mlp":
-                read = before + seen[layout.attention_write(layer)].detach() if block.reads == "middle" else before
+                read = (
+                    before + seen[layout.attention_write(layer)].detach().to(before)
+                    if block.reads == "middle"
+                    else before
+                )
                 norm = partial(apply_norm, block.mlp_norm)
                 yield station, _before_norm(norm, read, gradients[layout.mlp_input(layer)][:, None])
             else:
@@ -210,7 +214,7 @@ class Attribution:
         """The answer metric at `end` of final rows [prompts, positions, d_model], summed over the prompts."""
         prompts, device = self.patching.prompts[rows], self.patching.model.device
         end = torch.tensor([prompt.positions[END] for prompt in prompts], device=device)
-        at_end = final[torch.arange(len(prompts), device=device), end]  # [prompts, d_model]
+        at_end = final.to(device)[torch.arange(len(prompts), device=device), end]  # [prompts, d_model]
         return self.patching.model.readout.difference(at_end, prompts).sum()
 
     @property

@@ -68,13 +68,13 @@ def _see(layout: Layout, tokens: Tensor, names: Sequence[str], changes: Sequence
         def keep(value: Tensor, hook: object) -> None:
             if name in seen and name != layout.final_residual:
                 twice.add(name)
-            seen[name] = value
+            seen[name] = value.to(tokens.device)  # a model may lie on several devices
 
         return name, keep
 
     hooks = [*changes, *(keep_as(name) for name in dict.fromkeys(names) if name in layout.hooks)]
     logits: Tensor = layout.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
-    return {name: value for name, value in seen.items() if name not in twice}, logits
+    return {name: value for name, value in seen.items() if name not in twice}, logits.to(tokens.device)
 
 
 def _hooks(layout: Layout, layer: int) -> list[str]:
@@ -116,8 +116,8 @@ def _check_block(layout: Layout, layer: int, seen: Seen) -> dict[str, str]:
 
 def _check_writes(layout: Layout, layer: int, z: Tensor, output: Tensor, write: Tensor | None) -> dict[str, str]:
     bias = layout.b_O(layer)
-    summed = torch.einsum("bthd,hdm->btm", z, layout.W_O(layer).to(z.dtype))  # [prompts, positions, d_model]
-    error = _relative_error(summed if bias is None else summed + bias, output)
+    summed = torch.einsum("bthd,hdm->btm", z, layout.W_O(layer).to(z))  # [prompts, positions, d_model]
+    error = _relative_error(summed if bias is None else summed + bias.to(summed), output)
     if error is not None:
         return {"writes": f"the heads' writes of block {layer} do not add up to its attention output ({error})"}
     if write is None:
@@ -148,7 +148,7 @@ def _check_values(layout: Layout, layer: int, seen: Seen, limits: Mapping[str, s
     weights, bias = layout.projection_weights(layer, "v").to(normed), layout.bridge.blocks[layer].attn.b_V
     made = torch.einsum("btm,gmd->btgd", normed, weights)
     # A norm may round to float32 whatever the model's dtype, and the bridge's own need not.
-    error = _relative_error(made if bias is None else made + bias.view(groups, -1), values, least=1e-6)
+    error = _relative_error(made if bias is None else made + bias.to(made).view(groups, -1), values, least=1e-6)
     if error is not None:
         found["reads"] = f"values of block {layer} are not a projection of what it reads ({error})"
     return found
@@ -172,7 +172,10 @@ def _check_outputs(layout: Layout, tokens: Tensor, seen: Seen) -> dict[str, str]
         see(heads, [])
     for layer in layers:
         expected = _moved(seen[heads[layer]]).flatten(-2)
-        if layer not in read or _relative_error(read[layer].view(expected.shape), expected) is not None:
+        if (
+            layer not in read
+            or _relative_error(read[layer].to(expected.device).view(expected.shape), expected) is not None
+        ):
             return {"outputs": f"block {layer} does not go on with what is put in the place of its heads' outputs"}
     after, carried = see(mlps, leaving), see(entering, leaving)
     for layer, name in enumerate(leaving):
@@ -200,7 +203,7 @@ def _check_inputs(layout: Layout, tokens: Tensor, seen: Seen) -> dict[str, str]:
 
 
 def _put(name: str, value: Tensor) -> Hook:
-    return name, lambda live, hook: value.clone()  # some models add to it in place
+    return name, lambda live, hook: value.to(live.device, copy=True)  # some models add to it in place
 
 
 def _moved(value: Tensor) -> Tensor:

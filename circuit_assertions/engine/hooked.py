@@ -168,8 +168,8 @@ class HookedPatching(Pair):
 
         def keep(into: dict[int, Tensor], layer: int, instead: Tensor | None) -> Callable[[Tensor, Any], Tensor | None]:
             def hook(value: Tensor, hook: Any) -> Tensor | None:
-                into[layer] = value.clone()
-                return instead
+                into[layer] = value.to(self.model.device, copy=True)
+                return None if instead is None else instead.to(value.device)
 
             return hook
 
@@ -217,7 +217,8 @@ class HookedPatching(Pair):
             if places is None:
                 part(changed).copy_(values)
             else:
-                part(changed)[rows, places] = values[rows, places]
+                put_in = values[rows, places].to(changed)
+                part(changed)[rows.to(changed.device), places.to(changed.device)] = put_in
             return changed
 
         return put
@@ -225,14 +226,14 @@ class HookedPatching(Pair):
     def _replace(self, layer: int, heads: Sequence[int], values: Tensor) -> Hook:
         def put(value: Tensor, hook: Any) -> Tensor:
             changed = value.clone()
-            changed[:, :, list(heads)] = values[:, :, list(heads)]
+            changed[:, :, list(heads)] = values[:, :, list(heads)].to(changed)
             return changed
 
         return self.model.layout.head_outputs(layer), put
 
     def _tap(self, layer: int, which: Projection, into: dict[int, Tensor]) -> Hook:
         def keep(value: Tensor, hook: Any) -> None:
-            into[layer] = value.clone()
+            into[layer] = value.to(self.model.device, copy=True)
 
         return self.model.layout.projected(layer, which), keep
 
@@ -242,7 +243,8 @@ class HookedPatching(Pair):
 
         def put(value: Tensor, hook: Any) -> Tensor:
             changed = value.clone()
-            changed[rows, places, chosen] = tapped[rows, places, chosen]
+            at_places = [index.to(changed.device) for index in (rows, places, chosen)]
+            changed[tuple(at_places)] = tapped[rows, places, chosen].to(changed)
             return changed
 
         return self.model.layout.projected(layer, which), put
@@ -266,7 +268,7 @@ class HookedPatching(Pair):
         kept: list[Tensor] = []
 
         def keep(value: Tensor, hook: Any) -> None:
-            kept.append(value)
+            kept.append(value.to(self.model.device))
 
         ends: list[Hook] = [(self.model.layout.final_residual, keep), (UNEMBED_INPUT, lambda value, hook: value[:, :1])]
         self.model.bridge.run_with_hooks(self.base.tokens, fwd_hooks=[*hooks, *ends])
@@ -281,4 +283,4 @@ class HookedPatching(Pair):
 
 
 def _put_whole(name: str, value: Tensor) -> Hook:
-    return name, lambda live, hook: value
+    return name, lambda live, hook: value.to(live.device)

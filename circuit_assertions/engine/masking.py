@@ -30,7 +30,7 @@ def outputs_of_counterfactuals(model: Model, prompts: Sequence[Prompt]) -> list[
     kept: list[Tensor] = []
 
     def keep(value: Tensor, hook: Any) -> None:
-        kept.append(value.detach())
+        kept.append(value.detach().to(model.device))  # a model may lie on several devices
 
     tokens = torch.tensor([prompt.counterfactual for prompt in prompts], device=model.device)
     layout = model.layout
@@ -67,7 +67,7 @@ def masked_metric(model: Model, prompts: Sequence[Prompt], other: Sequence[Tenso
     hooks += [(layout.head_outputs(layer), mixing(layer)) for layer in range(layout.layers)]
     add_passes(len(prompts))
     model.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
-    final = finals[-1]  # some models norm their embeddings with the same module
+    final = finals[-1].to(model.device)  # some models norm their embeddings with the same module
     rows = torch.arange(len(prompts), device=final.device)
     ends = torch.tensor([prompt.positions[END] for prompt in prompts], device=final.device)
     return model.readout.difference(final[rows, ends], prompts)

@@ -190,8 +190,11 @@ def _run(
     end = taken.positions(END)
     places = torch.tensor([prompt.read_at for prompt in batch], device=model.device)  # [prompts, positions read]
 
+    def here(value: Tensor) -> Tensor:
+        return value.to(model.device)  # a model may lie on several devices
+
     def at_end(value: Tensor) -> Tensor:
-        return value[rows, end]
+        return here(value[rows.to(value.device), end.to(value.device)])
 
     def into(target: list[Tensor], take: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Any], None]:
         def hook(value: Tensor, hook: Any) -> None:
@@ -203,17 +206,17 @@ def _run(
         taken.final_residual = at_end(value)
 
     def keep_block_0(value: Tensor, hook: Any) -> None:
-        taken.after_block_0 = value
+        taken.after_block_0 = here(value)
 
     def only_targets(value: Tensor, hook: Any) -> Tensor:
-        return value[rows[:, None], places] if wanted.target_logits else value[:, :1]
+        return value[rows[:, None].to(value.device), places.to(value.device)] if wanted.target_logits else value[:, :1]
 
     hooks: list[tuple[str, Callable[..., Any]]] = [*changes, (UNEMBED_INPUT, only_targets)]
     if wanted.entering:
         hooks += _entering(taken, wanted.entering)
     for layer in range(model.layout.layers):
         if wanted.patterns:
-            hooks.append((model.layout.pattern(layer), into(taken.patterns, lambda value: value)))
+            hooks.append((model.layout.pattern(layer), into(taken.patterns, here)))
         if wanted.end_writes:
             hooks.append((model.layout.head_outputs(layer), into(taken.head_outputs, at_end)))
             hooks.append((model.layout.attention_output(layer), into(taken.attention_outputs, at_end)))
@@ -224,7 +227,7 @@ def _run(
     tokens = torch.tensor([prompt.tokens for prompt in batch], device=model.device)
     add_passes(len(tokens))
     logits = model.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
-    taken.target_logits = logits if wanted.target_logits else None
+    taken.target_logits = here(logits) if wanted.target_logits else None
     return taken
 
 
@@ -235,7 +238,7 @@ def _entering(taken: Pass, places: frozenset[Place]) -> list[tuple[str, Callable
 
     def keep(value: Tensor, hook: Any) -> None:
         rows = torch.arange(len(positions), device=value.device)[:, None]
-        blocks.append(value[rows, positions.to(value.device)])  # [prompts, slots, d_model]
+        blocks.append(value[rows, positions.to(value.device)].to(taken.model.device))  # [prompts, slots, d_model]
 
     taken.entering = Entering(blocks, slots, places)
     return [(taken.model.layout.residual_before(layer), keep) for layer in range(taken.model.layout.layers)]

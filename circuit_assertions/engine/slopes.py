@@ -149,7 +149,7 @@ def _differences(model: Model, prompts: Sequence[Prompt], names: Sequence[str] =
     hooks: list[tuple[str, Any]] = [(UNEMBED_INPUT, lambda value, hook: value[:, :1])]
     hooks += [(name, keeping(name)) for name in (model.layout.final_residual, *names)]
     model.bridge.run_with_hooks(tokens, fwd_hooks=hooks)
-    final = kept[model.layout.final_residual]
+    final = kept[model.layout.final_residual].to(model.device)
     rows = torch.arange(len(prompts), device=final.device)
     ends = torch.tensor([prompt.positions[END] for prompt in prompts], device=final.device)
     return model.readout.difference(final[rows, ends], prompts), [kept[name] for name in names]

@@ -137,16 +137,23 @@ class Transplanting:
         """The final residual stream [prompts, positions, d_model], by one forward pass."""
         layout = self.into.layout
         kept: list[Tensor] = []
-        hooks: list[tuple[str, Callable[..., Any]]] = [(layout.final_residual, lambda value, hook: kept.append(value))]
+        hooks: list[tuple[str, Callable[..., Any]]] = [
+            (layout.final_residual, lambda value, hook: kept.append(value.to(self.into.device)))
+        ]
         hooks.append((UNEMBED_INPUT, lambda value, hook: value[:, :1]))
         for layer in range(layout.layers):
             heads = _heads_of(chosen, layer)
             if heads:
-                hooks.append((layout.head_outputs(layer), _as_hook(_silenced([heads]))))
+                hooks.append((layout.head_outputs(layer), _as_hook(_silenced([heads]), self.into.device)))
                 written = [self._writes(patching.other, layer, heads)]
-                hooks.append((layout.attention_output(layer), _as_hook(_added(written))))
+                hooks.append((layout.attention_output(layer), _as_hook(_added(written), self.into.device)))
             if Mlp(layer) in chosen:
-                hooks.append((layout.mlp_write(layer), _as_hook(_put(1, [0], patching.other.mlp_writes[layer]))))
+                hooks.append(
+                    (
+                        layout.mlp_write(layer),
+                        _as_hook(_put(1, [0], patching.other.mlp_writes[layer]), self.into.device),
+                    )
+                )
         self.into.bridge.run_with_hooks(patching.base.tokens, fwd_hooks=hooks)
         return kept[-1]
 
@@ -156,7 +163,7 @@ class Transplanting:
         if not heads:
             return None
         z = run.head_outputs[layer][:, :, list(heads)]  # [prompts, positions, heads, d_head]
-        return torch.einsum("bphd,hdm->bpm", z, layout.W_O(layer)[list(heads)].to(z.dtype))
+        return torch.einsum("bphd,hdm->bpm", z, layout.W_O(layer)[list(heads)].to(z))
 
 
 def _of_patterns(patching: AnyPatching, heads: Sequence[Head]) -> Tensor:
@@ -228,5 +235,5 @@ def _put(variants: int, rows: Sequence[int], values: Tensor) -> Change:
     return change
 
 
-def _as_hook(change: Change) -> Callable[[Tensor, Any], Tensor]:
-    return lambda value, hook: change(value[None])[0]
+def _as_hook(change: Change, device: torch.device) -> Callable[[Tensor, Any], Tensor]:
+    return lambda value, hook: change(value[None].to(device))[0].to(value.device)

@@ -28,7 +28,9 @@ _CALLS_A_JUDGEMENT = 5_000  # intervals, resampling
 _CALLS_A_READING = 3_000
 _MOVED_A_TOKEN = 350  # how often a block reads or writes as many numbers as the residual stream has
 _MOVED_A_PAIR = 60  # the same of attention, for each head and pair of positions
-_WRITTEN_A_VALUE = 22  # characters of a number in JSON, with its comma and line
+_WRITTEN_A_VALUE = 6  # characters of a number in a record: four bytes in base64, and some for what is around it
+_WRITTEN_A_PROMPT = 60  # its hash and its template
+_WRITTEN_A_TOKEN = 6  # of a prompt's text
 _WRITTEN_AN_ASSERTION = 4_000
 _READ_AGAIN = 3  # how often weights are read from disk or memory while they are opened and hashed
 _DISK = 1.0e9  # bytes a second of a disk whose files are in memory already
@@ -73,9 +75,14 @@ def _way_out(models: Sequence[ShapeModel], counted: Counted, room: int) -> str:
     return way_to_fit(sum(model.layout.numbers for model in models), max(0, room), share=1 / (1 + _OPENING))
 
 
-def disk_of(assertions: int, values: int) -> int:
-    """Bytes of a result file."""
-    return assertions * _WRITTEN_AN_ASSERTION + values * _WRITTEN_A_VALUE
+def disk_of(assertions: int, counted: Counted) -> int:
+    """Bytes of a record."""
+    prompts, tokens = (
+        sum(counted.prompts.values()),
+        sum(counted.longest[task] * n for task, n in counted.prompts.items()),
+    )
+    written = assertions * _WRITTEN_AN_ASSERTION + counted.values * _WRITTEN_A_VALUE
+    return written + prompts * _WRITTEN_A_PROMPT + tokens * _WRITTEN_A_TOKEN
 
 
 def seconds_to_open(model: ShapeModel, rates: Rates) -> float:

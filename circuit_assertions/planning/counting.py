@@ -24,6 +24,7 @@ from circuit_assertions.measures.reading_builder import ReadingBuilder
 from circuit_assertions.measures.sweeping import KNOCKOUT, Sweep
 from circuit_assertions.planning.patched import PatchedWork, patched_work
 from circuit_assertions.planning.shape_model import ShapeModel
+from circuit_assertions.records.record import family_of
 from circuit_assertions.request import Request
 from circuit_assertions.tasks import PromptSet
 
@@ -46,6 +47,8 @@ class Counted:
         readings: taken.
         values: of all readings together.
         judgements: assertions judged, once for each look.
+        prompts: the most prompts that are read of each task, by its settings but their number.
+        longest: tokens of the longest prompt of each.
         largest: bytes that the largest batch takes, with the runs of it that are kept.
         skipped: assertions that do not apply, by reason.
         comparing: assertions whose measure compares checkpoints; what these cost is not counted.
@@ -60,6 +63,8 @@ class Counted:
     readings: int = 0
     values: int = 0
     judgements: int = 0
+    prompts: dict[str, int] = field(default_factory=dict)
+    longest: dict[str, int] = field(default_factory=dict)
     largest: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     comparing: list[str] = field(default_factory=list)
@@ -79,6 +84,7 @@ class CountingAudit(Audit):
         self, checkpoint: Checkpoint, asked: Request, wanted: Sequence[tuple[Request, tuple[Component, ...]]]
     ) -> None:
         model, prompts = self.model(checkpoint), self._read_prompts(asked, checkpoint)
+        self._note(prompts)
         takings = [
             ReadingBuilder(request.measure, MEASURES[request.measure], heads, request.chosen, len(prompts))
             for request, heads in wanted
@@ -99,6 +105,13 @@ class CountingAudit(Audit):
             self.counted.values += len(prompts) * max(1, len(heads))
             self._taken[(checkpoint, request.key)] = taking
             self._readings[(checkpoint, request.key)] = _made_up(request, heads, len(prompts))
+
+    def _note(self, prompts: PromptSet) -> None:
+        """Note what a record would have of these prompts."""
+        task = family_of("", "", {}, prompts.settings)
+        longest = max((len(prompt.tokens) for prompt in prompts.prompts), default=0)
+        self.counted.prompts[task] = max(len(prompts), self.counted.prompts.get(task, 0))
+        self.counted.longest[task] = max(longest, self.counted.longest.get(task, 0))
 
     def _pass_over_some(
         self,

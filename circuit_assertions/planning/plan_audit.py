@@ -72,7 +72,7 @@ def plan_audit(
         not_counted=tuple(dict.fromkeys(least.comparing)),
         skipped=dict(least.skipped),
         memory=memory_of(shapes, most, program),
-        disk=disk_of(len(asked), most.values),
+        disk=disk_of(len(asked), most),
         time=_time(start, opened, low, high, rates),
     )
 

@@ -14,6 +14,8 @@ from circuit_assertions.checkpoints import Checkpoint, CheckpointError, Opening,
 from circuit_assertions.checkpoints.devices import choose_device
 from circuit_assertions.checkpoints.errors import reason_of
 from circuit_assertions.checkpoints.fetching import base_of, is_adapter
+from circuit_assertions.checkpoints.gguf.header import read_gguf_header
+from circuit_assertions.checkpoints.gguf.settings import settings_in
 from circuit_assertions.checkpoints.loading import Frame
 from circuit_assertions.checkpoints.opening import open_tokenizer
 from circuit_assertions.checkpoints.quiet import quiet
@@ -129,26 +131,14 @@ class ShapeModel:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, opening: Opening) -> ShapeModel:
-        """Read a checkpoint's config.json and its tokenizer, and nothing else of it.
+        """Read a checkpoint's config.json or the metadata of its GGUF file, and its tokenizer, and nothing else of it.
 
         Raises:
             CheckpointError: if one of them cannot be read.
         """
         local = _described(checkpoint)
-        folder = local.folder
-        assert folder is not None
-        if local.file is not None:
-            raise CheckpointError(
-                f"{checkpoint} is a GGUF file, which is not planned: give the folder with the config.json of the model "
-                f"that it was made from"
-            )
         with quiet():
-            base = base_of(folder, opening) if is_adapter(folder) else folder
-            read_json(base / "config.json")
-            try:
-                frame = Frame.of(base, opening)
-            except Exception as error:  # a wrong config.json can end anywhere in the library
-                raise CheckpointError(f"{base / 'config.json'} describes no model: {reason_of(error)}") from error
+            frame = _frame_of_gguf(local.file, opening) if local.file is not None else _frame_of(local, opening)
             tokenizer = open_tokenizer(local, opening)
         source = _Source(
             checkpoint,
@@ -158,6 +148,29 @@ class ShapeModel:
             getattr(torch, opening.dtype),
         )
         return cls(source, ShapeLayout.of(frame.model))
+
+
+def _frame_of(local: Checkpoint, opening: Opening) -> Frame:
+    """What config.json calls for."""
+    folder = local.folder
+    assert folder is not None
+    base = base_of(folder, opening) if is_adapter(folder) else folder
+    read_json(base / "config.json")
+    try:
+        return Frame.of(base, opening)
+    except Exception as error:  # a wrong config.json can end anywhere in the library
+        raise CheckpointError(f"{base / 'config.json'} describes no model: {reason_of(error)}") from error
+
+
+def _frame_of_gguf(file: Path, opening: Opening) -> Frame:
+    """What the metadata of a GGUF file call for."""
+    header = read_gguf_header(file)
+    try:
+        return Frame.of_config(settings_in(header).config, opening)
+    except CheckpointError:
+        raise
+    except Exception as error:  # wrong metadata can end anywhere in the library
+        raise CheckpointError(f"{file} describes no model: {reason_of(error)}") from error
 
 
 def find_shape(given: str) -> tuple[Checkpoint, ...]:

@@ -150,7 +150,7 @@ def _add_model_options(group: pytest.OptionGroup) -> None:
         "--circuit-device",
         dest="circuit_device",
         metavar="DEVICE",
-        help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N or mps. Default: auto",
+        help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:N, all (every GPU together) or mps. Default: auto",
     )
     group.addoption(
         "--circuit-dtype",

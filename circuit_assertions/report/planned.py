@@ -30,7 +30,7 @@ def _facts(plan: PlanResult) -> Iterator[tuple[str, str]]:
     if plan.not_counted:
         yield "", f"not counted, because they compare checkpoints: {', '.join(plan.not_counted)}"
     yield from _memory(plan.memory)
-    yield "disk", f"{amount_text(plan.disk)} for the result, at most"
+    yield "disk", f"{amount_text(plan.disk)} for the record, at most"
     yield from _time(plan.time)
     if plan.checkpoints > 1:
         after = plan.time.expected - plan.time.start

@@ -10,7 +10,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,12 +25,14 @@ from circuit_assertions.diagnosis.suites_given import suites_given
 from circuit_assertions.measures import MEASURES, Reading
 from circuit_assertions.places import shown_path
 from circuit_assertions.plugin.gate import Gate, Rules
+from circuit_assertions.records.record import Record
 from circuit_assertions.request import Request
 from circuit_assertions.results import AssertionResult, AuditResult, PolicyUsed
 from circuit_assertions.results.audit import GateVerdict
 from circuit_assertions.results.facts import audited_model
 from circuit_assertions.results.judged import judged, planned
-from circuit_assertions.sweeps.asked import Setting, Unit
+from circuit_assertions.sweeps.asked import Setting, Unit, units_of
+from circuit_assertions.sweeps.recording import Recording, options_of
 from circuit_assertions.unexpected import tell_unexpected
 from circuit_assertions.verdict_words import Outcome
 
@@ -47,13 +49,15 @@ class Done:
     """The outcome of a unit.
 
     Attributes:
-        result: the `AuditResult` as JSON; empty where the checkpoint could not be read.
+        record: None where the checkpoint could not be read.
         problem: why it could not.
+        of_baseline: whether it is the baseline's own record.
     """
 
     unit: Unit
-    result: str = ""
+    record: Record | None = None
     problem: str = ""
+    of_baseline: bool = False
 
 
 @dataclass
@@ -89,8 +93,9 @@ class _Worker:
 
     def audit(self, unit: Unit, shared: Shared) -> Done:
         """Judge a suite on a checkpoint. What keeps the checkpoint from being read is told, and ends nothing."""
+        setting = self.setting
         # By name: two that link to the same files are equal, and results have the name that a model was opened by.
-        others = [one for one in (self.setting.baseline, self.setting.corrupted) if one is not None]
+        others = [one for one in (setting.baseline, setting.corrupted) if one is not None]
         names = {str(one) for one in (unit.checkpoint, *others)}
         self._open = {one: model for one, model in self._open.items() if str(one) in names}
         runner = self.runner(shared)
@@ -102,7 +107,7 @@ class _Worker:
             raise
         except CircuitAssertionsError as error:
             return Done(unit, problem=str(error))
-        return Done(unit, self._result(runner, unit).to_json())
+        return Done(unit, self._record(runner, unit, setting, shared))
 
     def _open_first(self, audit: Audit, others: Sequence[Checkpoint]) -> None:
         """Open what every unit is compared with, before its own checkpoint, and keep it open."""
@@ -114,14 +119,25 @@ class _Worker:
             except CircuitAssertionsError:  # every assertion that needs it reports that
                 continue
 
-    def _result(self, runner: SuiteRunner, unit: Unit) -> AuditResult:
-        setting, asked = self.setting, self.asked(unit.checkpoint, unit.suite)
+    def _record(self, runner: SuiteRunner, unit: Unit, setting: Setting, shared: Shared = ()) -> Record:
+        """Judge what was asked, and record it.
+
+        Args:
+            setting: what the checkpoint is compared with.
+            shared: the baseline's readings, which are the checkpoint's own where it is the same one.
+        """
+        asked = self.asked(unit.checkpoint, unit.suite)
+        recording = Recording(unit.checkpoint)
+        runner.audit.keep = recording.keep
+        for _, reading in shared if unit.checkpoint == setting.baseline else ():
+            recording.keep(unit.checkpoint, reading)
         runner.announce(asked)
         loaded, _ = self.suites[unit.suite]
-        lines = tuple(self._line(runner, one, loaded.line(index)) for index, one in enumerate(asked))
+        options = options_of(setting)
+        lines = tuple(_judged(runner, one, loaded.line(index), options, recording) for index, one in enumerate(asked))
         gate = Gate(Rules(), lines, baseline="" if setting.baseline is None else str(setting.baseline))
         code = gate.code(0)
-        return AuditResult(
+        result = AuditResult(
             policy=PolicyUsed.of(setting.policy),
             baseline=None if setting.baseline is None else str(setting.baseline),
             corrupted=None if setting.corrupted is None else str(setting.corrupted),
@@ -129,26 +145,10 @@ class _Worker:
             assertions=lines,
             gate=GateVerdict(passed=code == 0, exit_code=code, line=gate.line(code)),
         )
+        return recording.record(result, setting)
 
-    def _line(self, runner: SuiteRunner, asked: PlannedAssertion, line: int) -> AssertionResult:
-        suite = shown_path(asked.suite.file)
-        to_come = planned(asked, suite, self._again(asked, suite), line=line)
-        try:
-            with warnings.catch_warnings(action="ignore"), tell_unexpected(f"{asked.checkpoint} cannot be audited"):
-                return judged(to_come, asked.assertion, runner.judge(asked))
-        except CircuitAssertionsError as error:
-            return to_come.model_copy(update={"outcome": Outcome.ERROR.value, "reason": str(error)})
-
-    def _again(self, asked: PlannedAssertion, suite: str) -> str:
-        """The command that judges this assertion alone."""
-        setting = self.setting
-        given = [f"--model={asked.checkpoint}"]
-        given += [f"--baseline={setting.baseline}"] if setting.baseline is not None else []
-        given += [f"--corrupted={setting.corrupted}"] if setting.corrupted is not None else []
-        return f"pytest {shlex.join([*given, f'{suite}::{asked.assertion.id}'])}"
-
-    def of_baseline(self) -> Shared:
-        """What the first look of every assertion reads from the baseline.
+    def of_baseline(self) -> tuple[tuple[Done, ...], Shared]:
+        """The baseline's own records, and what the first look of every assertion reads from it.
 
         Raises:
             CheckpointError: if it cannot be opened.
@@ -162,7 +162,38 @@ class _Worker:
             runner.announce(asked)
             requesting = Requesting(runner.audit, runner.binder)
             requesting.plan(baseline, (), without_chat=False)
-            return tuple(_read(runner.audit, baseline, _wanted(requesting, asked)))
+            readings = tuple(_read(runner.audit, baseline, _wanted(requesting, asked)))
+            units = units_of([baseline], self.setting)
+            return tuple(self._of_baseline(unit) for unit in units), readings
+
+    def _of_baseline(self, unit: Unit) -> Done:
+        """The baseline's own record, which is compared with nothing."""
+        alone = replace(self.setting, baseline=None, corrupted=None)
+        audit = Audit(alone.opening, None, alone.policy)
+        audit.adopt(unit.checkpoint, self._open[unit.checkpoint], like=unit.checkpoint)
+        runner = SuiteRunner(audit, None)
+        runner.compares_chat = True
+        return Done(unit, self._record(runner, unit, alone), of_baseline=True)
+
+
+def _judged(
+    runner: SuiteRunner, asked: PlannedAssertion, line: int, options: Sequence[str], recording: Recording
+) -> AssertionResult:
+    suite = shown_path(asked.suite.file)
+    # The command that judges this assertion alone.
+    again = f"pytest {shlex.join([f'--model={asked.checkpoint}', *options, f'{suite}::{asked.assertion.id}'])}"
+    to_come = planned(asked, suite, again, line=line)
+    try:
+        with (
+            recording.timed(to_come),
+            warnings.catch_warnings(action="ignore"),
+            tell_unexpected(f"{asked.checkpoint} cannot be audited"),
+        ):
+            said = runner.judge(asked)
+            recording.after(runner, asked, said)
+            return judged(to_come, asked.assertion, said)
+    except CircuitAssertionsError as error:
+        return to_come.model_copy(update={"outcome": Outcome.ERROR.value, "reason": str(error)})
 
 
 def _read(audit: Audit, baseline: Checkpoint, wanted: Iterable[Request]) -> Iterable[tuple[Request, Reading]]:
@@ -195,7 +226,7 @@ def audit_unit(setting: Setting, shared: Shared, unit: Unit) -> Done:
     """Judge one suite on one checkpoint, in whichever process this is.
 
     Args:
-        shared: what `read_baseline` returned; empty without a baseline.
+        shared: the readings that `read_baseline` returned; empty without a baseline.
 
     Raises:
         CircuitAssertionsError: if the suites or the device cannot be used.
@@ -203,13 +234,16 @@ def audit_unit(setting: Setting, shared: Shared, unit: Unit) -> Done:
     return _worker(setting).audit(unit, shared)
 
 
-def read_baseline(setting: Setting) -> Shared:
+def read_baseline(setting: Setting) -> tuple[tuple[Done, ...], Shared]:
     """Open the baseline and read from it what every checkpoint is compared with, once for all workers.
+
+    Returns:
+        Its own records, one for each suite, and the readings that `audit_unit` takes.
 
     Raises:
         CheckpointError: if it cannot be opened.
     """
-    return () if setting.baseline is None else _worker(setting).of_baseline()
+    return ((), ()) if setting.baseline is None else _worker(setting).of_baseline()
 
 
 def _worker(setting: Setting) -> _Worker:

@@ -62,7 +62,7 @@ class LocalWorkers:
     jobs: int
     lost: dict[Unit, int] = field(default_factory=dict)
     _slots: list[_Slot] = field(default_factory=list)
-    _shared: tuple[Setting, Shared] | None = None
+    _shared: tuple[Setting, tuple[tuple[Done, ...], Shared]] | None = None
 
     @property
     def called(self) -> str:
@@ -77,7 +77,10 @@ class LocalWorkers:
         """
         waiting, running = list(units), dict[Future[Done], _Slot]()
         self._slots += [_Slot(number, self.jobs) for number in range(len(self._slots), min(self.jobs, len(units)))]
-        shared = self._of_baseline(setting) if units else ()
+        shared: Shared = ()
+        if units:
+            records, shared = self._of_baseline(setting)
+            yield from records
         while waiting or running:
             for slot in self._slots:
                 if waiting and slot not in running.values():
@@ -95,8 +98,8 @@ class LocalWorkers:
             slot.close()
         self._slots.clear()
 
-    def _of_baseline(self, setting: Setting) -> Shared:
-        """What is read from the baseline, once for all units."""
+    def _of_baseline(self, setting: Setting) -> tuple[tuple[Done, ...], Shared]:
+        """The baseline's records and what is read from it, once for all units."""
         if self._shared is None or self._shared[0] != setting:
             self._shared = (setting, _retried(self._slots[0], setting))
         return self._shared[1]
@@ -118,7 +121,7 @@ class LocalWorkers:
         )
 
 
-def _retried(slot: _Slot, setting: Setting) -> Shared:
+def _retried(slot: _Slot, setting: Setting) -> tuple[tuple[Done, ...], Shared]:
     for _ in range(ATTEMPTS):
         try:
             return slot.pool.submit(read_baseline, setting).result()

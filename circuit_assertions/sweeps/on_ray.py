@@ -1,7 +1,8 @@
 """A sweep on a Ray cluster: an existing one, else one that is started on this machine.
 
-One task for each checkpoint and suite; GPUs by Ray's own resources. What the baseline reads is put into the object
-store once. A task whose worker is lost is given to another by Ray itself. https://docs.ray.io
+One task for each checkpoint and suite; GPUs by Ray's own resources. The baseline's records and readings are in the
+object store once, where the task that made them left them. A task whose worker is lost is given to another by Ray
+itself. https://docs.ray.io
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class RayWorkers:
     called: str = "Ray"
     _ray: Any = None
     _started: bool = False
-    _reading: tuple[Setting, Any] | None = None  # the baseline's, in the object store
+    _baseline: tuple[Setting, Any, Any] | None = None  # its records and its readings, in the object store
 
     def run(self, setting: Setting, units: Sequence[Unit]) -> Iterator[Done]:
         """Judge units, and hand each out when it is done.
@@ -81,17 +82,18 @@ class RayWorkers:
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0 and setting.opening.device != "cpu"
         needs = {"num_cpus": 1, "num_gpus": 1 if has_gpus else 0, "max_retries": _RETRIES}
         audit = ray.remote(**needs)(audit_unit)
-        if self._reading is None or self._reading[0] != setting:
-            self._reading = (setting, ray.remote(**needs)(read_baseline).remote(setting))
-        reading = self._reading[1]
+        if self._baseline is None or self._baseline[0] != setting:
+            reading = ray.remote(num_returns=2, **needs)(read_baseline)
+            self._baseline = (setting, *reading.remote(setting))
+        _, records, shared = self._baseline
         ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting, running = list(units), dict[Any, Unit]()
         try:
-            _got(ray, reading)
+            yield from _got(ray, records)
             while waiting or running:
                 while waiting and len(running) < ahead:
                     unit = waiting.pop(0)
-                    running[audit.remote(setting, reading, unit)] = unit
+                    running[audit.remote(setting, shared, unit)] = unit
                 finished, _ = ray.wait(list(running), num_returns=1)
                 for reference in finished:
                     yield self._done(ray, reference, running.pop(reference))

@@ -16,7 +16,7 @@ from circuit_assertions.results.sweep import SweptCheckpoint, swept, swept_check
 from circuit_assertions.sweeps.asked import Found, Setting, Unit, units_of
 from circuit_assertions.sweeps.auditing import Done
 from circuit_assertions.sweeps.errors import SweepError
-from circuit_assertions.sweeps.kept_results import KeptResults
+from circuit_assertions.sweeps.kept_records import KeptRecords
 
 __all__ = ["Sweep", "Workers"]
 
@@ -37,21 +37,22 @@ class Workers(Protocol):
 
 @dataclass
 class Sweep:
-    """A sweep. Each result is kept as soon as it is there.
+    """A sweep. Each record is kept as soon as it is there.
 
     Attributes:
         tell: told of every checkpoint that is done.
         swept: each checkpoint that is done, by name.
-        reused: how many results were there before.
+        reused: how many records were there before.
     """
 
     found: Sequence[Found]
-    kept: KeptResults
+    kept: KeptRecords
     workers: Workers
     tell: Callable[[SweptCheckpoint], None] = lambda one: None
     swept: dict[str, SweptCheckpoint] = field(default_factory=dict)
     reused: int = 0
-    _results: dict[str, dict[str, AuditResult]] = field(default_factory=dict)  # of checkpoints that are not done yet
+    # Of checkpoints that are not done yet, by the suite's place: the record's file, and what it says.
+    _results: dict[str, dict[int, tuple[Path, AuditResult]]] = field(default_factory=dict)
 
     @property
     def setting(self) -> Setting:
@@ -62,7 +63,7 @@ class Sweep:
         """Audit every checkpoint.
 
         Raises:
-            SweepError: if a result cannot be written.
+            SweepError: if a record cannot be written.
             CircuitAssertionsError: if the baseline, the suites or the device cannot be used.
         """
         self.audit(self.found)
@@ -95,12 +96,12 @@ class Sweep:
                 there.append(one.checkpoint)
         left = []
         for unit in units_of(there, self.setting):
-            result = self.kept.read(unit)
-            if result is None:
+            known = self.kept.read(unit)
+            if known is None:
                 left.append(unit)
             else:
                 self.reused += 1
-                self._add(unit, result)
+                self._add(unit, *known)
         for done in self.workers.run(self.setting, left):
             self._take(done)
 
@@ -130,26 +131,28 @@ class Sweep:
 
     def _take(self, done: Done) -> None:
         name = str(done.unit.checkpoint)
-        if done.problem:
+        if done.record is None:
             if name not in self.swept:
                 self._results.pop(name, None)
                 self._finish(swept_checkpoint(name, {}, problem=done.problem))
             return
         try:
-            self.kept.write(done.unit, done.result)
+            if done.of_baseline:
+                self.kept.write_baseline(done.unit, done.record)
+                return
+            file = self.kept.write(done.unit, done.record)
         except NotWrittenError as error:
             raise SweepError(
-                f"{error}; the results that were finished are kept in {self.kept.folder}: the same command continues"
+                f"{error}; the records that were finished are kept in {self.kept.folder}: the same command continues"
             ) from error
-        self._add(done.unit, AuditResult.model_validate_json(done.result))
+        self._add(done.unit, file, done.record.audit)
 
-    def _add(self, unit: Unit, result: AuditResult) -> None:
+    def _add(self, unit: Unit, file: Path, result: AuditResult) -> None:
         name = str(unit.checkpoint)
         results = self._results.setdefault(name, {})
-        results[str(self.kept.file(unit))] = result
+        results[unit.suite] = (file, result)
         if len(results) == len(self.setting.suites):
-            in_order = [str(self.kept.file(one)) for one in units_of([unit.checkpoint], self.setting)]
-            self._finish(swept_checkpoint(name, {file: results[file] for file in in_order}))
+            self._finish(swept_checkpoint(name, {str(file): one for _, (file, one) in sorted(results.items())}))
             del self._results[name]
 
     def _finish(self, one: SweptCheckpoint) -> None:

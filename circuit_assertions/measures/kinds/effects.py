@@ -248,12 +248,13 @@ def _patching(taken: Pass, asked: Asked[Any]) -> AnyPatching:
 
 def _write(taken: Pass, head: Head) -> Tensor:
     """What the head adds to the residual stream at `end` [prompts, d_model]."""
+    from circuit_assertions.engine.module_calls import apply_norm
+
     layout = taken.model.layout
     z = taken.head_outputs[head.layer][:, head.head]  # [prompts, d_head]
-    own = z @ layout.W_O(head.layer)[head.head]
+    own = z @ layout.W_O(head.layer)[head.head].to(z)
     post_norm = layout.attention_post_norm(head.layer)
     if post_norm is None:
         return own
     together = taken.attention_outputs[head.layer]
-    added: Tensor = post_norm(together) - post_norm(together - own)
-    return added
+    return apply_norm(post_norm, together) - apply_norm(post_norm, together - own)
