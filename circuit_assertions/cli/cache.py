@@ -24,7 +24,7 @@ _SWITCH = "CIRCUIT_ASSERTIONS_CACHE"
 def add_cache(verbs: Any) -> None:
     """Add the verb to the parser's."""
     verb = verbs.add_parser("cache", help="show how much the cache of readings holds, or empty it")
-    verb.add_argument("--clear", action="store_true", help="remove every entry: the next run takes all readings anew")
+    verb.add_argument("--clear", action="store_true", help="remove every entry: the next run takes all readings again")
     verb.add_argument(
         "--cache",
         type=Path,
@@ -39,7 +39,7 @@ def add_no_cache(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--no-cache",
         action="store_true",
-        help="take every reading anew, also where pytest has kept some in .circuit-assertions/cache",
+        help="take every reading again, also those that pytest has kept in .circuit-assertions/cache",
     )
 
 

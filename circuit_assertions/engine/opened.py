@@ -19,7 +19,7 @@ class Opened:
     """The facts of an opened checkpoint.
 
     Attributes:
-        identity: what tells readings of it from those of another: fingerprint, dtype, device.
+        identity: fingerprint, dtype, device and so on, which are written with every reading.
         device: where it is, `cuda:1`.
         positions: tokens that it can read at once.
         vocabulary: rows of the unembedding.

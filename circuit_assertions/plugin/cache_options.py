@@ -27,7 +27,7 @@ def add_cache_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         action="store_true",
         default=None,
         dest="circuit_no_cache",
-        help="take every reading anew, and keep none",
+        help="take every reading again, and keep none",
     )
     parser.addini("circuit_cache", "default of --circuit-cache", default=None)
     parser.addini("circuit_no_cache", "default of --circuit-no-cache", type="bool", default=False)

@@ -79,7 +79,7 @@ class ShowingPlugin:
             showing,
             roles,
             model=str(checkpoint),
-            baseline=None if beside is None else str(baseline),
+            baseline=str(baseline) if any(one.before is not None for one in showing.effects.values()) else None,
             circuit=circuit,
             task=task.kind,
             metric=MetricFacts.of(task.answer_metric),

@@ -77,7 +77,7 @@ class ReadingCache:
     def keep_prompts(
         self, task: Task, checkpoint: Checkpoint, owner: Checkpoint, opening: Opening, prompts: PromptSet
     ) -> None:
-        """Keep them, unless their settings would not come back as they are."""
+        """Keep them, unless JSON would change their settings."""
         key = self._key_of_prompts(task, checkpoint, owner, opening)
         settings = dict(prompts.settings)
         if key is not None and json.loads(json.dumps(settings, default=str)) == settings:

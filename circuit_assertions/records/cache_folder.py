@@ -2,7 +2,7 @@
 
 A file is what zlib makes of a JSON object, whose check value tells damage. It is written whole under another name and
 renamed, so that processes that write the same entry at once leave one of theirs. What is damaged, or was written by a
-version with other entries, is not there.
+version with other entries, is as if it did not exist.
 """
 
 from __future__ import annotations
