@@ -244,7 +244,10 @@ def test_heads_that_are_kept_are_found_among_more_and_joined_by_others(tiny_fold
         request = Request("attention", ioi(prompts=8), (("query", "end"), ("key", "subject-2")), heads or None)
         return audit.read(request, find_checkpoints(str(tiny_folder))[0]), audit.counts["cached"]
 
-    everyone, _ = read()
+    assert read(Head(1, 2), Head(0, 1))[1] == read(Head(2, 0), Head(0, 1))[1] == 0
+    assert read(Head(1, 2), Head(0, 1), Head(2, 0))[1] == 1  # no run has read all three
+    everyone, cached = read()
+    assert cached == 0
     some, cached = read(Head(1, 2), Head(0, 1))
     assert cached == 1
     np.testing.assert_array_equal(some.values, everyone.only((Head(1, 2), Head(0, 1))).values)

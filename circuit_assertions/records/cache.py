@@ -16,6 +16,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 import circuit_assertions
@@ -98,13 +99,13 @@ class ReadingCache:
     def keep_reading(
         self, request: Request, reading: Reading, prompts: PromptSet, checkpoint: Checkpoint, opening: Opening
     ) -> None:
-        """Keep a reading, unless one of the same components and more is kept."""
+        """Keep a reading, with the further components of one that is kept."""
         key = self._key_of_reading(request, prompts, checkpoint, opening)
-        made = None if key is None else kept("", reading)
-        if key is None or made is None:
+        if key is None:
             return
-        known = self._kept(request, prompts, checkpoint, opening)
-        if known is None or not set(known.reading.components) > set(made.reading.components):
+        known = self.reading(request, (), prompts, checkpoint, opening)
+        made = kept("", reading if known is None else _joined(reading, known))
+        if made is not None:
             self.folder.write(_READING, key, made.model_dump(mode="json"))
 
     def other(self, what: str, key: Mapping[str, Any], checkpoint: Checkpoint, opening: Opening) -> Any:
@@ -202,6 +203,15 @@ def _hash(text: str) -> str:
 
 def _is_ours(made: Any) -> bool:
     return str(made.__module__).startswith(_OURS)
+
+
+def _joined(reading: Reading, known: Reading) -> Reading:
+    """A reading with those components of another one that it lacks."""
+    further = [component for component in known.components if component not in reading.components]
+    if not (further and reading.components and reading.hashes == known.hashes):
+        return reading
+    values = np.concatenate([reading.values, known.only(further).values], axis=1)
+    return replace(reading, values=values, components=(*reading.components, *further))
 
 
 def _plain_opened(opened: Opened, checkpoint: Checkpoint) -> dict[str, Any]:
