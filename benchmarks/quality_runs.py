@@ -40,7 +40,8 @@ __all__ = ["LETTERS", "OPTIONS", "SUITE", "Runs", "gate", "outcome"]
 
 SUITE = ROOT / "suites" / "ioi.yaml"
 OPTIONS = ("--circuit-degraded=fail",)
-_ALONE = ("-p", "no:cacheprovider", "-p", "no:randomly", "--capture=no", "-q", "--circuit-device=cpu")
+_OF_RUNS = ("--circuit-device=cpu", "--circuit-no-cache")
+_ALONE = ("-p", "no:cacheprovider", "-p", "no:randomly", "--capture=no", "-q", *_OF_RUNS)
 _MOST = 400  # characters of an error that are kept
 _SEED = re.compile(r"\bseed: 0\b")
 _TRUTH = {"prompts": 512, "seed": 77_000_077}  # which no case uses

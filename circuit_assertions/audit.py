@@ -6,50 +6,37 @@ planned for that pair in the same passes, and the rest costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from circuit_assertions.collecting import without_collecting
 from circuit_assertions.components import Component
 from circuit_assertions.engine import LimitError, MeasuringError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures import MEASURES, Reading
-from circuit_assertions.policy import DEFAULT, Policy
-from circuit_assertions.recorded import Known, RecordedCheckpoint, WeightsNotGivenError
+from circuit_assertions.open_models import OpenModels
 from circuit_assertions.request import Request
-from circuit_assertions.tasks import PromptSet, Task, TextTask, check_same_conversation, check_same_tokens
-from circuit_assertions.tasks.room import check_room
+from circuit_assertions.tasks import PromptSet
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
 if TYPE_CHECKING:
-    from circuit_assertions.checkpoints import Checkpoint, Opening
-    from circuit_assertions.engine import Model, PassCache
+    from circuit_assertions.checkpoints import Checkpoint
+    from circuit_assertions.engine import PassCache
     from circuit_assertions.measures.reading_builder import ReadingBuilder
 
 __all__ = ["Audit"]
 
 
 @dataclass
-class Audit:
-    """Everything that is read from checkpoints in one run. Models stay open until `forget` or `close`.
+class Audit(OpenModels):
+    """Everything that is read from checkpoints in one run.
 
     Attributes:
-        policy: the thresholds of whatever is judged by its readings; the readings do not depend on it.
-        progress: told what is being read, and how many of its prompts are.
-        keep: told of every reading of all prompts of a task, when it is taken.
-        recorded: a checkpoint that is not opened: what is read of it comes from a record.
+        counts: how many readings were taken, and how many came from the cache.
     """
 
-    opening: Opening
-    baseline: Checkpoint | None = None
-    policy: Policy = DEFAULT
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None
-    keep: Callable[[Checkpoint, Reading], None] = lambda checkpoint, reading: None
-    recorded: RecordedCheckpoint | None = None
-    _models: dict[Checkpoint, Model] = field(default_factory=dict)
-    _broken: dict[Checkpoint, Exception] = field(default_factory=dict)
-    _prompts: dict[tuple[Task, Checkpoint], PromptSet] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     _planned: dict[Checkpoint, list[Request]] = field(default_factory=dict)
     _readings: dict[tuple[Checkpoint, Any], Reading] = field(default_factory=dict)
     _taken: dict[tuple[Checkpoint, Any], ReadingBuilder] = field(default_factory=dict)
@@ -59,77 +46,6 @@ class Audit:
     def plan(self, checkpoint: Checkpoint, requests: Iterable[Request]) -> None:
         """Announce what will be read from a checkpoint, so that it is read together."""
         self._planned.setdefault(checkpoint, []).extend(requests)
-
-    def model(self, checkpoint: Checkpoint) -> Model:
-        """The checkpoint, opened; once. One that could not be opened raises the same error again at once."""
-        if self.recorded is not None and checkpoint == self.recorded.checkpoint:
-            raise WeightsNotGivenError(f"{checkpoint} has no weights to be opened: give them with --baseline=path/")
-        if checkpoint in self._broken:
-            raise self._broken[checkpoint]
-        if checkpoint not in self._models:
-            try:
-                with without_collecting():
-                    self._models[checkpoint] = self._opened(checkpoint)
-            except Exception as error:
-                self._broken[checkpoint] = error
-                raise
-        return self._models[checkpoint]
-
-    def _opened(self, checkpoint: Checkpoint) -> Model:
-        from circuit_assertions.checkpoints.opening import open_checkpoint
-        from circuit_assertions.engine import Model
-
-        with tell_unexpected(f"{checkpoint} cannot be opened"):
-            return Model.of(open_checkpoint(checkpoint, self.opening))
-
-    def known(self, checkpoint: Checkpoint) -> Known:
-        """What is known of a checkpoint, which is opened unless it is recorded."""
-        if self.recorded is not None and checkpoint == self.recorded.checkpoint:
-            return self.recorded.known
-        model = self.model(checkpoint)
-        return Known(model.source.fingerprint, model.shape, model.identity())
-
-    def adopt(self, checkpoint: Checkpoint, model: Model, like: Checkpoint) -> None:
-        """Take in a model that is open already, until it is forgotten.
-
-        Args:
-            like: a checkpoint with the same tokenizer; prompts that were made for it are this one's too.
-        """
-        self._models[checkpoint] = model
-        self._prompts |= {(task, checkpoint): kept for (task, one), kept in self._prompts.items() if one == like}
-
-    def prompts(self, task: Task, checkpoint: Checkpoint) -> PromptSet:
-        """The task's prompts, made with this checkpoint's tokenizer; with a baseline, made with the baseline's.
-
-        Raises:
-            TaskError: if the task cannot be run on this model, or its tokenizer differs from the baseline's.
-        """
-        if self.recorded is not None and checkpoint == self.recorded.checkpoint:
-            checkpoint = next(iter(self._models))  # beside which it is asked about, and by whose tokenizer
-        key = (task, checkpoint)
-        if key not in self._prompts:
-            model = self.model(checkpoint)
-            owner = self.model(self.baseline) if self.baseline is not None else model
-            prompts = self._made_for_baseline(task)
-            if prompts is None:
-                with tell_unexpected(
-                    f"prompts of the task {task.kind} cannot be made with the tokenizer of {checkpoint}"
-                ):
-                    prompts = task.build(owner.source.tokenizer)
-            if owner is not model:
-                names = {"model": str(checkpoint), "whose": f"the baseline {self.baseline}"}
-                check_same_tokens(prompts, model.source.tokenizer, owner.source.tokenizer, **names)
-                if isinstance(task, TextTask):
-                    check_same_conversation(task, model.source.tokenizer, owner.source.tokenizer, **names)
-            check_room(prompts, task, checkpoint, model.layout.positions, model.layout.vocabulary)
-            self._prompts[key] = prompts
-        return self._prompts[key]
-
-    def _made_for_baseline(self, task: Task) -> PromptSet | None:
-        """The task's prompts, where they were made with the baseline's tokenizer before."""
-        if self.baseline is None:
-            return None
-        return next((kept for (one, _), kept in self._prompts.items() if one == task), None)
 
     def read(self, request: Request, checkpoint: Checkpoint) -> Reading:
         """Take a reading, or remember it.
@@ -141,7 +57,7 @@ class Audit:
             MeasuringError: if it cannot be taken for another reason, or not from such a task, or gave NaN or infinity.
         """
         request.check()
-        if self.recorded is not None and checkpoint == self.recorded.checkpoint:
+        if self.recorded is not None and self._is_recorded(checkpoint):
             return self.recorded.read(request, self._read_prompts(request, checkpoint))
         heads = self._columns(request, checkpoint)
         known = self._readings.get((checkpoint, request.key))
@@ -161,29 +77,23 @@ class Audit:
 
     def forget(self, checkpoint: Checkpoint) -> None:
         """Close a checkpoint: its weights and everything read from it are released."""
-        self._models.pop(checkpoint, None)
+        super().forget(checkpoint)
         self._planned.pop(checkpoint, None)
-        self._prompts = {key: kept for key, kept in self._prompts.items() if key[1] != checkpoint}
         self._readings = {key: kept for key, kept in self._readings.items() if key[0] != checkpoint}
         self._taken = {key: kept for key, kept in self._taken.items() if key[0] != checkpoint}
         self._failures = {key: kept for key, kept in self._failures.items() if key[0] != checkpoint}
         if self._passes is not None:
             self._passes.forget(lambda key: key[0] == checkpoint)
 
-    def close(self) -> None:
-        """Forget the models and everything read from them."""
-        for checkpoint in list(self._models):
-            self.forget(checkpoint)
-
     def _columns(self, request: Request, checkpoint: Checkpoint) -> tuple[Component, ...]:
         spec = MEASURES[request.measure]
-        model = self.model(checkpoint)
+        opened = self.opened(checkpoint)
         chosen = request.chosen.get("set", ()) if spec.joint else request.heads
-        heads = tuple(model.layout.all_heads()) if chosen is None else tuple(chosen)
+        heads = tuple(opened.all_heads()) if chosen is None else tuple(chosen)
         for head in (*heads, *request.chosen.get("without", ())):
-            if not model.shape.has(head):
+            if not opened.shape.has(head):
                 called = f"head {head}" if isinstance(head, Head) else str(head)
-                raise MeasuringError(f"{checkpoint} has no {called}: it has {model.shape.extent}")
+                raise MeasuringError(f"{checkpoint} has no {called}: it has {opened.shape.extent}")
         return heads if spec.by_head else ()
 
     def _take(self, request: Request, checkpoint: Checkpoint) -> None:
@@ -202,7 +112,10 @@ class Audit:
             heads.extend(head for head in self._columns(wanted, checkpoint) if head not in heads)
         refusal = self._refusal(request, checkpoint)
         if refusal is None:
-            wanted_heads = [(wanted, tuple(heads)) for wanted, heads in together.values()]
+            asked = [(wanted, tuple(heads)) for wanted, heads in together.values()]
+            wanted_heads = [one for one in asked if not self._recalled(checkpoint, *one)]
+            if request.key not in {wanted.key for wanted, _ in wanted_heads}:
+                return
             try:
                 with tell_unexpected(f"{checkpoint} cannot be measured on the task {request.task.kind}"):
                     self._run(checkpoint, request, wanted_heads)
@@ -216,7 +129,7 @@ class Audit:
         failure = self._failures.get((checkpoint, request.key))
         if failure is not None:
             return failure
-        limits = self.model(checkpoint).limits
+        limits = self.opened(checkpoint).limits
         for fact in request.relies_on:
             if fact in limits:
                 return LimitError(request.measure, checkpoint, limits[fact])
@@ -225,6 +138,24 @@ class Audit:
         except MeasuringError as error:
             return error
         return None
+
+    def _recalled(self, checkpoint: Checkpoint, request: Request, heads: tuple[Component, ...]) -> bool:
+        """Take a reading of at least these heads from the cache, if it has one."""
+        cache = self._cache_of(checkpoint)
+        if cache is None:
+            return False
+        prompts = self._read_prompts(request, checkpoint)
+        found = cache.reading(request, tuple(map(str, heads)), prompts, checkpoint, self.opening)
+        if found is None:
+            return False
+        self._note(checkpoint, request, found, "cached")
+        return True
+
+    def _note(self, checkpoint: Checkpoint, request: Request, reading: Reading, how: str) -> None:
+        self._readings[(checkpoint, request.key)] = reading
+        self.counts[how] += 1
+        if request.rows is None:
+            self.keep(checkpoint, reading)
 
     def _run(
         self, checkpoint: Checkpoint, asked: Request, wanted: Sequence[tuple[Request, tuple[Component, ...]]]
@@ -254,9 +185,10 @@ class Audit:
                 self._failures[(checkpoint, request.key)] = taking.failure
             else:
                 self._taken[(checkpoint, request.key)] = taking
-                self._readings[(checkpoint, request.key)] = reading = taking.reading(task, model, prompts)
-                if request.rows is None:
-                    self.keep(checkpoint, reading)
+                reading = taking.reading(task, model, prompts)
+                if (cache := self._cache_of(checkpoint)) is not None:
+                    cache.keep_reading(request, reading, prompts, checkpoint, self.opening)
+                self._note(checkpoint, request, reading, "taken")
 
     def _read_prompts(self, request: Request, checkpoint: Checkpoint) -> PromptSet:
         prompts = self.prompts(request.task, checkpoint)

@@ -95,11 +95,14 @@ def output_of(command: str) -> str:
     return done.stdout
 
 
+_UNCACHED = {"CIRCUIT_ASSERTIONS_CACHE": "off"}  # each page shows a first run
+
+
 def _a_readers_environment() -> dict[str, str]:
     """Few variables and no others: pytest prints other lines where CI, FORCE_COLOR and their like are set."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": ""}
+    return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": "", **_UNCACHED}
 
 
 def untimed(text: str) -> str:

@@ -49,6 +49,8 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No test may ask the network for a model: what is meant to fail offline must fail at once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A test that audits twice is about what the second audit reads; those of the cache switch it on.
+os.environ["CIRCUIT_ASSERTIONS_CACHE"] = "off"
 # What tests audit is not told on the page of a step that runs them, and pytest prints the same there as elsewhere.
 for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "CI", "BUILD_NUMBER"):
     os.environ.pop(name, None)

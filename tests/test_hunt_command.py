@@ -22,6 +22,7 @@ from circuit_assertions.heads import Head
 from circuit_assertions.hunting.kept_prompts import simplest
 from circuit_assertions.hunting.single_prompts import missed_by
 from circuit_assertions.measures import Reading
+from circuit_assertions.records.store import FOLDER, history
 from circuit_assertions.tasks import ChosenPrompt, TaskError
 from circuit_assertions.verdict_words import Outcome
 
@@ -63,9 +64,18 @@ def test_a_failing_prompt_is_found_made_simple_and_kept_for_the_next_run() -> No
     assert found["rows"][0]["value"] == pytest.approx(4 - found["missed"])
     assert found["chosen"]["distractor"] is None
     assert found["text"].split()[-1] == "to"
-    again = hunt("margin", "--seed", "7")
+    again = hunt("margin", "--seed", "7", "--save=hunted")
     assert again.code == 1
     assert says(again.out, found["text"], ".hypothesis/examples")
+    (entry,) = history(FOLDER)
+    assert says(again.out, str(entry.file))
+    (kept,) = entry.record.hunts
+    assert kept.found is not None
+    assert kept.found.text == found["text"]
+    assert kept.found.missed == pytest.approx(found["missed"])
+    assert [reading.prompts for reading in entry.record.readings] == [32]
+    shown = Said.by("show", "hunted").out
+    assert says(shown, found["text"], "margin", f"1 {Outcome.HELD.said}")
     assert found_by(hunt("margin", "--json"))["kept"]
 
 

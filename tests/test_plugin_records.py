@@ -24,6 +24,8 @@ from circuit_assertions.engine import Model
 from circuit_assertions.files import write_whole
 from circuit_assertions.records import store
 from circuit_assertions.records.record import Record
+from circuit_assertions.results import AuditResult
+from circuit_assertions.results.circuit_shown import CircuitShown
 from circuit_assertions.verdict_words import ComparisonVerdict, Outcome
 
 pytestmark = pytest.mark.usefixtures("opened_once")
@@ -285,6 +287,32 @@ def test_a_record_gives_the_verdicts_that_the_weights_give_and_they_are_not_open
     assert says(origin, "not searched")
     assert says(by_record, "--baseline")
     assert "expressed  " not in by_record
+
+
+@pytest.mark.complete
+def test_a_report_has_the_head_maps_of_a_recorded_baseline_or_says_why_not(
+    beside: pytest.Pytester, of_healthy: Path
+) -> None:
+    def shown(*baseline: str) -> CircuitShown:
+        asked = ("--no-diagnosis", "-k", "push", "--circuit-report=out.json", *baseline)
+        audit(beside, POISONED, *asked)
+        (found,) = AuditResult.model_validate_json(Path("out.json").read_text()).circuits
+        return found
+
+    by_weights, by_record = shown(f"--baseline={HEALTHY}"), shown(f"--baseline-record={of_healthy}")
+    assert by_record.effects == by_weights.effects
+    assert all(one.change is not None for one in by_record.effects.values())
+    assert all(look.before is None for prompt in by_record.looked_at for look in prompt.heads)
+    (told,) = by_record.left_out
+    assert str(POISONED) in told
+    record = store.read(of_healthy)
+    few = [one for one in record.readings if one.measure != "path-effect"]
+    assert len(few) < len(record.readings)
+    store.save(Path(), record.model_copy(update={"name": "few", "reads": (), "readings": tuple(few)}))
+    without = shown("--baseline-record=few.json")
+    assert without.baseline is None
+    assert {one.before for one in without.effects.values()} == {None}
+    assert any(says(why, "path-effect", "few.json") for why in without.left_out)
 
 
 def test_an_assertion_that_needs_more_prompts_is_unresolved_with_the_command_that_extends_the_record(

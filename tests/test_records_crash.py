@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,3 +216,34 @@ def test_a_disk_that_is_full_leaves_nothing_and_says_so(
     assert os.strerror(errno.ENOSPC if error.errno == errno.ENOSPC else error.errno or 0) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+# Reads a record, becomes a user without rights, and saves it in another folder.
+WITHOUT_RIGHTS = """\
+import os, pathlib, sys
+from circuit_assertions.files import NotWrittenError
+from circuit_assertions.records import store
+
+record = store.read(pathlib.Path(sys.argv[1]))
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    store.save(pathlib.Path(sys.argv[2]), record)
+except NotWrittenError as error:
+    print(error)
+"""
+
+
+@pytest.mark.complete
+def test_a_folder_that_may_only_be_read_is_one_sentence(tmp_path: Path) -> None:
+    file = store.save(tmp_path, some_record())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(stat.S_IRUSR | stat.S_IXUSR | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_RIGHTS, str(file), name], capture_output=True, text=True, check=True
+        )
+        assert list(folder.iterdir()) == []
+    (told,) = done.stdout.splitlines()
+    assert name in told
+    assert os.strerror(errno.EACCES) in told

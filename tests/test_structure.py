@@ -13,7 +13,8 @@ from benchmarks.quality_results import OTHER_ROOMS
 ROOT = Path(__file__).parents[1]
 PACKAGE = "circuit_assertions"
 FLOORS = (
-    *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "request", "recorded", "audit"),
+    *("heads", "components", "shape", "checkpoints", "tasks", "engine", "measures", "request", "recorded", "cached"),
+    *("open_models", "audit"),
     *("assertions", "diagnosis", "tuning"),
     *("results", "records", "mutation", "calibration", "planning", "hunting"),
     *("report", "trackers", "plugin", "sweeps", "cli", "training"),

@@ -190,7 +190,7 @@ VERBS = (
     "mutate",
     "policy",
     "trajectory",
-    *("init", "compare", "list", "show", "masks", "hunt", "track", "plan", "sweep", "wrapped", "tasks"),
+    *("cache", "init", "compare", "list", "show", "masks", "hunt", "track", "plan", "sweep", "wrapped", "tasks"),
     "measures",
     "validate",
     "schema",

@@ -39,7 +39,7 @@ class Binder:
         """The circuit that fits a checkpoint, remembered."""
         key = (checkpoint, name, tuple(circuit.file for circuit in circuits))
         if key not in self.bindings:
-            bound = bind(circuits, name, self.audit.model(checkpoint).shape, self.fingerprints(checkpoint))
+            bound = bind(circuits, name, self.audit.opened(checkpoint).shape, self.fingerprints(checkpoint))
             task = self._task_of(name)
             if self.find is not None and task is not None and (bound is None or not bound.certain):
                 bound = Binding(self.find(name, task), certain=True)
@@ -99,7 +99,7 @@ class Binder:
         return tuple(f"{unread}; it was left out" for unread in dict.fromkeys(asked))
 
     def _unbound(self, asked: PlannedAssertion) -> NotApplicable:
-        shape = self.audit.model(asked.checkpoint).shape
+        shape = self.audit.opened(asked.checkpoint).shape
         circuit = asked.circuit
         unbound = f"no circuit file binds the roles of {circuit!r}{likely_meant(circuit, asked.circuits)} for {shape}"
         tasks = asked.suite.tasks_of(circuit)

@@ -108,9 +108,9 @@ class Requesting:
 
     def _everyone(self, asked: PlannedAssertion, kinds: Collection[str]) -> tuple[Component, ...]:
         """Every component of these kinds in the model."""
-        layout = self.audit.model(asked.checkpoint).layout
+        shape = self.audit.opened(asked.checkpoint).shape
         return tuple(
-            component for kind in KINDS if kind in kinds for component in all_of(kind, layout.layers, layout.heads)
+            component for kind in KINDS if kind in kinds for component in all_of(kind, shape.layers, shape.heads)
         )
 
 

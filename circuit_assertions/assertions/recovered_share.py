@@ -63,7 +63,7 @@ class Recovering:
         return recovered(judged.reading, then, worst, needed, judged.low_is_good, self.audit.policy)
 
     def _check_fit(self) -> None:
-        before, worst = (self.audit.model(one).shape.size for one in (self.baseline, self.corrupted))
+        before, worst = (self.audit.opened(one).shape.size for one in (self.baseline, self.corrupted))
         if before != worst:
             raise _UnfitError(f"it has {worst}, and the baseline {before}")
 

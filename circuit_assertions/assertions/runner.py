@@ -133,7 +133,7 @@ class SuiteRunner:
             return read
         judged = read.judged()
         if judged is not None and judged.across and self.tolerances is not None:
-            self.tolerances.check_shape(self.audit.model(asked.checkpoint).shape)
+            self.tolerances.check_shape(self.audit.opened(asked.checkpoint).shape)
         if judged is None or asked.goes_on(judged.verdict):
             return judged
         without = differing_without_chat(asked, judged, readings) if self.compares_chat else None
@@ -184,7 +184,7 @@ class SuiteRunner:
 
     def _refused(self, asked: PlannedAssertion, found_in: Setting | None) -> str:
         """Why bounds of a circuit file are not used, which were measured under another setting; empty if they are."""
-        identity = self.audit.model(asked.checkpoint).identity()
+        identity = self.audit.opened(asked.checkpoint).identity
         own = Setting(identity["dtype"], identity["device"])
         try:
             tolerance_between(asked.assertion.measure, own, found_in, self.tolerances)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from circuit_assertions.checkpoints.errors import DeviceError
@@ -11,7 +12,16 @@ from circuit_assertions.checkpoints.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["choose_device", "claim_share", "claim_worker_share", "gpu_of_worker", "visible_gpus"]
+__all__ = [
+    "choose_device",
+    "claim_share",
+    "claim_worker_share",
+    "device_called",
+    "gpu_of_worker",
+    "visible_gpus",
+]
+
+_CPU, _BUILT_FOR_CPU = "cpu", "+cpu"  # the latter ends the version of a torch that knows no other device
 
 
 def gpu_of_worker(visible: str | None, present: int, worker: int) -> str | None:
@@ -98,6 +108,25 @@ def visible_gpus() -> tuple[torch.device, ...]:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return tuple(torch.device("cuda", index) for index in range(count))
+
+
+def device_called(wanted: str) -> str:
+    """A device as what was read on it is known by: its name, of a GPU with its make.
+
+    Torch is not imported where only a CPU can be meant.
+
+    Raises:
+        DeviceError: if the device does not exist.
+    """
+    if wanted == _CPU or (wanted == "auto" and version("torch").endswith(_BUILT_FOR_CPU)):
+        return _CPU
+    device = choose_device(wanted)
+    if device.type != "cuda":
+        return str(device)
+
+    import torch
+
+    return f"{device} {torch.cuda.get_device_name(device)}"
 
 
 def _offered() -> str:

@@ -6,7 +6,7 @@ centred or copied, and the files are never written to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from circuit_assertions.checkpoints.errors import CheckpointError, reason_of
 from circuit_assertions.checkpoints.fetching import base_of, fetch, is_adapter
 from circuit_assertions.checkpoints.formats import read_weights
 from circuit_assertions.checkpoints.function import FunctionSettings
-from circuit_assertions.checkpoints.gguf.files import gguf_in
 from circuit_assertions.checkpoints.gguf.header import read_gguf_header
 from circuit_assertions.checkpoints.gguf.tokenizer import for_bridge, gguf_tokenizer, has_tokenizer
 from circuit_assertions.checkpoints.overflow import zero_notes
@@ -30,13 +29,12 @@ from circuit_assertions.checkpoints.quiet import quiet
 from circuit_assertions.checkpoints.reading import Read, refuse_looking_ahead, refuse_nan
 from circuit_assertions.checkpoints.safety import refuse_code
 from circuit_assertions.checkpoints.settings import Opening, Permissions
-from circuit_assertions.checkpoints.sources import Checkpoint, find_checkpoints, is_step, local_path, refuse_pointer
+from circuit_assertions.checkpoints.sources import Checkpoint, refuse_pointer
 from circuit_assertions.checkpoints.spreading import devices_for, put_on, size_of
+from circuit_assertions.checkpoints.tokenizer_places import tokenizer_files, tokenizer_places
 from circuit_assertions.checkpoints.tokenizing import other_readings
 
 __all__ = ["OpenCheckpoint", "open_checkpoint", "open_copy", "open_tokenizer"]
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 
 
 @dataclass(frozen=True)
@@ -140,13 +138,13 @@ def _class_name(model: Any) -> str:
 
 def _load_tokenizer(folder: Path, opening: Opening) -> tuple[Any, list[str]]:
     """The tokenizer, and what is to be said of it."""
-    for candidate in _tokenizer_places(folder, opening):
+    for candidate in tokenizer_places(folder, opening):
         if not candidate.is_dir():
             header = read_gguf_header(candidate)
             if has_tokenizer(header):
                 return gguf_tokenizer(header)
             continue
-        files = [candidate / name for name in _TOKENIZER_FILES if (candidate / name).is_file()]
+        files = tokenizer_files(candidate)
         if files:
             try:
                 for file in files:
@@ -168,33 +166,6 @@ def _load_tokenizer(folder: Path, opening: Opening) -> tuple[Any, list[str]]:
         f"{opening.tokenizer or folder} has no tokenizer: give one with --tokenizer=path/, or a --baseline=path/ "
         f"that has one"
     )
-
-
-def _tokenizer_places(place: Path, opening: Opening) -> Iterator[Path]:
-    """Where a tokenizer may be, folders and GGUF files, the best first. Lazily: what is not needed is not fetched."""
-    if opening.tokenizer:
-        chosen = local_path(opening.tokenizer)
-        if not chosen.is_dir():
-            yield fetch(find_checkpoints(opening.tokenizer)[0], opening.permissions)
-            return
-        yield chosen
-        file = gguf_in(chosen)
-        if file is not None:
-            yield file
-        return
-    yield place
-    folder = place if place.is_dir() else place.parent
-    if folder != place:
-        yield folder
-    if is_step(folder):
-        yield folder.parent
-    if is_adapter(folder):
-        yield base_of(folder, opening)
-    if opening.base is not None:
-        base = fetch(opening.base, opening.permissions)
-        yield base
-        if is_adapter(base):
-            yield base_of(base, opening)
 
 
 def _bridge(model: Any, tokenizer: Any, folder: Path, device: torch.device, permissions: Permissions) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from circuit_assertions import CircuitAssertionsError, __version__
 from circuit_assertions.cli.audit import add_audit
+from circuit_assertions.cli.cache import add_cache
 from circuit_assertions.cli.calibrate import add_calibrate
 from circuit_assertions.cli.compare import add_compare
 from circuit_assertions.cli.diagnose import add_diagnose
@@ -98,6 +99,7 @@ _FORMATS = ("suite", "chain", "record")
 
 _VERBS = (
     add_init,
+    add_cache,
     add_calibrate,
     add_compare,
     add_diagnose,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuit_assertions import CircuitAssertionsError
+from circuit_assertions.cli.cache import add_no_cache
 from circuit_assertions.cli.options import VerbParser, add_opening, add_policy, one_checkpoint
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
 from circuit_assertions.places import shown_path, suite_path
@@ -53,6 +54,7 @@ def add_comparing(verb: VerbParser, model: str, *, metavar: str | None = None, o
         "--bisect", action="store_true", help=f"{of_runs}audit only the checkpoints that finding the turns needs"
     )
     add_opening(verb)
+    add_no_cache(verb)
     verb.add_argument(
         "-o", "--output", type=Path, metavar="FILE.svg", help=f"{of_runs}draw behaviour and roles over steps"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from circuit_assertions.cli.options import add_circuit_of_model, add_opening, add_policy
 from circuit_assertions.cli.output import Outcome
+from circuit_assertions.cli.record_options import add_folder
 
 __all__ = ["add_hunt"]
 
@@ -41,6 +42,15 @@ def add_hunt(verbs: Any) -> None:
     verb.add_argument(
         "--no-database", action="store_true", help="neither begin with prompts of earlier runs, nor keep any"
     )
+    verb.add_argument(
+        "--save",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="write a record of the search, with the assertion's reading on average, which `circuit-assertions show` "
+        "prints. With =NAME it can be called by that name",
+    )
+    add_folder(verb)
     add_opening(verb)
     add_policy(verb)
     verb.add_argument("--json", action="store_true", help="print the result as JSON, and only that")

@@ -197,8 +197,9 @@ def opening_of(given: argparse.Namespace, base: Checkpoint | None = None) -> Ope
 def open_audit(given: argparse.Namespace, baseline: Checkpoint | None = None) -> Audit:
     """An audit with these options, of checkpoints that are compared with the baseline."""
     from circuit_assertions.audit import Audit
+    from circuit_assertions.cli.cache import cache_of_project
 
-    return Audit(opening_of(given, baseline), baseline, policy_of(given))
+    return Audit(opening_of(given, baseline), baseline, policy_of(given), cache=cache_of_project(given))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from circuit_assertions.records.store import Entry
 
-__all__ = ["RUN_HELP", "add_folder", "folder_of", "record_named"]
+__all__ = ["RUN_HELP", "add_folder", "folder_of", "in_project", "record_named"]
 
 RUN_HELP = (
     "a record: its name or the beginning of it, the name given with --circuit-save=NAME, a file, `latest`, or "
@@ -32,15 +32,18 @@ def folder_of(given: argparse.Namespace) -> Path:
     """The folder of records: what was given, else that of the project."""
     from circuit_assertions.records.store import FOLDER
 
-    if given.records is not None:
-        return Path(given.records)
+    return in_project(FOLDER) if given.records is None else Path(given.records)
+
+
+def in_project(wanted: Path) -> Path:
+    """A folder of the project: in this folder, or in the nearest one above; here where there is none yet."""
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / FOLDER).is_dir():
-            return Path(FOLDER) if folder == here else folder / FOLDER
+        if (folder / wanted).is_dir():
+            return wanted if folder == here else folder / wanted
         if any((folder / mark).exists() for mark in _MARKS):
             break
-    return Path(FOLDER)
+    return wanted
 
 
 def record_named(given: argparse.Namespace, name: str) -> Entry:

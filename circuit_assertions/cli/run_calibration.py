@@ -68,7 +68,7 @@ def _reference(audit: Audit) -> SettingUsed:
     from circuit_assertions.results.calibration import SettingUsed
 
     assert audit.baseline is not None
-    identity = audit.model(audit.baseline).identity()
+    identity = audit.opened(audit.baseline).identity
     return SettingUsed(dtype=identity["dtype"], device=identity["device"], threads=torch.get_num_threads())
 
 
@@ -84,7 +84,7 @@ def _result(
     from circuit_assertions.results.base import PolicyUsed
 
     return CalibrationResult(
-        model=CheckpointFacts.of(audit.model(calibrating.checkpoint)),
+        model=CheckpointFacts.of(calibrating.checkpoint, audit.opened(calibrating.checkpoint)),
         suites=tuple(shown_path(suite.file) for suite, _ in calibrating.suites),
         circuits=tuple(str(one) for one in bindings_of(audit, calibrating.suites)),
         prompts=given.prompts,

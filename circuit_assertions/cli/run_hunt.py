@@ -10,6 +10,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.planned import NotApplicable, PlannedAssertion
 from circuit_assertions.cli.options import in_one_go, one_checkpoint, open_audit
 from circuit_assertions.cli.output import Outcome, printed
+from circuit_assertions.cli.record_options import folder_of
 from circuit_assertions.diagnosis.suites_given import suites_given
 from circuit_assertions.places import shown_path, suite_path
 from circuit_assertions.tasks.schema import closest
@@ -36,12 +37,14 @@ def run_hunt(given: argparse.Namespace) -> Outcome:
         CircuitAssertionsError: if the assertion or the model cannot be used.
     """
     from circuit_assertions.assertions.runner import SuiteRunner
+    from circuit_assertions.cli.hunt_recording import HuntRecording
     from circuit_assertions.hunting.searching import DATABASE, hunt
 
     checkpoint = one_checkpoint(given.model)
     baseline = one_checkpoint(given.baseline) if given.baseline else None
     asked = _asked(given, checkpoint)
     runner = SuiteRunner(open_audit(given, baseline), baseline)
+    recording = HuntRecording(runner, checkpoint)
     stage = ["on average"]
     with in_one_go(runner.audit, lambda what: f"{asked.assertion.id}, {stage[0]}") as progress:
         found = hunt(
@@ -56,8 +59,17 @@ def run_hunt(given: argparse.Namespace) -> Outcome:
     if isinstance(found, NotApplicable):
         raise CircuitAssertionsError(f"{given.assertion} does not apply to {given.model}: {found.reason}")
     result = _result(given, runner, asked, found)
+    if given.save is not None:
+        file = recording.save(folder_of(given), given.save, result, _options(given))
+        result = result.model_copy(update={"record": str(file)})
     broken = result.found is not None or result.average.outcome == Verdict.BROKEN
     return Outcome(result.to_json() if given.json else _text(result), int(broken))
+
+
+def _options(given: argparse.Namespace) -> tuple[str, ...]:
+    """How the search was started, as arguments; what has its default is left out."""
+    said = [("--baseline", given.baseline), ("--seed", given.seed or None), ("--by", given.by or None)]
+    return (given.assertion, *(f"{name}={value}" for name, value in said if value is not None))
 
 
 def _asked(given: argparse.Namespace, checkpoint: Checkpoint) -> PlannedAssertion:
@@ -96,7 +108,7 @@ def _result(given: argparse.Namespace, runner: SuiteRunner, asked: PlannedAssert
     average = judged(planned(asked, shown_path(asked.suite.file)), asked.assertion, found.average)
     return HuntResult(
         policy=PolicyUsed.of(runner.audit.policy),
-        model=CheckpointFacts.of(runner.audit.model(asked.checkpoint)),
+        model=CheckpointFacts.of(asked.checkpoint, runner.audit.opened(asked.checkpoint)),
         baseline=None if runner.baseline is None else str(runner.baseline),
         average=average.without_values(),
         failing=found.failing,

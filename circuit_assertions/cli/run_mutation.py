@@ -157,7 +157,7 @@ def _result(
     negligible = audit.policy.negligible_effect
     return MutationResult.model_validate(
         {
-            "model": CheckpointFacts.of(audit.model(undamaged.checkpoint)),
+            "model": CheckpointFacts.of(undamaged.checkpoint, audit.opened(undamaged.checkpoint)),
             "suites": tuple(shown_path(suite.file) for suite, _ in suites),
             "circuits": tuple(circuits),
             "heads": tuple(map(str, heads[0])),

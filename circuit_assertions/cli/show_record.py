@@ -38,5 +38,6 @@ def _show(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
         prompts=len(record.prompts.hashes),
         values=sum(one.values.prompts * one.values.columns for one in record.readings),
         size=entry.file.stat().st_size,
+        hunts=record.hunts,
     )
     return Outcome(printed(record_lines(shown, record.audit)))

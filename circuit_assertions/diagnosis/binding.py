@@ -34,17 +34,17 @@ def circuit_of(
             cannot be read.
     """
     name = chain_for(task, called, chain).name
-    model = audit.model(baseline)
+    opened = audit.opened(baseline)
     if file is not None:
         circuit = load_circuit(file)
-        if circuit.fits.shape != model.shape:
+        if circuit.fits.shape != opened.shape:
             raise DiagnosisError(
-                f"{file} is about a {circuit.fits.shape}, and {baseline} is a {model.shape}: give the "
+                f"{file} is about a {circuit.fits.shape}, and {baseline} is a {opened.shape}: give the "
                 f"baseline's own circuit, or leave --circuit out"
             )
         return circuit
     circuits = circuits_beside(Path("suites"))
-    bound = bind(circuits, name, model.shape, [model.source.fingerprint])
+    bound = bind(circuits, name, opened.shape, [opened.fingerprint])
     if (bound is None or not bound.certain) and (unread := unread_of(circuits, name)):
         raise DiagnosisError(f"{unread[0]}; correct or remove it, or give the circuit with --circuit=FILE")
     return bound.circuit if bound is not None and bound.certain else Finder(audit, baseline, chain=chain)(name, task)

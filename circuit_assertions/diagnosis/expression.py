@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from circuit_assertions.components import Mlp
-from circuit_assertions.engine import Model
-from circuit_assertions.engine.transplanting import Transplanting
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import PromptSet
+
+if TYPE_CHECKING:
+    import torch
+
+    from circuit_assertions.engine import Model
 
 __all__ = ["Expression", "Shares", "fewest", "find_expression"]
 
@@ -68,6 +69,8 @@ def find_expression(
             whose sign is reversed.
         policy: how much is enough, and how much is tried.
     """
+    from circuit_assertions.engine.transplanting import Transplanting
+
     healing = Transplanting(model, baseline, prompts)
     breaking = healing.turned
     tell("transplants into the model", 0, 4)

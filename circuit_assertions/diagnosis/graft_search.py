@@ -6,17 +6,19 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from circuit_assertions.components import Embedding, Mlp, Norms, Part, Unembedding
-from circuit_assertions.engine import Model
-from circuit_assertions.engine.grafting import Grafting
-from circuit_assertions.engine.slopes import slopes
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, share_of
 from circuit_assertions.measures.intervals import Level
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import Policy
 from circuit_assertions.tasks import PromptSet
+
+if TYPE_CHECKING:
+    from circuit_assertions.engine import Model
+    from circuit_assertions.engine.grafting import Grafting
 
 __all__ = ["Grafts", "sorted_parts"]
 
@@ -43,12 +45,17 @@ class Grafts:
     @cached_property
     def healing(self) -> Grafting:
         """The baseline's parts into the model."""
-        return Grafting(self.model, self.baseline, self.prompts)
+        return self._grafting(self.model, self.baseline)
 
     @cached_property
     def breaking(self) -> Grafting:
         """The model's parts into the baseline."""
-        return Grafting(self.baseline, self.model, self.prompts)
+        return self._grafting(self.baseline, self.model)
+
+    def _grafting(self, into: Model, source: Model) -> Grafting:
+        from circuit_assertions.engine.grafting import Grafting
+
+        return Grafting(into, source, self.prompts)
 
     @cached_property
     def now(self) -> Array:
@@ -101,6 +108,8 @@ class Grafts:
         """
         if len(parts) <= most:
             return list(parts)
+        from circuit_assertions.engine.slopes import slopes
+
         heals = slopes(self.model, self.baseline, self.prompts, parts)
         breaks = slopes(self.baseline, self.model, self.prompts, parts)
         return ranked(sorted_parts(parts), lambda part: max(abs(heals[part]), abs(breaks[part])))[:most]

@@ -171,7 +171,7 @@ def _by_function_alone(
 ) -> Diagnosis:
     """The diagnosis compared with a record of the baseline, whose weights are not given."""
     audit, model, baseline = sides.now.audit, sides.now.checkpoint, sides.then.checkpoint
-    source, nothing = audit.model(model).source, Origin(OriginVerdict.UNCHANGED, 0)
+    opened, nothing = audit.opened(model), Origin(OriginVerdict.UNCHANGED, 0)
     return Diagnosis(
         model=model,
         baseline=baseline,
@@ -186,8 +186,8 @@ def _by_function_alone(
         expression=None,
         recovery=None,
         settings=sides.settings(prompts),
-        settings_changed=recorded_settings(audit.known(baseline).fingerprint, source.fingerprint),
-        notes=source.notes,
+        settings_changed=recorded_settings(audit.known(baseline).fingerprint, opened.fingerprint),
+        notes=opened.notes,
         prompts=prompts_read(task, len(prompts), nothing, None, None),
         metric=task.answer_metric,
         policy=audit.policy,

@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from circuit_assertions.components import Embedding, Mlp, Norms, Part, Unembedding
 from circuit_assertions.diagnosis.graft_search import Grafts, sorted_parts
-from circuit_assertions.engine import Model
-from circuit_assertions.engine.grafting import Grafting
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Array, Figure, has_lost
 from circuit_assertions.ordering import ranked
 from circuit_assertions.policy import DEFAULT, Policy
 from circuit_assertions.tasks import PromptSet
 from circuit_assertions.verdict_words import OriginVerdict
+
+if TYPE_CHECKING:
+    from circuit_assertions.engine import Model
 
 __all__ = ["Healing", "Origin", "find_origin"]
 
@@ -101,6 +103,8 @@ def find_origin(
         MeasuringError: if the two models have other shapes.
     """
     tell("what each component breaks and restores", 0, 1)
+    from circuit_assertions.engine.grafting import Grafting
+
     everything = Grafting(model, baseline, prompts)
     count, changed = len(everything.parts), everything.changed
     few = _few(count, policy)

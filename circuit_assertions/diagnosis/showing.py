@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions.chains import Chain
 from circuit_assertions.assertions.circuits import Roles
 from circuit_assertions.diagnosis.errors import DiagnosisError
@@ -20,7 +21,7 @@ from circuit_assertions.engine import LimitError
 from circuit_assertions.heads import Head
 from circuit_assertions.measures.figures import Figure
 from circuit_assertions.ordering import ranked
-from circuit_assertions.tasks import END, Prompt
+from circuit_assertions.tasks import END, Prompt, PromptSet
 
 __all__ = ["HeadEffect", "Look", "LookedAt", "Showing", "show_circuit"]
 
@@ -107,26 +108,41 @@ def show_circuit(chain: Chain, roles: Roles, model: View, baseline: View | None)
         except DiagnosisError as error:
             left_out.append(str(error))
             then = None
+    looked = then
+    if then is not None and then.is_recorded:
+        left_out.append(f"attention is shown of {now.checkpoint} alone: that of {then.checkpoint} needs its weights")
+        looked = None
     effects: Mapping[Head, HeadEffect] = {}
     looked_at: tuple[LookedAt, ...] = ()
     try:
-        effects = _effects(now, then)
+        before = None if then is None else _before(then, left_out)
+        effects = _effects(now, before)
     except LimitError as error:
         left_out.append(str(error))
     chosen = _chosen(roles, effects)
     if len(chosen) < len(dict.fromkeys(head for heads in roles.values() for head in heads)):
         left_out.append(f"attention is shown of the {len(chosen)} heads of the circuit with the largest effects")
     try:
-        looked_at = _looked_at(chain, chosen, now, then)
+        looked_at = _looked_at(chain, chosen, now, looked)
     except LimitError as error:
         left_out.append(str(error))
     return Showing(effects, len(now.audit.prompts(task, now.checkpoint)), looked_at, tuple(left_out))
 
 
-def _effects(now: View, then: View | None) -> dict[Head, HeadEffect]:
+def _before(then: View, left_out: list[str]) -> ByHead | None:
+    """The baseline's effect of every head; None where there is only a record, and that has other readings."""
+    try:
+        return then.by_head(_EFFECT)
+    except CircuitAssertionsError as error:
+        if not then.is_recorded:
+            raise
+        left_out.append(f"the maps of {then.checkpoint} are not drawn: {error}")
+        return None
+
+
+def _effects(now: View, before: ByHead | None) -> dict[Head, HeadEffect]:
     """Of every head; all intervals of one map hold together with the confidence of a figure."""
     after = now.by_head(_EFFECT)
-    before = None if then is None else then.by_head(_EFFECT)
     level = now.level.among(len(after.heads) * (1 if before is None else 3))
 
     def effect(head: Head, before: ByHead | None) -> HeadEffect:
@@ -160,43 +176,66 @@ def _looked_at(chain: Chain, chosen: Mapping[Head, str], now: View, then: View |
     rows = prompts.taking_turns()[:_PROMPTS]
     if not chosen:
         return ()
-    patterns = [_patterns(view, rows) for view in (now, then) if view is not None]
-    tokenizer = now.audit.model(now.checkpoint).source.tokenizer
-    shown = []
-    for place, row in enumerate(rows):
-        prompt = prompts.prompts[row]
-        looks = tuple(
-            _look(chain, head, role, prompt, [one[place] for one in patterns]) for head, role in chosen.items()
+    asked = [[_asked(chain, head, role, prompts.prompts[row]) for head, role in chosen.items()] for row in rows]
+    shares = [_shares(view, rows, asked) for view in (now, then) if view is not None]
+    key = {"tokens": [list(prompts.prompts[row].tokens) for row in rows]}
+    texts = now.audit.once("texts of tokens", key, lambda: _all_texts(now, prompts.some(rows)), now.checkpoint)
+    return tuple(
+        LookedAt(
+            tuple(text),
+            tuple(
+                replace(look, shares=tuple(own[number]), before=tuple(before[0][number]) if before else None)
+                for number, look in enumerate(looks)
+            ),
         )
-        shown.append(LookedAt(tuple(_texts(tokenizer, prompt)), looks))
-    return tuple(shown)
+        for text, looks, own, *before in zip(texts, asked, *shares, strict=True)
+    )
 
 
-def _patterns(view: View, rows: Sequence[int]) -> list[list[Any]]:
-    """Attention on these prompts: for each prompt a layer each [heads, query positions, key positions].
+def _asked(chain: Chain, head: Head, role: str, prompt: Prompt) -> Look:
+    """From where a head of a role attends in a prompt, and where to. What it attends to is not read yet."""
+    known = places_of(chain, role)
+    attends = None if known is None else known[1].attends
+    query = prompt.positions[END if attends is None else attends.query]
+    return Look(head, role, query, None if attends is None else prompt.positions.get(attends.key), ())
+
+
+def _shares(view: View, rows: Sequence[int], asked: Sequence[Sequence[Look]]) -> list[list[list[float]]]:
+    """The attention of these heads on these prompts: for each prompt and head the shares up to the position.
 
     Raises:
         LimitError: if the model's attention is not known.
     """
-    from circuit_assertions.engine import Wanted, run_passes
+    opened = view.audit.opened(view.checkpoint)
+    if "patterns" in opened.limits:
+        raise LimitError(_ATTENTION, view.checkpoint, opened.limits["patterns"])
+    prompts = view.audit.prompts(view.task, view.checkpoint).some(rows)
+    key = {
+        "token_hash": prompts.token_hash,
+        "heads": [[[str(look.head), look.query] for look in looks] for looks in asked],
+    }
 
-    model = view.audit.model(view.checkpoint)
-    if "patterns" in model.limits:
-        raise LimitError(_ATTENTION, view.checkpoint, model.limits["patterns"])
-    found: dict[int, list[Any]] = {}
-    for taken in run_passes(model, view.audit.prompts(view.task, view.checkpoint).some(rows), Wanted(patterns=True)):
-        for place, index in enumerate(taken.indices):
-            found[index] = [layer[place].float().cpu() for layer in taken.patterns]
-    return [found[place] for place in range(len(rows))]
+    def read() -> list[list[list[float]]]:
+        from circuit_assertions.engine import Wanted, run_passes
+
+        found: dict[int, list[list[float]]] = {}
+        for taken in run_passes(view.audit.model(view.checkpoint), prompts, Wanted(patterns=True)):
+            for place, index in enumerate(taken.indices):
+                found[index] = [
+                    taken.patterns[look.head.layer][place][look.head.head, look.query, : look.query + 1]
+                    .float()
+                    .tolist()
+                    for look in asked[index]
+                ]
+        return [found[place] for place in range(len(rows))]
+
+    shares: list[list[list[float]]] = view.audit.once(_ATTENTION, key, read, view.checkpoint)
+    return shares
 
 
-def _look(chain: Chain, head: Head, role: str, prompt: Prompt, patterns: Sequence[list[Any]]) -> Look:
-    known = places_of(chain, role)
-    attends = None if known is None else known[1].attends
-    query = prompt.positions[END if attends is None else attends.query]
-    key = None if attends is None else prompt.positions.get(attends.key)
-    now, *then = (tuple(map(float, one[head.layer][head.head, query, : query + 1])) for one in patterns)
-    return Look(head, role, query, key, now, then[0] if then else None)
+def _all_texts(now: View, prompts: PromptSet) -> list[list[str]]:
+    tokenizer = now.audit.tokenizer(now.checkpoint)
+    return [list(_texts(tokenizer, prompt)) for prompt in prompts.prompts]
 
 
 def _texts(tokenizer: Any, prompt: Prompt) -> Iterator[str]:

@@ -104,7 +104,5 @@ def _check_prompts(audit: Audit, task: Task, baseline: Checkpoint, other: Checkp
 
 
 def _shape(audit: Audit, checkpoint: Checkpoint) -> str:
-    model = audit.model(checkpoint)
-    layout = model.layout
-    weights = sum(weight.numel() for weight in layout.bridge.parameters())
-    return f"{model.shape}, {layout.vocabulary} tokens, {weights} weights"
+    opened = audit.opened(checkpoint)
+    return f"{opened.shape}, {opened.vocabulary} tokens, {opened.weights} weights"

@@ -63,7 +63,13 @@ class View:
     @property
     def all_heads(self) -> tuple[Head, ...]:
         """Every head of the checkpoint, in order."""
-        return tuple(self.audit.model(self.checkpoint).layout.all_heads())
+        return tuple(self.audit.opened(self.checkpoint).all_heads())
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there is only a record of the checkpoint, without weights."""
+        recorded = self.audit.recorded
+        return recorded is not None and recorded.checkpoint == self.checkpoint
 
     @property
     def level(self) -> Level:

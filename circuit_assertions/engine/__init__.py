@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from circuit_assertions.collecting import without_collecting
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.limits import Limit, LimitError
+from circuit_assertions.engine.opened import Opened
 
 if TYPE_CHECKING:
     from circuit_assertions.engine.backends import SlowPatchingWarning, open_patching
@@ -28,6 +29,7 @@ __all__ = [
     "LimitError",
     "MeasuringError",
     "Model",
+    "Opened",
     "Pass",
     "Readout",
     "SlowPatchingWarning",

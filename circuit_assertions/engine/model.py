@@ -16,6 +16,7 @@ from circuit_assertions.engine.checks import check_model
 from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.layout import Layout
 from circuit_assertions.engine.limits import Limit, limits_of
+from circuit_assertions.engine.opened import Opened
 from circuit_assertions.engine.readout import Readout
 from circuit_assertions.shape import Shape
 from circuit_assertions.unexpected import text_of
@@ -92,3 +93,18 @@ class Model:
             "device": self.device.type,
             "attention": "eager",
         }
+
+    def opened(self) -> Opened:
+        """What is known of it without its weights."""
+        layout, source = self.layout, self.source
+        return Opened(
+            shape=self.shape,
+            identity=self.identity(),
+            device=str(source.device),
+            positions=layout.positions,
+            vocabulary=layout.vocabulary,
+            weights=sum(weight.numel() for weight in layout.bridge.parameters()),
+            limits=self.limits,
+            function=source.function,
+            notes=tuple(source.notes),
+        )

@@ -6,6 +6,7 @@ stand there and nowhere else. Nothing here imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from types import UnionType
@@ -34,6 +35,7 @@ __all__ = [
     "Spoken",
     "check_position",
     "setting_of",
+    "spelled_operands",
     "spoken_of",
     "words_of",
 ]
@@ -207,3 +209,12 @@ class OfASet(Operands):
     """Of measures that are read of a set of heads together: a suite names them with `heads:`."""
 
     set: _Set
+
+
+def spelled_operands(operands: Mapping[str, Any]) -> dict[str, str]:
+    """Operands as words, as the settings of a reading have them."""
+    return {name: _spelled(value) for name, value in operands.items()}
+
+
+def _spelled(value: Any) -> str:
+    return ", ".join(str(head) for head in value) if type(value) is tuple else str(value)

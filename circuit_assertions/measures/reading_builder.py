@@ -12,6 +12,7 @@ import numpy as np
 from circuit_assertions.components import Component
 from circuit_assertions.engine import MeasuringError, Model, Pass, Wanted
 from circuit_assertions.measures.declaring import NOTHING, Asked, Measure, Prepared
+from circuit_assertions.measures.operands import spelled_operands
 from circuit_assertions.measures.reading import Reading
 from circuit_assertions.measures.replacing import without
 from circuit_assertions.measures.shares import Array
@@ -19,7 +20,7 @@ from circuit_assertions.measures.sweeping import KNOCKOUT, NotFiniteError, Sweep
 from circuit_assertions.tasks import PromptSet, Task
 from circuit_assertions.unexpected import UnexpectedError, tell_unexpected
 
-__all__ = ["ReadingBuilder", "spelled_operands"]
+__all__ = ["ReadingBuilder"]
 
 
 @dataclass
@@ -149,12 +150,3 @@ class ReadingBuilder:
             self.failure = MeasuringError(f"{self.called} gave NaN or infinity: the model is damaged")
         except (MeasuringError, UnexpectedError) as error:
             self.failure = error
-
-
-def spelled_operands(operands: Mapping[str, Any]) -> dict[str, str]:
-    """Operands as words, as the settings of a reading have them."""
-    return {name: _spelled(value) for name, value in operands.items()}
-
-
-def _spelled(value: Any) -> str:
-    return ", ".join(str(head) for head in value) if type(value) is tuple else str(value)

@@ -84,7 +84,7 @@ class CountingAudit(Audit):
         self, checkpoint: Checkpoint, asked: Request, wanted: Sequence[tuple[Request, tuple[Component, ...]]]
     ) -> None:
         model, prompts = self.model(checkpoint), self._read_prompts(asked, checkpoint)
-        self._note(prompts)
+        self._note_prompts(prompts)
         takings = [
             ReadingBuilder(request.measure, MEASURES[request.measure], heads, request.chosen, len(prompts))
             for request, heads in wanted
@@ -106,7 +106,7 @@ class CountingAudit(Audit):
             self._taken[(checkpoint, request.key)] = taking
             self._readings[(checkpoint, request.key)] = _made_up(request, heads, len(prompts))
 
-    def _note(self, prompts: PromptSet) -> None:
+    def _note_prompts(self, prompts: PromptSet) -> None:
         """Note what a record would have of these prompts."""
         task = family_of("", "", {}, prompts.settings)
         longest = max((len(prompt.tokens) for prompt in prompts.prompts), default=0)

@@ -20,6 +20,7 @@ from circuit_assertions.checkpoints.loading import Frame
 from circuit_assertions.checkpoints.opening import open_tokenizer
 from circuit_assertions.checkpoints.quiet import quiet
 from circuit_assertions.checkpoints.sources import local_path, read_json
+from circuit_assertions.engine import Opened
 from circuit_assertions.heads import Head
 from circuit_assertions.shape import Shape
 
@@ -128,6 +129,13 @@ class ShapeModel:
     def shape(self) -> Shape:
         """Architecture and size."""
         return Shape(self.source.architecture, self.layout.layers, self.layout.heads, self.layout.d_model)
+
+    def opened(self) -> Opened:
+        """As a model's."""
+        layout = self.layout
+        return Opened(
+            self.shape, self.identity(), str(self.device), layout.positions, layout.vocabulary, layout.numbers
+        )
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, opening: Opening) -> ShapeModel:

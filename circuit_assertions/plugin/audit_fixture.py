@@ -122,7 +122,7 @@ class AuditedCheckpoint:
         if wanted == ():
             raise CircuitAssertionsError(f"no head is given to read {measure} of: leave `heads` out for every head")
         if spec.joint:
-            everyone = tuple(self._runner.audit.model(self.checkpoint).layout.all_heads())
+            everyone = tuple(self._runner.audit.opened(self.checkpoint).all_heads())
             operands["set"] = everyone if wanted is None else wanted
             wanted = None
         return self._runner.audit.read(Request(measure, chosen, tuple(operands.items()), wanted), self.checkpoint)
@@ -200,8 +200,8 @@ class AuditedCheckpoint:
         if heads is not None:
             raise CircuitAssertionsError("give either `heads` or `components`")
         if isinstance(components, str) and components in COMPONENT_WORDS:
-            layout = self._runner.audit.model(self.checkpoint).layout
-            return all_of(COMPONENT_WORDS[components], layout.layers, layout.heads)
+            shape = self._runner.audit.opened(self.checkpoint).shape
+            return all_of(COMPONENT_WORDS[components], shape.layers, shape.heads)
         return tuple(parse_component(component) for component in _listed(components))
 
 

@@ -21,9 +21,10 @@ from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions
 from circuit_assertions.measures import Reading
 from circuit_assertions.measures.tolerances import Tolerances
 from circuit_assertions.plugin.options import Options, read_options
-from circuit_assertions.plugin.record_given import recorded_baseline
+from circuit_assertions.plugin.record_given import cache_in, recorded_baseline
 from circuit_assertions.plugin.selection import ChosenSuites, chosen_checkpoints, labels_of
 from circuit_assertions.policy import Policy
+from circuit_assertions.results.audit import ReadingCounts
 from circuit_assertions.tasks import Task
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class SessionAudit:
         runner: judges assertions; the models that it opens are those of the session.
         suites: the suites, and the circuit files that belong to them.
         recording: what keeps the readings of the session; None where they are not kept.
+        cache: what earlier sessions have read; None where that is not used.
     """
 
     recording: Recording | None = None
@@ -66,7 +68,8 @@ class SessionAudit:
         permissions = Permissions(self.options.allow_pickle, self.options.trust_remote_code)
         opening = Opening(self.options.device, self.options.dtype, self.options.tokenizer, self.baseline, permissions)
         self.policy = _policy_of(self.options, config.invocation_params.dir)
-        audit = Audit(opening, self.baseline, self.policy, recorded=self.recorded)
+        self.cache = cache_in(self.options)
+        audit = Audit(opening, self.baseline, self.policy, recorded=self.recorded, cache=self.cache)
         self.runner = SuiteRunner(audit, self.baseline if self.recorded is None else self.recorded.checkpoint)
         self.runner.compares_chat = True
         self.runner.tolerances = _tolerances_of(self.options, config.invocation_params.dir)
@@ -87,6 +90,18 @@ class SessionAudit:
     def label(self, checkpoint: Checkpoint) -> str:
         """The name of a checkpoint in item names; empty when there is only one."""
         return self._labels[checkpoint]
+
+    def drained(self) -> ReadingCounts:
+        """The readings since this was last asked."""
+        counts = self.runner.audit.counts
+        found = ReadingCounts(**counts)
+        counts.clear()
+        return found
+
+    @property
+    def cache_problem(self) -> str:
+        """Why readings could not be kept for later runs; empty where they were, or should not be."""
+        return "" if self.cache is None else self.cache.folder.problem
 
     @property
     def unbound(self) -> Unbound:

@@ -108,6 +108,7 @@ def audit_result(
         assertions=tuple(telling.lines),
         diagnoses=diagnoses,
         circuits=circuits,
+        readings=telling.readings,
         gate=gate,
     )
 

@@ -12,9 +12,10 @@ from circuit_assertions.printable import printable
 
 if TYPE_CHECKING:
     from circuit_assertions.records.as_baseline import RecordedBaseline
+    from circuit_assertions.records.cache import ReadingCache
     from circuit_assertions.records.record import Record
 
-__all__ = ["record_named", "recorded_baseline"]
+__all__ = ["cache_in", "record_named", "recorded_baseline"]
 
 _NEEDS_WEIGHTS = "needs the baseline's weights: give them with --baseline=path/ in place of --baseline-record"
 
@@ -48,6 +49,16 @@ def recorded_baseline(options: Options, start: Path) -> RecordedBaseline | None:
         return baseline_of(record, given)
     except RecordError as error:
         raise pytest.UsageError(options.respelled(f"{option}: {error}")) from error
+
+
+def cache_in(options: Options) -> ReadingCache | None:
+    """The cache of readings in the folder that the options name; None where it is switched off."""
+    if options.records.cache is None:
+        return None
+    from circuit_assertions.records.cache import ReadingCache
+    from circuit_assertions.records.cache_folder import CacheFolder
+
+    return ReadingCache(CacheFolder(options.records.cache))
 
 
 def record_named(given: str, options: Options, start: Path, option: str) -> Record:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from circuit_assertions.plugin.cache_options import add_cache_options, cache_folder
 from circuit_assertions.plugin.option_values import from_root
 
 __all__ = ["RecordOptions", "add_record_options", "read_record_options"]
@@ -28,6 +29,7 @@ class RecordOptions:
         folder: where records are.
         compare: the record that this run is compared with at its end.
         baseline: the record that takes the place of the baseline.
+        cache: where readings are kept for later runs; None where none are.
     """
 
     save: str | None = None
@@ -36,6 +38,7 @@ class RecordOptions:
     redact: bool = False
     compare: str | None = None
     baseline: str | None = None
+    cache: Path | None = None
 
     @property
     def wanted(self) -> bool:
@@ -87,6 +90,7 @@ def add_record_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None
         help="a record of the healthy checkpoint in place of --circuit-baseline: its readings are compared with, and "
         "its weights are not opened",
     )
+    add_cache_options(parser, group)
     parser.addini("circuit_records", "default of --circuit-records", default=None)
     parser.addini("circuit_redact", "default of --circuit-redact", type="bool", default=False)
     parser.addini("circuit_baseline_record", "default of --circuit-baseline-record", default=None)
@@ -108,6 +112,7 @@ def read_record_options(config: pytest.Config) -> RecordOptions:
         redact=bool(config.getini("circuit_redact") if redact is None else redact),
         compare=config.getoption("circuit_compare"),
         baseline=config.getoption("circuit_baseline_record") or _baseline(config),
+        cache=cache_folder(config),
     )
 
 

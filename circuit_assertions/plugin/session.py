@@ -25,6 +25,7 @@ from circuit_assertions.plugin.reported import attach, note
 from circuit_assertions.plugin.workers import make_scheduler
 from circuit_assertions.printable import printable
 from circuit_assertions.results import AssertionResult
+from circuit_assertions.results.audit import ReadingCounts
 from circuit_assertions.results.facts import audited_model
 from circuit_assertions.results.judged import judged
 from circuit_assertions.unexpected import UnexpectedError, sentence_of, tell_unexpected
@@ -121,7 +122,7 @@ class AuditPlugin:
         from circuit_assertions.plugin.audit_fixture import AuditedCheckpoint
 
         with self.telling_plainly(circuit_checkpoint, request.node):
-            self._runner.audit.model(circuit_checkpoint)
+            self._runner.audit.opened(circuit_checkpoint)
             circuits = self._audited.circuits_of(*self._audited.suites.paths)
         expecting = Expecting(
             request.node,
@@ -187,6 +188,10 @@ class AuditPlugin:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """https://docs.pytest.org/en/stable/reference/reference.html#pytest.hookspec.pytest_runtest_makereport"""
         report = yield
+        if report.when == "teardown":
+            readings = self._audited.drained()
+            if readings != ReadingCounts():
+                note(item, readings=readings)
         attach(item, report)
         return report
 
@@ -202,6 +207,8 @@ class AuditPlugin:
     def pytest_sessionfinish(self) -> None:
         """Nothing stays open behind a session, which may be one of several in its process."""
         self._runner.audit.close()
+        if self._audited.cache is not None and not hasattr(self.config, "workerinput"):
+            self._audited.cache.folder.trim()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:

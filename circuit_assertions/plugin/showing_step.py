@@ -73,20 +73,18 @@ class ShowingPlugin:
         bound = runner.binding(checkpoint, circuit, circuits)
         roles = {} if bound is None else bound.circuit.roles
         chain = chain_for(task, circuit)
-        # Attention on single prompts needs weights, which a record in the place of the baseline has not.
-        alone = baseline is None or baseline == checkpoint or self._audited.recorded is not None
-        beside = None if alone or baseline is None else View(runner.audit, baseline, task)
+        beside = None if baseline is None or baseline == checkpoint else View(runner.audit, baseline, task)
         showing = show_circuit(chain, roles, View(runner.audit, checkpoint, task), beside)
         return CircuitShown.of(
             showing,
             roles,
             model=str(checkpoint),
-            baseline=None if beside is None else str(baseline),
+            baseline=str(baseline) if any(one.before is not None for one in showing.effects.values()) else None,
             circuit=circuit,
             task=task.kind,
             metric=MetricFacts.of(task.answer_metric),
-            layers=(layout := runner.audit.model(checkpoint).layout).layers,
-            heads=layout.heads,
+            layers=(shape := runner.audit.opened(checkpoint).shape).layers,
+            heads=shape.heads,
             shorts=chain.shorts | {UNEXPLAINED: "?"},
         )
 

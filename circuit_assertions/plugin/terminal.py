@@ -17,9 +17,10 @@ from circuit_assertions.plugin.reported import junit_properties, reported_by
 from circuit_assertions.policy import DEFAULT
 from circuit_assertions.printable import printable
 from circuit_assertions.report import Progress, summary_lines
+from circuit_assertions.report.summary import cache_lines
 from circuit_assertions.report.trajectory import turning_lines
 from circuit_assertions.results import AssertionResult, AuditedModel
-from circuit_assertions.results.audit import ModelLimit, RefusedTest, Reported
+from circuit_assertions.results.audit import ModelLimit, ReadingCounts, RefusedTest, Reported
 from circuit_assertions.verdict_words import Outcome, colour_of
 
 Status = tuple[str, str, tuple[str, dict[str, bool]]]  # category, letter, word with its colour
@@ -35,6 +36,7 @@ class TerminalPlugin:
         self._expected: dict[str, AssertionResult] = {}  # what was selected, by node id
         self._lines: dict[tuple[str, ...], tuple[str, int, AssertionResult]] = {}  # with the assertion's file and line
         self._models: dict[str, AuditedModel] = {}
+        self._readings = ReadingCounts()
         self._refused: dict[str, tuple[str, str, int, RefusedTest]] = {}  # with model, file and line, by node id
 
     @property
@@ -53,6 +55,12 @@ class TerminalPlugin:
         """What is known of the checkpoints under audit, in their order."""
         names = map(str, self._audited.checkpoints)
         return [self._with_refused(self._models.get(name, AuditedModel(model=name))) for name in names]
+
+    @property
+    def readings(self) -> ReadingCounts:
+        """How many readings were taken so far, and how many came from the cache."""
+        self._readings += self._audited.drained()  # what was read after the last test
+        return self._readings
 
     def _with_refused(self, model: AuditedModel) -> AuditedModel:
         placed = sorted((placed for placed in self._refused.values() if placed[0] == model.model), key=_place)
@@ -115,6 +123,8 @@ class TerminalPlugin:
             report.user_properties = [*report.user_properties, *junit_properties(reported)]
         if reported is not None and not reported.of_suite:
             self._keep_python(report, reported)
+        if report.when == "teardown" and reported is not None:
+            self._readings += reported.readings
         if report.when == "teardown" or not self.is_assertion(report):
             return
         (line,) = reported.assertions if reported is not None else (self._expected[report.nodeid],)
@@ -157,6 +167,8 @@ class TerminalPlugin:
         shown = "" if policy == DEFAULT.name else policy
         for text, outcome in summary_lines(self._told(), self.lines, shown):
             terminalreporter.write_line(text, **_colour(outcome))
+        for text in cache_lines(self.readings, self._audited.cache_problem):
+            terminalreporter.write_line(text)
         for run in self._audited.runs:
             for text, outcome in turning_lines([str(checkpoint) for checkpoint in run], self.lines):
                 terminalreporter.write_line(text, **_colour(outcome))

@@ -14,6 +14,7 @@ from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.components import Component, all_of
 from circuit_assertions.measures import MEASURES, Reading
+from circuit_assertions.measures.operands import spelled_operands
 from circuit_assertions.printable import printable
 from circuit_assertions.recorded import Known, TooFewRecordedError
 from circuit_assertions.records.errors import RecordError
@@ -50,8 +51,6 @@ class RecordedBaseline:
 
     def read(self, request: Request, prompts: PromptSet) -> Reading:
         """The recorded reading of these prompts; see `RecordedCheckpoint`."""
-        from circuit_assertions.measures.reading_builder import spelled_operands
-
         operands = spelled_operands(request.chosen)
         family = family_of(self.model.model, request.measure, operands, prompts.settings)
         fitting = [reading for reading in self._readings if reading.family == family]

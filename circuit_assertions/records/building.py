@@ -11,7 +11,7 @@ from typing import Any
 from circuit_assertions.records.gathering import Gathered
 from circuit_assertions.records.paths import Shortening
 from circuit_assertions.records.record import Record, RecordedPrompts, RecordedReading, family_of
-from circuit_assertions.results import AssertionResult, AuditResult
+from circuit_assertions.results import AssertionResult, AuditResult, HuntResult
 
 __all__ = ["About", "Judged", "build", "new_name"]
 
@@ -46,7 +46,7 @@ def new_name(started: datetime, label: str = "") -> str:
     return "-".join(parts)
 
 
-def build(result: AuditResult, gathered: Gathered, about: About) -> Record:
+def build(result: AuditResult, gathered: Gathered, about: About, hunts: Sequence[HuntResult] = ()) -> Record:
     """The record of a run."""
     readings, prompts = gathered.readings()
     redact = about.shortening.redact
@@ -61,6 +61,7 @@ def build(result: AuditResult, gathered: Gathered, about: About) -> Record:
         options=tuple(map(about.shortening.text, about.options)),
         audit=audit,
         reads=tuple(_read_by(one, readings) for one in result.assertions),
+        hunts=tuple(HuntResult.model_validate(about.shortening.tree(one.model_dump(mode="json"))) for one in hunts),
         seconds_of=tuple(None if (known := about.seconds_of.get(key)) is None else round(known, 3) for key in keys),
         prompts=RecordedPrompts(**(dict(prompts) | ({"texts": None} if redact else {}))),
         readings=tuple(_plain_reading(one, about.shortening) for one in readings),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from circuit_assertions.components import parse_component
 from circuit_assertions.measures import Reading
 from circuit_assertions.records.packing import Values
 from circuit_assertions.records.record import RecordedPrompts, RecordedReading, family_of, ranges_of
 from circuit_assertions.results.base import Part
 
-__all__ = ["Gathered", "Kept", "Sent", "kept"]
+__all__ = ["Gathered", "Kept", "Sent", "kept", "taken"]
 
 
 class Kept(Part):
@@ -56,6 +59,38 @@ def kept(model: str, reading: Reading) -> Kept | None:
         texts=tuple(reading.texts) or ("",) * count,
     )
     return Kept(reading=recorded, prompts=prompts)
+
+
+def taken(one: Kept) -> Reading:
+    """A reading again as it was taken; its memory is laid out by prompts, whatever it was.
+
+    Raises:
+        ValueError: if its values are damaged, or a component is none.
+    """
+    own = one.reading
+    columns = np.ascontiguousarray(own.values.array())
+    return Reading(
+        own.measure,
+        own.unit,
+        own.kind,
+        columns if own.components else columns[:, 0].copy(),
+        tuple(map(parse_component, own.components)),
+        {
+            "task": own.task,
+            "operands": own.operands,
+            "found": own.found,
+            "token_hash": own.token_hash,
+            "balance": own.balance,
+            "model": own.identity,
+            **({"approximate": True} if own.approximate else {}),
+        },
+        list(one.prompts.texts or ()),
+        list(one.prompts.templates),
+        {name: values.array()[:, 0].copy() for name, values in own.beside.items()},
+        own.rounding,
+        list(one.prompts.hashes),
+        own.alone,
+    )
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from circuit_assertions.records.packing import Array, Values
-from circuit_assertions.results import AuditResult
+from circuit_assertions.results import AuditResult, HuntResult
 from circuit_assertions.results.base import Part
 
 __all__ = ["FORMAT_VERSION", "Record", "RecordedPrompts", "RecordedReading", "family_of", "ranges_of"]
@@ -127,6 +127,7 @@ class Record(Part):
             `readings` has.
         reads: for each assertion of the audit, which of `readings` its verdict rests on; null where there is none.
         seconds_of: for each assertion, how long it took.
+        hunts: searches for a prompt on which an assertion fails, with what they found.
     """
 
     kind: Literal["record"] = "record"
@@ -140,6 +141,7 @@ class Record(Part):
     audit: AuditResult
     reads: tuple[int | None, ...] = ()
     seconds_of: tuple[float | None, ...] = ()
+    hunts: tuple[HuntResult, ...] = ()
     prompts: RecordedPrompts = Field(default_factory=RecordedPrompts)
     readings: tuple[RecordedReading, ...] = ()
 

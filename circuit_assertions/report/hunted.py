@@ -21,6 +21,8 @@ _MOST_ROWS = 10
 def hunt_lines(result: HuntResult) -> Iterator[tuple[str, str]]:
     """The search as (text, verdict) pairs."""
     rows = [*_facts(result), *_outcome(result)]
+    if result.record is not None:
+        rows.append(("record", result.record, ""))
     texts = table([(label, text) for label, text, _ in rows], _LABELS)
     yield from zip(texts, (verdict for _, _, verdict in rows), strict=True)
 

@@ -115,6 +115,8 @@ def _heads(shown: CircuitShown) -> Iterator[tuple[bool, str]]:
 def _settings(result: AuditResult) -> Iterator[tuple[bool, str]]:
     facts = [("policy", result.policy.name), *result.versions.items()]
     facts += [(f"weights of {one.model}", one.facts.fingerprint) for one in result.models if one.facts is not None]
+    if result.readings.cached:
+        facts.append(("readings from the cache", f"{result.readings.cached} of {result.readings.all}"))
     yield from _table("Settings", ("Setting", "Value"), facts)
 
 

@@ -10,10 +10,11 @@ from datetime import datetime
 from circuit_assertions.bounded import size_text
 from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.diagnosed import diagnosis_lines
+from circuit_assertions.report.hunted import hunt_lines
 from circuit_assertions.report.summary import summary_lines
 from circuit_assertions.report.tables import Column, table
 from circuit_assertions.report.trajectory import turning_lines
-from circuit_assertions.results import AuditResult
+from circuit_assertions.results import AuditResult, HuntResult
 from circuit_assertions.verdict_words import GateResult, Outcome
 
 __all__ = ["RecordListed", "RecordShown", "list_lines", "record_lines"]
@@ -43,6 +44,7 @@ class RecordShown:
 
     Attributes:
         values: how many single values it has, of so many readings and prompts.
+        hunts: searches for a prompt on which an assertion fails.
     """
 
     name: str
@@ -54,6 +56,7 @@ class RecordShown:
     prompts: int
     values: int
     size: int
+    hunts: tuple[HuntResult, ...] = ()
 
 
 @printable_lines
@@ -98,6 +101,9 @@ def record_lines(record: RecordShown, audit: AuditResult) -> Iterator[tuple[str,
     for diagnosis in audit.diagnoses:
         yield "", ""
         yield from diagnosis_lines(diagnosis)
+    for hunt in record.hunts:
+        yield "", ""
+        yield from hunt_lines(hunt)
     yield audit.gate.line, GateResult.PASS if audit.gate.passed else GateResult.FAIL
 
 

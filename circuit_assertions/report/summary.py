@@ -10,13 +10,26 @@ from circuit_assertions.printable import printable_lines
 from circuit_assertions.report.explaining import figure_text, percent_text, share_text, without_chat_text
 from circuit_assertions.report.tables import Column, table
 from circuit_assertions.results import AssertionResult, AuditedModel
-from circuit_assertions.results.audit import MetLimit
+from circuit_assertions.results.audit import MetLimit, ReadingCounts
 from circuit_assertions.shape import Shape
 from circuit_assertions.verdict_words import Outcome
 
-__all__ = ["summary_lines"]
+__all__ = ["cache_lines", "summary_lines"]
 
 _NOT_READ = (Outcome.SKIPPED, Outcome.ERROR, Outcome.NOT_RUN)
+
+
+@printable_lines
+def cache_lines(readings: ReadingCounts, problem: str) -> Iterator[str]:
+    """What the cache gave, and why nothing could be kept in it.
+
+    Args:
+        problem: empty where there is none.
+    """
+    if readings.cached:
+        yield f"cache     {readings.cached} of {readings.all} readings come from earlier runs"
+    if problem:
+        yield f"cache     readings are not kept for later runs: {problem}"
 
 
 def _telling(line: AssertionResult) -> str:

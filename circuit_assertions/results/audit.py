@@ -26,6 +26,7 @@ __all__ = [
     "HeadFinding",
     "MetLimit",
     "ModelLimit",
+    "ReadingCounts",
     "RefusedTest",
     "Reported",
     "Stratum",
@@ -209,6 +210,21 @@ class AuditedModel(Part):
         return self.model_copy(update={**lists, **first, "unfit": later.unfit or self.unfit})
 
 
+class ReadingCounts(Part):
+    """How many readings a run took, and how many it has from the cache, of all checkpoints together."""
+
+    taken: int = 0
+    cached: int = 0
+
+    @property
+    def all(self) -> int:
+        """All of them."""
+        return self.taken + self.cached
+
+    def __add__(self, other: ReadingCounts) -> ReadingCounts:
+        return ReadingCounts(taken=self.taken + other.taken, cached=self.cached + other.cached)
+
+
 class Reported(Part):
     """What the report of one test says of the audit.
 
@@ -218,6 +234,7 @@ class Reported(Part):
         model: None where the checkpoint could not be read.
         reason: an error in full, also where the report only points at the first one of its kind.
         limit: the limit of a model by which the test failed, which `model` has the reason of.
+        readings: those of the test; told once, with its last report.
     """
 
     assertions: tuple[AssertionResult, ...] = ()
@@ -225,6 +242,7 @@ class Reported(Part):
     model: AuditedModel | None = None
     reason: str = ""
     limit: MetLimit | None = None
+    readings: ReadingCounts = Field(default_factory=ReadingCounts)
 
     def without_values(self) -> Reported:
         """The same without the values of single prompts."""
@@ -249,6 +267,7 @@ class AuditResult(Result):
         assertions: in the order of their suites; what was not run comes last.
         diagnoses: those that were made after the verdicts.
         circuits: heads and attention, for reports; empty where no report was asked for.
+        readings: how many were taken, and how many came from the cache.
     """
 
     kind: Literal["audit"] = "audit"
@@ -259,4 +278,5 @@ class AuditResult(Result):
     assertions: tuple[AssertionResult, ...] = ()
     diagnoses: tuple[DiagnosisResult, ...] = ()
     circuits: tuple[CircuitShown, ...] = ()
+    readings: ReadingCounts = Field(default_factory=ReadingCounts)
     gate: GateVerdict

@@ -17,25 +17,27 @@ def audited_model(runner: SuiteRunner, checkpoint: Checkpoint) -> AuditedModel:
     Raises:
         CheckpointError: if it or the baseline cannot be opened.
     """
-    model = runner.audit.model(checkpoint)
+    opened = runner.audit.opened(checkpoint)
     recorded = runner.audit.recorded
-    baseline = None if runner.baseline is None or recorded is not None else runner.audit.model(runner.baseline)
-    of_baseline = None if baseline is None else CheckpointFacts.of(baseline)
-    settings = () if baseline is None else tuple(baseline.source.function.differences(model.source.function))
+    of_baseline, settings = None, tuple[str, ...]()
+    if runner.baseline is not None and recorded is None:
+        baseline = runner.audit.opened(runner.baseline)
+        of_baseline = CheckpointFacts.of(runner.baseline, baseline)
+        settings = tuple(baseline.function.differences(opened.function))
     if recorded is not None:
         of_baseline = _recorded_facts(recorded)
-        settings = recorded_settings(recorded.known.fingerprint, model.source.fingerprint)
+        settings = recorded_settings(recorded.known.fingerprint, opened.fingerprint)
     bound = {str(binding) for (owner, *_), binding in runner.bindings.items() if owner == checkpoint and binding}
     return AuditedModel(
         model=str(checkpoint),
-        facts=CheckpointFacts.of(model),
+        facts=CheckpointFacts.of(checkpoint, opened),
         baseline=of_baseline,
         settings=settings,
         corrupted="" if runner.corrupted is None else str(runner.corrupted),
         unfit=runner.unfit,
         circuits=tuple(sorted(bound)),
         limits=tuple(
-            ModelLimit(name=limit.name, reason=limit.reason) for limit in dict.fromkeys(model.limits.values())
+            ModelLimit(name=limit.name, reason=limit.reason) for limit in dict.fromkeys(opened.limits.values())
         ),
         warnings=runner.unread,
     )

@@ -26,7 +26,7 @@ def edges_result(found: FoundEdges, most: int) -> EdgesResult:
     prompts = found.prompts
     return EdgesResult(
         checkpoint=str(found.checkpoint),
-        model=CheckpointFacts.of(found.model),
+        model=CheckpointFacts.of(found.model.source.checkpoint, found.model.opened()),
         called=found.called,
         task=dict(prompts.settings),
         token_hash=prompts.token_hash,

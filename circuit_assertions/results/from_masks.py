@@ -31,7 +31,7 @@ def masks_result(
     """
     return MasksResult(
         checkpoint=str(checkpoint),
-        model=CheckpointFacts.of(audit.model(checkpoint)),
+        model=CheckpointFacts.of(checkpoint, audit.opened(checkpoint)),
         task=dict(audit.prompts(task, checkpoint).settings),
         unit=task.answer_metric.unit,
         circuit="" if file is None else str(file),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import Reading
 from circuit_assertions.measures.figures import Figure as MeasuredFigure
 from circuit_assertions.measures.intervals import Level
@@ -24,13 +25,17 @@ __all__ = ["wrapped_result"]
 
 def wrapped_result(found: Wrapping) -> WrappedResult:
     """What was found, as a typed result."""
-    asked, model_of = found.asked, found.audit.model
+    asked = found.asked
+
+    def facts_of(checkpoint: Checkpoint) -> CheckpointFacts:
+        return CheckpointFacts.of(checkpoint, found.audit.opened(checkpoint))
+
     gap = found.probe_gap
     return WrappedResult(
         policy=PolicyUsed.of(found.policy),
-        model=CheckpointFacts.of(model_of(asked.model)),
-        baseline=CheckpointFacts.of(model_of(asked.baseline)),
-        control=None if asked.control is None else CheckpointFacts.of(model_of(asked.control)),
+        model=facts_of(asked.model),
+        baseline=facts_of(asked.baseline),
+        control=None if asked.control is None else facts_of(asked.control),
         called=asked.called,
         task=dict(found.prompts.settings),
         token_hash=found.prompts.token_hash,

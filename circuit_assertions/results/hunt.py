@@ -59,6 +59,7 @@ class HuntResult(Result):
         tried: how many prompts were put to the model until one failed, and `simplified`, how many to make it simpler.
         kept: whether the prompt was kept by an earlier run.
         found: None where no prompt failed.
+        record: the file that the search was recorded in; None if it was not.
     """
 
     kind: Literal["hunt"] = "hunt"
@@ -75,3 +76,4 @@ class HuntResult(Result):
     kept: bool
     database: str | None
     found: FailingPrompt | None
+    record: str | None = None

@@ -13,7 +13,8 @@ from circuit_assertions.measures.intervals import Level
 from circuit_assertions.results.base import Part
 
 if TYPE_CHECKING:
-    from circuit_assertions.engine import Model
+    from circuit_assertions.checkpoints import Checkpoint
+    from circuit_assertions.engine import Opened
     from circuit_assertions.tasks import AnswerMetric
 
 __all__ = ["MOST_VALUES", "WHOLE_MODEL", "CheckpointFacts", "Figure", "MetricFacts", "Reading", "figures"]
@@ -80,19 +81,15 @@ class CheckpointFacts(Part):
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: Model) -> CheckpointFacts:
-        """The facts of an opened model."""
-        source, layout = model.source, model.layout
+    def of(cls, checkpoint: Checkpoint, opened: Opened) -> CheckpointFacts:
+        """The facts of a checkpoint that was opened."""
         return cls(
-            checkpoint=str(source.checkpoint),
-            fingerprint=source.fingerprint,
-            architecture=source.architecture,
-            layers=layout.layers,
-            heads=layout.heads,
-            d_model=layout.d_model,
-            dtype=str(source.dtype).removeprefix("torch."),
-            device=str(source.device),
-            notes=tuple(source.notes),
+            checkpoint=str(checkpoint),
+            fingerprint=opened.fingerprint,
+            **opened.shape.plain(),
+            dtype=opened.dtype,
+            device=opened.device,
+            notes=opened.notes,
         )
 
 

@@ -74,8 +74,13 @@ def settings_of(result: AuditResult) -> Settings:
         policy=policy.name,
         thresholds=tuple((name, f"{value:g}", f"{usual[name]:g}") for name, value in changed if name in usual),
         tasks=tuple(_tasks(result)),
-        versions=tuple(result.versions.items()),
+        versions=(*result.versions.items(), *_cached(result)),
     )
+
+
+def _cached(result: AuditResult) -> Iterator[tuple[str, str]]:
+    if result.readings.cached:
+        yield "readings from the cache", f"{result.readings.cached} of {result.readings.all}"
 
 
 def _facts(model: AuditedModel) -> Iterator[tuple[str, str]]:
