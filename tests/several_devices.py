@@ -56,7 +56,7 @@ _MAY_MIX = {"copy_", "_to_copy"}
 _TAKE_INDICES = {"index", "index_put", "index_put_", "_index_put_impl_"}  # which may be on the processor, as on a GPU
 
 
-library = torch.library.Library("aten", "IMPL")
+library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
 
 
 class _Module(_DummyBackendModule):
@@ -67,11 +67,11 @@ class _Module(_DummyBackendModule):
 class Placed(torch.Tensor):
     """A tensor that says it is on a simulated device."""
 
-    inner: torch.Tensor
+    held: torch.Tensor
 
     @staticmethod
     def __new__(cls: type[Placed], inner: torch.Tensor, device: torch.device, requires_grad: bool = False) -> Placed:
-        made: Placed = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Placed = torch.Tensor._make_wrapper_subclass(
             cls,
             inner.shape,
             inner.stride(),
@@ -83,23 +83,23 @@ class Placed(torch.Tensor):
         return made
 
     def __init__(self, inner: torch.Tensor, device: torch.device, requires_grad: bool = False) -> None:
-        self.inner = inner
+        self.held = inner
 
     def tolist(self) -> Any:
-        return self.inner.tolist()
+        return self.held.tolist()
 
     def untyped_storage(self) -> Any:
-        return self.inner.untyped_storage()
+        return self.held.untyped_storage()
 
     def numpy(self, *, force: bool = False) -> Any:
         raise TypeError(f"a tensor on {self.device} has no numpy")
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(func, args, kwargs or {})
 
 
-class Devices(TorchDispatchMode):
+class Devices(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While this is entered, tensors can be made on simulated devices."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -114,7 +114,7 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     if name not in _MAY_MIX and (len(places) > 1 or (places and loose and name not in _TAKE_INDICES)):
         raise RuntimeError(f"{func} was given tensors on {sorted(str(one.device) for one in tensors)}")
     target = torch.device(wanted) if wanted is not None else next(iter(places), None)
-    plain = tree_map(lambda one: one.inner if isinstance(one, Placed) else one, (args, kwargs))
+    plain = tree_map(lambda one: one.held if isinstance(one, Placed) else one, (args, kwargs))
     if wanted is not None:
         plain[1]["device"] = torch.device("cpu")
     made = func(*plain[0], **plain[1])
@@ -132,7 +132,7 @@ def _empty(
 
 
 def _copied(into: Any, source: Any, non_blocking: bool = False) -> Any:
-    into.inner.copy_(source.inner if isinstance(source, Placed) else source)
+    into.held.copy_(source.held if isinstance(source, Placed) else source)
     return into
 
 
@@ -140,8 +140,8 @@ def prepare() -> tuple[torch.device, ...]:
     """Make the simulated devices known to torch in this process, and return them."""
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
     # Numbers of Python become tensors by a way that goes around what dispatches.
-    library.impl("empty_strided", _empty, "PrivateUse1")
-    library.impl("copy_", _copied, "PrivateUse1")
+    library.impl("empty_strided", _empty, "PrivateUse1")  # type: ignore[no-untyped-call]
+    library.impl("copy_", _copied, "PrivateUse1")  # type: ignore[no-untyped-call]
     return tuple(torch.device(NAME, index) for index in range(COUNT))
 
 
@@ -152,7 +152,7 @@ def _opened_over(devices: tuple[torch.device, ...]) -> Iterator[None]:
         mock.patch.object(opening, "devices_for", return_value=devices),
         mock.patch.object(opening, "choose_device", return_value=devices[0]),
         mock.patch.object(fitting, "devices_for", return_value=(torch.device("cpu"),)),
-        Devices(),
+        Devices(),  # type: ignore[no-untyped-call]
     ):
         yield
 
