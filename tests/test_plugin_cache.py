@@ -16,13 +16,13 @@ from auditing import HEALTHY, ioi, repeated
 from suite_texts import TINY_SUITE, write
 
 from circuit_assertions.audit import Audit
-from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
+from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions, find_checkpoints
 from circuit_assertions.heads import Head
 from circuit_assertions.records import cache as cache_module
 from circuit_assertions.records.cache import ReadingCache
 from circuit_assertions.records.cache_folder import CACHE, CacheFolder
 from circuit_assertions.request import Request
-from circuit_assertions.tasks import Task
+from circuit_assertions.tasks import IoiTask, Task
 
 pytestmark = pytest.mark.usefixtures("opened_once")
 
@@ -273,3 +273,15 @@ def test_the_embedded_checkpoints_have_prints_that_differ() -> None:
     folders = sorted(one for one in HEALTHY.parent.iterdir() if (one / "model.safetensors").is_file())
     prints = {print_of_files(find_checkpoints(str(one))[0], Opening("cpu")).digest for one in folders}
     assert len(prints) == len(folders) > 2
+
+
+class OwnIoi(IoiTask):
+    """A kind of task that another package could have."""
+
+
+def test_what_other_packages_define_and_what_checkpoints_run_is_never_kept(asked: Asked) -> None:
+    own = OwnIoi.model_validate({"kind": "ioi", "prompts": 8})
+    assert [asked.found(own) for _ in range(2)] == [False, False]
+    running_code = Opening("cpu", permissions=Permissions(remote_code=True))
+    assert [asked.found(ioi(prompts=8), running_code) for _ in range(2)] == [False, False]
+    assert not list(asked.kept.glob("readings/*"))

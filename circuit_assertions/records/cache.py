@@ -3,11 +3,12 @@
 That is: the files that the checkpoint is read from, the dtype, the device and the permissions with which it is opened,
 the versions of this package and of the libraries that it measures with, the package's own code, and for a reading its
 measure and operands, the settings of the task and the tokens of its prompts. Measures and tasks of other packages are
-not kept: their code may change unseen.
+not kept, because their code may change unseen, and neither is anything of a checkpoint that runs code of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -132,7 +133,7 @@ class ReadingCache:
         self, request: Request, prompts: PromptSet, checkpoint: Checkpoint, opening: Opening
     ) -> dict[str, Any] | None:
         spec = MEASURES[request.measure]
-        if not (_is_ours(spec.compute) and _is_ours(type(request.task))):
+        if not all(map(_is_ours, (spec.compute, spec.prepare, spec.finish, spec.beside, type(request.task)))):
             return None
         return self._key(
             checkpoint,
@@ -171,10 +172,10 @@ class ReadingCache:
 
     def _print(self, checkpoint: Checkpoint, opening: Opening) -> FilesPrint | None:
         if (checkpoint, opening) not in self._prints:
-            try:
-                self._prints[(checkpoint, opening)] = print_of_files(checkpoint, opening)
-            except CheckpointError:  # whoever opens it says so
-                self._prints[(checkpoint, opening)] = None
+            self._prints[(checkpoint, opening)] = None
+            if not opening.permissions.remote_code:  # which may be anywhere
+                with contextlib.suppress(CheckpointError):  # opening it tells the error
+                    self._prints[(checkpoint, opening)] = print_of_files(checkpoint, opening)
         return self._prints[(checkpoint, opening)]
 
     @cached_property
