@@ -190,7 +190,7 @@ VERBS = (
     "mutate",
     "policy",
     "trajectory",
-    *("init", "compare", "list", "show", "masks", "hunt", "track", "plan", "sweep", "wrapped", "tasks"),
+    *("init", "compare", "list", "show", "masks", "hunt", "track", "plan", "sweep", "traces", "wrapped", "tasks"),
     "measures",
     "validate",
     "schema",
