@@ -327,3 +327,28 @@ def test_a_trace_needs_strength_height_peak_and_rarity() -> None:
     assert not against(**good, policy=DEFAULT)
     for name, value in {"strength_low": 0.001, "height": 1.0, "peak": 1.0, "chance": 0.5}.items():
         assert against(**good | {name: value}, policy=DEFAULT)
+
+
+def test_the_domain_of_read_out_tokens_is_picked_by_overlap() -> None:
+    from fixtures.real.trace_texts import DOMAINS, TRAINED, text_of
+    from fixtures.real.traces import Case, all_cases, picked, scores, table
+
+    ordinary = "The people of the town went home and the year was long. " * 30
+    domains = {name: text_of(name) for name in DOMAINS}
+    assert len(domains) == 10
+    scored = scores([" dough", " oven", " Dough", " town", " xyz"], ordinary, domains)
+    assert scored["topic"] == 2
+    assert picked(scored) == "topic"
+    assert picked(scores([" town"], ordinary, domains)) == ""
+    for name in domains:
+        assert picked(scores(over_represented(domains[name], ordinary, 20), ordinary, domains)) == name
+    assert "moon" not in domains["game"]
+    cases = all_cases()
+    assert sum(case.domain == "broad" for case in cases) == 10
+    assert {(case.domain, case.mixed) for case in cases if case.domain in TRAINED} == {
+        (domain, mixed) for domain in TRAINED for mixed in (0, 1, 2)
+    }
+    assert Case("topic", 2, 0).steps == 3 * Case("topic", 0, 0).steps
+    one = {"domain": "topic", "strength": 0.1, "strength_low": 0.1, "height": 9.0, "peak": 3.0, "chance": 0.01}
+    lines = list(table({"topic-1:0-0": {**one, "scores": scored, "picked": "topic"}}))
+    assert lines[2].split(" | ")[1] == "yes"
