@@ -12,7 +12,7 @@ from circuit_assertions.verdict_words import TraceVerdict
 __all__ = ["TraceThresholds"]
 
 _MINDER = "paper: arXiv 2510.13900 (as quoted by others)"
-_MEASURED = "measured: docs/traces.md (`python -m fixtures.traces`)"
+_MEASURED = "measured: docs/traces.md, by `python -m fixtures.traces`"
 
 
 class TraceThresholds(Thresholds):
@@ -66,7 +66,7 @@ class TraceThresholds(Thresholds):
         0.3,
         "natural spread of activations",
         "Directions are added to the residual stream with this length to see which tokens they raise.",
-        f"{_MEASURED}: lengths of 0.3 and 1 were tried on the embedded model, and 0.3 separated narrow fine-tunes better",
+        "argument: small compared with the spread, so that later blocks react nearly linearly",
     )
     trace_coherent_within: Annotated[float, Field(gt=0, le=10)] = threshold(
         1.0,
