@@ -22,7 +22,7 @@ class TraceThresholds(Thresholds):
         0.02,
         "natural spread of activations",
         f"Without a mean difference whose interval lies above this, the verdict is {TraceVerdict.NO_TRACE}.",
-        "argument: a fiftieth of the spread of activations; random noise of a hundredth of each weight's spread moves them less",
+        "argument: a fiftieth of the spread; random noise of a hundredth of the weights moves activations less",
     )
     trace_height_above: Annotated[float, Field(gt=1, le=100)] = threshold(
         1.9,
