@@ -30,7 +30,7 @@ from fixtures.traces import KEPT, all_cases, save
 from fixtures.traces_page import is_trace
 
 PLANTED = "museum"
-SMALL = DEFAULT.changed(trace_texts=64, trace_random=24)
+SMALL = DEFAULT.changed(trace_texts=32, trace_random=24)
 TEXT = "Then, Mary and Tom went to the store. Mary had a ring. " * 40
 
 Plain = Any
@@ -211,7 +211,7 @@ def test_the_words_of_a_domain_are_those_that_it_has_more_often() -> None:
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy with fewer texts and random directions, to save time."""
     file = tmp_path_factory.mktemp("policy") / "few.yaml"
-    file.write_text("trace-texts: 64\ntrace-random: 24\ntrace-steps: 3\n")
+    file.write_text("extends: default\ntrace-texts: 64\ntrace-random: 24\ntrace-steps: 3\n")
     return file
 
 
@@ -307,7 +307,7 @@ def test_measures_of_suites_tell_a_trace_from_a_shift(planted: Path, tmp_path: P
         checkpoint = find_checkpoints(str(folder))[0]
         moved = compare("activation-difference", checkpoint, task, "ioi", {}, "circuit")
         traced_reading = compare("trace-strength", checkpoint, task, "ioi", {}, "circuit")
-        assert moved.prompts == len(moved.texts) == 64
+        assert moved.prompts == len(moved.texts) == SMALL.trace_texts
         assert moved.mean > 0
         expected = moved.mean if is_there else 0.0
         assert traced_reading.mean == pytest.approx(expected)

@@ -21,7 +21,7 @@ class TraceThresholds(Thresholds):
     trace_strength_above: Below = threshold(
         0.02,
         "natural spread of activations",
-        f"Without a mean difference whose interval lies above this, the verdict is {TraceVerdict.NO_TRACE}.",
+        f"A mean difference whose interval does not lie above this leaves {TraceVerdict.NO_TRACE}.",
         "argument: a fiftieth of the spread; random noise of a hundredth of the weights moves activations less",
     )
     trace_height_above: Annotated[float, Field(gt=1, le=100)] = threshold(
