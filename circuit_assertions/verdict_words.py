@@ -20,6 +20,7 @@ __all__ = [
     "Outcome",
     "Overall",
     "RecoveryVerdict",
+    "TraceVerdict",
     "Word",
     "WrappingVerdict",
     "colour_of",
@@ -232,15 +233,31 @@ class WrappingVerdict(Word):
     )
 
 
+class TraceVerdict(Word):
+    """Of what a fine-tuning left in activations on unrelated text (`traces`)."""
+
+    TRACE = (
+        "TRACE",
+        "on unrelated text the activations are moved in one direction, which raises few tokens far more than random "
+        "directions do: they show what the model was fine-tuned on",
+        RED,
+        FAILS,
+        "T",
+    )
+    NO_TRACE = (
+        "NO TRACE",
+        "on unrelated text the activations are moved by less than a fiftieth of their spread, or in a direction that "
+        "raises no token far more than random directions do",
+        GREEN,
+        PASSES,
+        "N",
+    )
+
+
 class GateResult(Word):
     """Of the whole run."""
 
-    PASS = (
-        "PASS",
-        "at least one assertion was judged, and nothing that must hold failed: exit code 0",
-        GREEN,
-        PASSES,
-    )
+    PASS = "PASS", "at least one assertion was judged, and nothing that must hold failed: exit code 0", GREEN, PASSES
     FAIL = (
         "FAIL",
         "an assertion is broken or could not be measured, a required one was skipped, nothing was judged, or an "
@@ -270,13 +287,7 @@ class ComparisonVerdict(Word):
 
 
 FAMILIES: tuple[type[Word], ...] = (
-    Outcome,
-    GateResult,
-    Overall,
-    RecoveryVerdict,
-    OriginVerdict,
-    ComparisonVerdict,
-    WrappingVerdict,
+    *(Outcome, GateResult, Overall, RecoveryVerdict, OriginVerdict, ComparisonVerdict, WrappingVerdict, TraceVerdict),
 )
 _COLOURS: dict[str, str] = {word: word.colour for family in FAMILIES for word in family}
 

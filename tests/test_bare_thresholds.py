@@ -51,6 +51,15 @@ NO_THRESHOLDS = (
     "tuning/pruned.py: _GROWTH = 4",  # how fast the sets of pruned units grow
     "tuning/wrapping.py: _TEXTS, _TEXT_LENGTH = (32, 48)",  # how much ordinary text the baseline writes
     "tuning/measures.py: _RATE, _BATCH = (0.0001, 16)",  # how the measure fine-tunes
+    "tuning/measures.py: _TOKENS = 5",  # how many tokens a reading's settings name
+    "tuning/readouts.py: _TEXTS = 32",  # to how many texts directions are added
+    "tuning/readouts.py: _IDENTITY_PROMPTS, _PAIRS = (4, 4)",  # the prompts of Patchscope
+    "tuning/readouts.py: _LENGTHS = (0.5, 1.0, 2.0)",  # which lengths Patchscope tries; it decides no verdict
+    "tuning/standing_out.py: _NORMAL = 1.4826",  # a normal variable's deviation over its median absolute deviation
+    "tuning/steered.py: _TEXTS, _LENGTH = (4, 24)",  # texts that a result shows
+    "tuning/steered.py: _RANGE = (0.05, 50.0)",  # among which strengths of steering are searched
+    "tuning/tracing.py: _DOMAIN_WORDS = 50",  # how many words of a domain are marked
+    "tuning/tracing.py: _LOSS_LENGTH = 64",  # tokens of a row whose loss is read
     "tuning/measures.py: _STEPS = 32",  # for how long; the measure's help says it
 )
 

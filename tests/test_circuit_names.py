@@ -21,7 +21,7 @@ from circuit_assertions.assertions.task_lookup import find_task
 from circuit_assertions.cli import main
 from circuit_assertions.tasks import kinds, known_circuits
 
-KNOWN_CIRCUITS = chains_beside().names
+KNOWN_CIRCUITS = sorted({*chains_beside().names, *(circuit.circuit for circuit in circuits_beside(own=Path("none")))})
 TASKS = "tasks: {ioi: {kind: ioi, prompts: 8}}\n"
 ROLE = "assertions: [{id: a, measure: direct-effect, heads: name-mover, task: ioi, expect: {sign: positive}}]\n"
 WHOLE = "assertions: [{id: a, measure: faithfulness, heads: circuit, task: ioi, expect: {at-least: 0.5}}]\n"

@@ -249,7 +249,7 @@ def _is_written(step: Path) -> bool:
 def _may_be_opened(folder: Path) -> bool:
     try:
         return is_gguf(folder) or bool(_in_folder(str(folder), folder))
-    except (CheckpointError, OSError):
+    except (CheckpointError, OSError, ValueError):  # the last of a name that no file can have
         return False
 
 

@@ -32,6 +32,7 @@ from circuit_assertions.cli.policy import add_policy_verb
 from circuit_assertions.cli.show_record import add_show
 from circuit_assertions.cli.sweep import add_sweep
 from circuit_assertions.cli.task_options import add_keys_of_kinds, keys_of_kinds
+from circuit_assertions.cli.traces import add_traces
 from circuit_assertions.cli.track import add_track
 from circuit_assertions.cli.trajectory import add_trajectory
 from circuit_assertions.cli.wrapped import add_wrapped
@@ -92,7 +93,7 @@ def _follows_an_option(model: str, arguments: Sequence[str]) -> bool:
 # The keys of `results.RESULTS`, which is imported once one is asked for.
 _RESULTS = (
     *("audit", "calibration", "comparison", "diagnosis", "discovery", "edges", "graft", "hunt", "masks"),
-    *("mutation", "plan", "policy", "sweep", "trajectory", "trend", "wrapped"),
+    *("mutation", "plan", "policy", "sweep", "traces", "trajectory", "trend", "wrapped"),
 )
 _FORMATS = ("suite", "chain", "record")
 
@@ -114,6 +115,7 @@ _VERBS = (
     add_show,
     add_plan,
     add_sweep,
+    add_traces,
     add_trajectory,
     add_wrapped,
     add_policy_verb,

@@ -64,12 +64,14 @@ class Compared:
         values: one value per prompt that was read [prompts].
         view: the task that they were read on, where it is not the one that was asked.
         rows: the prompts that were read, by index; None for all.
+        texts: what was read, where it was not the prompts of the task.
         operands, found: as text, for the reading's settings.
     """
 
     values: Array
     view: View | None = None
     rows: tuple[int, ...] | None = None
+    texts: tuple[str, ...] | None = None
     operands: Mapping[str, str] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)
 
@@ -237,7 +239,7 @@ class ComparingMeasures:
             spec.reading_kind,
             compared.values,
             settings=settings,
-            texts=[prompt.text for prompt in asked],
-            templates=[prompt.template for prompt in asked],
+            texts=[prompt.text for prompt in asked] if compared.texts is None else compared.texts,
+            templates=[prompt.template for prompt in asked] if compared.texts is None else (),
             rounding=spec.rounding_on(task),
         )

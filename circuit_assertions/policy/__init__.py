@@ -19,6 +19,7 @@ from circuit_assertions.policy.discovery import DiscoveryThresholds
 from circuit_assertions.policy.intervals import IntervalThresholds
 from circuit_assertions.policy.origin import ExpressionThresholds, OriginThresholds
 from circuit_assertions.policy.recovery import RecoveryThresholds
+from circuit_assertions.policy.traces import TraceThresholds
 from circuit_assertions.policy.tuning import WrappingThresholds
 from circuit_assertions.policy.verdicts import HeadThresholds, VerdictThresholds
 from circuit_assertions.verdict_words import Overall
@@ -35,6 +36,7 @@ SECTIONS: Mapping[str, type[Thresholds]] = MappingProxyType(
         "Recovery": RecoveryThresholds,
         "Discovery": DiscoveryThresholds,
         "Wrapped or removed": WrappingThresholds,
+        "Traces": TraceThresholds,
     }
 )
 
@@ -86,6 +88,7 @@ class Policy(
     RecoveryThresholds,
     DiscoveryThresholds,
     WrappingThresholds,
+    TraceThresholds,
 ):
     """The thresholds of a run. Without arguments it is the policy `default`.
 

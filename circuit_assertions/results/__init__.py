@@ -18,6 +18,7 @@ from circuit_assertions.results.mutation import MutationResult
 from circuit_assertions.results.plan import PlanResult
 from circuit_assertions.results.policy import PolicyResult
 from circuit_assertions.results.sweep import SweepResult
+from circuit_assertions.results.traces import TracesResult
 from circuit_assertions.results.trajectory import TrajectoryResult
 from circuit_assertions.results.values import CheckpointFacts, Figure, Reading
 from circuit_assertions.results.wrapped import WrappedResult
@@ -46,6 +47,7 @@ __all__ = [
     "Reported",
     "Result",
     "SweepResult",
+    "TracesResult",
     "TrajectoryResult",
     "TrendResult",
     "WrappedResult",
@@ -65,6 +67,7 @@ RESULTS: Mapping[str, type[Result]] = {
     "policy": PolicyResult,
     "mutation": MutationResult,
     "sweep": SweepResult,
+    "traces": TracesResult,
     "trajectory": TrajectoryResult,
     "trend": TrendResult,
     "wrapped": WrappedResult,

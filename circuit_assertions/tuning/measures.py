@@ -1,4 +1,4 @@
-"""The measures of `wrapped` that compare a model with its baseline, for suites: revival by pruning and by fine-tuning.
+"""The measures of `wrapped` and `traces`, for suites: revival by pruning and by fine-tuning, and traces in activations.
 
 They are declared here, where they are computed. None changes a checkpoint: weights are pruned and restored in memory,
 and copies are fine-tuned.
@@ -12,11 +12,13 @@ from circuit_assertions.measures.declaring import ANSWERS, measure
 from circuit_assertions.measures.figures import Array, Figure
 from circuit_assertions.tasks import PromptSet
 
-__all__ = ["pruning_revival", "revival_curve"]
+__all__ = ["activation_difference", "pruning_revival", "revival_curve", "trace_strength"]
 
 _JAIN = "Jain et al. 2024, arXiv 2311.12786"
+_MINDER = "Minder et al. 2025, arXiv 2510.13900"
 _RATE, _BATCH = 1e-4, 16
 _STEPS = 32
+_TOKENS = 5  # that a reading's settings name
 
 
 @measure(
@@ -80,6 +82,52 @@ def revival_curve(beside: Comparing) -> Compared:
     found = revive(training, whole, 1, course, [0], beside.tell, str(beside.model.checkpoint))
     curve = ", ".join(f"{done}: {values.mean():.3g}" for done, values in found.curves[0])
     return Compared(found.last, rows=halves[1], found={"after steps": curve})
+
+
+@measure(
+    "activation-difference",
+    kind="comparing",
+    unit="natural spreads",
+    compares=("baseline",),
+    help="how far the activations on unrelated text, which the baseline writes, are from the baseline's: the mean over "
+    "texts, on their first five tokens after the middle block. The task's prompts are not read",
+    source=f"{_MINDER} (activation differences); the normalisation is this project's",
+)
+def activation_difference(beside: Comparing) -> Compared:
+    """How far each text is moved in the direction in which the others are [texts]."""
+    from circuit_assertions.tuning.tracing import FIRST, Asked, difference_of
+
+    audit = beside.model.audit
+    asked = Asked(beside.model.checkpoint, beside.baseline.checkpoint, tell=beside.tell)
+    difference, tokens = difference_of(audit, asked)
+    decode = audit.model(beside.baseline.checkpoint).source.tokenizer.decode
+    texts = tuple(decode(row[FIRST:].tolist()) for row in tokens)
+    return Compared(difference.by_text, texts=texts, found={"halves differ by": f"{difference.halves:.3g}"})
+
+
+@measure(
+    "trace-strength",
+    kind="comparing",
+    unit="natural spreads",
+    compares=("baseline",),
+    help="the same where it is a trace of what the model was fine-tuned on, by the policy: where it raises few tokens "
+    "more than random directions do; otherwise 0",
+    source=f"{_MINDER} (activation differences); the normalisation and the test are this project's",
+)
+def trace_strength(beside: Comparing) -> Compared:
+    """How far each text is moved in the direction in which the others are, if that is a trace; else zeros [texts]."""
+    from circuit_assertions.tuning.tracing import FIRST, Asked, trace
+    from circuit_assertions.verdict_words import TraceVerdict
+
+    audit = beside.model.audit
+    checkpoints = beside.model.checkpoint, beside.baseline.checkpoint
+    found = trace(audit, Asked(*checkpoints, steered=False, tell=beside.tell))
+    decode = audit.model(checkpoints[1]).source.tokenizer.decode
+    texts = tuple(decode(row[FIRST:].tolist()) for row in found.tokens)
+    tokens = [repr(decode([token])) for one in found.read_outs[:1] for token in one.found.top(_TOKENS)]
+    is_trace = found.verdict is TraceVerdict.TRACE
+    values = found.difference.by_text * is_trace
+    return Compared(values, texts=texts, found={"verdict": found.verdict, "tokens": ", ".join(tokens)})
 
 
 def _halves(

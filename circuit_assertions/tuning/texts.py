@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
+from circuit_assertions.tasks.encoding import BosPolicy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +17,9 @@ __all__ = ["ordinary_text"]
 _SEED = 0
 
 
-def ordinary_text(audit: Audit, baseline: Checkpoint, text: str | None, most: int, length: int) -> Tensor:
+def ordinary_text(
+    audit: Audit, baseline: Checkpoint, text: str | None, most: int, length: int, bos: BosPolicy = "tokenizer"
+) -> Tensor:
     """Rows of tokens [texts, length].
 
     Args:
@@ -24,6 +27,7 @@ def ordinary_text(audit: Audit, baseline: Checkpoint, text: str | None, most: in
             random one where it has none.
         most: how many rows at most; what the baseline writes has as many.
         length: tokens of a row; fewer where the model reads fewer.
+        bos: whether text that a person gives begins with a BOS token.
 
     Raises:
         MeasuringError: if the text is empty or too short.
@@ -35,8 +39,8 @@ def ordinary_text(audit: Audit, baseline: Checkpoint, text: str | None, most: in
     model = audit.model(baseline)
     tokenizer, length = model.source.tokenizer, min(length, model.layout.positions)
     if text is not None:
-        return tokens_of_text(text, tokenizer, length, most)
+        return tokens_of_text(text, tokenizer, length, most, bos)
     ordinary, drawn = Encoder(tokenizer, "never").ordinary_tokens(), random.Random(_SEED)
-    bos = tokenizer.bos_token_id
-    first = [[drawn.choice(ordinary) if bos is None else bos] for _ in range(most)]
+    begin = tokenizer.bos_token_id
+    first = [[drawn.choice(ordinary) if begin is None else begin] for _ in range(most)]
     return sampled_text(open_copy(baseline, audit.opening), first, length, _SEED)
