@@ -7,6 +7,7 @@ hold for today's code, and only the cases that are not run yet are left.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -20,9 +21,15 @@ COMPARED = ("gate", "outcomes", "verdict", "origin", "components", "recovery")  
 _NONE: dict[str, Any] = {"origin": None, "components": [], "recovery": None, "verdict": None}
 
 
+def version_rechecked(results: Results) -> str | None:
+    """The version that most of the results are of which the tables have."""
+    counts = Counter(line["version"] for line in results.counted())
+    return counts.most_common(1)[0][0] if counts else None
+
+
 def drawn(results: Results, count: int, seed: int = 0) -> list[Case]:
-    """Cases of the latest results, drawn without replacement; all of them where there are no more than `count`."""
-    version = results.latest
+    """Cases of the version that most results are of, drawn without replacement; all where there are no more."""
+    version = version_rechecked(results)
     kept = {line["key"]: line["seed"] for line in ([] if version is None else results.of(version))}
     declared = (case for number in sorted(set(kept.values())) for case in declare(number))
     known = [case for case in declared if version is not None and key_of(case, version) in kept]
@@ -35,8 +42,8 @@ def differs(line: Line, outcome: dict[str, Any]) -> list[str]:
 
 
 def note(results: Results, outcomes: Sequence[tuple[Case, dict[str, Any]]]) -> Line:
-    """Keep which of these cases of the latest results end otherwise with today's code."""
-    version = results.latest
+    """Keep which of these cases end otherwise with today's code."""
+    version = version_rechecked(results)
     assert version is not None
     lines = {line["key"]: line for line in results.of(version)}
     found = {case.name: differs(lines[key_of(case, version)], outcome) for case, outcome in outcomes}

@@ -27,6 +27,7 @@ from benchmarks.quality_cases import Case
 from benchmarks.quality_models import MADE_HERE, Weights, build, write_model
 from benchmarks.quality_rivals import Seen, kept, look, scores
 from circuit_assertions.audit import Audit
+from circuit_assertions.cached import Cache
 from circuit_assertions.checkpoints import Checkpoint, Opening, find_checkpoints
 from circuit_assertions.files import write_whole
 from circuit_assertions.policy import DEFAULT, Policy
@@ -107,8 +108,10 @@ class Runs:
         baseline: Checkpoint | None = None,
         policy: Policy = DEFAULT,
         recorded: RecordedCheckpoint | None = None,
+        cache: Cache | None = None,
     ) -> Audit:
         assert recorded is None  # every baseline is a checkpoint
+        assert cache is None  # every reading of a case is taken
         return self._audits.setdefault((opening, baseline), _Kept(opening, baseline, policy))
 
     def _baseline(self, base: str, prompts: int, seed: int) -> Seen:
