@@ -116,9 +116,7 @@ class OpenModels:
             TaskError: if the task cannot be run on this model, or its tokenizer differs from the baseline's.
         """
         if self._is_recorded(checkpoint):
-            checkpoint = next(
-                iter([*self._facts, *self._models])
-            )  # beside which it is asked about, and by whose tokenizer
+            checkpoint = [*self._facts, *self._models][0]  # beside which it is asked about, and by whose tokenizer
         key = (task, checkpoint)
         if key not in self._prompts:
             opened = self.opened(checkpoint)

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_cases import HEADS, reading_of, spread
 
-from circuit_assertions.records.cache_folder import CACHE, CacheFolder
+from circuit_assertions.plugin.project_folders import CACHE
+from circuit_assertions.records.cache_folder import CacheFolder
 from circuit_assertions.records.gathering import Kept, kept, taken
 from circuit_assertions.tasks import END, Prompt, PromptSet
 from circuit_assertions.tasks.answers import Answers

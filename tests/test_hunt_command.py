@@ -22,7 +22,8 @@ from circuit_assertions.heads import Head
 from circuit_assertions.hunting.kept_prompts import simplest
 from circuit_assertions.hunting.single_prompts import missed_by
 from circuit_assertions.measures import Reading
-from circuit_assertions.records.store import FOLDER, history
+from circuit_assertions.plugin.project_folders import RECORDS
+from circuit_assertions.records.store import history
 from circuit_assertions.tasks import ChosenPrompt, TaskError
 from circuit_assertions.verdict_words import Outcome
 
@@ -67,7 +68,7 @@ def test_a_failing_prompt_is_found_made_simple_and_kept_for_the_next_run() -> No
     again = hunt("margin", "--seed", "7", "--save=hunted")
     assert again.code == 1
     assert says(again.out, found["text"], ".hypothesis/examples")
-    (entry,) = history(FOLDER)
+    (entry,) = history(RECORDS)
     assert says(again.out, str(entry.file))
     (kept,) = entry.record.hunts
     assert kept.found is not None

@@ -18,9 +18,10 @@ from suite_texts import TINY_SUITE, write
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint, Opening, Permissions, find_checkpoints
 from circuit_assertions.heads import Head
+from circuit_assertions.plugin.project_folders import CACHE
 from circuit_assertions.records import cache as cache_module
 from circuit_assertions.records.cache import ReadingCache
-from circuit_assertions.records.cache_folder import CACHE, CacheFolder
+from circuit_assertions.records.cache_folder import CacheFolder
 from circuit_assertions.request import Request
 from circuit_assertions.tasks import IoiTask, Task
 

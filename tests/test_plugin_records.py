@@ -22,6 +22,7 @@ from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.engine import Model
 from circuit_assertions.files import write_whole
+from circuit_assertions.plugin.project_folders import RECORDS
 from circuit_assertions.records import store
 from circuit_assertions.records.record import Record
 from circuit_assertions.results import AuditResult
@@ -31,7 +32,7 @@ from circuit_assertions.verdict_words import ComparisonVerdict, Outcome
 pytestmark = pytest.mark.usefixtures("opened_once")
 
 POISONED = HEALTHY.parent / "poisoned-heads"
-RECORDS = store.FOLDER
+
 SUITE = """\
 suite: four lines about indirect objects
 circuit: ioi

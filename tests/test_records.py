@@ -22,6 +22,7 @@ from record_cases import HEADS, STARTED, kept_record, reading_of, spread
 from said import says
 
 from circuit_assertions.files import NotWrittenError
+from circuit_assertions.plugin.project_folders import RECORDS
 from circuit_assertions.records import store
 from circuit_assertions.records.building import new_name
 from circuit_assertions.records.errors import RecordError
@@ -306,7 +307,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_the_others_stay_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, parts: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = Path(store.FOLDER)
+    folder = Path(RECORDS)
     first = store.save(folder, some_record("base"))
     second = store.save(folder, some_record("tuned", after=60))
     broken = folder / "20261201-080030000-000000-broken.json"

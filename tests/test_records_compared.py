@@ -16,6 +16,7 @@ from said import says
 from circuit_assertions.cli import main
 from circuit_assertions.measures import Reading
 from circuit_assertions.measures.intervals import Level, interval_of_mean, interval_of_paired_rates, interval_of_share
+from circuit_assertions.plugin.project_folders import RECORDS
 from circuit_assertions.records import store
 from circuit_assertions.records.comparing import compare
 from circuit_assertions.records.errors import RecordError
@@ -294,7 +295,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, (mean, outcome) in enumerate(steps):
         reading = reading_of(spread(mean, width=0.5), "logit-difference")
         store.save(
-            Path(store.FOLDER),
+            Path(RECORDS),
             only(reading, outcome, model=f"run/checkpoint-{number}", label=f"step-{number}", after=number),
         )
     return tmp_path
@@ -351,7 +352,7 @@ def test_a_trend_over_runs_with_other_assertions_leaves_gaps() -> None:
 
 
 def test_the_checkpoints_of_one_record_have_a_trend_too(folder: Path) -> None:
-    steps = [store.find(f"step-{number}", store.FOLDER).record for number in range(2)]
+    steps = [store.find(f"step-{number}", RECORDS).record for number in range(2)]
     audits = [one.audit for one in steps]
     both = audits[0].model_copy(
         update={

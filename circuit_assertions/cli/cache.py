@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from circuit_assertions.records.cache_folder import CacheFolder, CacheSize
 
 __all__ = ["add_cache", "add_no_cache", "cache_of_project"]
-
-_SWITCH = "CIRCUIT_ASSERTIONS_CACHE"
 
 
 def add_cache(verbs: Any) -> None:
@@ -45,17 +42,22 @@ def add_no_cache(verb: argparse.ArgumentParser) -> None:
 
 def cache_of_project(given: argparse.Namespace) -> ReadingCache | None:
     """The cache that pytest keeps in this project; None where there is none, or the verb or the user wants none."""
-    if getattr(given, "no_cache", True) or os.environ.get(_SWITCH, "").lower() == "off":
+    if getattr(given, "no_cache", True):
+        return None
+    from circuit_assertions.plugin.project_folders import CACHE, cache_switched_off
+
+    if cache_switched_off():
         return None
     from circuit_assertions.records.cache import ReadingCache
-    from circuit_assertions.records.cache_folder import CACHE, CacheFolder
+    from circuit_assertions.records.cache_folder import CacheFolder
 
     folder = in_project(CACHE)
     return ReadingCache(CacheFolder(folder)) if folder.is_dir() else None
 
 
 def _cache(given: argparse.Namespace, rest: Sequence[str]) -> Outcome:
-    from circuit_assertions.records.cache_folder import CACHE, CacheFolder
+    from circuit_assertions.plugin.project_folders import CACHE
+    from circuit_assertions.records.cache_folder import CacheFolder
 
     folder = CacheFolder(given.cache or in_project(CACHE))
     return Outcome(printed(_lines(folder, folder.clear() if given.clear else None)))

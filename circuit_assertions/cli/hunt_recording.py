@@ -15,7 +15,6 @@ from circuit_assertions.records.gathering import Gathered
 from circuit_assertions.records.paths import Shortening
 from circuit_assertions.records.store import save
 from circuit_assertions.results import AuditResult, HuntResult
-from circuit_assertions.results.audit import GateVerdict
 from circuit_assertions.results.facts import audited_model
 
 __all__ = ["HuntRecording"]
@@ -46,13 +45,12 @@ class HuntRecording:
             NotWrittenError: if it cannot be written.
         """
         gate = Gate(Rules(), [result.average])
-        code = gate.code(0)
         audit = AuditResult(
             policy=result.policy,
             baseline=result.baseline,
             models=(audited_model(self._runner, self._checkpoint),),
             assertions=(result.average,),
-            gate=GateVerdict(passed=code == 0, exit_code=code, line=gate.line(code)),
+            gate=gate.verdict(gate.code(0)),
         )
         places = (str(self._checkpoint), *([] if result.baseline is None else [result.baseline]))
         about = About(

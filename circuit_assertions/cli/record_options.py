@@ -30,9 +30,9 @@ def add_folder(verb: argparse.ArgumentParser) -> None:
 
 def folder_of(given: argparse.Namespace) -> Path:
     """The folder of records: what was given, else that of the project."""
-    from circuit_assertions.records.store import FOLDER
+    from circuit_assertions.plugin.project_folders import RECORDS
 
-    return in_project(FOLDER) if given.records is None else Path(given.records)
+    return in_project(RECORDS) if given.records is None else Path(given.records)
 
 
 def in_project(wanted: Path) -> Path:

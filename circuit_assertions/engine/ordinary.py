@@ -13,7 +13,7 @@ from circuit_assertions.engine.errors import MeasuringError
 from circuit_assertions.engine.model import Model
 from circuit_assertions.tasks.encoding import BosPolicy, Encoder
 
-__all__ = ["losses_of_text", "sampled_text", "tokens_of_text"]
+__all__ = ["losses_of_rows", "losses_of_text", "next_tokens", "sampled_text", "tokens_of_text"]
 
 _TOGETHER = 16  # rows of one forward pass
 
@@ -31,12 +31,17 @@ def sampled_text(model: Any, first: Sequence[Sequence[int]], length: int, seed: 
     tokens = torch.tensor([list(one) for one in first], device=device)
     said = model(input_ids=tokens, use_cache=True)
     while tokens.shape[1] < length:
-        chances = said.logits[:, -1].double().softmax(dim=1).cpu()
-        drawn = torch.multinomial(chances, 1, generator=generator).to(device)
+        drawn = next_tokens(said.logits, generator).to(device)
         tokens = torch.cat((tokens, drawn), dim=1)
         if tokens.shape[1] < length:
             said = model(input_ids=drawn, past_key_values=said.past_key_values, use_cache=True)
     return tokens.cpu()
+
+
+def next_tokens(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """The token behind each text, drawn at temperature 1 from logits [texts, positions, d_vocab]: [texts, 1], CPU."""
+    chances = logits[:, -1].double().softmax(dim=1).cpu()
+    return torch.multinomial(chances, 1, generator=generator)
 
 
 def tokens_of_text(text: str, tokenizer: Any, length: int, most: int, bos: BosPolicy = "tokenizer") -> Tensor:
@@ -71,7 +76,17 @@ def losses_of_text(model: Model, rows: Tensor) -> Tensor:
     found = list[Tensor]()
     for start in range(0, len(rows), _TOGETHER):
         tokens = rows[start : start + _TOGETHER].to(model.device)
-        logits = model.bridge(tokens).float()[:, :-1]  # [texts, positions - 1, d_vocab]
-        each = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-        found.append(each.view(len(tokens), -1).mean(dim=1).double().cpu())
+        found.append(losses_of_rows(model.bridge(tokens).float(), tokens))
     return torch.cat(found)
+
+
+def losses_of_rows(logits: Tensor, tokens: Tensor, first: int = 1) -> Tensor:
+    """Cross-entropy of each row in nats, the mean over its tokens from `first` on [rows], float64 on the CPU.
+
+    Args:
+        logits: [rows, positions, d_vocab]
+        tokens: [rows, positions]
+    """
+    said = logits[:, first - 1 : -1]  # [rows, positions - first, d_vocab]
+    each = cross_entropy(said.flatten(0, 1), tokens[:, first:].flatten(), reduction="none")
+    return each.view(len(tokens), -1).mean(dim=1).double().cpu()

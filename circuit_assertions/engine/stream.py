@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from circuit_assertions.engine.model import Model
+from circuit_assertions.engine.ordinary import losses_of_rows, next_tokens
 from circuit_assertions.engine.readout import unrounded
 
 __all__ = ["Adding", "Change", "Replacing", "Stream", "Without"]
@@ -119,9 +119,8 @@ class Stream:
         found = list[Tensor]()
         for piece in pieces(tokens):
             some = tokens[piece].to(self.model.device)
-            logits = self.logits(some, None if change is None else change(piece))[:, first - 1 : -1]
-            each = cross_entropy(logits.flatten(0, 1), some[:, first:].flatten(), reduction="none")
-            found.append(each.view(len(some), -1).mean(dim=1).double().cpu())
+            logits = self.logits(some, None if change is None else change(piece))
+            found.append(losses_of_rows(logits, some, first))
         return torch.cat(found)
 
     def said(self, tokens: Tensor, changes: Callable[[Tensor], Change], vectors: Tensor, last: bool = False) -> Tensor:
@@ -155,8 +154,7 @@ class Stream:
         generator = torch.Generator().manual_seed(seed)
         tokens = starts
         while tokens.shape[1] < length:
-            chances = self.logits(tokens, change)[:, -1].double().softmax(dim=1).cpu()
-            tokens = torch.cat((tokens, torch.multinomial(chances, 1, generator=generator)), dim=1)
+            tokens = torch.cat((tokens, next_tokens(self.logits(tokens, change), generator)), dim=1)
         return tokens
 
 

@@ -77,10 +77,8 @@ def _way_out(models: Sequence[ShapeModel], counted: Counted, room: int) -> str:
 
 def disk_of(assertions: int, counted: Counted) -> int:
     """Bytes of a record."""
-    prompts, tokens = (
-        sum(counted.prompts.values()),
-        sum(counted.longest[task] * n for task, n in counted.prompts.items()),
-    )
+    prompts = sum(counted.prompts.values())
+    tokens = sum(counted.longest[task] * count for task, count in counted.prompts.items())
     written = assertions * _WRITTEN_AN_ASSERTION + counted.values * _WRITTEN_A_VALUE
     return written + prompts * _WRITTEN_A_PROMPT + tokens * _WRITTEN_A_TOKEN
 

@@ -1,16 +1,14 @@
-"""The options of the cache of readings. Nothing but pytest."""
+"""The options of the cache of readings."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-__all__ = ["add_cache_options", "cache_folder"]
+from circuit_assertions.plugin.project_folders import CACHE, cache_switched_off
 
-_CACHE = ".circuit-assertions/cache"  # as in `records.cache_folder`, which this module need not import
-_SWITCH = "CIRCUIT_ASSERTIONS_CACHE"  # `off`: for measurements of time, where an option cannot be given
+__all__ = ["add_cache_options", "cache_folder"]
 
 
 def add_cache_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
@@ -19,8 +17,8 @@ def add_cache_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
         "--circuit-cache",
         dest="circuit_cache",
         metavar="FOLDER",
-        help=f"where readings are kept for later runs, which take no reading again. Default: {_CACHE} below pytest's "
-        "root",
+        help="where readings are kept for later runs, which take no reading again. Default: "
+        f"{CACHE.as_posix()} below pytest's root",
     )
     group.addoption(
         "--circuit-no-cache",
@@ -36,7 +34,7 @@ def add_cache_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
 def cache_folder(config: pytest.Config) -> Path | None:
     """The folder of the cache; None where it is switched off, by an option or for a whole environment."""
     off = config.getoption("circuit_no_cache") or config.getini("circuit_no_cache")
-    if off or os.environ.get(_SWITCH, "").lower() == "off":
+    if off or cache_switched_off():
         return None
     given, configured = config.getoption("circuit_cache"), config.getini("circuit_cache")
-    return Path(config.invocation_params.dir / given if given else config.rootpath / str(configured or _CACHE))
+    return Path(config.invocation_params.dir / given if given else config.rootpath / str(configured or CACHE))

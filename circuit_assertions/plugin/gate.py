@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from circuit_assertions.results import AssertionResult
+from circuit_assertions.results.audit import GateVerdict
 from circuit_assertions.verdict_words import NOT_JUDGED, GateResult, Outcome
 
 __all__ = ["FAILED", "Gate", "Rules", "fails"]
@@ -81,6 +82,14 @@ class Gate:
         """The exit code of the run, from pytest's own."""
         failing = self.nothing_judged or bool(self.lost) or any(fails(line, self.rules) for line in self.lines)
         return FAILED if code == 0 and failing else code
+
+    def verdict(self, code: int) -> GateVerdict:
+        """The outcome of the run as its result has it.
+
+        Args:
+            code: the run's exit code, from `code`.
+        """
+        return GateVerdict(passed=code == 0, exit_code=code, line=self.line(code))
 
     def line(self, code: int) -> str:
         """`GATE: PASS (21 held, 2 unresolved, 6 skipped)`.

@@ -23,7 +23,6 @@ from circuit_assertions.plugin.terminal import TerminalPlugin
 from circuit_assertions.printable import printable
 from circuit_assertions.report.outputs import OutputError
 from circuit_assertions.results import AuditResult
-from circuit_assertions.results.audit import GateVerdict
 from circuit_assertions.results.circuit_shown import CircuitShown
 from circuit_assertions.verdict_words import GateResult
 
@@ -125,7 +124,7 @@ class GatePlugin:
         Args:
             code: the exit code of the run.
         """
-        outcome = GateVerdict(passed=code == 0, exit_code=code, line=self._gate().line(code))
+        outcome = self._gate().verdict(code)
         diagnoses = () if self._diagnosing is None else tuple(self._diagnosing.results)
         return audit_result(self._audited, self._telling, outcome, diagnoses, self._circuits)
 

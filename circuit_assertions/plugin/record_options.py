@@ -11,10 +11,10 @@ import pytest
 
 from circuit_assertions.plugin.cache_options import add_cache_options, cache_folder
 from circuit_assertions.plugin.option_values import from_root
+from circuit_assertions.plugin.project_folders import RECORDS
 
 __all__ = ["RecordOptions", "add_record_options", "read_record_options"]
 
-_FOLDER = ".circuit-assertions/records"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
@@ -34,7 +34,7 @@ class RecordOptions:
 
     save: str | None = None
     prompts: int | None = None
-    folder: Path = Path(_FOLDER)
+    folder: Path = RECORDS
     redact: bool = False
     compare: str | None = None
     baseline: str | None = None
@@ -61,7 +61,7 @@ def add_record_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None
         "--circuit-records",
         dest="circuit_records",
         metavar="FOLDER",
-        help=f"the folder of records. Default: {_FOLDER} below pytest's root",
+        help=f"the folder of records. Default: {RECORDS.as_posix()} below pytest's root",
     )
     group.addoption(
         "--circuit-redact",
@@ -104,7 +104,7 @@ def read_record_options(config: pytest.Config) -> RecordOptions:
     """
     redact = config.getoption("circuit_redact")
     given, configured = config.getoption("circuit_records"), config.getini("circuit_records")
-    folder = config.invocation_params.dir / given if given else config.rootpath / str(configured or _FOLDER)
+    folder = config.invocation_params.dir / given if given else config.rootpath / str(configured or RECORDS)
     return RecordOptions(
         save=_name(config.getoption("circuit_save")),
         prompts=_prompts(config.getoption("circuit_save_prompts")),

@@ -5,7 +5,6 @@ Every process gathers what it reads itself. Workers send it to the controller wi
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Generator
 from datetime import UTC, datetime
@@ -14,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Judgement
-from circuit_assertions.assertions.further_readings import take_further
+from circuit_assertions.assertions.further_readings import take_further, without_consequences
 from circuit_assertions.assertions.runner import PlannedAssertion
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import MEASURES, Reading
@@ -29,7 +27,6 @@ from circuit_assertions.records.record import Record
 from circuit_assertions.records.store import save
 from circuit_assertions.results import AuditResult
 from circuit_assertions.tasks import TO_PATCH
-from circuit_assertions.unexpected import tell_unexpected
 
 __all__ = ["RecordingPlugin"]
 
@@ -62,13 +59,12 @@ class RecordingPlugin:
             return
         key = (asked.checkpoint, asked.suite.circuit)
         diagnosed = self._audited.baseline is not None or not self._audited.options.diagnosis
-        # Whatever fails here, the assertion has its verdict.
-        with contextlib.suppress(CircuitAssertionsError), tell_unexpected("a further reading for the record failed"):
+        with without_consequences():
             take_further(self._audited.runner, asked, self._audited.options.records.prompts)
         if diagnosed or key in self._read:
             return
         self._read.add(key)
-        with contextlib.suppress(CircuitAssertionsError), tell_unexpected("a further reading for the record failed"):
+        with without_consequences():
             self._read_circuit(asked)
 
     def _read_circuit(self, asked: PlannedAssertion) -> None:

@@ -21,9 +21,8 @@ from typing import Any
 from circuit_assertions.bounded import UnreadableError, read_bounded
 from circuit_assertions.files import NotWrittenError, write_whole
 
-__all__ = ["CACHE", "CacheFolder", "CacheSize"]
+__all__ = ["CacheFolder", "CacheSize"]
 
-CACHE = Path(".circuit-assertions") / "cache"
 _FORMAT = 1  # raised when an entry changes its meaning
 _SUFFIX, _PART = ".entry", ".part"
 _MOST_BYTES = 1_000_000_000  # of all entries together

@@ -20,9 +20,8 @@ from circuit_assertions.records.record import FORMAT_VERSION, Record
 from circuit_assertions.results import SCHEMA_VERSION, AuditResult
 from circuit_assertions.tasks.schema import did_you_mean
 
-__all__ = ["FOLDER", "Entry", "find", "history", "read", "save"]
+__all__ = ["Entry", "find", "history", "read", "save"]
 
-FOLDER = Path(".circuit-assertions") / "records"
 _SUFFIX = ".json"
 _MOST_BYTES = 1_000_000_000
 _Made = TypeVar("_Made")

@@ -28,7 +28,6 @@ from circuit_assertions.plugin.gate import Gate, Rules
 from circuit_assertions.records.record import Record
 from circuit_assertions.request import Request
 from circuit_assertions.results import AssertionResult, AuditResult, PolicyUsed
-from circuit_assertions.results.audit import GateVerdict
 from circuit_assertions.results.facts import audited_model
 from circuit_assertions.results.judged import judged, planned
 from circuit_assertions.sweeps.asked import Setting, Unit, units_of
@@ -136,14 +135,13 @@ class _Worker:
         options = options_of(setting)
         lines = tuple(_judged(runner, one, loaded.line(index), options, recording) for index, one in enumerate(asked))
         gate = Gate(Rules(), lines, baseline="" if setting.baseline is None else str(setting.baseline))
-        code = gate.code(0)
         result = AuditResult(
             policy=PolicyUsed.of(setting.policy),
             baseline=None if setting.baseline is None else str(setting.baseline),
             corrupted=None if setting.corrupted is None else str(setting.corrupted),
             models=(audited_model(runner, unit.checkpoint),),
             assertions=lines,
-            gate=GateVerdict(passed=code == 0, exit_code=code, line=gate.line(code)),
+            gate=gate.verdict(gate.code(0)),
         )
         return recording.record(result, setting)
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from circuit_assertions import CircuitAssertionsError
 from circuit_assertions.assertions import Judgement
-from circuit_assertions.assertions.further_readings import take_further
+from circuit_assertions.assertions.further_readings import take_further, without_consequences
 from circuit_assertions.assertions.runner import PlannedAssertion, SuiteRunner
 from circuit_assertions.checkpoints import Checkpoint
 from circuit_assertions.measures import MEASURES, Reading
@@ -21,7 +20,6 @@ from circuit_assertions.records.paths import Shortening
 from circuit_assertions.records.record import Record
 from circuit_assertions.results import AssertionResult, AuditResult
 from circuit_assertions.sweeps.asked import Setting
-from circuit_assertions.unexpected import tell_unexpected
 
 __all__ = ["Recording", "options_of"]
 
@@ -45,8 +43,7 @@ class Recording:
         """Keep what an assertion was judged by, and read what it would need if this were the baseline of another."""
         if isinstance(judged, Judgement) and MEASURES[asked.assertion.measure].compares:
             self.keep(asked.checkpoint, judged.reading)
-        # Whatever fails here, the assertion has its verdict.
-        with contextlib.suppress(CircuitAssertionsError), tell_unexpected("a further reading for the record failed"):
+        with without_consequences():
             take_further(runner, asked, None)
 
     @contextlib.contextmanager

@@ -95,13 +95,13 @@ def revival_curve(beside: Comparing) -> Compared:
 )
 def activation_difference(beside: Comparing) -> Compared:
     """How far each text is moved in the direction in which the others are [texts]."""
+    from circuit_assertions.tuning.texts import as_texts
     from circuit_assertions.tuning.tracing import FIRST, Asked, difference_of
 
     audit = beside.model.audit
     asked = Asked(beside.model.checkpoint, beside.baseline.checkpoint, tell=beside.tell)
     difference, tokens = difference_of(audit, asked)
-    decode = audit.model(beside.baseline.checkpoint).source.tokenizer.decode
-    texts = tuple(decode(row[FIRST:].tolist()) for row in tokens)
+    texts = as_texts(audit.tokenizer(beside.baseline.checkpoint), tokens, FIRST)
     return Compared(difference.by_text, texts=texts, found={"halves differ by": f"{difference.halves:.3g}"})
 
 
@@ -116,15 +116,16 @@ def activation_difference(beside: Comparing) -> Compared:
 )
 def trace_strength(beside: Comparing) -> Compared:
     """How far each text is moved in the direction in which the others are, if that is a trace; else zeros [texts]."""
+    from circuit_assertions.tuning.texts import as_texts
     from circuit_assertions.tuning.tracing import FIRST, Asked, trace
     from circuit_assertions.verdict_words import TraceVerdict
 
     audit = beside.model.audit
     checkpoints = beside.model.checkpoint, beside.baseline.checkpoint
     found = trace(audit, Asked(*checkpoints, steered=False, tell=beside.tell))
-    decode = audit.model(checkpoints[1]).source.tokenizer.decode
-    texts = tuple(decode(row[FIRST:].tolist()) for row in found.tokens)
-    tokens = [repr(decode([token])) for one in found.read_outs[:1] for token in one.found.top(_TOKENS)]
+    tokenizer = audit.tokenizer(checkpoints[1])
+    texts = as_texts(tokenizer, found.tokens, FIRST)
+    tokens = [repr(tokenizer.decode([token])) for one in found.read_outs[:1] for token in one.found.top(_TOKENS)]
     is_trace = found.verdict is TraceVerdict.TRACE
     values = found.difference.by_text * is_trace
     return Compared(values, texts=texts, found={"verdict": found.verdict, "tokens": ", ".join(tokens)})

@@ -13,6 +13,7 @@ from circuit_assertions.engine.model import Model
 from circuit_assertions.measures.figures import Array
 from circuit_assertions.policy import Policy
 from circuit_assertions.tuning.differing import Difference
+from circuit_assertions.tuning.texts import as_texts
 
 __all__ = ["Steered", "steer"]
 
@@ -77,9 +78,5 @@ def steer(
             high = middle
     tell("steering", policy.trace_steps, policy.trace_steps)
     strength, loss, written = best
-    decode = model.source.tokenizer.decode
-
-    def as_text(rows: torch.Tensor) -> tuple[str, ...]:
-        return tuple(decode(row[first:].tolist()) for row in rows)
-
-    return Steered(strength, as_text(plain), as_text(written), (plain_loss, loss))
+    before, after = (as_texts(model.source.tokenizer, rows, first) for rows in (plain, written))
+    return Steered(strength, before, after, (plain_loss, loss))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from circuit_assertions.audit import Audit
 from circuit_assertions.checkpoints import Checkpoint
@@ -12,7 +13,7 @@ from circuit_assertions.tasks.encoding import BosPolicy
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ordinary_text"]
+__all__ = ["as_texts", "ordinary_text"]
 
 _SEED = 0
 
@@ -44,3 +45,8 @@ def ordinary_text(
     begin = tokenizer.bos_token_id
     first = [[drawn.choice(ordinary) if begin is None else begin] for _ in range(most)]
     return sampled_text(open_copy(baseline, audit.opening), first, length, _SEED)
+
+
+def as_texts(tokenizer: Any, rows: Iterable[Any], first: int) -> tuple[str, ...]:
+    """Rows of tokens as text, each from its position `first` on."""
+    return tuple(tokenizer.decode(row[first:].tolist()) for row in rows)

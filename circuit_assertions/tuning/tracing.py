@@ -21,7 +21,7 @@ from circuit_assertions.tuning.domain import over_represented
 from circuit_assertions.tuning.errors import TuningError
 from circuit_assertions.tuning.readouts import ReadOut, read_out
 from circuit_assertions.tuning.steered import Steered, steer
-from circuit_assertions.tuning.texts import ordinary_text
+from circuit_assertions.tuning.texts import as_texts, ordinary_text
 from circuit_assertions.verdict_words import TraceVerdict
 
 __all__ = ["FIRST", "Asked", "Tracing", "against", "difference_of", "trace"]
@@ -175,7 +175,7 @@ def _text(audit: Audit, asked: Asked, text: str | None, most: int, length: int) 
 
 def _check_tokenizers(audit: Audit, asked: Asked, tokens: Array) -> None:
     own, other = (audit.model(one).source.tokenizer for one in (asked.model, asked.baseline))
-    texts = [other.decode(row[FIRST:].tolist()) for row in tokens]
+    texts = list(as_texts(other, tokens, FIRST))
     ids = [one(texts, add_special_tokens=False)["input_ids"] for one in (own, other)]
     if ids[0] != ids[1] or own.get_vocab() != other.get_vocab():
         raise TuningError(
@@ -191,6 +191,5 @@ def _domain_words(audit: Audit, asked: Asked, tokens: Array) -> tuple[str, ...]:
         raise TuningError("the domain's text is empty: give one with some thousand words")
     text = asked.text
     if text is None:
-        decode = audit.model(asked.baseline).source.tokenizer.decode
-        text = "\n".join(decode(row[FIRST:].astype(int).tolist()) for row in tokens)
+        text = "\n".join(as_texts(audit.model(asked.baseline).source.tokenizer, tokens, FIRST))
     return tuple(over_represented(asked.domain, text, _DOMAIN_WORDS))
